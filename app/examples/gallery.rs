@@ -1,0 +1,208 @@
+//! Writes every page in every state, and every mail, as files to be opened in a browser:
+//! `cargo run -p app --example gallery -- FOLDER` (`target/gallery` if none is given), then `FOLDER/index.html`.
+
+use std::{env, fs, io, path::PathBuf, time::Duration};
+
+use app::{
+    assets,
+    mails::{self, Invite, Mail, SignIn},
+    page::render,
+    pages::account::{AccountPage, Method, ThisSession},
+    pages::confirm_link::{ConfirmLinkPage, DeadLink, DeadLinkPage, OtherBrowserPage, Request},
+    pages::dev_inbox::{DevInboxPage, DevMessagePage, Summary},
+    pages::errors::{Failure, FailurePage},
+    pages::help::HelpPage,
+    pages::invite::{DeadInvite, DeadInvitePage, InvitePage},
+    pages::limited::{Limited, LimitedPage},
+    pages::login::{EmailError, LoginPage},
+    pages::login_sent::{Address, CodeError, LoginSentPage, SentNotice},
+    pages::signed_out::SignedOutPage,
+    pages::unavailable::UnavailablePage,
+};
+use leptos::prelude::*;
+use time::macros::datetime;
+
+const LIFETIME: Duration = Duration::from_mins(10);
+const EMAIL: &str = "mara.lindqvist@example.org";
+/// As long as an address can be, to see what breaks.
+const LONG: &str = "the.longest.address.anyone.could.ever.have.typed.into.this.page@a-department-with-a-long-name.a-university-with-a-longer-one.example.org";
+
+fn main() -> io::Result<()> {
+    let folder = PathBuf::from(env::args().nth(1).unwrap_or_else(|| "target/gallery".to_owned()));
+    for asset in assets::ALL {
+        let file = folder.join(asset.path.trim_start_matches('/'));
+        fs::create_dir_all(file.parent().unwrap_or(&folder))?;
+        fs::write(file, asset.raw)?;
+    }
+    let mut index = String::from("<!DOCTYPE html><meta charset=utf-8><title>Gallery</title>");
+    for (name, html) in pages().into_iter().chain(mails().map_err(io::Error::other)?) {
+        // From the root of a site to files beside one another.
+        let html = assets::ALL
+            .iter()
+            .fold(html, |html, asset| html.replace(&format!("href=\"{}\"", asset.path), &format!("href=\"{}\"", &asset.path[1..])));
+        fs::write(folder.join(format!("{name}.html")), html)?;
+        index.extend(["<p><a href=", name, ".html>", name, "</a>"]);
+    }
+    fs::write(folder.join("index.html"), index)?;
+    println!("{}", folder.join("index.html").display());
+    Ok(())
+}
+
+fn pages() -> Vec<(&'static str, String)> {
+    let mut all = sign_in();
+    all.extend(confirm());
+    all.extend(dead_ends());
+    all.extend(the_rest());
+    all
+}
+
+fn login(email: &str, error: Option<EmailError>) -> String {
+    let email = email.to_owned();
+    render(|| view! { <LoginPage email next=None error lifetime=LIFETIME/> })
+}
+
+fn sent(address: Address, notice: Option<SentNotice>, error: Option<CodeError>) -> String {
+    let sender = "sign-in@latchkey.example".to_owned();
+    render(|| view! { <LoginSentPage address sender notice error/> })
+}
+
+fn sign_in() -> Vec<(&'static str, String)> {
+    let typed = || Address::Typed(EMAIL.to_owned());
+    let wait = Some(SentNotice::Wait { seconds: 40 });
+    vec![
+        ("login", login("", None)),
+        ("login-missing", login("", Some(EmailError::Missing))),
+        ("login-malformed", login("mara@example", Some(EmailError::Malformed))),
+        ("sent", sent(typed(), None, None)),
+        ("sent-long", sent(Address::Typed(LONG.to_owned()), None, None)),
+        ("sent-masked", sent(Address::Masked(EMAIL.into()), None, None)),
+        ("sent-another", sent(typed(), Some(SentNotice::SentAnother), None)),
+        ("sent-wait", sent(typed(), wait, None)),
+        ("sent-wrong", sent(typed(), wait, Some(CodeError::Wrong { left: 4 }))),
+        ("sent-last-try", sent(typed(), None, Some(CodeError::LastTry))),
+        ("sent-expired", sent(typed(), None, Some(CodeError::Expired))),
+    ]
+}
+
+fn confirm() -> Vec<(&'static str, String)> {
+    let request = |ip: &str| Request {
+        address: EMAIL.into(),
+        asked_ago: "2 minutes ago".to_owned(),
+        device: "Safari on iPhone".to_owned(),
+        ip: ip.to_owned(),
+    };
+    let (v4, v6) = (request("203.0.113.24"), request("2001:db8:85a3:8d3:1319:8a2e:370:7348"));
+    let dead = |why, can_resend| render(move || view! { <DeadLinkPage why can_resend/> });
+    vec![
+        ("confirm", render(|| view! { <ConfirmLinkPage request=v4/> })),
+        ("confirm-other-browser", render(|| view! { <OtherBrowserPage request=v6/> })),
+        ("link-expired", dead(DeadLink::Expired { lifetime: LIFETIME }, true)),
+        ("link-used", dead(DeadLink::Used { signed_in: false }, true)),
+        ("link-used-signed-in", dead(DeadLink::Used { signed_in: true }, true)),
+        ("link-replaced", dead(DeadLink::Replaced, true)),
+        ("link-cancelled", dead(DeadLink::Cancelled, false)),
+        ("link-broken", dead(DeadLink::Broken, false)),
+    ]
+}
+
+fn dead_ends() -> Vec<(&'static str, String)> {
+    let limited = |by| render(move || view! { <LimitedPage by/> });
+    let failure = |failure| render(move || view! { <FailurePage failure request_id="01995c6a-7b1e-7f3c-9d0a-2f4b6c8e1a3d"/> });
+    let url = Some("https://old.example/sign-in".to_owned());
+    vec![
+        ("limited-emails", limited(Limited::Emails { count: 5, minutes: 23, lifetime: LIFETIME })),
+        ("limited-network", limited(Limited::Network { minutes: 12 })),
+        ("limited-tries", limited(Limited::Tries { minutes: 1 })),
+        ("signed-out", render(|| view! { <SignedOutPage/> })),
+        ("unavailable", render(|| view! { <UnavailablePage legacy_url=url/> })),
+        ("unavailable-nowhere", render(|| view! { <UnavailablePage legacy_url=None/> })),
+        ("failure-not-found", failure(Failure::NotFound)),
+        ("failure-server", failure(Failure::Server)),
+        ("failure-bad-request", failure(Failure::BadRequest)),
+        ("failure-cross-site", failure(Failure::CrossSite)),
+        ("failure-too-large", failure(Failure::TooLarge)),
+        ("failure-busy", failure(Failure::Busy)),
+    ]
+}
+
+fn account(email: &str, admin: bool, device: &str) -> String {
+    let session = ThisSession {
+        since: datetime!(2026-11-24 14:29 UTC),
+        method: Method::EmailLink,
+        device: device.to_owned(),
+        ip: "203.0.113.24".to_owned(),
+    };
+    let email = email.to_owned();
+    render(|| view! { <AccountPage email admin session/> })
+}
+
+fn invite(inviter: Option<&str>) -> String {
+    let (name, inviter, token) = ("latchkey.example".to_owned(), inviter.map(str::to_owned), "t0k".to_owned());
+    render(|| view! { <InvitePage name inviter address=EMAIL.into() token/> })
+}
+
+fn the_rest() -> Vec<(&'static str, String)> {
+    let summary = |id: &str, when: &str| Summary {
+        id: id.to_owned(),
+        to: EMAIL.to_owned(),
+        subject: "Sign in to Latchkey".to_owned(),
+        when: when.to_owned(),
+    };
+    let messages = vec![summary("8", "less than a minute ago"), summary("7", "12 minutes ago")];
+    let dead = |why| render(move || view! { <DeadInvitePage why/> });
+    let text = sign_in_mail().map(|mail| mail.text).unwrap_or_default();
+    vec![
+        ("account", account(EMAIL, false, "Firefox on Windows")),
+        ("account-admin", account(EMAIL, true, "Safari on iPhone")),
+        ("account-long", account(LONG, true, "Firefox on Windows")),
+        ("invite", invite(Some("ada@example.org"))),
+        ("invite-anonymous", invite(None)),
+        ("invite-expired", dead(DeadInvite::Expired)),
+        ("invite-used", dead(DeadInvite::AlreadyUsed)),
+        ("invite-broken", dead(DeadInvite::Broken)),
+        ("help", render(|| view! { <HelpPage/> })),
+        ("inbox-empty", render(|| view! { <DevInboxPage messages=vec![]/> })),
+        ("inbox", render(|| view! { <DevInboxPage messages/> })),
+        (
+            "inbox-message",
+            render(|| {
+                view! {
+                    <DevMessagePage
+                        to=EMAIL.to_owned() subject="Sign in to Latchkey".to_owned() when="12 minutes ago".to_owned()
+                        text html_href="mail-sign-in.html".to_owned()
+                    />
+                }
+            }),
+        ),
+    ]
+}
+
+fn sign_in_mail() -> askama::Result<Mail> {
+    mails::sign_in(&SignIn {
+        url: "https://latchkey.example/login/verify?token=Zk3vQ8hXyT2mWc7LrN5sBd1FgJp0aEuK",
+        code: "482 931",
+        lifetime: LIFETIME,
+        device: "Firefox on Windows",
+        ip: "203.0.113.24",
+        asked_at: datetime!(2026-11-24 14:29 UTC),
+        help_url: "https://latchkey.example/help",
+    })
+}
+
+fn mails() -> askama::Result<Vec<(&'static str, String)>> {
+    let help_url = "https://latchkey.example/help";
+    let invite = Invite {
+        url: "https://latchkey.example/invite?token=t0k",
+        inviter: Some("ada@example.org"),
+        host: "latchkey.example",
+        days: 7,
+        help_url,
+    };
+    let shown = |mail: Mail| mails::with_pictures(&mail.html);
+    Ok(vec![
+        ("mail-sign-in", shown(sign_in_mail()?)),
+        ("mail-no-account", shown(mails::no_account(help_url)?)),
+        ("mail-account-off", shown(mails::account_off(help_url)?)),
+        ("mail-invite", shown(mails::invite(&invite)?)),
+    ])
+}

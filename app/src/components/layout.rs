@@ -1,0 +1,113 @@
+use leptos::prelude::*;
+
+use super::Logo;
+use crate::{
+    assets::{CSS, ICON_SVG},
+    routes,
+};
+
+/// The sign-in journey: one narrow card with one question.
+///
+/// `error` says that a field was filled in wrongly, which the title says first: it is what a screen reader reads first.
+#[component]
+pub fn Flow(#[prop(into)] title: String, #[prop(optional)] error: bool, children: Children) -> impl IntoView {
+    let prefix = if error { "Error: " } else { "" };
+    view! {
+        <Document title=format!("{prefix}{title}")>
+            <div class="flow">
+                <header><Logo/></header>
+                <main id="main">
+                    <h1>{title}</h1>
+                    {children()}
+                </main>
+                <footer><FooterLinks/></footer>
+            </div>
+        </Document>
+    }
+}
+
+/// The pages of someone's own account.
+///
+/// `badge` stands beside the heading and is no part of it, so that heading and title stay the same words.
+#[component]
+pub fn Settings(
+    title: &'static str,
+    #[prop(into)] email: String,
+    #[prop(optional_no_strip)] badge: Option<AnyView>,
+    children: Children,
+) -> impl IntoView {
+    let links = [("Security", routes::ACCOUNT)].map(|(name, path)| {
+        view! { <li><a href=path aria-current=(name == title).then_some("page")>{name}</a></li> }
+    });
+    view! {
+        <Document title=title.to_owned()>
+            <header class="bar">
+                <div class="wrap">
+                    <Logo/>
+                    <div class="end">
+                        <span class="who">{email}</span>
+                        <form method="post" action=routes::LOGOUT>
+                            <button class="button ghost">"Sign out"</button>
+                        </form>
+                    </div>
+                </div>
+            </header>
+            <div class="wrap settings">
+                <nav class="nav" aria-label="Account"><ul>{links}</ul></nav>
+                <main id="main">
+                    <div class="title"><h1>{title}</h1>{badge}</div>
+                    {children()}
+                </main>
+            </div>
+        </Document>
+    }
+}
+
+/// Something to read: help, and the development inbox. `section` stands beside the logo.
+#[component]
+pub fn Article(section: &'static str, #[prop(into)] title: String, children: Children) -> impl IntoView {
+    view! {
+        <Document title=title.clone()>
+            <header class="bar">
+                <div class="wrap">
+                    <Logo/>
+                    <span class="section">{section}</span>
+                    <div class="end"><a class="button ghost" href=routes::LOGIN>"Sign in"</a></div>
+                </div>
+            </header>
+            <main id="main" class="wrap article">
+                <h1>{title}</h1>
+                {children()}
+            </main>
+            <footer class="foot"><div class="wrap"><FooterLinks/></div></footer>
+        </Document>
+    }
+}
+
+#[component]
+fn FooterLinks() -> impl IntoView {
+    view! { <ul><li><a href=routes::HELP>"Help"</a></li></ul> }
+}
+
+#[component]
+fn Document(title: String, children: Children) -> impl IntoView {
+    view! {
+        <!DOCTYPE html>
+        <html lang="en">
+            <head>
+                <meta charset="utf-8"/>
+                <title>{title}" – Latchkey"</title>
+                <meta name="viewport" content="width=device-width, initial-scale=1"/>
+                <meta name="color-scheme" content="light dark"/>
+                // Safari on iPhone makes links to the telephone out of IP addresses.
+                <meta name="format-detection" content="telephone=no"/>
+                <link rel="stylesheet" href=CSS.path/>
+                <link rel="icon" href=ICON_SVG.path type=ICON_SVG.mime/>
+            </head>
+            <body>
+                <a class="skip" href="#main">"Skip to content"</a>
+                {children()}
+            </body>
+        </html>
+    }
+}

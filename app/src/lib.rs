@@ -1,0 +1,16 @@
+//! How Latchkey looks, and what its forms do.
+//!
+//! Pages are drawn on the server, work without script, and never hydrate: a view is a pure function of its props, rendered to a
+//! string by [`page`](mod@page). [`pages`] holds one file a page and says how to add one, [`components`] the pieces they
+//! share, [`mails`] the mails, [`assets`] the style sheet and the static files. What pages say about time and addresses is in
+//! [`words`], every path in [`routes`].
+//!
+//! `cargo run -p app --example gallery` writes every page in every state to a folder, to be looked at.
+
+pub mod assets;
+pub mod components;
+pub mod mails;
+pub mod page;
+pub mod pages;
+pub mod routes;
+pub mod words;

@@ -1,0 +1,252 @@
+//! `/login/confirm`: a link was opened, and only a button signs in.
+
+use std::time::Duration;
+
+use leptos::prelude::*;
+
+use crate::{
+    components::{Flow, Masked},
+    routes,
+    words::{self, MaskedAddress},
+};
+
+/// The request that a link came from, as the page tells it.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub address: MaskedAddress,
+    /// "2 minutes ago"
+    pub asked_ago: String,
+    pub device: String,
+    pub ip: String,
+}
+
+/// A link that works, in the browser that asked for it.
+#[component]
+pub fn ConfirmLinkPage(request: Request) -> impl IntoView {
+    let Request { address, asked_ago, device, ip } = request;
+    view! {
+        <Flow title="Sign in to Latchkey?">
+            <p class="lede">"You opened a sign-in link for "<span class="whole"><Masked address/>"."</span></p>
+            <dl>
+                <Fact term="Asked for" value=asked_ago/>
+                <Fact term="On" value=device/>
+                <Fact term="From" value=ip/>
+            </dl>
+            <div class="actions">
+                <form method="post" action=routes::LOGIN_CONFIRM>
+                    <button class="button primary wide">"Sign in"</button>
+                </form>
+                <NotMe/>
+            </div>
+            <p class="hint">
+                "We ask because some email apps open links to scan them. Nobody is signed in until you press the button."
+            </p>
+        </Flow>
+    }
+}
+
+/// A link that works, in another browser than the one that asked for it: it never signs this one in.
+#[component]
+pub fn OtherBrowserPage(request: Request) -> impl IntoView {
+    let Request { address, asked_ago, device, ip } = request;
+    view! {
+        <Flow title="Open this on the device you started on">
+            <p class="lede">
+                "You asked for this link in another browser. Go back there and open it, or type the code from the same email."
+            </p>
+            <dl>
+                <div><dt>"Email"</dt><dd><Masked address/></dd></div>
+                <Fact term="Asked for" value=asked_ago/>
+                <Fact term="On" value=device/>
+                <Fact term="From" value=ip/>
+            </dl>
+            <div class="actions">
+                <form method="post" action=routes::LOGIN_CONFIRM_RESEND>
+                    <button class="button primary wide">"Send an email for this browser"</button>
+                </form>
+                <NotMe/>
+            </div>
+        </Flow>
+    }
+}
+
+/// Why a link doesn't work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeadLink {
+    /// It worked for this long.
+    Expired {
+        lifetime: Duration,
+    },
+    /// `signed_in`: this browser is.
+    Used {
+        signed_in: bool,
+    },
+    Replaced,
+    Cancelled,
+    Broken,
+}
+
+/// A link that doesn't work, and the way on.
+///
+/// `can_resend`: the address is known from the request, so one press sends a new mail. Otherwise it has to be typed again.
+#[component]
+pub fn DeadLinkPage(why: DeadLink, can_resend: bool) -> impl IntoView {
+    match why {
+        DeadLink::Expired { lifetime } => view! {
+            <Flow title="This link has expired">
+                <p class="lede">
+                    "Links work for "{words::lasting(lifetime)}". This one is older than that."
+                </p>
+                <div class="actions"><SendNew can_resend primary=true/></div>
+            </Flow>
+        }
+        .into_any(),
+        DeadLink::Used { signed_in } => view! {
+            <Flow title="This link has already been used">
+                <p class="lede">"Each sign-in link works once. If you used it, you may already be signed in."</p>
+                <div class="actions">
+                    <SendNew can_resend primary=true/>
+                    {signed_in.then(|| view! {
+                        <a class="button wide" href=routes::ACCOUNT>"Go to your account"</a>
+                    })}
+                </div>
+                <hr/>
+                <h2 class="h3">"You didn't use it?"</h2>
+                <p class="small">
+                    "Someone with access to your inbox may have. A new email from this browser replaces the earlier one. Then check your recent activity."
+                </p>
+            </Flow>
+        }
+        .into_any(),
+        DeadLink::Replaced => view! {
+            <Flow title="This link was replaced">
+                <p class="lede">"You asked for a newer email in the same browser. Only the newest one works."</p>
+                <div class="actions">
+                    <a class="button primary wide" href=routes::LOGIN_SENT>"Enter the code"</a>
+                    <SendNew can_resend primary=false/>
+                </div>
+            </Flow>
+        }
+        .into_any(),
+        DeadLink::Cancelled => view! {
+            <Flow title="Link cancelled">
+                <p class="lede">
+                    "Nobody can use that link now. If you keep getting emails you didn't ask for, "
+                    <a href=routes::HELP_DIDNT_ASK>"see what you can do"</a>"."
+                </p>
+            </Flow>
+        }
+        .into_any(),
+        DeadLink::Broken => view! {
+            <Flow title="This link doesn't work">
+                <p class="lede">
+                    "It may have been cut short when it was copied. Open it from the email, or get a new one."
+                </p>
+                <div class="actions"><SendNew can_resend primary=true/></div>
+            </Flow>
+        }
+        .into_any(),
+    }
+}
+
+#[component]
+fn SendNew(can_resend: bool, primary: bool) -> impl IntoView {
+    let class = if primary { "button primary wide" } else { "button wide" };
+    if can_resend {
+        view! {
+            <form method="post" action=routes::LOGIN_CONFIRM_RESEND>
+                <button class=class>"Send a new email"</button>
+            </form>
+        }
+        .into_any()
+    } else {
+        view! { <a class=class href=routes::LOGIN>"Send a new email"</a> }.into_any()
+    }
+}
+
+#[component]
+fn NotMe() -> impl IntoView {
+    view! {
+        <form method="post" action=routes::LOGIN_CONFIRM_CANCEL>
+            <button class="button ghost red wide">"This wasn't me"</button>
+        </form>
+    }
+}
+
+#[component]
+fn Fact(term: &'static str, value: String) -> impl IntoView {
+    view! { <div><dt>{term}</dt><dd>{value}</dd></div> }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::render;
+
+    fn request() -> Request {
+        Request {
+            address: "mara@example.org".into(),
+            asked_ago: "2 minutes ago".to_owned(),
+            device: "Safari on iPhone".to_owned(),
+            ip: "203.0.113.24".to_owned(),
+        }
+    }
+
+    fn dead(why: DeadLink, can_resend: bool) -> String {
+        render(|| view! { <DeadLinkPage why can_resend/> })
+    }
+
+    #[test]
+    fn a_live_link_shows_who_asked_and_two_buttons() {
+        let html = render(|| view! { <ConfirmLinkPage request=request()/> });
+        assert!(html.contains("<title>Sign in to Latchkey? – Latchkey</title>"));
+        assert!(html.contains("<dt>Asked for</dt><dd>2 minutes ago</dd>"));
+        assert!(html.contains("<dt>On</dt><dd>Safari on iPhone</dd>"));
+        assert!(html.contains("<dt>From</dt><dd>203.0.113.24</dd>"));
+        assert!(html.contains(r#"<form method="post" action="/login/confirm"><button class="button primary wide">Sign in<"#));
+        assert!(html.contains(r#"<form method="post" action="/login/confirm/cancel">"#));
+        assert!(!html.contains("mara"));
+    }
+
+    #[test]
+    fn another_browser_gets_a_mail_of_its_own_and_never_a_sign_in() {
+        let html = render(|| view! { <OtherBrowserPage request=request()/> });
+        assert!(html.contains("<h1>Open this on the device you started on</h1>"));
+        assert!(
+            html.contains(r#"action="/login/confirm/resend"><button class="button primary wide">Send an email for this browser"#)
+        );
+        assert!(!html.contains(r#"action="/login/confirm""#));
+    }
+
+    #[test]
+    fn what_a_browser_says_of_itself_is_text() {
+        let hostile = Request { device: "<img src=x>".to_owned(), ip: "</dd><a>".to_owned(), ..request() };
+        let html = render(|| view! { <ConfirmLinkPage request=hostile/> });
+        assert!(html.contains("&lt;img src=x&gt;") && !html.contains("<img") && !html.contains("</dd><a>"));
+    }
+
+    #[test]
+    fn every_dead_end_has_a_way_on() {
+        let lifetime = Duration::from_mins(10);
+        let expired = dead(DeadLink::Expired { lifetime }, true);
+        assert!(expired.contains("Links work for 10 minutes. This one is older than that."));
+        assert!(expired.contains(r#"<form method="post" action="/login/confirm/resend">"#));
+
+        let used = dead(DeadLink::Used { signed_in: true }, true);
+        assert!(used.contains("<h1>This link has already been used</h1>"));
+        assert!(used.contains(r#"href="/account" class="button wide">Go to your account"#));
+        assert!(!dead(DeadLink::Used { signed_in: false }, true).contains("Go to your account"));
+
+        let replaced = dead(DeadLink::Replaced, false);
+        assert!(replaced.contains(r#"<a href="/login/sent" class="button primary wide">Enter the code</a>"#));
+        assert!(replaced.contains(r#"<a href="/login" class="button wide">Send a new email</a>"#));
+
+        let cancelled = dead(DeadLink::Cancelled, true);
+        assert!(cancelled.contains(r#"<a href="/help#didnt-ask">see what you can do</a>."#));
+        assert!(!cancelled.contains("<form"));
+
+        let broken = dead(DeadLink::Broken, false);
+        assert!(broken.contains("<h1>This link doesn't work</h1>"));
+        assert!(broken.contains(r#"<a href="/login" class="button primary wide">Send a new email</a>"#));
+    }
+}

@@ -1,0 +1,86 @@
+//! What a limit says: how long, and what works meanwhile.
+
+use std::time::Duration;
+
+use leptos::prelude::*;
+
+use crate::{components::Flow, routes, words};
+
+/// Which limit was met, and in how many minutes it lets go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limited {
+    /// So many mails went to this address, and each works for `lifetime`.
+    Emails {
+        count: u64,
+        minutes: u64,
+        lifetime: Duration,
+    },
+    Network {
+        minutes: u64,
+    },
+    Tries {
+        minutes: u64,
+    },
+}
+
+#[component]
+pub fn LimitedPage(by: Limited) -> impl IntoView {
+    let in_minutes = |minutes| format!("in {}", words::count(minutes, "minute"));
+    let help = view! { <a class="button wide" href=routes::HELP_LIMITS>"Get help"</a> };
+    match by {
+        Limited::Emails { count, minutes, lifetime } => view! {
+            <Flow title="Too many emails">
+                <p class="lede">
+                    "We've sent "{words::count(count, "email")}" to this address in the last hour. You can ask for another "
+                    {in_minutes(minutes)}". The newest one works for "{words::lasting(lifetime)}"."
+                </p>
+                <div class="actions">
+                    <a class="button primary wide" href=routes::LOGIN_SENT>"Enter the code"</a>
+                    {help}
+                </div>
+            </Flow>
+        }
+        .into_any(),
+        Limited::Network { minutes } => view! {
+            <Flow title="Too many requests from your network">
+                <p class="lede">"You can try again "{in_minutes(minutes)}"."</p>
+                <div class="actions">{help}</div>
+            </Flow>
+        }
+        .into_any(),
+        Limited::Tries { minutes } => view! {
+            <Flow title="Too many tries">
+                <p class="lede">
+                    "Too many wrong codes from here. You can try again "{in_minutes(minutes)}
+                    ", or use a browser you've signed in with before."
+                </p>
+                <div class="actions">{help}</div>
+            </Flow>
+        }
+        .into_any(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::render;
+
+    #[test]
+    fn every_limit_says_how_long() {
+        let html = |by| render(move || view! { <LimitedPage by/> });
+        let emails = html(Limited::Emails { count: 5, minutes: 23, lifetime: Duration::from_mins(10) });
+        assert!(emails.contains("<title>Too many emails – Latchkey</title>"));
+        assert!(emails.contains(
+            "We've sent 5 emails to this address in the last hour. You can ask for another in 23 minutes. The newest one works for 10 minutes."
+        ));
+        assert!(emails.contains(r#"href="/login/sent" class="button primary wide">Enter the code"#));
+        let network = html(Limited::Network { minutes: 1 });
+        assert!(network.contains("You can try again in 1 minute."));
+        let tries = html(Limited::Tries { minutes: 12 });
+        assert!(tries.contains(
+            "Too many wrong codes from here. You can try again in 12 minutes, or use a browser you've signed in with before."
+        ));
+        assert!(tries.contains(r#"href="/help#limits" class="button wide">Get help"#));
+    }
+}

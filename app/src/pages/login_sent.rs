@@ -1,0 +1,160 @@
+//! `/login/sent`: asks for the code.
+
+use std::time::Duration;
+
+use leptos::prelude::*;
+
+use crate::{
+    components::{CodeField, Flow, Masked, Notice, Tone},
+    routes,
+    words::{self, MaskedAddress},
+};
+
+/// Where the mail went: in full only in the browser that typed it.
+#[derive(Clone, Debug)]
+pub enum Address {
+    Typed(String),
+    Masked(MaskedAddress),
+}
+
+/// What came of asking for another mail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SentNotice {
+    SentAnother,
+    Wait { seconds: u64 },
+}
+
+/// What is wrong with the code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodeError {
+    Missing,
+    /// It has this many digits.
+    WrongLength(usize),
+    Wrong {
+        left: u32,
+    },
+    LastTry,
+    Expired,
+}
+
+impl CodeError {
+    fn text(self) -> String {
+        match self {
+            Self::Missing => "Enter the 6-digit code".to_owned(),
+            Self::WrongLength(n) => format!("The code has 6 digits. You entered {n}."),
+            Self::Wrong { left: 1 } => "That code isn't right. You have 1 try left.".to_owned(),
+            Self::Wrong { left } => format!("That code isn't right. You have {left} tries left."),
+            Self::LastTry => "That code isn't right, and that was the last try. Send another email to get a new one.".to_owned(),
+            Self::Expired => "That code has expired. Send another email to get a new one.".to_owned(),
+        }
+    }
+}
+
+/// `sender` is the address our mails come from.
+#[component]
+pub fn LoginSentPage(address: Address, sender: String, notice: Option<SentNotice>, error: Option<CodeError>) -> impl IntoView {
+    let address = match address {
+        Address::Typed(address) => view! { <strong>{address}</strong> }.into_any(),
+        Address::Masked(address) => view! { <Masked address/> }.into_any(),
+    };
+    let wait = match notice {
+        Some(SentNotice::Wait { seconds }) => Some(words::within(Duration::from_secs(seconds))),
+        _ => None,
+    };
+    view! {
+        <Flow title="Check your email" error=error.is_some()>
+            {(notice == Some(SentNotice::SentAnother)).then(|| view! {
+                <Notice tone=Tone::Ok title="We've sent another email.">"Only the newest one works."</Notice>
+            })}
+            <p class="lede">"We've sent a link and a code to "<span class="whole">{address}"."</span></p>
+            <form method="post" action=routes::LOGIN_SENT novalidate>
+                <CodeField hint="Or open the link in the email on this device." error=error.map(CodeError::text)/>
+                <button class="button primary wide">"Sign in"</button>
+            </form>
+            <hr/>
+            <h2 class="h3">"Nothing in your inbox?"</h2>
+            <p class="small">{match &wait {
+                Some(wait) => view! {
+                    "You can send another email "{wait.clone()}". The newest email is the only one that works."
+                }.into_any(),
+                None => view! {
+                    "It can take a minute or two. Check your spam folder for a message from "
+                    <span class="whole"><strong>{sender}</strong>"."</span>
+                }.into_any(),
+            }}</p>
+            <div class="row-actions">
+                // Still a submit button: the page does not count down, and once the wait is over pressing it must work.
+                <form method="post" action=routes::LOGIN_SENT_RESEND>
+                    <button class="button" aria-disabled=wait.is_some().then_some("true")>"Send another email"</button>
+                </form>
+                <a class="button ghost" href=routes::LOGIN>"Change email"</a>
+            </div>
+        </Flow>
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::render;
+
+    fn html(address: Address, notice: Option<SentNotice>, error: Option<CodeError>) -> String {
+        let sender = "sign-in@latchkey.example".to_owned();
+        render(|| view! { <LoginSentPage address sender notice error/> })
+    }
+
+    fn typed() -> Address {
+        Address::Typed("mara@example.org".to_owned())
+    }
+
+    #[test]
+    fn it_says_where_the_mail_went_and_asks_for_the_code() {
+        let html = html(typed(), None, None);
+        assert!(html.contains("<title>Check your email – Latchkey</title>"));
+        assert!(html.contains(r#"We've sent a link and a code to <span class="whole"><strong>mara@example.org</strong>.</span>"#));
+        assert!(html.contains(r#"aria-describedby="code-hint""#) && html.contains(r#"pattern="[0-9 \-]*""#));
+        assert!(html.contains(r#"<span class="whole"><strong>sign-in@latchkey.example</strong>.</span>"#));
+        assert!(!html.contains("aria-disabled") && !html.contains("class=\"notice"));
+    }
+
+    #[test]
+    fn another_browser_sees_a_masked_address() {
+        let html = html(Address::Masked("mara@example.org".into()), None, None);
+        assert!(html.contains(r#"<span aria-hidden="true">m•••••@example.org</span>"#));
+        assert!(html.contains(r#"<span class="vh">address starting with m at example.org</span>"#));
+        assert!(!html.contains("mara"));
+    }
+
+    #[test]
+    fn asking_again_is_confirmed_or_has_to_wait() {
+        let sent = html(typed(), Some(SentNotice::SentAnother), None);
+        assert!(sent.contains("We've sent another email.") && sent.contains("Only the newest one works."));
+        let wait = html(typed(), Some(SentNotice::Wait { seconds: 40 }), None);
+        assert!(wait.contains("You can send another email in 40 seconds. The newest email is the only one that works."));
+        assert!(wait.contains(r#"aria-disabled="true""#));
+        assert!(!wait.contains("It can take a minute or two."));
+    }
+
+    #[test]
+    fn every_error_says_what_to_do() {
+        for (error, words) in [
+            (CodeError::Missing, "Enter the 6-digit code"),
+            (CodeError::WrongLength(5), "The code has 6 digits. You entered 5."),
+            (CodeError::Wrong { left: 4 }, "That code isn't right. You have 4 tries left."),
+            (CodeError::Wrong { left: 1 }, "That code isn't right. You have 1 try left."),
+            (CodeError::LastTry, "That code isn't right, and that was the last try. Send another email to get a new one."),
+            (CodeError::Expired, "That code has expired. Send another email to get a new one."),
+        ] {
+            let html = html(typed(), None, Some(error));
+            assert!(html.contains(words), "{words}");
+            assert!(html.contains("<title>Error: Check your email – Latchkey</title>"));
+            assert!(html.contains(r#"aria-describedby="code-hint code-error""#));
+        }
+    }
+
+    #[test]
+    fn an_address_is_text() {
+        let html = html(Address::Typed("<i>@example.org".to_owned()), None, None);
+        assert!(html.contains("&lt;i&gt;@example.org") && !html.contains("<i>"));
+    }
+}

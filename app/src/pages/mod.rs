@@ -1,0 +1,18 @@
+//! One page, one file.
+//!
+//! A page is a component that draws a whole document from its props, and knows nothing else: no request, no database, no clock.
+//! To add one: its path in [`crate::routes`], a file here with the component and a test of its words, a picture of each of its
+//! states in `examples/gallery.rs`. The first heading and the title are the same words; the layouts in
+//! [`crate::components`] see to that.
+
+pub mod account;
+pub mod confirm_link;
+pub mod dev_inbox;
+pub mod errors;
+pub mod help;
+pub mod invite;
+pub mod limited;
+pub mod login;
+pub mod login_sent;
+pub mod signed_out;
+pub mod unavailable;

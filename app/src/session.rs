@@ -1,0 +1,243 @@
+//! The browser's cookies, and the session behind one of them.
+//!
+//! `tower-sessions` loads and saves what a session stores. Who a session speaks for is not stored in it: it comes from the row's own
+//! columns at each load, and what a session saves never reaches them.
+
+use std::{collections::HashMap, sync::Arc};
+
+use async_trait::async_trait;
+use auth::{
+    Auth,
+    secret::{BrowserNonce, KnownBrowserToken, LinkToken, SessionKey},
+    session::Authority,
+    sign_in::{BrowserProof, Handover},
+};
+use cookie::{Cookie, SameSite};
+use http::{HeaderMap, header::COOKIE};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use time::Duration;
+use tower_sessions::{
+    Expiry, Session, SessionManagerLayer, SessionStore,
+    session::{Id, Record},
+    session_store,
+};
+
+/// The session, before and after sign-in.
+pub const SESSION: &str = "__Host-latchkey";
+/// A link being opened: the token waits here between the mail and the button, so that it stands in no address bar or history.
+pub const LINK: &str = "__Host-latchkey-link";
+/// This browser has signed an account in before.
+pub const KNOWN: &str = "__Host-latchkey-known";
+
+const AUTHORITY: &str = "authority";
+const VISIT: &str = "visit";
+
+/// What a session stores: how far a sign-in has come in this browser.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Visit {
+    /// Ties requests to this browser. Made with the first request, and kept when the session's id changes.
+    pub nonce: Option<String>,
+    pub asked: Option<AskedFor>,
+    /// Where to go after signing in; checked when it was stored.
+    pub next: Option<String>,
+}
+
+/// The address of this browser's newest request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskedFor {
+    pub email: String,
+    /// It was typed here, so it may be shown here whole.
+    pub typed: bool,
+}
+
+impl Visit {
+    pub fn nonce(&self) -> Option<BrowserNonce> {
+        BrowserNonce::parse(self.nonce.as_deref()?)
+    }
+}
+
+/// The session of the request at hand.
+pub struct Visitor {
+    session: Session,
+    pub visit: Visit,
+    pub authority: Option<Authority>,
+    pub known: Option<KnownBrowserToken>,
+    pub link: Option<LinkToken>,
+    nonce: Option<BrowserNonce>,
+}
+
+impl Visitor {
+    /// Without a session cookie this asks the database nothing.
+    pub async fn load(session: Session, headers: &HeaderMap) -> Result<Self, tower_sessions::session::Error> {
+        let (visit, authority) = if session.id().is_some() {
+            (session.get::<Visit>(VISIT).await?.unwrap_or_default(), session.get::<Authority>(AUTHORITY).await?)
+        } else {
+            (Visit::default(), None)
+        };
+        let nonce = visit.nonce();
+        Ok(Self {
+            session,
+            visit,
+            authority,
+            known: read(headers, KNOWN).and_then(KnownBrowserToken::parse),
+            link: read(headers, LINK).and_then(LinkToken::parse),
+            nonce,
+        })
+    }
+
+    pub fn proof(&self) -> BrowserProof<'_> {
+        BrowserProof { nonce: self.nonce.as_ref(), known: self.known.as_ref() }
+    }
+
+    /// Saved by the session layer when the answer leaves; a visitor gets a row and a cookie here, and not before.
+    pub async fn store(&self, visit: &Visit) -> Result<(), tower_sessions::session::Error> {
+        self.session.insert(VISIT, visit).await
+    }
+
+    pub fn key(&self) -> Option<SessionKey> {
+        self.session.id().map(key)
+    }
+
+    /// A session id for a sign-in to give authority to, and the cookie to send if it does.
+    ///
+    /// The id is new, whatever the browser held before. Until the sign-in has succeeded the browser's old session stays as it is,
+    /// so of two parallel tries the loser can't take the winner's cookie away.
+    pub fn handover(&self, sessions: &Sessions) -> (Handover, Cookie<'static>) {
+        let id = Id::default();
+        let data = HashMap::from([(VISIT, Visit { nonce: self.visit.nonce.clone(), ..Visit::default() })]);
+        let data = serde_json::to_value(data).unwrap_or_default();
+        (Handover { fresh: key(id), data, old: self.key() }, sessions.cookie(id))
+    }
+
+    /// Takes the browser's cookie away. The row is [`Auth::sign_out`]'s business.
+    pub async fn forget(&self) -> Result<(), tower_sessions::session::Error> {
+        self.session.flush().await
+    }
+}
+
+fn key(id: Id) -> SessionKey {
+    SessionKey::of(id.0.to_le_bytes())
+}
+
+fn read<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers
+        .get_all(COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|cookies| cookies.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find_map(|(found, value)| (found == name).then_some(value))
+}
+
+/// A cookie that no script, no other host and no plain connection gets. `Lax` and not `Strict`: the click in a mail must bring it.
+pub fn cookie(name: &'static str, value: String, max_age: Duration) -> Cookie<'static> {
+    Cookie::build((name, value)).path("/").secure(true).http_only(true).same_site(SameSite::Lax).max_age(max_age).build()
+}
+
+pub fn removal(name: &'static str) -> Cookie<'static> {
+    cookie(name, String::new(), Duration::ZERO)
+}
+
+/// Sessions as `tower-sessions` wants them, over the domain's own.
+#[derive(Clone)]
+pub struct Sessions {
+    auth: Arc<Auth>,
+    max_age: Duration,
+}
+
+impl Sessions {
+    pub fn new(auth: Arc<Auth>) -> Self {
+        let max_age = auth.policy().session_max.try_into().unwrap_or(Duration::DAY);
+        Self { auth, max_age }
+    }
+
+    /// The cookie lasts as long as a session ever may. The row decides whether it still opens anything.
+    pub fn layer(&self) -> SessionManagerLayer<Self> {
+        SessionManagerLayer::new(self.clone())
+            .with_name(SESSION)
+            .with_secure(true)
+            .with_http_only(true)
+            .with_same_site(tower_sessions::cookie::SameSite::Lax)
+            .with_path("/")
+            .with_expiry(Expiry::OnInactivity(self.max_age))
+    }
+
+    fn cookie(&self, id: Id) -> Cookie<'static> {
+        cookie(SESSION, id.to_string(), self.max_age)
+    }
+}
+
+impl std::fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sessions")
+    }
+}
+
+/// The error's own text may quote a statement, never its values.
+fn backend(error: auth::Error) -> session_store::Error {
+    session_store::Error::Backend(error.to_string())
+}
+
+fn stored_data(record: &Record) -> Value {
+    let data = record.data.iter().filter(|(name, _)| *name != AUTHORITY);
+    data.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+#[async_trait]
+impl SessionStore for Sessions {
+    async fn create(&self, record: &mut Record) -> session_store::Result<()> {
+        while !self.auth.create_session(key(record.id), &stored_data(record)).await.map_err(backend)? {
+            record.id = Id::default();
+        }
+        Ok(())
+    }
+
+    async fn save(&self, record: &Record) -> session_store::Result<()> {
+        self.auth.save_session(key(record.id), &stored_data(record)).await.map_err(backend)
+    }
+
+    async fn load(&self, id: &Id) -> session_store::Result<Option<Record>> {
+        let Some(stored) = self.auth.load_session(key(*id)).await.map_err(backend)? else {
+            return Ok(None);
+        };
+        let mut data: HashMap<String, Value> =
+            serde_json::from_value(stored.data).map_err(|error| session_store::Error::Decode(error.to_string()))?;
+        // Whatever was stored under this name is not authority.
+        data.remove(AUTHORITY);
+        if let Some(authority) = stored.authority {
+            let authority = serde_json::to_value(authority).map_err(|error| session_store::Error::Encode(error.to_string()))?;
+            data.insert(AUTHORITY.to_owned(), authority);
+        }
+        Ok(Some(Record { id: *id, data, expiry_date: stored.expires_at }))
+    }
+
+    async fn delete(&self, id: &Id) -> session_store::Result<()> {
+        self.auth.forget_session(key(*id)).await.map_err(backend)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cookies_are_read_by_their_whole_name() {
+        let mut headers = HeaderMap::new();
+        headers.append(COOKIE, "a=1; __Host-latchkey-link=two".parse().expect("ASCII"));
+        headers.append(COOKIE, "__Host-latchkey=one;b=2".parse().expect("ASCII"));
+        assert_eq!(read(&headers, SESSION), Some("one"));
+        assert_eq!(read(&headers, LINK), Some("two"));
+        assert_eq!(read(&headers, KNOWN), None);
+    }
+
+    #[test]
+    fn authority_is_never_saved() {
+        let record = Record {
+            id: Id::default(),
+            data: HashMap::from([(AUTHORITY.to_owned(), Value::from("forged")), (VISIT.to_owned(), Value::from(1))]),
+            expiry_date: time::OffsetDateTime::UNIX_EPOCH,
+        };
+        assert_eq!(stored_data(&record), serde_json::json!({ VISIT: 1 }));
+    }
+}

@@ -1,0 +1,56 @@
+//! What every page and form can reach.
+
+use std::sync::Arc;
+
+use auth::Auth;
+use url::Url;
+
+use crate::session::Sessions;
+
+/// One per process, behind one pointer.
+#[derive(Clone)]
+pub struct AppState(Arc<Shared>);
+
+pub struct Shared {
+    pub auth: Arc<Auth>,
+    pub sessions: Sessions,
+    pub site: Site,
+}
+
+/// What this installation is called and where it stands.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// Every link is built from this, never from a header.
+    pub base_url: Url,
+    /// The address sign-in mails come from, for people who look for one among their spam.
+    pub sender: String,
+    /// Where people go while signing in here is off.
+    pub legacy_sign_in_url: Option<Url>,
+}
+
+impl Site {
+    /// The host people know this installation by.
+    pub fn host(&self) -> &str {
+        self.base_url.host_str().unwrap_or("localhost")
+    }
+
+    /// `path` as a whole URL, for mails.
+    pub fn link(&self, path: &str) -> String {
+        format!("{}{path}", self.base_url.origin().ascii_serialization())
+    }
+}
+
+impl AppState {
+    pub fn new(auth: Arc<Auth>, site: Site) -> Self {
+        let sessions = Sessions::new(auth.clone());
+        Self(Arc::new(Shared { auth, sessions, site }))
+    }
+}
+
+impl std::ops::Deref for AppState {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}

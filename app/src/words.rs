@@ -1,0 +1,165 @@
+//! Counts, times and addresses in the words of the pages.
+//!
+//! Signed-out pages say durations ("in 40 seconds"), worked out when the page is made: nobody's time zone is known, and no
+//! script counts down. Signed-in pages and mails say UTC.
+
+use std::{fmt, time::Duration};
+
+use time::OffsetDateTime;
+
+/// "1 minute", "12 minutes".
+pub fn count(n: u64, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
+/// A wait in whole minutes, rounded up and never zero: who comes back after it must not be turned away again.
+pub fn minutes_up(wait: Duration) -> u64 {
+    seconds_up(wait).div_ceil(60).max(1)
+}
+
+/// "in 40 seconds", "in 12 minutes": rounded up, like [`minutes_up`].
+pub fn within(wait: Duration) -> String {
+    match seconds_up(wait) {
+        seconds @ 0..60 => format!("in {}", count(seconds.max(1), "second")),
+        _ => format!("in {}", count(minutes_up(wait), "minute")),
+    }
+}
+
+/// "2 minutes ago": rounded down, in the largest unit that fits.
+pub fn ago(elapsed: Duration) -> String {
+    let seconds = elapsed.as_secs();
+    let (n, unit) = match seconds {
+        0..60 => return "less than a minute ago".to_owned(),
+        60..3_600 => (seconds / 60, "minute"),
+        3_600..86_400 => (seconds / 3_600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    format!("{} ago", count(n, unit))
+}
+
+/// A lifetime, exactly: "10 minutes", or "90 seconds" where minutes would not be true.
+pub fn lasting(lifetime: Duration) -> String {
+    let seconds = lifetime.as_secs();
+    if seconds.is_multiple_of(60) { count(seconds / 60, "minute") } else { count(seconds, "second") }
+}
+
+fn seconds_up(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
+
+/// "24 November 2026, 14:29 UTC"
+pub fn date_time(at: OffsetDateTime) -> String {
+    let at = at.to_utc();
+    format!("{} {} {}, {:02}:{:02} UTC", at.day(), at.month(), at.year(), at.hour(), at.minute())
+}
+
+/// "14:29 UTC on 24 November 2026", as a mail says it in mid-sentence.
+pub fn time_on_date(at: OffsetDateTime) -> String {
+    let at = at.to_utc();
+    format!("{:02}:{:02} UTC on {} {} {}", at.hour(), at.minute(), at.day(), at.month(), at.year())
+}
+
+/// "2026-11-24T14:29Z", for the `datetime` attribute of `<time>`.
+pub fn machine_time(at: OffsetDateTime) -> String {
+    let at = at.to_utc();
+    format!("{:04}-{:02}-{:02}T{:02}:{:02}Z", at.year(), u8::from(at.month()), at.day(), at.hour(), at.minute())
+}
+
+/// An address with all but its first character and its domain taken out.
+///
+/// A type of its own, so that a page that may only show this can't be handed the whole address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MaskedAddress {
+    first: char,
+    domain: String,
+}
+
+impl From<&str> for MaskedAddress {
+    fn from(address: &str) -> Self {
+        let (local, domain) = address.rsplit_once('@').unwrap_or((address, ""));
+        Self { first: local.chars().next().unwrap_or('•'), domain: domain.to_owned() }
+    }
+}
+
+impl MaskedAddress {
+    /// What a screen reader says: dots read out one by one tell nothing.
+    pub fn spoken(&self) -> String {
+        format!("address starting with {} at {}", self.first, self.domain)
+    }
+}
+
+impl fmt::Display for MaskedAddress {
+    /// Always five dots: their number must not give away the length.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}•••••@{}", self.first, self.domain)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use time::macros::datetime;
+
+    const fn seconds(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    #[test]
+    fn one_is_singular() {
+        assert_eq!(count(1, "minute"), "1 minute");
+        assert_eq!(count(2, "minute"), "2 minutes");
+    }
+
+    #[test]
+    fn waits_round_up() {
+        assert_eq!(within(Duration::ZERO), "in 1 second");
+        assert_eq!(within(seconds(1)), "in 1 second");
+        assert_eq!(within(Duration::from_millis(39_001)), "in 40 seconds");
+        assert_eq!(within(seconds(59)), "in 59 seconds");
+        assert_eq!(within(Duration::from_millis(59_001)), "in 1 minute");
+        assert_eq!(within(seconds(61)), "in 2 minutes");
+        assert_eq!(within(seconds(720)), "in 12 minutes");
+        assert_eq!(minutes_up(Duration::ZERO), 1);
+        assert_eq!(minutes_up(Duration::from_millis(60_001)), 2);
+    }
+
+    #[test]
+    fn the_past_rounds_down() {
+        assert_eq!(ago(seconds(59)), "less than a minute ago");
+        assert_eq!(ago(seconds(60)), "1 minute ago");
+        assert_eq!(ago(seconds(179)), "2 minutes ago");
+        assert_eq!(ago(seconds(3_600 * 3 + 1)), "3 hours ago");
+        assert_eq!(ago(seconds(86_400 * 6)), "6 days ago");
+    }
+
+    #[test]
+    fn lifetimes_are_exact() {
+        assert_eq!(lasting(seconds(600)), "10 minutes");
+        assert_eq!(lasting(seconds(60)), "1 minute");
+        assert_eq!(lasting(seconds(90)), "90 seconds");
+    }
+
+    #[test]
+    fn times_are_utc_wherever_they_come_from() {
+        let at = datetime!(2026-11-25 01:29:59 +11);
+        assert_eq!(date_time(at), "24 November 2026, 14:29 UTC");
+        assert_eq!(time_on_date(at), "14:29 UTC on 24 November 2026");
+        assert_eq!(machine_time(at), "2026-11-24T14:29Z");
+        assert_eq!(machine_time(datetime!(2026-03-04 05:06 UTC)), "2026-03-04T05:06Z");
+    }
+
+    #[test]
+    fn masks_keep_the_first_character_and_the_domain_only() {
+        let masked = MaskedAddress::from("mara.lindqvist@example.org");
+        assert_eq!(masked.to_string(), "m•••••@example.org");
+        assert_eq!(masked.spoken(), "address starting with m at example.org");
+        assert_eq!(MaskedAddress::from("é@example.org").to_string(), "é•••••@example.org");
+        assert_eq!(MaskedAddress::from("\"a@b\"@example.org").to_string(), "\"•••••@example.org");
+        assert_eq!(MaskedAddress::from("").to_string(), "••••••@");
+    }
+
+    #[test]
+    fn the_length_of_an_address_does_not_show() {
+        assert_eq!(MaskedAddress::from("m@example.org"), MaskedAddress::from("mara.lindqvist@example.org"));
+    }
+}

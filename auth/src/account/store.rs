@@ -1,0 +1,56 @@
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::email_address::EmailAddress;
+
+pub(crate) struct Account {
+    pub id: Uuid,
+    pub disabled: bool,
+    /// It has an authenticator that was confirmed. One that was switched off after too many failures counts too: the account
+    /// stays two-factor.
+    pub two_factor: bool,
+}
+
+pub(crate) async fn by_email(connection: &mut PgConnection, email_key: &str) -> Result<Option<Account>, sqlx::Error> {
+    sqlx::query_as!(
+        Account,
+        r#"
+        select id, disabled_at is not null as "disabled!",
+               exists (select 1 from totp_credentials t where t.user_id = u.id and t.confirmed_at is not null) as "two_factor!"
+        from users u where email_key = $1
+        "#,
+        email_key,
+    )
+    .fetch_optional(connection)
+    .await
+}
+
+/// `None` where the address has an account.
+pub(crate) async fn create(
+    connection: &mut PgConnection,
+    id: Uuid,
+    email: &EmailAddress,
+    admin: bool,
+    now: OffsetDateTime,
+) -> Result<Option<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"
+        insert into users (id, email, email_key, is_admin, created_at) values ($1, $2, $3, $4, $5)
+        on conflict (email_key) do nothing
+        returning id
+        "#,
+        id,
+        email.as_str(),
+        email.key(),
+        admin,
+        now,
+    )
+    .fetch_optional(connection)
+    .await
+}
+
+pub(crate) async fn signed_in(connection: &mut PgConnection, id: Uuid, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+    sqlx::query!("update users set last_sign_in_at = $2 where id = $1", id, now).execute(connection).await?;
+    Ok(())
+}

@@ -1,0 +1,48 @@
+//! What time makes useless is deleted, and next month's audit partition made, on a schedule that one process at a time wins.
+//! Nothing's validity depends on it: expiry is decided where a thing is used.
+
+use time::{Duration, OffsetDateTime};
+
+use crate::{Auth, Error};
+
+const EVERY: Duration = Duration::hours(1);
+/// Requests and sessions stay this long after their end, for the activity page and for `reconcile`.
+const KEEP: Duration = Duration::days(90);
+/// Mails stay this long after they were settled.
+const KEEP_MAIL: Duration = Duration::days(14);
+
+impl Auth {
+    /// Runs what is due, if no other process has.
+    ///
+    /// # Errors
+    /// When the database does not answer; the next hour's run makes up for it.
+    pub async fn housekeeping(&self) -> Result<(), Error> {
+        let now = self.now();
+        let slot = now.unix_timestamp() - now.unix_timestamp().rem_euclid(EVERY.whole_seconds());
+        let slot = OffsetDateTime::from_unix_timestamp(slot).unwrap_or(now);
+        let won = sqlx::query!(
+            r#"
+            insert into scheduled_tasks as s (name, last_slot) values ('housekeeping', $1)
+            on conflict (name) do update set last_slot = excluded.last_slot where s.last_slot < excluded.last_slot
+            "#,
+            slot,
+        )
+        .execute(&self.pool)
+        .await?;
+        if won.rows_affected() == 0 {
+            return Ok(());
+        }
+        for month in [now, now + Duration::days(28)] {
+            sqlx::query!("select auth_audit_make_partition($1)", month).execute(&self.pool).await?;
+        }
+        sqlx::query!("delete from rate_limits where tat < $1", now).execute(&self.pool).await?;
+        sqlx::query!("delete from known_browsers where expires_at < $1", now).execute(&self.pool).await?;
+        sqlx::query!("delete from mail_outbox where state <> 'queued' and settled_at < $1", now - KEEP_MAIL)
+            .execute(&self.pool)
+            .await?;
+        sqlx::query!("delete from sessions where user_id is null and expires_at < $1", now).execute(&self.pool).await?;
+        sqlx::query!("delete from sessions where expires_at < $1", now - KEEP).execute(&self.pool).await?;
+        sqlx::query!("delete from magic_links where created_at < $1", now - KEEP).execute(&self.pool).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,42 @@
+use sqlx::{PgConnection, PgPool};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// Whether the browser with this cookie has signed this address in.
+pub(crate) async fn knows(pool: &PgPool, token_hash: &[u8; 32], email_key: &str, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"
+        select exists (
+            select 1 from known_browsers k join users u on u.id = k.user_id
+            where k.token_hash = $1 and u.email_key = $2 and k.expires_at > $3
+        ) as "knows!"
+        "#,
+        token_hash,
+        email_key,
+        now,
+    )
+    .fetch_one(pool)
+    .await
+}
+
+pub(crate) async fn remember(
+    connection: &mut PgConnection,
+    token_hash: &[u8; 32],
+    user: Uuid,
+    now: OffsetDateTime,
+    expires_at: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        r#"
+        insert into known_browsers (token_hash, user_id, created_at, last_used_at, expires_at) values ($1, $2, $3, $3, $4)
+        on conflict (token_hash, user_id) do update set last_used_at = excluded.last_used_at, expires_at = excluded.expires_at
+        "#,
+        token_hash,
+        user,
+        now,
+        expires_at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

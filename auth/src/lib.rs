@@ -1,0 +1,79 @@
+//! The sign-in domain of Latchkey.
+//!
+//! It knows time, randomness and SQL. It knows no HTTP, no cookies, no pages and no environment variables; its manifest and
+//! `deny.toml` keep it so.
+//!
+//! | word | means |
+//! |---|---|
+//! | request | somebody typed an address: one row, one mail with a link and a code, ten minutes |
+//! | browser nonce | what ties a request to the browser that made it |
+//! | known browser | one that has signed the account in before, and so has limits of its own |
+//! | redeem | use a link or code up, and give a session its authority |
+//! | authority | who a session speaks for, and what it has proven |
+//!
+//! **To add a feature**: a folder with `mod.rs` (types, rules as functions of `now`, operations, one error enum) and `store.rs`
+//! (its SQL, `query!` checked against `.sqlx`). Use your own store and what is shared (`clock`, `secret`, `throttle`, `event`);
+//! only [`sign_in`] joins features.
+
+pub mod account;
+pub mod clock;
+pub mod email_address;
+pub mod event;
+mod housekeeping;
+pub mod invite;
+mod known_browser;
+pub mod magic_link;
+pub mod mail;
+pub mod migrate;
+pub mod policy;
+pub mod requester;
+pub mod secret;
+pub mod session;
+pub mod sign_in;
+pub mod throttle;
+
+use std::sync::Arc;
+
+use sqlx::PgPool;
+use time::OffsetDateTime;
+use tokio::sync::Notify;
+
+use crate::{clock::Clock, policy::Policy, secret::Keys};
+
+/// The database did not answer, or not as it must. What was asked for did not happen.
+#[derive(Debug, thiserror::Error)]
+#[error("the database did not do what was asked")]
+pub struct Error(#[from] sqlx::Error);
+
+/// The domain: everything that can be done to accounts, requests and sessions.
+pub struct Auth {
+    pool: PgPool,
+    clock: Arc<dyn Clock>,
+    keys: Keys,
+    policy: Policy,
+    /// Wakes this process's mail worker.
+    outbox: Notify,
+}
+
+impl Auth {
+    #[must_use]
+    pub fn new(pool: PgPool, clock: Arc<dyn Clock>, keys: Keys, policy: Policy) -> Self {
+        Self { pool, clock, keys, policy, outbox: Notify::new() }
+    }
+
+    /// Read once a decision, and passed on.
+    #[must_use]
+    pub fn now(&self) -> OffsetDateTime {
+        self.clock.now()
+    }
+
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    #[must_use]
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+}

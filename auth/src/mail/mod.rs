@@ -1,0 +1,85 @@
+//! Mail: queued in the caller's transaction, decided and sent by a worker. What waits is ids; what is secret in a mail is derived
+//! when it is sent, so a retry sends the very same mail under the very same Message-ID.
+//!
+//! To add a kind: a variant of [`Content`], how it is queued in `store.rs`, what it says in `deliver`, its words in `app`.
+
+pub(crate) mod store;
+mod worker;
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{
+    email_address::EmailAddress,
+    secret::{Code, InviteToken, LinkToken},
+};
+
+/// An invitation is not urgent: its mail may wait for a mail server to come back.
+pub(crate) const INVITE_DEADLINE: Duration = Duration::from_hours(24);
+
+/// One mail, ready to be put into words and sent.
+#[derive(Debug, Clone)]
+pub struct Letter {
+    /// Names the mail for good: sending twice under one id lets mail programs show it once.
+    pub id: Uuid,
+    pub to: EmailAddress,
+    pub queued_at: OffsetDateTime,
+    pub content: Content,
+}
+
+/// Who asked, on what, from where, when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    pub device: String,
+    pub ip: String,
+    pub at: OffsetDateTime,
+}
+
+#[derive(Debug, Clone)]
+pub enum Content {
+    SignIn {
+        token: LinkToken,
+        code: Code,
+        asked: Asked,
+    },
+    /// No account has this address, and none may be made.
+    NoAccount {
+        asked: Asked,
+    },
+    /// An operator has turned the account off.
+    AccountOff {
+        asked: Asked,
+    },
+    Invite {
+        token: InviteToken,
+    },
+}
+
+impl Content {
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::SignIn { .. } => "sign_in",
+            Self::NoAccount { .. } => "no_account",
+            Self::AccountOff { .. } => "account_off",
+            Self::Invite { .. } => "invite",
+        }
+    }
+}
+
+/// Why a mail was not sent. The text is for operators: it names no recipient.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// Worth another try: no connection, a 4xx answer, no answer in time.
+    #[error("{0}")]
+    Temporary(String),
+    /// The mail server will not take it, ever.
+    #[error("{0}")]
+    Permanent(String),
+}
+
+/// Puts a letter into words and hands it to a mail server. Every step has a time limit.
+pub trait Mailer: Send + Sync + 'static {
+    fn send(&self, letter: Letter) -> impl Future<Output = Result<(), SendError>> + Send;
+}

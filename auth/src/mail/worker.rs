@@ -1,0 +1,248 @@
+//! The worker: claims what is due, decides what each mail says, sends it, settles it. Any number of processes may run one.
+
+use std::{sync::Arc, time::Duration};
+
+use time::OffsetDateTime;
+use tokio::{sync::Semaphore, task::JoinSet};
+use uuid::Uuid;
+
+use super::{Asked, Content, Letter, Mailer, SendError, store};
+use crate::{
+    Auth, account,
+    email_address::EmailAddress,
+    event::{Event, Work},
+    invite,
+    magic_link::{MagicLink, store as links},
+    requester::device,
+    secret::{self, new_id},
+};
+
+/// Mails under way at once in one process: more would open more connections than mail servers like.
+const LANES: usize = 8;
+/// How long a mail stays with a process that has died. Extended every third while its sending goes on.
+const LEASE: Duration = Duration::from_secs(15);
+/// No mail server gets longer than this for one mail, whatever it does between two bytes.
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+/// Polling is the truth; being woken only makes it faster.
+const POLL: Duration = Duration::from_secs(2);
+/// Waits between tries. A sign-in mail lives for ten minutes; what comes late is of no use.
+const WAITS: [Duration; 6] = [
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(15),
+    Duration::from_secs(45),
+    Duration::from_mins(2),
+    Duration::from_mins(5),
+];
+
+/// What became of one try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Fate {
+    Sent(&'static str),
+    /// Not worth sending any more: its link is dead, or its time is over.
+    Expired(&'static str),
+    Failed(String),
+    Retry(String),
+}
+
+impl Auth {
+    /// Sends mail until told to stop. Mails under way then are finished; what is left is for the next start or another process.
+    pub async fn run_mail_worker<M: Mailer>(self: Arc<Self>, mailer: Arc<M>, stop: impl Future<Output = ()>) {
+        let worker = new_id(self.now());
+        let lanes = Arc::new(Semaphore::new(LANES));
+        let mut running = JoinSet::new();
+        tokio::pin!(stop);
+        loop {
+            let free = lanes.available_permits();
+            let claimed = if free == 0 {
+                Vec::new()
+            } else {
+                match store::claim(&self.pool, worker, free, LEASE, self.now()).await {
+                    Ok(claimed) => claimed,
+                    Err(error) => {
+                        tracing::warn!(error = %error, "mail.claim_failed");
+                        Vec::new()
+                    }
+                }
+            };
+            let full = claimed.len() == free;
+            for mail in claimed {
+                let permit = lanes.clone().acquire_owned().await.expect("the semaphore is never closed");
+                let (auth, mailer) = (self.clone(), mailer.clone());
+                running.spawn(async move {
+                    auth.deliver_leased(&*mailer, &mail).await;
+                    drop(permit);
+                });
+            }
+            // With lanes left and nothing claimed, there is nothing due: wait to be woken, or look again. With all of them
+            // taken, look again as soon as one is free.
+            tokio::select! {
+                () = &mut stop => break,
+                Some(_) = running.join_next(), if full => {}
+                () = self.outbox.notified(), if !full => {}
+                () = tokio::time::sleep(POLL) => {}
+            }
+            while running.try_join_next().is_some() {}
+        }
+        while running.join_next().await.is_some() {}
+    }
+
+    /// Claims and sends everything due now, once, and returns how many. For tests, which move the clock between two calls.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn drain_mail<M: Mailer>(&self, mailer: &M) -> Result<usize, crate::Error> {
+        let mut drained = 0;
+        loop {
+            let claimed = store::claim(&self.pool, Uuid::nil(), LANES, LEASE, self.now()).await?;
+            if claimed.is_empty() {
+                return Ok(drained);
+            }
+            for mail in claimed {
+                let fate = self.deliver(mailer, &mail).await?;
+                self.settle(&mail, &fate).await?;
+                drained += 1;
+            }
+        }
+    }
+
+    async fn deliver_leased<M: Mailer>(&self, mailer: &M, mail: &store::Claimed) {
+        let work = async {
+            let fate = match tokio::time::timeout(SEND_TIMEOUT, self.deliver(mailer, mail)).await {
+                Ok(Ok(fate)) => fate,
+                Ok(Err(error)) => Fate::Retry(format!("database: {error}")),
+                Err(_) => Fate::Retry("the mail server took too long".to_owned()),
+            };
+            // A mail that was sent must not be sent again because the database was away for a while.
+            while let Err(error) = self.settle(mail, &fate).await {
+                tracing::warn!(error = %error, mail.id = %mail.id, "mail.settle_failed");
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        let extend = async {
+            loop {
+                tokio::time::sleep(LEASE / 3).await;
+                if let Err(error) = store::extend(&self.pool, mail, self.now() + LEASE).await {
+                    tracing::warn!(error = %error, mail.id = %mail.id, "mail.extend_failed");
+                }
+            }
+        };
+        tokio::select! {
+            () = work => {}
+            () = extend => {}
+        }
+    }
+
+    async fn deliver<M: Mailer>(&self, mailer: &M, mail: &store::Claimed) -> Result<Fate, sqlx::Error> {
+        if mail.deadline <= self.now() {
+            return Ok(Fate::Expired("its time was over before it could be sent"));
+        }
+        let (to, content) = match (mail.magic_link_id, mail.invite_id) {
+            (Some(link), _) => match links::by_id(&self.pool, link).await? {
+                Some(link) if link.dead(self.now()).is_none() => (link.email.clone(), self.sign_in_content(&link).await?),
+                _ => return Ok(Fate::Expired("its link was dead before it could be sent")),
+            },
+            (None, Some(invite)) => match invite::store::by_id(&self.pool, invite).await? {
+                Some(invite) if invite.used_at.is_none() && invite.revoked_at.is_none() => {
+                    let token = self.keys.invite_token(&invite.seed());
+                    (invite.email, token.map(|token| Content::Invite { token }))
+                }
+                _ => return Ok(Fate::Expired("its invitation was dead before it could be sent")),
+            },
+            (None, None) => return Ok(Fate::Failed("it belongs to nothing".to_owned())),
+        };
+        let Some(content) = content else {
+            return Ok(Fate::Failed("the key it was made with is gone (WALLET_ENCRYPTION_KEY_PREVIOUS)".to_owned()));
+        };
+        let Some(to) = EmailAddress::stored(&to) else {
+            return Ok(Fate::Failed("its address can't be read".to_owned()));
+        };
+        let kind = content.kind();
+        let letter = Letter { id: mail.id, to, queued_at: mail.created_at, content };
+        Ok(match mailer.send(letter).await {
+            Ok(()) => Fate::Sent(kind),
+            Err(SendError::Temporary(error)) => Fate::Retry(error),
+            Err(SendError::Permanent(error)) => Fate::Failed(error),
+        })
+    }
+
+    /// What the owner of this address is told: a way in, or that there is none. The page said the same to all.
+    async fn sign_in_content(&self, link: &MagicLink) -> Result<Option<Content>, sqlx::Error> {
+        let asked = Asked { device: device(&link.user_agent), ip: link.ip.to_string(), at: link.created_at };
+        let mut connection = self.pool.acquire().await?;
+        let admitted = match account::store::by_email(&mut connection, &link.email_key).await? {
+            Some(account) if account.disabled => return Ok(Some(Content::AccountOff { asked })),
+            Some(_) => true,
+            None => {
+                let invited = invite::store::is_invited(&mut connection, &link.email_key, self.now()).await?;
+                EmailAddress::stored(&link.email).is_some_and(|email| self.policy.sign_up.admits(&email, invited))
+            }
+        };
+        if !admitted {
+            return Ok(Some(Content::NoAccount { asked }));
+        }
+        let (token, code) = (self.keys.link_token(&link.seed), self.keys.code(&link.seed));
+        Ok(token.zip(code).map(|(token, code)| Content::SignIn { token, code, asked }))
+    }
+
+    async fn settle(&self, mail: &store::Claimed, fate: &Fate) -> Result<(), sqlx::Error> {
+        let now = self.now();
+        let (state, error, event) = match fate {
+            Fate::Retry(error) => match retry_at(mail, now) {
+                Some(run_at) => {
+                    tracing::warn!(mail.id = %mail.id, attempt = mail.attempt, error = error.as_str(), "mail.retry");
+                    return store::retry(&self.pool, mail, run_at, error).await;
+                }
+                None => ("expired", Some(error.as_str()), Event::MailFailed { mail: mail.id, state: "expired" }),
+            },
+            Fate::Sent(kind) => ("sent", None, Event::MailSent { mail: mail.id, kind }),
+            Fate::Expired(why) => ("expired", Some(*why), Event::MailFailed { mail: mail.id, state: "expired" }),
+            Fate::Failed(error) => ("failed", Some(error.as_str()), Event::MailFailed { mail: mail.id, state: "failed" }),
+        };
+        let mut work = Work::begin(&self.pool, None, now).await?;
+        if store::settle(work.connection(), mail, state, error, now).await? {
+            if let Some(error) = error {
+                tracing::warn!(mail.id = %mail.id, state, error, "mail.given_up");
+            }
+            work.record(event);
+        }
+        work.commit().await
+    }
+}
+
+/// When to try again, with a fifth of jitter either way so that a server that comes back is not met by all at once.
+/// `None` once that would be after the deadline.
+fn retry_at(mail: &store::Claimed, now: OffsetDateTime) -> Option<OffsetDateTime> {
+    let tried = usize::try_from(mail.attempt).unwrap_or(1).max(1);
+    let wait = WAITS[(tried - 1).min(WAITS.len() - 1)];
+    let jitter = f64::from(secret::random::<1>()[0]) / f64::from(u8::MAX) * 0.4 + 0.8;
+    let run_at = now + wait.mul_f64(jitter);
+    (run_at < mail.deadline).then_some(run_at)
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    #[test]
+    fn waits_grow_and_end_before_the_deadline() {
+        let now = datetime!(2026-11-24 14:29 UTC);
+        let mail = |attempt| store::Claimed {
+            id: Uuid::nil(),
+            magic_link_id: None,
+            invite_id: None,
+            created_at: now,
+            deadline: now + Duration::from_mins(10),
+            attempt,
+        };
+        for (attempt, least, most) in
+            [(1, 1.6, 2.4), (2, 4.0, 6.0), (3, 12.0, 18.0), (4, 36.0, 54.0), (5, 96.0, 144.0), (60, 240.0, 360.0)]
+        {
+            let wait = (retry_at(&mail(attempt), now).expect("before the deadline") - now).as_seconds_f64();
+            assert!((least - 0.001..=most + 0.001).contains(&wait), "try {attempt}: {wait} s");
+        }
+        assert_eq!(retry_at(&mail(5), now + Duration::from_mins(9)), None);
+    }
+}

@@ -1,0 +1,64 @@
+//! The schema: applied by its owner, used by a role that owns nothing (A18).
+
+use sqlx::{AssertSqlSafe, PgPool, migrate::Migrator};
+
+/// Every migration, in the binary.
+pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
+
+/// One migration and whether the database has it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Migration {
+    pub version: i64,
+    pub description: String,
+    pub applied: bool,
+}
+
+/// Applies what is missing, then lets `application` use it. `owner` must own the schema.
+///
+/// # Errors
+/// When a migration fails, was changed after it was applied, or the role does not exist.
+pub async fn migrate(owner: &PgPool, application: Option<&str>) -> Result<(), sqlx::Error> {
+    MIGRATOR.run(owner).await?;
+    let Some(role) = application else {
+        return Ok(());
+    };
+    // Identifiers can't be bound. `format('%I')` on the server would need a function; doubling quotes is its whole rule.
+    let role = format!("\"{}\"", role.replace('"', "\"\""));
+    let grants = format!(
+        "grant select, insert, update, delete on all tables in schema public to {role};
+         revoke update, delete, truncate on auth_audit, auth_audit_default from {role};
+         revoke insert, update, delete on _sqlx_migrations from {role};
+         grant execute on function auth_audit_make_partition(timestamptz) to {role};"
+    );
+    sqlx::raw_sql(AssertSqlSafe(grants)).execute(owner).await?;
+    Ok(())
+}
+
+/// What is applied and what is pending.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn status(pool: &PgPool) -> Result<Vec<Migration>, sqlx::Error> {
+    let has_table: bool = sqlx::query_scalar("select to_regclass('public._sqlx_migrations') is not null").fetch_one(pool).await?;
+    let applied: Vec<i64> = if has_table {
+        sqlx::query_scalar("select version from _sqlx_migrations where success").fetch_all(pool).await?
+    } else {
+        Vec::new()
+    };
+    Ok(MIGRATOR
+        .iter()
+        .map(|migration| Migration {
+            version: migration.version,
+            description: migration.description.to_string(),
+            applied: applied.contains(&migration.version),
+        })
+        .collect())
+}
+
+/// Whether this binary can work: the database answers and has every migration it knows.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn is_ready(pool: &PgPool) -> Result<bool, sqlx::Error> {
+    Ok(status(pool).await?.iter().all(|migration| migration.applied))
+}

@@ -1,0 +1,130 @@
+//! Who asks: an address on the network, a browser's own words, and the request they came with.
+
+use std::net::IpAddr;
+
+use ipnet::{IpNet, Ipv6Net};
+
+/// Where a request came from. All of it is the client's word but `ip`, so it is shown and recorded, never trusted.
+#[derive(Debug, Clone)]
+pub struct Requester {
+    pub ip: IpAddr,
+    user_agent: String,
+    pub request_id: String,
+}
+
+/// Longer user agents are cut: they are shown to people and kept for months.
+const MAX_USER_AGENT: usize = 256;
+
+impl Requester {
+    #[must_use]
+    pub fn new(ip: IpAddr, user_agent: &str, request_id: impl Into<String>) -> Self {
+        Self {
+            ip: ip.to_canonical(),
+            user_agent: user_agent.chars().filter(|c| !c.is_control()).take(MAX_USER_AGENT).collect(),
+            request_id: request_id.into(),
+        }
+    }
+
+    #[must_use]
+    pub fn user_agent(&self) -> &str {
+        &self.user_agent
+    }
+
+    /// "Firefox on Windows".
+    #[must_use]
+    pub fn device(&self) -> String {
+        device(&self.user_agent)
+    }
+
+    /// Whom a network limit counts: an IPv4 address, or the /64 that one IPv6 subscriber has whole (RFC 6177).
+    pub(crate) fn network(&self) -> String {
+        match self.ip {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => Ipv6Net::new(ip, 64).map_or_else(|_| ip.to_string(), |net| IpNet::V6(net.trunc()).to_string()),
+        }
+    }
+}
+
+/// Names a browser and system in the words people use for them. User agents are frozen and lie about detail, so this stays coarse.
+#[must_use]
+pub fn device(user_agent: &str) -> String {
+    // Order matters: every browser claims to be Safari, and most claim to be Chrome.
+    const BROWSERS: [(&str, &str); 11] = [
+        ("EdgA/", "Edge"),
+        ("EdgiOS/", "Edge"),
+        ("Edg/", "Edge"),
+        ("OPR/", "Opera"),
+        ("SamsungBrowser/", "Samsung Internet"),
+        ("FxiOS/", "Firefox"),
+        ("Firefox/", "Firefox"),
+        ("CriOS/", "Chrome"),
+        ("Chrome/", "Chrome"),
+        ("Version/", "Safari"),
+        ("curl/", "curl"),
+    ];
+    const SYSTEMS: [(&str, &str); 8] = [
+        ("iPhone", "iPhone"),
+        ("iPad", "iPad"),
+        ("Android", "Android"),
+        ("Windows", "Windows"),
+        ("CrOS", "ChromeOS"),
+        ("Macintosh", "Mac"),
+        ("Linux", "Linux"),
+        ("X11", "Linux"),
+    ];
+    let find = |table: &[(&str, &'static str)]| table.iter().find(|(mark, _)| user_agent.contains(mark)).map(|(_, name)| *name);
+    match (find(&BROWSERS), find(&SYSTEMS)) {
+        (Some(browser), Some(system)) => format!("{browser} on {system}"),
+        (Some(browser), None) => browser.to_owned(),
+        (None, Some(system)) => format!("A browser on {system}"),
+        (None, None) => "An unknown device".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_named_as_people_name_them() {
+        for (user_agent, name) in [
+            ("Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:128.0) Gecko/20100101 Firefox/128.0", "Firefox on Windows"),
+            (
+                "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5 Mobile/15E148 Safari/604.1",
+                "Safari on iPhone",
+            ),
+            (
+                "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Safari/537.36",
+                "Chrome on Mac",
+            ),
+            (
+                "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Safari/537.36 Edg/130.0.0.0",
+                "Edge on Windows",
+            ),
+            (
+                "Mozilla/5.0 (Linux; Android 14; SM-S911B) AppleWebKit/537.36 (KHTML, like Gecko) SamsungBrowser/25.0 Chrome/121.0.0.0 Mobile Safari/537.36",
+                "Samsung Internet on Android",
+            ),
+            ("curl/8.5.0", "curl"),
+            ("", "An unknown device"),
+        ] {
+            assert_eq!(device(user_agent), name);
+        }
+    }
+
+    #[test]
+    fn one_ipv6_subscriber_is_one_network() {
+        let network = |ip: &str| Requester::new(ip.parse().expect(ip), "", "r").network();
+        assert_eq!(network("2001:db8:1:2::1"), network("2001:db8:1:2:ffff::9"));
+        assert_ne!(network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
+        assert_eq!(network("::ffff:203.0.113.7"), network("203.0.113.7"));
+        assert_ne!(network("203.0.113.7"), network("203.0.113.8"));
+    }
+
+    #[test]
+    fn a_user_agent_is_cut_and_cannot_break_a_line() {
+        let requester = Requester::new([127, 0, 0, 1].into(), &format!("a\r\nb\u{1b}{}", "x".repeat(1_000)), "r");
+        assert!(requester.user_agent().starts_with("abx"));
+        assert_eq!(requester.user_agent().chars().count(), 256);
+    }
+}

@@ -1,0 +1,357 @@
+//! What must not leak: tokens, codes, the keys they come from. Nothing here prints itself, and only hashes reach SQL.
+
+use std::{fmt, marker::PhantomData};
+
+use aws_lc_rs::{
+    constant_time, digest,
+    hkdf::{HKDF_SHA256, KeyType, Salt},
+    hmac, rand,
+};
+use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
+use time::OffsetDateTime;
+use uuid::{NoContext, Timestamp, Uuid};
+use zeroize::Zeroizing;
+
+/// Bytes from the operating system's generator, the only source of secrets in this workspace.
+///
+/// # Panics
+/// When the generator fails. There is no safe way on without it.
+#[must_use]
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    rand::fill(&mut bytes).expect("the operating system's random generator works");
+    bytes
+}
+
+/// An identifier that sorts by time. An identifier is never a secret.
+#[must_use]
+pub fn new_id(now: OffsetDateTime) -> Uuid {
+    let seconds = u64::try_from(now.unix_timestamp()).unwrap_or(0);
+    Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, now.nanosecond()))
+}
+
+/// SHA-256, for secrets of 128 random bits and more (NIST 800-63B-4 §3.1.2.2 asks for more only below 112).
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    digest::digest(&digest::SHA256, bytes).as_ref().try_into().expect("SHA-256 is 32 bytes long")
+}
+
+/// 256 secret bits that a person or browser carries; `K` tells the kinds apart.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token<K>([u8; 32], PhantomData<fn() -> K>);
+
+/// The token in a sign-in link.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Link {}
+/// The token in an invitation.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Invitation {}
+/// What ties a request to the browser that made it. It lives in that browser's session, not in a cookie of its own.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Browser {}
+/// The cookie of a browser that has signed an account in before.
+#[derive(Clone, PartialEq, Eq)]
+pub enum KnownBrowser {}
+
+pub type LinkToken = Token<Link>;
+pub type InviteToken = Token<Invitation>;
+pub type BrowserNonce = Token<Browser>;
+pub type KnownBrowserToken = Token<KnownBrowser>;
+
+impl<K> Token<K> {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::from_bytes(random())
+    }
+
+    fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes, PhantomData)
+    }
+
+    /// `None` where the text is not a whole token: 43 characters of base64url.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).ok()?;
+        Some(Self::from_bytes(bytes.try_into().ok()?))
+    }
+
+    /// The text that goes into the one cookie, form or mail it is meant for, and nowhere else.
+    #[must_use]
+    pub fn reveal(&self) -> String {
+        BASE64URL_NOPAD.encode(&self.0)
+    }
+
+    /// What may be stored.
+    #[must_use]
+    pub fn hash(&self) -> [u8; 32] {
+        sha256(&self.0)
+    }
+}
+
+impl<K> Default for Token<K> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<K> fmt::Debug for Token<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(***)")
+    }
+}
+
+/// The hash of a session's id: the row's key, and the handle by which the domain speaks of a session.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct SessionKey(pub(crate) [u8; 32]);
+
+impl SessionKey {
+    /// `id` holds 128 random bits, made by the session layer.
+    #[must_use]
+    pub fn of(id: [u8; 16]) -> Self {
+        Self(sha256(&id))
+    }
+}
+
+impl fmt::Debug for SessionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionKey(***)")
+    }
+}
+
+/// The six digits of a sign-in mail (NIST 800-63B-4 §3.1.3.2 asks for at least six).
+#[derive(Clone, PartialEq, Eq)]
+pub struct Code([u8; 6]);
+
+/// Why typed text is not a code. Nothing was tried, so nothing was counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CodeFormat {
+    #[error("no code was typed")]
+    Missing,
+    #[error("a code has 6 digits, not {0}")]
+    WrongLength(usize),
+}
+
+impl Code {
+    /// Takes what people type and paste: spaces and hyphens between ASCII digits don't matter. Anything else is not a code.
+    ///
+    /// # Errors
+    /// [`CodeFormat`], which counts the digits found.
+    pub fn parse(text: &str) -> Result<Self, CodeFormat> {
+        let typed: Vec<u8> = text.bytes().filter(|byte| !matches!(byte, b' ' | b'-' | b'\t' | b'\r' | b'\n')).collect();
+        let digits = typed.iter().filter(|byte| byte.is_ascii_digit()).count();
+        if typed.is_empty() {
+            return Err(CodeFormat::Missing);
+        }
+        if digits != typed.len() {
+            return Err(CodeFormat::WrongLength(digits));
+        }
+        let length = typed.len();
+        typed.try_into().map(Self).map_err(|_| CodeFormat::WrongLength(length))
+    }
+
+    /// As it stands in the mail: "482 931".
+    #[must_use]
+    pub fn reveal(&self) -> String {
+        let text: String = self.0.iter().copied().map(char::from).collect();
+        format!("{} {}", &text[..3], &text[3..])
+    }
+}
+
+impl fmt::Debug for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Code(***)")
+    }
+}
+
+/// The root keys (`WALLET_ENCRYPTION_KEY` and its predecessors) and what is derived from them.
+///
+/// A link's token and code are an HMAC over a random nonce, so the row that waits for the worker holds no secret,
+/// and sending twice sends the same mail.
+pub struct Keys {
+    current: Derived,
+    previous: Vec<Derived>,
+}
+
+struct Derived {
+    id: String,
+    link_token: hmac::Key,
+    link_code: hmac::Key,
+    code_hash: hmac::Key,
+    invite_token: hmac::Key,
+    pseudonym: hmac::Key,
+}
+
+/// A nonce and the key that turns it into secrets.
+pub(crate) struct Seed {
+    pub nonce: [u8; 32],
+    pub key_id: String,
+}
+
+struct Sha256Length;
+
+impl KeyType for Sha256Length {
+    fn len(&self) -> usize {
+        32
+    }
+}
+
+impl Derived {
+    fn new(root: &[u8; 32]) -> Self {
+        let prk = Salt::new(HKDF_SHA256, b"latchkey").extract(root);
+        let derive = |purpose: &[u8]| {
+            let mut bytes = Zeroizing::new([0; 32]);
+            prk.expand(&[purpose], Sha256Length).and_then(|okm| okm.fill(&mut *bytes)).expect("32 bytes are within HKDF's range");
+            hmac::Key::new(hmac::HMAC_SHA256, &*bytes)
+        };
+        // The id is derived too: it names the key in rows without telling anything of it.
+        let id = hmac::sign(&derive(b"key id"), b"");
+        Self {
+            id: HEXLOWER.encode(&id.as_ref()[..4]),
+            link_token: derive(b"link token"),
+            link_code: derive(b"link code"),
+            code_hash: derive(b"code hash"),
+            invite_token: derive(b"invite token"),
+            pseudonym: derive(b"pseudonym"),
+        }
+    }
+}
+
+fn mac(key: &hmac::Key, message: &[u8]) -> [u8; 32] {
+    hmac::sign(key, message).as_ref().try_into().expect("HMAC-SHA-256 is 32 bytes long")
+}
+
+impl Keys {
+    #[must_use]
+    pub fn new(current: &[u8; 32], previous: &[[u8; 32]]) -> Self {
+        Self { current: Derived::new(current), previous: previous.iter().map(Derived::new).collect() }
+    }
+
+    fn by_id(&self, id: &str) -> Option<&Derived> {
+        std::iter::once(&self.current).chain(&self.previous).find(|key| key.id == id)
+    }
+
+    pub(crate) fn seed(&self) -> Seed {
+        Seed { nonce: random(), key_id: self.current.id.clone() }
+    }
+
+    /// `None` where the key of that id is gone: the mail can't be sent, and no link works that was not sent.
+    pub(crate) fn link_token(&self, seed: &Seed) -> Option<LinkToken> {
+        let key = self.by_id(&seed.key_id)?;
+        Some(Token::from_bytes(mac(&key.link_token, &seed.nonce)))
+    }
+
+    pub(crate) fn invite_token(&self, seed: &Seed) -> Option<InviteToken> {
+        let key = self.by_id(&seed.key_id)?;
+        Some(Token::from_bytes(mac(&key.invite_token, &seed.nonce)))
+    }
+
+    pub(crate) fn code(&self, seed: &Seed) -> Option<Code> {
+        let key = self.by_id(&seed.key_id)?;
+        let mac = mac(&key.link_code, &seed.nonce);
+        let number = u64::from_be_bytes(mac[..8].try_into().expect("8 of 32 bytes"));
+        // 2^64 is so far above 10^6 that no code is likelier than another by more than 1 in 10^13.
+        let digits = format!("{:06}", number % 1_000_000);
+        Some(Code(digits.as_bytes().try_into().expect("six digits")))
+    }
+
+    /// Keyed, and bound to its request: six digits under a plain hash would be found in a second.
+    pub(crate) fn code_hash(&self, seed: &Seed, code: &Code) -> Option<[u8; 32]> {
+        let key = self.by_id(&seed.key_id)?;
+        let mut message = [0; 38];
+        message[..32].copy_from_slice(&seed.nonce);
+        message[32..].copy_from_slice(&code.0);
+        Some(mac(&key.code_hash, &message))
+    }
+
+    /// A stable stand-in for an identity (an address, a network), so that counters and audit rows hold none.
+    pub(crate) fn pseudonym(&self, identity: &[u8]) -> [u8; 32] {
+        mac(&self.current.pseudonym, identity)
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").field("current", &self.current.id).finish_non_exhaustive()
+    }
+}
+
+/// Compares without telling by its time how much was right.
+pub(crate) fn same(a: &[u8; 32], b: &[u8]) -> bool {
+    constant_time::verify_slices_are_equal(a, b).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_survives_its_text_and_nothing_shorter_does() {
+        let token = LinkToken::new();
+        let text = token.reveal();
+        assert_eq!(text.len(), 43);
+        assert_eq!(LinkToken::parse(&text), Some(token));
+        for cut in 0..text.len() {
+            assert_eq!(LinkToken::parse(&text[..cut]), None);
+        }
+        assert_eq!(LinkToken::parse(&format!("{text}A")), None);
+    }
+
+    #[test]
+    fn a_code_keeps_leading_zeros_and_forgives_spaces_and_hyphens() {
+        let code = Code(*b"004931");
+        assert_eq!(code.reveal(), "004 931");
+        for typed in ["004931", "004 931", " 004-931\n", "0 0 4 9 3 1"] {
+            assert_eq!(Code::parse(typed), Ok(code.clone()), "{typed:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_six_digits_is_not_a_code() {
+        for (typed, expected) in [
+            ("", CodeFormat::Missing),
+            ("  ", CodeFormat::Missing),
+            ("12345", CodeFormat::WrongLength(5)),
+            ("1234567", CodeFormat::WrongLength(7)),
+            ("+123456", CodeFormat::WrongLength(6)),
+            ("12345a", CodeFormat::WrongLength(5)),
+            ("１２３４５６", CodeFormat::WrongLength(0)),
+        ] {
+            assert_eq!(Code::parse(typed), Err(expected), "{typed:?}");
+        }
+    }
+
+    #[test]
+    fn token_code_and_key_id_differ_by_purpose_and_by_root() {
+        let (a, b) = (Keys::new(&[1; 32], &[]), Keys::new(&[2; 32], &[[1; 32]]));
+        let seed = a.seed();
+        assert_ne!(a.link_token(&seed).map(|t| t.reveal()), a.invite_token(&seed).map(|t| t.reveal()));
+        // After a rotation the old root still opens what it made, and makes nothing new.
+        assert_eq!(b.link_token(&seed), a.link_token(&seed));
+        assert_ne!(b.seed().key_id, seed.key_id);
+        assert_eq!(Keys::new(&[2; 32], &[]).link_token(&seed), None);
+    }
+
+    #[test]
+    fn codes_are_spread_evenly() {
+        let keys = Keys::new(&[7; 32], &[]);
+        let mut counts = [0_u32; 10];
+        for _ in 0..20_000 {
+            for digit in keys.code(&keys.seed()).expect("the key is there").0 {
+                counts[usize::from(digit - b'0')] += 1;
+            }
+        }
+        let expected = 12_000.0;
+        let chi: f64 = counts.iter().map(|&n| (f64::from(n) - expected).powi(2) / expected).sum();
+        // 9 degrees of freedom: above 40 has a chance of about 1 in 100,000.
+        assert!(chi < 40.0, "χ² = {chi}, counts {counts:?}");
+    }
+
+    #[test]
+    fn secrets_do_not_print_themselves() {
+        let keys = Keys::new(&[7; 32], &[]);
+        let seed = keys.seed();
+        let (token, code) = (keys.link_token(&seed).expect("key"), keys.code(&seed).expect("key"));
+        let printed = format!("{token:?} {code:?} {keys:?} {:?}", SessionKey::of([7; 16]));
+        assert!(!printed.contains(&token.reveal()) && !printed.contains(&code.reveal()));
+    }
+}

@@ -1,0 +1,112 @@
+//! Sessions. A row without authority is a visitor waiting for mail; [`crate::sign_in`] makes rows with authority, in the transaction that
+//! redeems a link, and nothing else does.
+
+pub(crate) mod store;
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use time::{Duration, OffsetDateTime};
+use uuid::Uuid;
+
+use crate::{
+    Auth, Error,
+    event::{Event, Method, RevokeReason, Work},
+    policy::PRE_SIGN_IN_TTL,
+    requester::Requester,
+    secret::{SessionKey, new_id},
+};
+
+/// How much a session has proven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// The first of two factors. It opens nothing but the second step.
+    FirstFactor,
+    Email,
+    TwoFactor,
+}
+
+impl Level {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::FirstFactor => "first_factor",
+            Self::Email => "email",
+            Self::TwoFactor => "two_factor",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        [Self::FirstFactor, Self::Email, Self::TwoFactor].into_iter().find(|level| level.as_str() == text)
+    }
+}
+
+/// Who a session speaks for. It comes from the row's own columns at each request, never from what the session stores.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Authority {
+    pub session: Uuid,
+    pub user: Uuid,
+    pub email: String,
+    pub admin: bool,
+    pub level: Level,
+    pub method: Method,
+    #[serde(with = "time::serde::rfc3339")]
+    pub authenticated_at: OffsetDateTime,
+    pub ip: IpAddr,
+    pub device: String,
+}
+
+/// A live session as it was found.
+pub struct Stored {
+    pub data: Value,
+    pub authority: Option<Authority>,
+    pub expires_at: OffsetDateTime,
+}
+
+/// `last_seen_at` moves at most this often: a page view must not cost a write.
+const TOUCH_EVERY: Duration = Duration::minutes(1);
+
+impl Auth {
+    /// Makes a row without authority. `false` where the id is taken.
+    ///
+    /// # Errors
+    /// When the database does not answer, as in all of these.
+    pub async fn create_session(&self, key: SessionKey, data: &Value) -> Result<bool, Error> {
+        let now = self.now();
+        Ok(store::create(&self.pool, new_id(now), key, data, now, now + PRE_SIGN_IN_TTL).await?)
+    }
+
+    /// Writes data, and only data, to a live row. A session revoked meanwhile stays dead.
+    pub async fn save_session(&self, key: SessionKey, data: &Value) -> Result<(), Error> {
+        let now = self.now();
+        Ok(store::save(&self.pool, key, data, now, now + PRE_SIGN_IN_TTL).await?)
+    }
+
+    /// The session, if it is live: not revoked, not idle too long, not too old, its account not disabled.
+    pub async fn load_session(&self, key: SessionKey) -> Result<Option<Stored>, Error> {
+        let now = self.now();
+        let Some(found) = store::load(&self.pool, key, now, now - self.policy.session_idle).await? else {
+            return Ok(None);
+        };
+        if found.stored.authority.is_some() && found.last_seen_at <= now - TOUCH_EVERY {
+            store::touch(&self.pool, key, now).await?;
+        }
+        Ok(Some(found.stored))
+    }
+
+    /// Forgets a visitor's row. One with authority is ended by [`Auth::sign_out`], which records it.
+    pub async fn forget_session(&self, key: SessionKey) -> Result<(), Error> {
+        Ok(store::forget(&self.pool, key).await?)
+    }
+
+    /// Ends a session, at once and on every instance. Doing it twice does no harm.
+    pub async fn sign_out(&self, key: SessionKey, from: &Requester) -> Result<(), Error> {
+        let now = self.now();
+        let mut work = Work::begin(&self.pool, Some(from), now).await?;
+        if let Some((session, user)) = store::revoke(work.connection(), key, RevokeReason::SignedOut, now).await? {
+            work.record(Event::SessionRevoked { user, session, reason: RevokeReason::SignedOut });
+        }
+        Ok(work.commit().await?)
+    }
+}

@@ -1,0 +1,468 @@
+//! Signing in: one state machine for every way in. Whatever proves the first factor ends in [`Auth::redeem`], the one function
+//! that gives a session authority, and it asks whether the account has a second.
+//!
+//! To add a first factor: prove it, then call `redeem`. There is no other way, and a test walks all routes to keep it so.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use crate::{
+    Auth, Error,
+    account::{self, store::Account},
+    email_address::EmailAddress,
+    event::{self, Event, Method, Origin, Refusal, RevokeReason, Work},
+    invite, known_browser,
+    magic_link::{LinkState, LinkView, MagicLink, store as links},
+    mail,
+    policy::KNOWN_BROWSER_TTL,
+    requester::Requester,
+    secret::{BrowserNonce, Code, KnownBrowserToken, LinkToken, SessionKey, new_id, same},
+    session::{self, Level},
+    throttle::{Charge, Limit, Limited, Throttle},
+};
+
+/// The browser at the other end, by the cookies it holds.
+#[derive(Clone, Copy)]
+pub struct BrowserProof<'a> {
+    /// From the session it has had since it asked.
+    pub nonce: Option<&'a BrowserNonce>,
+    /// From its known-browser cookie.
+    pub known: Option<&'a KnownBrowserToken>,
+}
+
+/// The session that signing in makes, and the one it takes the place of. `fresh` is the key of an id made for this and used
+/// nowhere yet; its row is made in the transaction that redeems, or not at all.
+#[derive(Debug, Clone)]
+pub struct Handover {
+    pub fresh: SessionKey,
+    /// What the new session stores.
+    pub data: Value,
+    pub old: Option<SessionKey>,
+}
+
+/// A first factor was right.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Signed in. The browser gets this cookie, and is known from now on.
+    Complete { known_browser: KnownBrowserToken },
+    /// The account has a second factor, and the session opens nothing else until it is given.
+    SecondFactorNeeded,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RequestLinkError {
+    #[error("signing in by mail is off")]
+    Off,
+    /// `sent`: mails this address was sent in the last hour.
+    #[error("a limit refused")]
+    Limited { limited: Limited, sent: u32 },
+    #[error(transparent)]
+    Unavailable(#[from] Error),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfirmLinkError {
+    #[error("signing in by mail is off")]
+    Off,
+    #[error("the link does not work here and now")]
+    NotLive(LinkState),
+    #[error("a limit refused")]
+    Limited(Limited),
+    #[error(transparent)]
+    Unavailable(#[from] Error),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum EnterCodeError {
+    #[error("signing in by mail is off")]
+    Off,
+    /// This browser has asked for nothing, or so long ago that nobody remembers.
+    #[error("there is no request of this browser")]
+    NothingAsked,
+    #[error("the code was wrong")]
+    Wrong { left: u32 },
+    #[error("the code was wrong, and that was the last try")]
+    LastTry,
+    #[error("the code does not work any more")]
+    Dead(LinkState),
+    #[error("a limit refused")]
+    Limited(Limited),
+    #[error(transparent)]
+    Unavailable(#[from] Error),
+}
+
+macro_rules! from_sqlx {
+    ($($error:ty),*) => {$(
+        impl From<sqlx::Error> for $error {
+            fn from(error: sqlx::Error) -> Self {
+                Self::Unavailable(error.into())
+            }
+        }
+    )*};
+}
+from_sqlx!(RequestLinkError, ConfirmLinkError, EnterCodeError);
+
+/// Why a redemption did not come about, for the callers above to put in their own words.
+enum Redeem {
+    NotLive(Refusal),
+    Limited(Limited),
+    Failed(sqlx::Error),
+}
+
+impl From<sqlx::Error> for Redeem {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Auth {
+    fn throttle(&self) -> Throttle<'_> {
+        Throttle { limits: &self.policy.limits, keys: &self.keys }
+    }
+
+    async fn is_known(&self, browser: BrowserProof<'_>, email_key: &str, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
+        match browser.known {
+            Some(token) => known_browser::store::knows(&self.pool, &token.hash(), email_key, now).await,
+            None => Ok(false),
+        }
+    }
+
+    /// Asks for a sign-in mail. Every address gets the same answer from the same statements: whether there is an account is for
+    /// the worker to find out, and for the mail to say.
+    ///
+    /// # Errors
+    /// [`RequestLinkError`]: the feature is off, a limit refused, or the database did not answer. Nothing was queued.
+    pub async fn request_link(
+        &self,
+        email: &EmailAddress,
+        nonce: &BrowserNonce,
+        browser: BrowserProof<'_>,
+        from: &Requester,
+    ) -> Result<(), RequestLinkError> {
+        if !self.policy.passwordless_auth {
+            event::count_request("flag_off");
+            return Err(RequestLinkError::Off);
+        }
+        let now = self.now();
+        let known = self.is_known(browser, email.key(), now).await?;
+        let charges = self.request_charges(email, nonce, browser, known, from);
+        if let Err(limited) = self.throttle().take(&self.pool, &charges, now).await? {
+            event::count_request("rate_limited");
+            let sent = links::count_since(&self.pool, email.key(), now - Duration::from_hours(1)).await?;
+            return Err(RequestLinkError::Limited { limited, sent: u32::try_from(sent).unwrap_or(u32::MAX) });
+        }
+
+        let seed = self.keys.seed();
+        let token = self.keys.link_token(&seed).expect("the current key is there");
+        let code = self.keys.code(&seed).expect("the current key is there");
+        let link = links::NewLink {
+            id: new_id(now),
+            email,
+            seed: &seed,
+            token_hash: token.hash(),
+            code_hash: self.keys.code_hash(&seed, &code).expect("the current key is there"),
+            browser_hash: nonce.hash(),
+            from_known_browser: known,
+            from,
+            created_at: now,
+            expires_at: now + self.policy.link_ttl,
+        };
+        let mut work = Work::begin(&self.pool, Some(from), now).await?;
+        links::insert(work.connection(), &link).await?;
+        mail::store::enqueue_link(work.connection(), new_id(now), link.id, now, link.expires_at).await?;
+        work.record(Event::LinkRequested { link: link.id, known_browser: known });
+        work.commit().await?;
+        self.outbox.notify_one();
+        Ok(())
+    }
+
+    fn request_charges(
+        &self,
+        email: &EmailAddress,
+        nonce: &BrowserNonce,
+        browser: BrowserProof<'_>,
+        known: bool,
+        from: &Requester,
+    ) -> Vec<Charge> {
+        let throttle = self.throttle();
+        let this_browser = throttle.charge(Limit::LinkBrowser, &[&nonce.reveal()]);
+        if let (true, Some(token)) = (known, browser.known) {
+            // Its own budget for this account instead of the shared ones, which strangers can use up.
+            return vec![this_browser, throttle.charge(Limit::LinkKnownBrowser, &[&token.reveal(), email.key()])];
+        }
+        let network = from.network();
+        vec![
+            this_browser,
+            throttle.charge(Limit::LinkAddressNetwork, &[email.key(), &network]),
+            throttle.charge(Limit::LinkAddress, &[email.key()]),
+            throttle.charge(Limit::LinkNetwork, &[&network]),
+            throttle.charge(Limit::LinkAll, &[]),
+        ]
+    }
+
+    /// Looks at a link without touching it: opening, prefetching and scanning it changes nothing.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn peek_link(&self, token: &LinkToken, browser: BrowserProof<'_>) -> Result<LinkState, Error> {
+        let now = self.now();
+        let Some(link) = links::by_token(&self.pool, &token.hash()).await? else {
+            event::count_verification("invalid", Method::Link);
+            return Ok(LinkState::Unknown);
+        };
+        // Counted here because a dead link's page has nothing to press. No audit row: whoever holds an old link could write
+        // them without end.
+        match link.dead(now) {
+            Some(Refusal::Expired) => event::count_verification("expired", Method::Link),
+            Some(Refusal::Used) => event::count_verification("replay", Method::Link),
+            Some(_) => event::count_verification("invalid", Method::Link),
+            None => {}
+        }
+        Ok(link.state(browser.nonce.map(BrowserNonce::hash).as_ref(), now))
+    }
+
+    /// The address and the request of this browser's newest mail, whatever became of it.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn newest_request(&self, nonce: &BrowserNonce) -> Result<Option<LinkView>, Error> {
+        Ok(links::newest_of_browser(&self.pool, &nonce.hash()).await?.map(|link| link.view()))
+    }
+
+    /// "This wasn't me", from whatever browser: whoever holds the link reads the mail. Doing it twice does no harm.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn cancel_link(&self, token: &LinkToken, from: &Requester) -> Result<(), Error> {
+        let now = self.now();
+        let Some(link) = links::by_token(&self.pool, &token.hash()).await? else {
+            return Ok(());
+        };
+        let mut work = Work::begin(&self.pool, Some(from), now).await?;
+        if links::cancel(work.connection(), link.id, now).await? {
+            work.record(Event::LinkCancelled { link: link.id });
+        }
+        Ok(work.commit().await?)
+    }
+
+    /// Redeems a link, in the browser that asked for it.
+    ///
+    /// # Errors
+    /// [`ConfirmLinkError`]. The sessions are then as they were.
+    pub async fn confirm_link(
+        &self,
+        token: &LinkToken,
+        browser: BrowserProof<'_>,
+        handover: &Handover,
+        from: &Requester,
+    ) -> Result<Outcome, ConfirmLinkError> {
+        if !self.policy.passwordless_auth {
+            return Err(ConfirmLinkError::Off);
+        }
+        let now = self.now();
+        let Some(link) = links::by_token(&self.pool, &token.hash()).await? else {
+            event::count_verification("invalid", Method::Link);
+            return Err(ConfirmLinkError::NotLive(LinkState::Unknown));
+        };
+        let browser_hash = browser.nonce.map(BrowserNonce::hash);
+        let refusal = match link.state(browser_hash.as_ref(), now) {
+            LinkState::Live(_) => match self.redeem(&link, Method::Link, browser, handover, from, now).await {
+                Ok(outcome) => return Ok(outcome),
+                Err(Redeem::NotLive(refusal)) => refusal,
+                Err(Redeem::Limited(limited)) => return Err(ConfirmLinkError::Limited(limited)),
+                Err(Redeem::Failed(error)) => return Err(error.into()),
+            },
+            LinkState::OtherBrowser(_) => Refusal::OtherBrowser,
+            _ => link.dead(now).unwrap_or(Refusal::Cancelled),
+        };
+        event::record(&self.pool, Event::LinkRefused { link: link.id, method: Method::Link, refusal }, from, now).await?;
+        Err(ConfirmLinkError::NotLive(refused_state(&link, refusal)))
+    }
+
+    /// Redeems the code of this browser's newest mail.
+    ///
+    /// # Errors
+    /// [`EnterCodeError`]. A wrong code was counted before it was compared.
+    pub async fn enter_code(
+        &self,
+        code: &Code,
+        browser: BrowserProof<'_>,
+        handover: &Handover,
+        from: &Requester,
+    ) -> Result<Outcome, EnterCodeError> {
+        if !self.policy.passwordless_auth {
+            return Err(EnterCodeError::Off);
+        }
+        let now = self.now();
+        let nonce = browser.nonce.ok_or(EnterCodeError::NothingAsked)?;
+        let link = links::newest_of_browser(&self.pool, &nonce.hash()).await?.ok_or(EnterCodeError::NothingAsked)?;
+        if let Some(refusal) = link.dead(now) {
+            return Err(self.refuse_code(&link, refusal, from, now).await?);
+        }
+        if link.tries_left() == 0 {
+            return Err(EnterCodeError::LastTry);
+        }
+
+        let charges = self.code_charges(&link, browser, from, now).await?;
+        let throttle = self.throttle();
+        if let Err(limited) = throttle.take(&self.pool, &charges, now).await? {
+            return Err(EnterCodeError::Limited(limited));
+        }
+        let Some(spent) = links::charge_try(&self.pool, link.id, now).await? else {
+            // Somebody else's parallel try took the last one, or redeemed it.
+            let link = links::by_id(&self.pool, link.id).await?.ok_or(EnterCodeError::NothingAsked)?;
+            return Err(match link.dead(now) {
+                Some(refusal) => self.refuse_code(&link, refusal, from, now).await?,
+                None => EnterCodeError::LastTry,
+            });
+        };
+        let right = self.keys.code_hash(&link.seed, code).is_some_and(|hash| same(&hash, &link.code_hash));
+        if !right {
+            event::record(
+                &self.pool,
+                Event::LinkRefused { link: link.id, method: Method::Code, refusal: Refusal::WrongCode },
+                from,
+                now,
+            )
+            .await?;
+            let left = crate::policy::CODE_TRIES.saturating_sub(spent);
+            return Err(if left == 0 { EnterCodeError::LastTry } else { EnterCodeError::Wrong { left } });
+        }
+        // Only wrong answers count against the limits.
+        let mut connection = self.pool.acquire().await?;
+        throttle.give_back(&mut connection, &charges).await?;
+        drop(connection);
+        match self.redeem(&link, Method::Code, browser, handover, from, now).await {
+            Ok(outcome) => Ok(outcome),
+            Err(Redeem::NotLive(refusal)) => Err(self.refuse_code(&link, refusal, from, now).await?),
+            Err(Redeem::Limited(limited)) => Err(EnterCodeError::Limited(limited)),
+            Err(Redeem::Failed(error)) => Err(error.into()),
+        }
+    }
+
+    async fn code_charges(
+        &self,
+        link: &MagicLink,
+        browser: BrowserProof<'_>,
+        from: &Requester,
+        now: OffsetDateTime,
+    ) -> Result<Vec<Charge>, sqlx::Error> {
+        let throttle = self.throttle();
+        if let (true, Some(token)) = (self.is_known(browser, &link.email_key, now).await?, browser.known) {
+            return Ok(vec![throttle.charge(Limit::CodeKnownBrowser, &[&token.reveal(), &link.email_key])]);
+        }
+        Ok(vec![throttle.charge(Limit::CodeNetwork, &[&from.network()]), throttle.charge(Limit::CodeAddress, &[&link.email_key])])
+    }
+
+    async fn refuse_code(
+        &self,
+        link: &MagicLink,
+        refusal: Refusal,
+        from: &Requester,
+        now: OffsetDateTime,
+    ) -> Result<EnterCodeError, sqlx::Error> {
+        event::record(&self.pool, Event::LinkRefused { link: link.id, method: Method::Code, refusal }, from, now).await?;
+        Ok(EnterCodeError::Dead(refused_state(link, refusal)))
+    }
+
+    /// Uses the link up and gives the fresh session its authority: all of it, or nothing.
+    async fn redeem(
+        &self,
+        link: &MagicLink,
+        method: Method,
+        browser: BrowserProof<'_>,
+        handover: &Handover,
+        from: &Requester,
+        now: OffsetDateTime,
+    ) -> Result<Outcome, Redeem> {
+        let mut work = Work::begin(&self.pool, Some(from), now).await?;
+        if !links::consume(work.connection(), link, method, now).await? {
+            drop(work);
+            // It died between the look and the statement: say of what.
+            let refusal = links::by_id(&self.pool, link.id).await?.and_then(|link| link.dead(now));
+            return Err(Redeem::NotLive(refusal.unwrap_or(Refusal::Expired)));
+        }
+        let account = self.find_or_create(&mut work, link, from, now).await?;
+        work.record(Event::LinkRedeemed { user: account.id, link: link.id, method });
+
+        let level = if account.two_factor { Level::FirstFactor } else { Level::Email };
+        let session = new_id(now);
+        let grant = session::store::Grant {
+            id: session,
+            key: handover.fresh,
+            data: &handover.data,
+            user: account.id,
+            level,
+            method,
+            link: link.id,
+            from,
+            now,
+            expires_at: now + self.policy.session_max,
+        };
+        session::store::grant(work.connection(), &grant).await?;
+        work.record(Event::SessionCreated { user: account.id, session, level: level.as_str(), method });
+        if let Some(old) = handover.old {
+            match session::store::revoke(work.connection(), old, RevokeReason::Replaced, now).await? {
+                Some((session, user)) => work.record(Event::SessionRevoked { user, session, reason: RevokeReason::Replaced }),
+                None => session::store::forget_within(work.connection(), old).await?,
+            }
+        }
+
+        if level == Level::FirstFactor {
+            work.commit().await?;
+            return Ok(Outcome::SecondFactorNeeded);
+        }
+        account::store::signed_in(work.connection(), account.id, now).await?;
+        let known_browser = browser.known.cloned().unwrap_or_default();
+        known_browser::store::remember(work.connection(), &known_browser.hash(), account.id, now, now + KNOWN_BROWSER_TTL).await?;
+        work.commit().await?;
+        Ok(Outcome::Complete { known_browser })
+    }
+
+    /// The account of a proven address; made here the first time, where the policy admits it.
+    async fn find_or_create(
+        &self,
+        work: &mut Work<'_>,
+        link: &MagicLink,
+        from: &Requester,
+        now: OffsetDateTime,
+    ) -> Result<Account, Redeem> {
+        if let Some(account) = account::store::by_email(work.connection(), &link.email_key).await? {
+            return if account.disabled { Err(Redeem::NotLive(Refusal::AccountOff)) } else { Ok(account) };
+        }
+        let email = EmailAddress::stored(&link.email).ok_or(Redeem::NotLive(Refusal::NotAdmitted))?;
+        let invite = invite::store::consume(work.connection(), email.key(), now).await?;
+        if !self.policy.sign_up.admits(&email, invite.is_some()) {
+            return Err(Redeem::NotLive(Refusal::NotAdmitted));
+        }
+        let throttle = self.throttle();
+        let charge = throttle.charge(Limit::SignUpNetwork, &[&from.network()]);
+        if let Err(limited) = throttle.take_within(work.connection(), &[charge], now).await? {
+            return Err(Redeem::Limited(limited));
+        }
+        let id = new_id(now);
+        if account::store::create(work.connection(), id, &email, false, now).await?.is_none() {
+            // Made by another instance this very moment. Trying again finds it.
+            return Err(Redeem::Failed(sqlx::Error::RowNotFound));
+        }
+        work.record(Event::UserCreated { user: id, by: Origin::SignUp, admin: false });
+        if let Some(invite) = invite {
+            work.record(Event::InviteUsed { user: id, invite });
+        }
+        Ok(Account { id, disabled: false, two_factor: false })
+    }
+}
+
+/// What a refusal looks like to the person: no page tells an account that is off from a cancelled link.
+fn refused_state(link: &MagicLink, refusal: Refusal) -> LinkState {
+    let view = link.view();
+    match refusal {
+        Refusal::Expired => LinkState::Expired(view),
+        Refusal::Used => LinkState::Used(view),
+        Refusal::Replaced => LinkState::Replaced(view),
+        Refusal::OtherBrowser => LinkState::OtherBrowser(view),
+        Refusal::Cancelled | Refusal::WrongCode | Refusal::NotAdmitted | Refusal::AccountOff => LinkState::Cancelled(view),
+    }
+}

@@ -1,0 +1,220 @@
+//! The policy limits: GCRA, counted in PostgreSQL, so that all instances share them and a restart forgives nothing.
+//!
+//! To add one: a variant of [`Limit`], its name, its default in [`Limits`], its line in `docs/limits.md`.
+
+mod store;
+
+use std::time::Duration;
+
+use sqlx::{PgConnection, PgPool};
+use time::OffsetDateTime;
+
+use crate::secret::Keys;
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Limit {
+    /// Sign-in mails to one address asked for from one network.
+    LinkAddressNetwork,
+    /// Sign-in mails to one address, whoever asks.
+    LinkAddress,
+    /// Sign-in mails a browser asks for an account it has signed in before: instead of the others, so nobody can use them up.
+    LinkKnownBrowser,
+    /// Sign-in mails asked for from one network.
+    LinkNetwork,
+    /// Sign-in mails in all.
+    LinkAll,
+    /// Sign-in mails one browser asks for, known or not.
+    LinkBrowser,
+    /// Wrong codes from one network.
+    CodeNetwork,
+    /// Wrong codes for one address from browsers it doesn't know. It outlives the code: a new mail brings no new tries
+    /// (NIST 800-63B-4 §3.1.3.2).
+    CodeAddress,
+    /// Wrong codes from a browser the account knows.
+    CodeKnownBrowser,
+    /// Accounts made from one network.
+    SignUpNetwork,
+}
+
+impl Limit {
+    /// The name in metrics, logs and the table.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LinkAddressNetwork => "link_address_network",
+            Self::LinkAddress => "link_address",
+            Self::LinkKnownBrowser => "link_known_browser",
+            Self::LinkNetwork => "link_network",
+            Self::LinkAll => "link_all",
+            Self::LinkBrowser => "link_browser",
+            Self::CodeNetwork => "code_network",
+            Self::CodeAddress => "code_address",
+            Self::CodeKnownBrowser => "code_known_browser",
+            Self::SignUpNetwork => "signup_network",
+        }
+    }
+
+    fn by_name(name: &str) -> Option<Self> {
+        [
+            Self::LinkAddressNetwork,
+            Self::LinkAddress,
+            Self::LinkKnownBrowser,
+            Self::LinkNetwork,
+            Self::LinkAll,
+            Self::LinkBrowser,
+            Self::CodeNetwork,
+            Self::CodeAddress,
+            Self::CodeKnownBrowser,
+            Self::SignUpNetwork,
+        ]
+        .into_iter()
+        .find(|limit| limit.name() == name)
+    }
+}
+
+/// `burst` at once, then one every `period / burst`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    pub burst: u32,
+    pub period: Duration,
+}
+
+impl Rate {
+    #[must_use]
+    pub const fn new(burst: u32, period: Duration) -> Self {
+        Self { burst, period }
+    }
+
+    /// The time one costs.
+    fn emission(self) -> Duration {
+        self.period / self.burst.max(1)
+    }
+}
+
+/// The rates in force. `enabled: false` (`LIMITS=off`, for load tests) switches these off; the five tries of a code stay.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    pub enabled: bool,
+    pub link_address_network: Rate,
+    pub link_address: Rate,
+    pub link_known_browser: Rate,
+    pub link_network: Rate,
+    pub link_all: Rate,
+    pub code_network: Rate,
+    pub sign_up_network: Rate,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const fn per(burst: u32, minutes: u64) -> Rate {
+            Rate::new(burst, Duration::from_mins(minutes))
+        }
+        Self {
+            enabled: true,
+            link_address_network: per(4, 15),
+            link_address: per(10, 60),
+            link_known_browser: per(5, 15),
+            link_network: per(30, 15),
+            link_all: per(2_000, 1),
+            code_network: per(30, 15),
+            sign_up_network: per(20, 60),
+        }
+    }
+}
+
+impl Limits {
+    #[must_use]
+    pub fn rate(&self, limit: Limit) -> Rate {
+        match limit {
+            Limit::LinkAddressNetwork => self.link_address_network,
+            Limit::LinkAddress => self.link_address,
+            Limit::LinkKnownBrowser => self.link_known_browser,
+            Limit::LinkNetwork => self.link_network,
+            Limit::LinkAll => self.link_all,
+            Limit::LinkBrowser => Rate::new(1, Duration::from_secs(30)),
+            Limit::CodeNetwork | Limit::CodeKnownBrowser => self.code_network,
+            Limit::CodeAddress => Rate::new(30, Duration::from_hours(24)),
+            Limit::SignUpNetwork => self.sign_up_network,
+        }
+    }
+}
+
+/// A limit refused. Nothing was counted, so asking again early costs nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limited {
+    pub limit: Limit,
+    /// How long until the same request would pass.
+    pub wait: Duration,
+}
+
+/// One unit of one limit, for one identity.
+#[derive(Clone)]
+pub(crate) struct Charge {
+    limit: Limit,
+    key: [u8; 32],
+    rate: Rate,
+}
+
+/// Makes charges. Identities enter as keyed hashes: the table names nobody.
+pub(crate) struct Throttle<'a> {
+    pub limits: &'a Limits,
+    pub keys: &'a Keys,
+}
+
+impl Throttle<'_> {
+    pub fn charge(&self, limit: Limit, identity: &[&str]) -> Charge {
+        // The parts are joined by a byte that stands in none of them, so ("ab", "c") and ("a", "bc") stay apart.
+        let joined = identity.join("\0");
+        Charge { limit, key: self.keys.pseudonym(joined.as_bytes()), rate: self.limits.rate(limit) }
+    }
+
+    /// Takes all of `charges` or none, in a statement of its own: what a failure later undoes must not undo the count.
+    pub async fn take(&self, pool: &PgPool, charges: &[Charge], now: OffsetDateTime) -> Result<Result<(), Limited>, sqlx::Error> {
+        if !self.limits.enabled || charges.is_empty() {
+            return Ok(Ok(()));
+        }
+        let mut connection = pool.acquire().await?;
+        self.take_within(&mut connection, charges, now).await
+    }
+
+    /// As [`Throttle::take`], inside the caller's transaction: counted only if that commits.
+    pub async fn take_within(
+        &self,
+        connection: &mut PgConnection,
+        charges: &[Charge],
+        now: OffsetDateTime,
+    ) -> Result<Result<(), Limited>, sqlx::Error> {
+        if !self.limits.enabled {
+            return Ok(Ok(()));
+        }
+        let taken = store::take(connection, charges, now).await?;
+        if taken.len() == charges.len() {
+            return Ok(Ok(()));
+        }
+        let (taken, refused): (Vec<Charge>, Vec<Charge>) =
+            charges.iter().cloned().partition(|charge| taken.contains(&(charge.limit, charge.key)));
+        if !taken.is_empty() {
+            store::give_back(connection, &taken).await?;
+        }
+        let waits = store::waits(connection, &refused, now).await?;
+        let limited = waits
+            .into_iter()
+            .max_by_key(|limited| limited.wait)
+            // Between the two statements the refused one ran free; a second is the honest answer.
+            .unwrap_or(Limited { limit: refused[0].limit, wait: Duration::from_secs(1) });
+        for charge in &refused {
+            metrics::counter!("rate_limited_total", "limit" => charge.limit.name()).increment(1);
+        }
+        tracing::info!(limit = limited.limit.name(), wait_s = limited.wait.as_secs(), "limit.refused");
+        Ok(Err(limited))
+    }
+
+    /// Gives back what turned out not to count: a right code is no wrong one.
+    pub async fn give_back(&self, connection: &mut PgConnection, charges: &[Charge]) -> Result<(), sqlx::Error> {
+        if !self.limits.enabled || charges.is_empty() {
+            return Ok(());
+        }
+        store::give_back(connection, charges).await
+    }
+}

@@ -1,0 +1,274 @@
+//! The limits on mails and codes, by the clock and in parallel.
+
+use auth::{
+    policy::{Policy, SignUp},
+    secret::Code,
+    sign_in::{ConfirmLinkError, EnterCodeError, Outcome, RequestLinkError},
+    throttle::Limit,
+};
+use testkit::{Kit, Visitor, address, handover};
+use time::Duration;
+
+/// A browser of its own at that address: so that the 30 seconds of one browser don't matter.
+async fn ask(kit: &Kit, ip: [u8; 4], email: &str) -> Result<(), (Limit, u64)> {
+    let visitor = Visitor::at(ip);
+    ask_from(kit, &visitor, email).await
+}
+
+async fn ask_from(kit: &Kit, visitor: &Visitor, email: &str) -> Result<(), (Limit, u64)> {
+    match kit.auth.request_link(&address(email), &visitor.nonce, visitor.proof(), &visitor.from).await {
+        Ok(()) => Ok(()),
+        Err(RequestLinkError::Limited { limited, .. }) => Err((limited.limit, limited.wait.as_secs())),
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+fn host(n: usize) -> [u8; 4] {
+    [10, 1, u8::try_from(n / 256).expect("few hosts"), u8::try_from(n % 256).expect("a byte")]
+}
+
+#[tokio::test]
+async fn one_browser_waits_thirty_seconds_between_two() {
+    let kit = Kit::new().await;
+    let visitor = Visitor::at(host(1));
+    assert_eq!(ask_from(&kit, &visitor, "a@example.org").await, Ok(()));
+    assert_eq!(ask_from(&kit, &visitor, "a@example.org").await, Err((Limit::LinkBrowser, 30)));
+    kit.clock.advance(Duration::seconds(29));
+    assert_eq!(ask_from(&kit, &visitor, "b@example.org").await, Err((Limit::LinkBrowser, 1)));
+    kit.clock.advance(Duration::seconds(1));
+    assert_eq!(ask_from(&kit, &visitor, "b@example.org").await, Ok(()));
+}
+
+#[tokio::test]
+async fn one_network_gets_four_mails_to_an_address_then_one_every_225_seconds() {
+    let kit = Kit::new().await;
+    for _ in 0..4 {
+        assert_eq!(ask(&kit, host(1), "a@example.org").await, Ok(()));
+    }
+    // However the address is spelt.
+    for spelling in ["a@example.org", "A@EXAMPLE.org", "a@example.org."] {
+        assert_eq!(ask(&kit, host(1), spelling).await, Err((Limit::LinkAddressNetwork, 225)));
+    }
+    assert_eq!(ask(&kit, host(2), "a@example.org").await, Ok(()), "another network");
+    assert_eq!(ask(&kit, host(1), "b@example.org").await, Ok(()), "another address");
+    kit.clock.advance(Duration::seconds(224));
+    assert_eq!(ask(&kit, host(1), "a@example.org").await, Err((Limit::LinkAddressNetwork, 1)));
+    kit.clock.advance(Duration::seconds(1));
+    assert_eq!(ask(&kit, host(1), "a@example.org").await, Ok(()));
+    assert_eq!(ask(&kit, host(1), "a@example.org").await, Err((Limit::LinkAddressNetwork, 225)));
+}
+
+#[tokio::test]
+async fn one_address_gets_ten_mails_an_hour_from_all_networks() {
+    let kit = Kit::new().await;
+    for n in 0..10 {
+        assert_eq!(ask(&kit, host(n), "a@example.org").await, Ok(()));
+    }
+    assert_eq!(ask(&kit, host(10), "a@example.org").await, Err((Limit::LinkAddress, 360)));
+    kit.clock.advance(Duration::seconds(360));
+    assert_eq!(ask(&kit, host(11), "a@example.org").await, Ok(()));
+    assert_eq!(ask(&kit, host(12), "a@example.org").await, Err((Limit::LinkAddress, 360)));
+}
+
+#[tokio::test]
+async fn a_refused_request_costs_no_other_limit_anything() {
+    let kit = Kit::new().await;
+    for n in 0..10 {
+        ask(&kit, host(n), "a@example.org").await.expect("within the limit");
+    }
+    for _ in 0..50 {
+        ask(&kit, host(99), "a@example.org").await.expect_err("the address is at its limit");
+    }
+    for n in 0..30 {
+        assert_eq!(ask(&kit, host(99), &format!("b{n}@example.org")).await, Ok(()), "the network has all of its 30 left");
+    }
+    assert_eq!(ask(&kit, host(99), "c@example.org").await, Err((Limit::LinkNetwork, 30)));
+}
+
+#[tokio::test]
+async fn two_hundred_at_once_on_two_servers_get_exactly_the_limit() {
+    let kit = Kit::new().await;
+    let second = kit.second().await;
+    let visitors: Vec<Visitor> = (0..200).map(|n| Visitor::at(host(n))).collect();
+    let email = address("a@example.org");
+    let requests = visitors.iter().enumerate().map(|(n, visitor)| {
+        let auth = if n % 2 == 0 { &kit.auth } else { &second };
+        auth.request_link(&email, &visitor.nonce, visitor.proof(), &visitor.from)
+    });
+    let taken = futures::future::join_all(requests).await.into_iter().filter(Result::is_ok).count();
+    assert_eq!(taken, 10);
+}
+
+#[tokio::test]
+async fn an_ipv6_subscriber_is_one_network() {
+    let kit = Kit::new().await;
+    let ask = |ip: &'static str| {
+        let kit = &kit;
+        async move {
+            let visitor = Visitor::at(ip.parse::<std::net::IpAddr>().expect("an address"));
+            ask_from(kit, &visitor, "a@example.org").await
+        }
+    };
+    for ip in ["2001:db8:1:2::1", "2001:db8:1:2::2", "2001:db8:1:2:3::", "2001:db8:1:2:ffff:ffff:ffff:ffff"] {
+        assert_eq!(ask(ip).await, Ok(()));
+    }
+    assert_eq!(ask("2001:db8:1:2::5").await, Err((Limit::LinkAddressNetwork, 225)));
+    assert_eq!(ask("2001:db8:1:3::1").await, Ok(()));
+}
+
+fn any_wrong(code: &Code) -> Code {
+    let digits = code.reveal().replace(' ', "");
+    let first = if digits.starts_with('9') { '0' } else { '9' };
+    Code::parse(&format!("{first}{}", &digits[1..])).expect("six digits")
+}
+
+#[tokio::test]
+async fn thirty_wrong_codes_stop_codes_for_strangers_and_no_new_mail_helps() {
+    let kit = Kit::new().await;
+    let mut wrong = 0;
+    'rounds: for n in 0.. {
+        let visitor = Visitor::at(host(n));
+        // Enough time for the mail limits, too little for the day's.
+        kit.clock.advance(Duration::minutes(6));
+        ask_from(&kit, &visitor, "a@example.org").await.expect("within the limits");
+        let (_, code) = kit.sign_in_mail().await;
+        for _ in 0..5 {
+            match kit.auth.enter_code(&any_wrong(&code), visitor.proof(), &handover(), &visitor.from).await {
+                Err(EnterCodeError::Wrong { .. } | EnterCodeError::LastTry) => wrong += 1,
+                Err(EnterCodeError::Limited(limited)) => {
+                    assert_eq!(limited.limit, Limit::CodeAddress);
+                    break 'rounds;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(n < 20, "the limit never came");
+    }
+    // 30, and what half an hour let grow back.
+    assert!((30..=31).contains(&wrong), "{wrong}");
+
+    let visitor = Visitor::at([172, 16, 0, 1]);
+    kit.clock.advance(Duration::minutes(6));
+    ask_from(&kit, &visitor, "a@example.org").await.expect("within the limits");
+    let (link, code) = kit.sign_in_mail().await;
+    let right = kit.auth.enter_code(&code, visitor.proof(), &handover(), &visitor.from).await;
+    assert!(matches!(right, Err(EnterCodeError::Limited(_))), "even the right one: {right:?}");
+    kit.auth.confirm_link(&link, visitor.proof(), &handover(), &visitor.from).await.expect("links go on");
+}
+
+#[tokio::test]
+async fn right_codes_count_against_no_limit() {
+    let kit = Kit::new().await;
+    for n in 0..40 {
+        let visitor = Visitor::at(host(0));
+        kit.clock.advance(Duration::minutes(7));
+        ask_from(&kit, &visitor, "a@example.org").await.expect("within the limits");
+        let (_, code) = kit.sign_in_mail().await;
+        kit.auth
+            .enter_code(&code, visitor.proof(), &handover(), &visitor.from)
+            .await
+            .unwrap_or_else(|error| panic!("{n}: {error:?}"));
+    }
+}
+
+#[tokio::test]
+async fn accounts_made_from_one_network_are_limited_where_they_are_made() {
+    let mut policy = Policy { passwordless_auth: true, sign_up: SignUp::Open, ..Policy::default() };
+    policy.limits.sign_up_network.burst = 2;
+    let kit = Kit::with(policy).await;
+    let sign_up = |n: usize| {
+        let kit = &kit;
+        async move {
+            let visitor = Visitor::at(host(0));
+            ask_from(kit, &visitor, &format!("a{n}@example.org")).await.expect("asking is free");
+            let (token, _) = kit.sign_in_mail().await;
+            kit.auth.confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await
+        }
+    };
+    sign_up(0).await.expect("the first");
+    sign_up(1).await.expect("the second");
+    let third = sign_up(2).await;
+    assert!(matches!(third, Err(ConfirmLinkError::Limited(limited)) if limited.limit == Limit::SignUpNetwork), "{third:?}");
+    assert_eq!(kit.count("select count(*) from users").await, 2);
+    assert_eq!(kit.count("select count(*) from magic_links where used = 1").await, 2, "the third link is still good for later");
+}
+
+/// The owner of an address has signed in before, in this browser. Then strangers ask for links to it every minute, from fifty
+/// networks, for an hour and a half, and try codes. At any time the owner can ask and sign in, by link and by code.
+#[tokio::test]
+async fn a_stranger_never_keeps_the_owner_out_of_a_browser_that_has_signed_in_before() {
+    let kit = Kit::new().await;
+    let mut owner = Visitor::at([203, 0, 113, 24]);
+    ask_from(&kit, &owner, "mara@example.org").await.expect("the first time");
+    let (token, _) = kit.sign_in_mail().await;
+    let Outcome::Complete { known_browser } =
+        kit.auth.confirm_link(&token, owner.proof(), &handover(), &owner.from).await.expect("live")
+    else {
+        panic!("no second factor")
+    };
+    owner.known = Some(known_browser);
+
+    let strangers: Vec<Visitor> = (0..50).map(|n| Visitor::at(host(n))).collect();
+    for minute in 0..90 {
+        kit.clock.advance(Duration::minutes(1));
+        let owners_turn = minute % 10 == 5;
+        let mut owners_mail = None;
+        if owners_turn {
+            ask_from(&kit, &owner, "mara@example.org").await.unwrap_or_else(|limit| panic!("minute {minute}: {limit:?}"));
+            owners_mail = Some(kit.sign_in_mail().await);
+        }
+        for stranger in &strangers {
+            if ask_from(&kit, stranger, "mara@example.org").await.is_ok() {
+                let (_, code) = kit.sign_in_mail().await;
+                for _ in 0..5 {
+                    let _ = kit.auth.enter_code(&any_wrong(&code), stranger.proof(), &handover(), &stranger.from).await;
+                }
+            }
+        }
+        if let Some((token, code)) = owners_mail {
+            // After the strangers have had their minute.
+            if minute % 20 == 5 {
+                kit.auth
+                    .confirm_link(&token, owner.proof(), &handover(), &owner.from)
+                    .await
+                    .unwrap_or_else(|error| panic!("minute {minute}: {error:?}"));
+            } else {
+                kit.auth.enter_code(&any_wrong(&code), owner.proof(), &handover(), &owner.from).await.expect_err("a slip");
+                kit.auth
+                    .enter_code(&code, owner.proof(), &handover(), &owner.from)
+                    .await
+                    .unwrap_or_else(|error| panic!("minute {minute}: {error:?}"));
+            }
+        }
+    }
+    let an_hour = "select count(*) from magic_links where not from_known_browser and created_at > (select max(created_at) from magic_links) - interval '1 hour'";
+    assert!(kit.count(an_hour).await <= 20, "and the owner's inbox is not flooded");
+}
+
+#[tokio::test]
+async fn strangers_crowd_out_each_other_and_never_a_known_browser() {
+    let mut policy = Policy { passwordless_auth: true, sign_up: SignUp::Open, ..Policy::default() };
+    policy.limits.link_address.burst = 1_000;
+    let kit = Kit::with(policy).await;
+    let mut owner = Visitor::at([203, 0, 113, 24]);
+    ask_from(&kit, &owner, "mara@example.org").await.expect("the first time");
+    let (token, _) = kit.sign_in_mail().await;
+    let Outcome::Complete { known_browser } =
+        kit.auth.confirm_link(&token, owner.proof(), &handover(), &owner.from).await.expect("live")
+    else {
+        panic!("no second factor")
+    };
+    owner.known = Some(known_browser);
+    kit.clock.advance(Duration::minutes(1));
+    ask_from(&kit, &owner, "mara@example.org").await.expect("its own budget");
+    let (token, _) = kit.sign_in_mail().await;
+    for n in 0..25 {
+        kit.clock.advance(Duration::milliseconds(1));
+        ask(&kit, host(n), "mara@example.org").await.expect("within the raised limit");
+    }
+    assert_eq!(
+        kit.count("select count(*) from magic_links where used = 0 and closed_at is null and not from_known_browser").await,
+        10
+    );
+    kit.auth.confirm_link(&token, owner.proof(), &handover(), &owner.from).await.expect("still live");
+}

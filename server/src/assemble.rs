@@ -1,0 +1,54 @@
+//! From the configuration to the values the other crates know. They read no environment, and this is where it stops.
+
+use app::state::Site;
+use auth::{
+    policy::{Policy, SignUp},
+    secret::Keys,
+    throttle::{Limits, Rate},
+};
+
+use crate::config::{self, Config, Key, Signup, development_key};
+
+pub fn policy(config: &Config) -> Policy {
+    let rate = |limit: config::Limit| Rate::new(limit.burst, limit.period);
+    let limits = &config.limits;
+    Policy {
+        link_ttl: config.magic_link_ttl,
+        session_idle: config.session_idle,
+        session_max: config.session_max,
+        sign_up: match &config.signup {
+            Signup::Open => SignUp::Open,
+            Signup::Domains(domains) => SignUp::Domains(domains.clone()),
+            Signup::Invite => SignUp::Invite,
+            Signup::Closed => SignUp::Closed,
+        },
+        passwordless_auth: config.passwordless_auth,
+        limits: Limits {
+            enabled: limits.enforced,
+            link_address_network: rate(limits.link_address_network),
+            link_address: rate(limits.link_address),
+            link_known_browser: rate(limits.link_known_browser),
+            link_network: rate(limits.link_network),
+            link_all: rate(limits.link_all),
+            code_network: rate(limits.code_network),
+            sign_up_network: rate(limits.signup_network),
+        },
+    }
+}
+
+pub fn keys(config: &Config) -> anyhow::Result<Keys> {
+    let current = match &config.wallet_key {
+        Key::Given(key) => key.clone(),
+        Key::Generate => development_key(&config.data_dir)?,
+    };
+    let previous: Vec<[u8; 32]> = config.wallet_keys_previous.iter().map(|key| *key.expose()).collect();
+    Ok(Keys::new(current.expose(), &previous))
+}
+
+pub fn site(config: &Config) -> Site {
+    Site {
+        base_url: config.base_url.as_url().clone(),
+        sender: config.mail_from.email.to_string(),
+        legacy_sign_in_url: config.legacy_sign_in_url.clone(),
+    }
+}

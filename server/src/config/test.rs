@@ -1,0 +1,308 @@
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use data_encoding::BASE64;
+
+use super::{variables::VARIABLES, *};
+
+/// A folder of a test's own, removed with it.
+pub(super) struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("latchkey-config-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).expect("a new name");
+        Self(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn file(&self, name: &str, content: &str, mode: u32) -> String {
+        let path = self.0.join(name);
+        fs::write(&path, content).expect("writable");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("ours");
+        path.to_str().expect("UTF-8").to_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+const SECRET: &str = "s3cr3t-canary";
+
+fn strong_key() -> String {
+    BASE64.encode(&(0..32).map(|i| i * 7 + 3).collect::<Vec<u8>>())
+}
+
+/// What a production deployment must say, and nothing else.
+fn production() -> Vec<(&'static str, String)> {
+    vec![
+        ("APP_ENV", "production".to_owned()),
+        ("DATABASE_URL", format!("postgres://app:{SECRET}@db.example.org/latchkey")),
+        ("BASE_URL", "https://login.example.org".to_owned()),
+        ("EMAIL_SMTP", format!("smtp://mailer:{SECRET}@mail.example.org")),
+        ("WALLET_ENCRYPTION_KEY", strong_key()),
+    ]
+}
+
+fn with(mut pairs: Vec<(&'static str, String)>, changes: &[(&'static str, &str)]) -> Environment {
+    for (name, value) in changes {
+        pairs.retain(|(other, _)| other != name);
+        pairs.push((name, (*value).to_owned()));
+    }
+    pairs.into_iter().collect()
+}
+
+fn development(changes: &[(&'static str, &str)]) -> Result<Config, Mistakes> {
+    examine_for(&with(Vec::new(), changes), AppEnv::Development).config
+}
+
+/// The variables complained about, in order.
+fn mistaken(config: Result<Config, Mistakes>) -> Vec<&'static str> {
+    config.err().iter().flat_map(Mistakes::iter).map(|mistake| mistake.variable).collect()
+}
+
+fn mistaken_in_production(changes: &[(&'static str, &str)]) -> Vec<&'static str> {
+    mistaken(load(&with(production(), changes)))
+}
+
+#[test]
+fn development_needs_nothing() {
+    let config = development(&[]).expect("every default holds");
+    assert_eq!(config.app_env, AppEnv::Development);
+    assert!(matches!(&config.database, Database::Private { data_dir, .. } if data_dir == Path::new(".latchkey/postgres")));
+    assert!(config.migrate_on_start && config.passwordless_auth && config.limits.enforced);
+    assert_eq!(config.base_url.origin(), "http://localhost:3000");
+    assert!(matches!(config.mail, Mail::DevInbox));
+    assert_eq!(config.mail_from.to_string(), "Latchkey <sign-in@localhost>");
+    assert!(matches!(config.wallet_key, Key::Generate));
+    assert_eq!(config.signup, Signup::Open);
+    assert_eq!(config.magic_link_ttl, Duration::from_mins(10));
+    assert_eq!((config.session_idle, config.session_max), (Duration::from_hours(24), Duration::from_hours(30 * 24)));
+    assert_eq!(config.limits.link_all, Limit { burst: 2000, period: Duration::from_mins(1) });
+    assert_eq!((config.log_format, config.log_filter.as_str()), (LogFormat::Auto, "info"));
+    assert_eq!(config.warnings, [""; 0]);
+}
+
+#[test]
+fn a_release_build_that_nobody_configured_asks_for_everything_at_once() {
+    let examined = examine_for(&Environment::default(), AppEnv::Production);
+    let mistakes = examined.config.expect_err("must not start");
+    let named: Vec<_> = mistakes.iter().map(|mistake| mistake.variable).collect();
+    assert_eq!(named, ["DATABASE_URL", "BASE_URL", "EMAIL_SMTP", "WALLET_ENCRYPTION_KEY"]);
+    for (line, name) in mistakes.to_string().lines().zip(named) {
+        assert!(line.starts_with(&format!("{name} is required in production; write for example ")), "{line}");
+    }
+}
+
+#[test]
+fn production_starts_with_what_it_asks_for() {
+    let config = load(&with(production(), &[])).expect("complete");
+    assert!(!config.migrate_on_start && !config.passwordless_auth && config.limits.enforced);
+    assert_eq!(config.signup, Signup::Invite);
+    assert_eq!(config.mail_from.to_string(), "Latchkey <sign-in@login.example.org>");
+    assert!(matches!(&config.mail, Mail::Smtp(smtp) if smtp.tls == SmtpTls::StartTls && smtp.port == 587));
+    let Database::Url { application, migrator } = &config.database else { panic!("{:?}", config.database) };
+    assert_eq!(application, migrator);
+}
+
+#[test]
+fn production_refuses_what_is_unsafe() {
+    let example = BASE64.encode(b"example key, replace before use!");
+    let weak = BASE64.encode(&[7; 32]);
+    let short = BASE64.encode(&[1; 31]);
+    for (name, value) in [
+        ("APP_ENV", "prod"),
+        ("BASE_URL", "http://login.example.org"),
+        ("BASE_URL", "https://login.example.org/auth"),
+        ("WALLET_ENCRYPTION_KEY", "hunter2"),
+        ("WALLET_ENCRYPTION_KEY", &weak),
+        ("WALLET_ENCRYPTION_KEY", &short),
+        ("WALLET_ENCRYPTION_KEY", &example),
+        ("WALLET_ENCRYPTION_KEY_PREVIOUS", &short),
+        ("LIMITS", "off"),
+        ("LIMIT_LINK_ALL", "0/1m"),
+        ("MAGIC_LINK_TTL", "11m"),
+        ("MAGIC_LINK_TTL", "59s"),
+        ("SESSION_IDLE", "31d"),
+        ("SESSION_IDLE", "1m"),
+        ("TRUSTED_PROXIES", "0.0.0.0/0"),
+        ("TRUSTED_PROXIES", "::/0"),
+        ("EMAIL_SMTP", "mail.example.org"),
+        ("EMAIL_FROM", "nobody"),
+        ("DATABASE_URL", "mysql://db.example.org/latchkey"),
+        ("DATABASE_MIGRATOR_URL", "db.example.org"),
+        ("LISTEN_ADDR", "3000"),
+        ("OPS_LISTEN_ADDR", "127.0.0.1:3000"),
+        ("SIGNUP", "everyone"),
+        ("LEGACY_SIGN_IN_URL", "javascript:alert(1)"),
+        ("FEATURE_PASSWORDLESS_AUTH", "1"),
+        ("MIGRATE_ON_START", "yes"),
+        ("LOG_FORMAT", "xml"),
+        ("RUST_LOG", "server=loud"),
+    ] {
+        assert_eq!(mistaken_in_production(&[(name, value)]), [name], "{name}={value}");
+    }
+}
+
+#[test]
+fn a_mistake_never_shows_a_secret() {
+    let secrets: Vec<_> = VARIABLES.iter().filter(|variable| variable.is_secret()).map(|variable| variable.name).collect();
+    for name in secrets {
+        for value in [SECRET.to_owned(), format!("https://u:{SECRET}@h/{SECRET}"), format!("smtp://{SECRET}%zz:{SECRET}@h")] {
+            let examined = examine(&with(production(), &[(name, &value)]));
+            let mistakes = examined.config.as_ref().expect_err(name).to_string();
+            assert!(mistakes.starts_with(name), "{mistakes}");
+            assert!(!mistakes.contains(SECRET), "{mistakes}");
+        }
+    }
+}
+
+#[test]
+fn neither_the_check_nor_debug_shows_a_secret() {
+    let migrator = format!("postgres://owner:{SECRET}@db.example.org/latchkey?password={SECRET}");
+    let mut environment = production();
+    environment.extend([("DATABASE_MIGRATOR_URL", migrator), ("WALLET_ENCRYPTION_KEY_PREVIOUS", strong_key())]);
+    let examined = examine(&with(environment, &[]));
+    let config = format!("{:?}", examined.config);
+    assert!(config.starts_with("Ok("), "{config}");
+    let all = format!("{config}{}{}{}", check::as_table(&examined.settings), check::as_json(&examined), check::complaints(&examined));
+    assert!(!all.contains(SECRET) && !all.contains(&strong_key()), "{all}");
+    assert!(all.contains("postgres://***@db.example.org/latchkey"), "where it points may be seen");
+}
+
+#[test]
+fn the_check_tells_values_and_sources() {
+    let folder = Folder::new();
+    let key = folder.file("key", &strong_key(), 0o400);
+    let environment = with(Vec::new(), &[("WALLET_ENCRYPTION_KEY_FILE", &key), ("SESSION_MAX", "7d\u{1b}[2J"), ("LIMIT_LINK_ADRESS", "1/1h")]);
+    let examined = examine_for(&environment, AppEnv::Development);
+    let table = check::as_table(&examined.settings);
+    let line = |name: &str| table.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap_or_default().split_whitespace().skip(1).collect::<Vec<_>>().join(" ");
+    assert_eq!(line("WALLET_ENCRYPTION_KEY"), "file ***");
+    assert_eq!(line("SESSION_IDLE"), "default 1d");
+    assert_eq!(line("SESSION_MAX"), "environment 7d\\u{1b}[2J");
+    assert_eq!(line("BASE_URL"), "default http://localhost:3000");
+    assert_eq!(line("EMAIL_SMTP"), "default -");
+
+    let complaints = check::complaints(&examined);
+    let lines: Vec<_> = complaints.lines().collect();
+    assert_eq!(lines.len(), 2, "{complaints}");
+    assert!(lines[0].starts_with("warning: LIMIT_LINK_ADRESS "));
+    assert!(lines[1].starts_with("SESSION_MAX "));
+
+    let json = check::as_json(&examined);
+    assert_eq!(json["ok"], false);
+    assert_eq!(json["mistakes"][0]["variable"], "SESSION_MAX");
+    assert_eq!(json["settings"].as_array().map(Vec::len), Some(VARIABLES.len()));
+}
+
+#[test]
+fn secrets_come_from_files_too() {
+    let folder = Folder::new();
+    let read = |content: &str| {
+        let path = folder.file("database-url", content, 0o400);
+        match development(&[("DATABASE_URL_FILE", &path)]).map(|config| config.database) {
+            Ok(Database::Url { application, .. }) => Ok(application.expose().clone()),
+            other => Err(format!("{other:?}")),
+        }
+    };
+    assert_eq!(read("postgres://h/d"), Ok("postgres://h/d".to_owned()));
+    assert_eq!(read("postgres://h/d\n"), Ok("postgres://h/d".to_owned()));
+    assert_eq!(read("postgres://h/d\r\n"), Ok("postgres://h/d".to_owned()));
+    assert_eq!(read("postgres://h/d?x= \n"), Ok("postgres://h/d?x= ".to_owned()), "only the newline goes");
+    assert!(read("").is_err() && read("\n").is_err());
+    assert!(read(&"x".repeat(100_000)).is_err());
+}
+
+#[test]
+fn mistakes_with_files() {
+    let folder = Folder::new();
+    let private = folder.file("private", &format!("{}\n", strong_key()), 0o440);
+    let open = folder.file("open", &format!("{}\n", strong_key()), 0o444);
+    let without_key = || production().into_iter().filter(|(name, _)| *name != "WALLET_ENCRYPTION_KEY").collect::<Vec<_>>();
+    let in_production = |path: &str| load(&with(without_key(), &[("WALLET_ENCRYPTION_KEY_FILE", path)]));
+    assert!(in_production(&private).is_ok());
+    for (path, why) in [(open.as_str(), "every user"), ("/nonexistent\nfile", "can't be read")] {
+        let mistakes = in_production(path).expect_err(path).to_string();
+        assert!(mistakes.starts_with("WALLET_ENCRYPTION_KEY ") && mistakes.contains(why), "{mistakes}");
+        assert_eq!(mistakes.lines().count(), 1);
+    }
+    assert!(development(&[("WALLET_ENCRYPTION_KEY_FILE", &open)]).is_ok(), "development doesn't mind");
+    let both = load(&with(production(), &[("WALLET_ENCRYPTION_KEY_FILE", &private)]));
+    assert_eq!(mistaken(both), ["WALLET_ENCRYPTION_KEY"]);
+}
+
+#[test]
+fn set_to_nothing_is_not_set() {
+    let nothing: Vec<_> = VARIABLES.iter().map(|variable| (variable.name, "")).collect();
+    assert!(development(&nothing).is_ok());
+}
+
+#[test]
+fn the_development_inbox_opens_on_loopback_only() {
+    for loopback in ["http://localhost:3000", "http://127.0.0.1:3000", "http://[::1]:3000", "http://latchkey.localhost"] {
+        let config = development(&[("BASE_URL", loopback)]).expect(loopback);
+        assert!(matches!(config.mail, Mail::DevInbox), "{loopback}");
+    }
+    assert_eq!(mistaken(development(&[("BASE_URL", "https://dev.example.org")])), ["EMAIL_SMTP"]);
+    let config = development(&[("BASE_URL", "http://dev.example.org"), ("EMAIL_SMTP", "smtp://localhost:1025")]).expect("allowed");
+    assert!(config.warnings[0].starts_with("BASE_URL "), "{:?}", config.warnings);
+    let config = development(&[("EMAIL_SMTP", "smtp://localhost:1025")]).expect("allowed");
+    assert!(matches!(config.mail, Mail::Smtp(Smtp { tls: SmtpTls::Plain, .. })));
+}
+
+#[test]
+fn values_that_must_fit_each_other() {
+    assert_eq!(mistaken(development(&[("DATABASE_MIGRATOR_URL", "postgres://h/d")])), ["DATABASE_MIGRATOR_URL"]);
+    assert_eq!(mistaken(development(&[("SESSION_IDLE", "8d"), ("SESSION_MAX", "7d")])), ["SESSION_IDLE"]);
+    assert_eq!(mistaken(development(&[("LISTEN_ADDR", "127.0.0.1:0")])), ["BASE_URL"]);
+    assert_eq!(mistaken(development(&[("LISTEN_ADDR", "nonsense")])), ["LISTEN_ADDR"], "one mistake, one line");
+    let config = development(&[("LISTEN_ADDR", "0.0.0.0:8080")]).expect("allowed");
+    assert_eq!(config.base_url.origin(), "http://localhost:8080");
+}
+
+#[test]
+fn every_variable_is_read_whatever_is_wrong() {
+    let names: Vec<_> = VARIABLES.iter().map(|variable| variable.name).collect();
+    for value in ["", "nonsense"] {
+        let environment = with(Vec::new(), &names.iter().map(|name| (*name, value)).collect::<Vec<_>>());
+        let mut read: Vec<_> = describe(&environment).iter().map(|setting| setting.name).collect();
+        let mut listed = names.clone();
+        read.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(read, listed);
+    }
+}
+
+/// `.env.example` is what people copy: a variable it lacks is one they never hear of, and a default it tells wrongly
+/// is believed.
+#[test]
+fn the_example_file_lists_every_variable_with_its_default() {
+    let example = include_str!("../../../.env.example");
+    let written: Vec<(&str, &str)> = example.lines().filter_map(|line| line.strip_prefix('#')?.split_once('=')).filter(|(name, _)| !name.contains(' ')).collect();
+    let built_in: Vec<_> = examine_for(&Environment::default(), AppEnv::Development).settings;
+    for (name, value) in &written {
+        let setting = built_in.iter().find(|setting| setting.name == *name).unwrap_or_else(|| panic!("{name} is no variable of ours"));
+        assert_eq!(value.trim_matches('"'), setting.value.as_deref().unwrap_or_default(), "the default of {name}");
+    }
+    for variable in VARIABLES {
+        assert_eq!(written.iter().filter(|(name, _)| *name == variable.name).count(), 1, "{}", variable.name);
+        if variable.production != variable.development {
+            let line = format!("`{}` in production", variable.production);
+            assert!(example.contains(&line), "{}: {line}", variable.name);
+        }
+    }
+    assert!(example.lines().all(|line| line.is_empty() || line.starts_with('#')), "a copy changes nothing");
+}

@@ -1,0 +1,445 @@
+//! The grammar of each kind of value. A parser's error says what is wrong, as the rest of a
+//! sentence that begins with the variable's name; it never repeats the value, which may be secret.
+
+use std::{net::IpAddr, time::Duration};
+
+use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
+use ipnet::IpNet;
+use url::{Host, Url};
+use zeroize::Zeroize as _;
+
+use super::Secret;
+
+pub(super) type Parsed<T> = Result<T, String>;
+
+/// Longer spans serve nobody, and the cap keeps every later sum of times far from overflow.
+const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+const MAX_BURST: u32 = 1_000_000;
+
+/// A burst of `burst`, then one every `period / burst`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    pub burst: u32,
+    pub period: Duration,
+}
+
+/// Who may have an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signup {
+    Open,
+    /// Lower-case ASCII (punycode) names.
+    Domains(Vec<String>),
+    Invite,
+    Closed,
+}
+
+/// Where every link of ours points: an origin, without path, query, fragment or credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseUrl(Url);
+
+impl BaseUrl {
+    /// `https://login.example.org`, without a slash at the end: what browsers send in `Origin`.
+    pub fn origin(&self) -> String {
+        self.0.origin().ascii_serialization()
+    }
+
+    pub fn is_https(&self) -> bool {
+        self.0.scheme() == "https"
+    }
+
+    /// Whether only this machine can reach it under that name.
+    pub fn is_loopback(&self) -> bool {
+        self.0.host().is_some_and(|host| is_loopback(&host))
+    }
+
+    pub fn host(&self) -> Host<&str> {
+        self.0.host().expect("base_url() refuses a URL without a host")
+    }
+
+    pub fn as_url(&self) -> &Url {
+        &self.0
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SmtpTls {
+    /// Loopback only: nobody but this machine could listen in.
+    Plain,
+    /// STARTTLS, and no mail without it.
+    StartTls,
+    /// TLS from the first byte.
+    Implicit,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Smtp {
+    pub tls: SmtpTls,
+    /// A name or an address, IPv6 without brackets.
+    pub host: String,
+    pub port: u16,
+    pub credentials: Option<SmtpCredentials>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SmtpCredentials {
+    pub user: String,
+    pub password: Secret<String>,
+}
+
+pub(super) fn truth(text: &str) -> Parsed<bool> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("is neither true nor false".to_owned()),
+    }
+}
+
+pub(super) fn switch(text: &str) -> Parsed<bool> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("is neither on nor off".to_owned()),
+    }
+}
+
+pub(super) fn text(text: &str) -> Parsed<String> {
+    Ok(text.to_owned())
+}
+
+/// `90s`, `15m`, `1h`, `30d`.
+pub(super) fn duration(text: &str) -> Parsed<Duration> {
+    let wrong = || "is not a time span (a number and s, m, h or d)".to_owned();
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 60 * 60,
+        'd' => 24 * 60 * 60,
+        _ => return Err(wrong()),
+    };
+    let count: u32 = whole_number(&text[..text.len() - unit.len_utf8()]).ok_or_else(wrong)?;
+    let span = Duration::from_secs(u64::from(count) * seconds);
+    if span.is_zero() || span > MAX_DURATION {
+        return Err("must be longer than nothing and at most ten years".to_owned());
+    }
+    Ok(span)
+}
+
+/// `4/15m`.
+pub(super) fn limit(text: &str) -> Parsed<Limit> {
+    let (burst, period) = text.split_once('/').ok_or("is not a limit (a number, a slash, a time span)")?;
+    let burst = whole_number(burst)
+        .filter(|burst| (1..=MAX_BURST).contains(burst))
+        .ok_or_else(|| format!("must begin with a number from 1 to {MAX_BURST}"))?;
+    Ok(Limit { burst, period: duration(period)? })
+}
+
+/// `str::parse` alone would let `+5` through.
+fn whole_number(text: &str) -> Option<u32> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+pub(super) fn signup(text: &str) -> Parsed<Signup> {
+    match text {
+        "open" => Ok(Signup::Open),
+        "invite" => Ok(Signup::Invite),
+        "closed" => Ok(Signup::Closed),
+        _ => {
+            let domains = text.strip_prefix("domains:").ok_or("is none of the four rules")?;
+            domains.split(',').map(|domain| mail_domain(domain.trim())).collect::<Parsed<_>>().map(Signup::Domains)
+        }
+    }
+}
+
+fn mail_domain(text: &str) -> Parsed<String> {
+    match Host::parse(text) {
+        Ok(Host::Domain(name)) if !text.is_empty() => Ok(name),
+        _ => Err("lists something that is not a mail domain (such as example.org)".to_owned()),
+    }
+}
+
+/// Comma list of networks; an address alone is a network of one.
+pub(super) fn networks(text: &str) -> Parsed<Vec<IpNet>> {
+    text.split(',').map(|entry| network(entry.trim())).collect()
+}
+
+fn network(text: &str) -> Parsed<IpNet> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(IpNet::from(address.to_canonical()));
+    }
+    let network: IpNet = text.parse().map_err(|_| "lists something that is neither an address nor a network".to_owned())?;
+    if network != network.trunc() {
+        return Err(format!("lists {network}, an address inside a network; the network is {}", network.trunc()));
+    }
+    // Peers are compared in their IPv4 form, so such a network would never match.
+    match network {
+        IpNet::V6(v6) if v6.addr().to_ipv4_mapped().is_some() => {
+            Err(format!("lists {v6}, IPv4 in IPv6 clothes; write the IPv4 network"))
+        }
+        _ => Ok(network),
+    }
+}
+
+pub(super) fn base_url(text: &str) -> Parsed<BaseUrl> {
+    let url = http_url(text)?;
+    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
+        return Err("must end after the host and port: no path, query or fragment".to_owned());
+    }
+    Ok(BaseUrl(url))
+}
+
+pub(super) fn http_url(text: &str) -> Parsed<Url> {
+    let url = Url::parse(text).map_err(|_| "is not a URL".to_owned())?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("must begin with https:// or http://".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not hold a user or password".to_owned());
+    }
+    Ok(url)
+}
+
+pub(super) fn database_url(text: &str) -> Parsed<Secret<String>> {
+    let url = Url::parse(text).map_err(|_| "is not a URL".to_owned())?;
+    if !matches!(url.scheme(), "postgres" | "postgresql") {
+        return Err("must begin with postgres://".to_owned());
+    }
+    Ok(Secret::new(text.to_owned()))
+}
+
+pub(super) fn smtp(text: &str) -> Parsed<Smtp> {
+    let url = Url::parse(text).map_err(|_| "is not a URL (in a password, @ / : ? # and % must be percent-encoded)".to_owned())?;
+    let implicit = match url.scheme() {
+        "smtps" => true,
+        "smtp" => false,
+        _ => return Err("must begin with smtps:// or smtp://".to_owned()),
+    };
+    if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+        return Err("must end after the host and port (in a password, / ? and # must be percent-encoded)".to_owned());
+    }
+    let host = url.host_str().and_then(|host| Host::parse(host).ok()).ok_or("names no mail server")?;
+    let tls = match (implicit, is_loopback(&host)) {
+        (true, _) => SmtpTls::Implicit,
+        (false, true) => SmtpTls::Plain,
+        (false, false) => SmtpTls::StartTls,
+    };
+    let port = url.port().unwrap_or(match tls {
+        SmtpTls::Plain => 25,
+        SmtpTls::StartTls => 587,
+        SmtpTls::Implicit => 465,
+    });
+    let credentials = match (url.username(), url.password()) {
+        ("", None) => None,
+        (user, Some(password)) if !user.is_empty() => Some(SmtpCredentials {
+            user: percent_decoded(user)?,
+            password: Secret::new(percent_decoded(password)?),
+        }),
+        _ => return Err("has a user without a password, or a password without a user".to_owned()),
+    };
+    let host = match host {
+        Host::Domain(name) => name,
+        Host::Ipv4(address) => address.to_string(),
+        Host::Ipv6(address) => address.to_string(),
+    };
+    Ok(Smtp { tls, host, port, credentials })
+}
+
+fn percent_decoded(text: &str) -> Parsed<String> {
+    let wrong = || "holds a % that begins no percent-encoded UTF-8 (write % itself as %25)".to_owned();
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        if byte == b'%' {
+            let (digits, tail) = tail.split_at_checked(2).ok_or_else(wrong)?;
+            decoded.extend(HEXLOWER_PERMISSIVE.decode(digits).map_err(|_| wrong())?);
+            rest = tail;
+        } else {
+            decoded.push(byte);
+            rest = tail;
+        }
+    }
+    String::from_utf8(decoded).map_err(|_| wrong())
+}
+
+pub(super) fn is_loopback<S: AsRef<str>>(host: &Host<S>) -> bool {
+    match host {
+        // RFC 6761 §6.3: every name under `localhost` means this machine, and browsers agree.
+        Host::Domain(name) => name.as_ref() == "localhost" || name.as_ref().ends_with(".localhost"),
+        Host::Ipv4(address) => address.is_loopback(),
+        Host::Ipv6(address) => address.is_loopback(),
+    }
+}
+
+/// Scheme, host and path; whatever could hold a password becomes `***` or is left out.
+pub(super) fn redacted_url(text: &str) -> String {
+    let Ok(url) = Url::parse(text) else { return "***".to_owned() };
+    let who = if url.username().is_empty() && url.password().is_none() { "" } else { "***@" };
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    // A PostgreSQL socket directory stands in the query; it says where, and is no secret.
+    let socket = url
+        .query_pairs()
+        .find(|(name, _)| name == "host")
+        .map(|(_, directory)| format!("?host={directory}"))
+        .unwrap_or_default();
+    format!("{}://{who}{host}{port}{}{socket}", url.scheme(), url.path())
+}
+
+/// 32 bytes in base64, as `openssl rand -base64 32` prints them.
+pub(super) fn key(text: &str) -> Parsed<Secret<[u8; 32]>> {
+    let mut bytes = BASE64.decode(text.trim_ascii().as_bytes()).map_err(|_| "is not base64".to_owned())?;
+    let key = <[u8; 32]>::try_from(bytes.as_slice())
+        .map(Secret::new)
+        .map_err(|_| format!("holds {} bytes where 32 are needed", bytes.len()));
+    bytes.zeroize();
+    key
+}
+
+pub(super) fn keys(text: &str) -> Parsed<Vec<Secret<[u8; 32]>>> {
+    text.split(',').map(key).collect()
+}
+
+/// The key printed in `.env.example`, which everyone knows.
+const EXAMPLE_KEY: &[u8; 32] = b"example key, replace before use!";
+
+/// A key that a person made up. Of 32 random bytes some 30 differ, and the odds that fewer than
+/// ten do are below 10⁻³⁰.
+pub(super) fn is_weak(key: &Secret<[u8; 32]>) -> bool {
+    let mut distinct = key.expose().to_vec();
+    distinct.sort_unstable();
+    distinct.dedup();
+    let weak = distinct.len() < 10 || key.expose() == EXAMPLE_KEY;
+    distinct.zeroize();
+    weak
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn durations_read_as_written() {
+        for (text, seconds) in [("90s", 90), ("10m", 600), ("1h", 3600), ("30d", 2_592_000)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "m", "10", "10 m", "+1m", "-1m", "1.5h", "1h30m", "0s", "4000d", "99999999999d", "5µ", "１m"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn limits_read_as_written() {
+        assert_eq!(limit("4/15m"), Ok(Limit { burst: 4, period: Duration::from_secs(900) }));
+        for text in ["", "4", "/1m", "4/", "0/1m", "-1/1m", "+4/1m", "1000001/1m", "4/0m", "4/1m/1m", "99999999999/1m"] {
+            assert!(limit(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn base_url_is_an_origin() {
+        let url = |text| base_url(text).map(|url| (url.origin(), url.is_https(), url.is_loopback()));
+        assert_eq!(url("https://Login.Example.org"), Ok(("https://login.example.org".to_owned(), true, false)));
+        assert_eq!(url("https://login.example.org:443/"), Ok(("https://login.example.org".to_owned(), true, false)));
+        assert_eq!(url("http://localhost:3000"), Ok(("http://localhost:3000".to_owned(), false, true)));
+        assert_eq!(url("http://[::1]:3000"), Ok(("http://[::1]:3000".to_owned(), false, true)));
+        assert_eq!(url("http://app.localhost"), Ok(("http://app.localhost".to_owned(), false, true)));
+        assert_eq!(url("http://127.0.0.9"), Ok(("http://127.0.0.9".to_owned(), false, true)));
+        assert_eq!(url("http://localhost.example.org").map(|url| url.2), Ok(false));
+        for text in ["", "login.example.org", "ftp://e.org", "https://e.org/x", "https://e.org?x", "https://e.org#x", "https://u:p@e.org", "https://", "javascript:x"] {
+            assert!(base_url(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn smtp_is_never_plain_off_loopback() {
+        let of = |text| smtp(text).map(|smtp| (smtp.tls, smtp.host, smtp.port));
+        assert_eq!(of("smtp://mail.example.org"), Ok((SmtpTls::StartTls, "mail.example.org".to_owned(), 587)));
+        assert_eq!(of("smtp://mail.example.org:25"), Ok((SmtpTls::StartTls, "mail.example.org".to_owned(), 25)));
+        assert_eq!(of("smtps://mail.example.org"), Ok((SmtpTls::Implicit, "mail.example.org".to_owned(), 465)));
+        assert_eq!(of("smtp://LOCALHOST:1025"), Ok((SmtpTls::Plain, "localhost".to_owned(), 1025)));
+        assert_eq!(of("smtp://[::1]:1025"), Ok((SmtpTls::Plain, "::1".to_owned(), 1025)));
+        assert_eq!(of("smtps://127.0.0.1"), Ok((SmtpTls::Implicit, "127.0.0.1".to_owned(), 465)));
+        for text in ["", "mail.example.org", "http://mail.example.org", "smtp://", "smtp://h/path", "smtp://h?tls=no", "smtp://user@h", "smtp://:pw@h", "smtp://u:a%zz@h", "smtp://u:a%f@h", "smtp://u:%ff@h"] {
+            assert!(smtp(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn smtp_passwords_are_decoded_and_hidden() {
+        let credentials = smtp("smtps://me%40example.org:p%40ss%2Fw+%25@h").map(|smtp| smtp.credentials);
+        let credentials = credentials.ok().flatten().expect("valid");
+        assert_eq!((credentials.user.as_str(), credentials.password.expose().as_str()), ("me@example.org", "p@ss/w+%"));
+        assert!(!format!("{credentials:?}").contains("p@ss"));
+    }
+
+    #[test]
+    fn networks_must_be_networks() {
+        let list = networks("127.0.0.1, 10.0.0.0/8,2001:db8::/32,::ffff:192.0.2.1").map(|list| list.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(list, Ok(["127.0.0.1/32", "10.0.0.0/8", "2001:db8::/32", "192.0.2.1/32"].map(str::to_owned).to_vec()));
+        for text in ["", "10.0.0.1/8", "proxy.example.org", "10.0.0.0/33", "10.0.0.0/8,", "::ffff:10.0.0.0/104"] {
+            assert!(networks(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn signup_rules() {
+        assert_eq!(signup("open"), Ok(Signup::Open));
+        assert_eq!(signup("invite"), Ok(Signup::Invite));
+        assert_eq!(signup("closed"), Ok(Signup::Closed));
+        assert_eq!(
+            signup("domains:Example.ORG, bücher.example"),
+            Ok(Signup::Domains(vec!["example.org".to_owned(), "xn--bcher-kva.example".to_owned()]))
+        );
+        for text in ["", "Open", "domains:", "domains:a@example.org", "domains:example.org,", "domains:192.0.2.1", "example.org"] {
+            assert!(signup(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn keys_are_32_bytes_and_not_made_up() {
+        let encoded = |bytes: &[u8]| BASE64.encode(bytes);
+        let random: Vec<u8> = (0..32).map(|i| i * 7 + 3).collect();
+        assert!(key(&encoded(&random)).is_ok_and(|key| !is_weak(&key)));
+        for weak in [[0; 32], [0xff; 32], [b'a'; 32], *EXAMPLE_KEY, *b"12345678123456781234567812345678"] {
+            assert!(key(&encoded(&weak)).is_ok_and(|key| is_weak(&key)));
+        }
+        for text in [String::new(), "not base64!".to_owned(), encoded(&random[..31]), encoded(&[random.as_slice(), &[1]].concat())] {
+            let wrong = key(&text).expect_err(&text);
+            assert!(text.is_empty() || !wrong.contains(&text));
+        }
+        assert_eq!(keys(&format!("{0},{0}", encoded(&random))).map(|keys| keys.len()), Ok(2));
+    }
+
+    #[test]
+    fn urls_are_shown_without_what_may_be_secret() {
+        for (url, shown) in [
+            ("postgres://app:s3cret@db.example.org:5433/latchkey?sslmode=require&password=s3cret", "postgres://***@db.example.org:5433/latchkey"),
+            ("postgres:///latchkey?host=/run/postgresql&user=app", "postgres:///latchkey?host=/run/postgresql"),
+            ("postgres://s3cret@db/x", "postgres://***@db/x"),
+            ("smtps://s3cret:s3cret@mail.example.org", "smtps://***@mail.example.org"),
+            ("not a URL with s3cret", "***"),
+        ] {
+            assert_eq!(redacted_url(url), shown);
+        }
+    }
+
+    proptest! {
+        /// Whatever stands in a variable, the parsers answer; and their answer doesn't quote it.
+        #[test]
+        fn parsers_never_panic(text in "\\PC{0,40}|[0-9smhd/]{0,8}|smtp://[a-z:@%0-9\\[\\]./]{0,20}") {
+            let _ = (duration(&text), limit(&text), base_url(&text), http_url(&text), smtp(&text), networks(&text));
+            let _ = (signup(&text), key(&text), keys(&text), database_url(&text), redacted_url(&text));
+        }
+
+        #[test]
+        fn percent_encoding_round_trips(password in "\\PC{1,20}") {
+            let mut url = Url::parse("smtps://user@mail.example.org").expect("valid");
+            url.set_password(Some(&password)).expect("has a host");
+            let parsed = smtp(url.as_str()).expect("valid").credentials.expect("given");
+            // `Url` encodes everything but `%`, as the writer of an environment file must.
+            prop_assume!(!password.contains('%'));
+            prop_assert_eq!(parsed.password.expose(), &password);
+        }
+    }
+}

@@ -1,0 +1,4 @@
+pub mod config;
+pub mod listener;
+pub mod middleware;
+pub mod telemetry;

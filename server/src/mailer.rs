@@ -1,0 +1,159 @@
+//! Letters become mails: put into words by `app`, sent over SMTP, or kept for the dev inbox.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use app::{mails, routes, state::Site};
+use auth::{
+    mail::{Content, Letter, Mailer, SendError},
+    policy::INVITE_TTL,
+};
+use lettre::{
+    Address, AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor,
+    message::{
+        Attachment, Body, Mailbox, MultiPart, SinglePart,
+        header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue},
+    },
+    transport::smtp::{
+        PoolConfig,
+        authentication::Credentials,
+        client::{Tls, TlsParameters},
+        extension::ClientId,
+    },
+};
+
+use crate::{
+    config::{Mail, Smtp, SmtpTls},
+    dev_inbox::{DevInbox, DevMail},
+};
+
+/// For each thing said to a mail server, and for connecting to it.
+const STEP_TIMEOUT: Duration = Duration::from_secs(10);
+/// As many as the worker sends at once.
+const CONNECTIONS: u32 = 8;
+
+pub struct MailRoom {
+    transport: Transport,
+    from: Mailbox,
+    site: Site,
+    link_ttl: Duration,
+}
+
+enum Transport {
+    Smtp(AsyncSmtpTransport<Tokio1Executor>),
+    DevInbox(Arc<DevInbox>),
+}
+
+impl MailRoom {
+    pub fn new(mail: &Mail, dev_inbox: Option<Arc<DevInbox>>, from: Mailbox, site: Site, link_ttl: Duration) -> anyhow::Result<Self> {
+        let transport = match (mail, dev_inbox) {
+            (Mail::Smtp(smtp), _) => Transport::Smtp(smtp_transport(smtp, &site)?),
+            (Mail::DevInbox, Some(inbox)) => Transport::DevInbox(inbox),
+            (Mail::DevInbox, None) => anyhow::bail!("there is no mail server, and no dev inbox to keep mail in"),
+        };
+        Ok(Self { transport, from, site, link_ttl })
+    }
+
+    fn words(&self, content: &Content) -> anyhow::Result<mails::Mail> {
+        let help_url = &self.site.link(routes::HELP);
+        match content {
+            Content::SignIn { token, code, asked } => mails::sign_in(&mails::SignIn {
+                url: &format!("{}?token={}", self.site.link(routes::LOGIN_VERIFY), token.reveal()),
+                code: &code.reveal(),
+                lifetime: self.link_ttl,
+                device: &asked.device,
+                ip: &asked.ip,
+                asked_at: asked.at,
+                help_url,
+            }),
+            Content::NoAccount { .. } => mails::no_account(help_url),
+            Content::AccountOff { .. } => mails::account_off(help_url),
+            Content::Invite { token } => mails::invite(&mails::Invite {
+                url: &format!("{}?token={}", self.site.link(routes::INVITE), token.reveal()),
+                inviter: None,
+                host: self.site.host(),
+                days: INVITE_TTL.as_secs() / 86_400,
+                help_url,
+            }),
+        }
+    }
+
+    /// The whole message. Every header is built by the library from typed parts; no text of a stranger's reaches one.
+    fn message(&self, letter: &Letter, mail: mails::Mail) -> anyhow::Result<Message> {
+        let to: Address = letter.to.as_str().parse().context("the address")?;
+        let mut html = MultiPart::related().singlepart(
+            SinglePart::builder().header(ContentType::TEXT_HTML).header(ContentTransferEncoding::QuotedPrintable).body(mail.html),
+        );
+        for image in &mails::IMAGES {
+            let body = Body::new(image.asset.raw.to_vec());
+            html = html.singlepart(Attachment::new_inline(image.content_id.to_owned()).body(body, "image/png".parse().context("the image's type")?));
+        }
+        let text = SinglePart::builder().header(ContentType::TEXT_PLAIN).header(ContentTransferEncoding::QuotedPrintable).body(mail.text);
+        Message::builder()
+            .from(self.from.clone())
+            .to(Mailbox::new(None, to))
+            .subject(mail.subject)
+            // Named after the letter, so that a second sending is the same mail.
+            .message_id(Some(format!("<{}@{}>", letter.id, self.site.host())))
+            .date(std::time::SystemTime::from(letter.queued_at))
+            // RFC 3834 §5.1: keeps out-of-office notes from answering.
+            .raw_header(HeaderValue::new(HeaderName::new_from_ascii_str("Auto-Submitted"), "auto-generated".to_owned()))
+            .multipart(MultiPart::alternative().singlepart(text).multipart(html))
+            .context("the message")
+    }
+}
+
+impl Mailer for MailRoom {
+    async fn send(&self, letter: Letter) -> Result<(), SendError> {
+        // What can't be put into words or headers now can't be later.
+        let mail = self.words(&letter.content).map_err(|error| SendError::Permanent(error.to_string()))?;
+        match &self.transport {
+            Transport::DevInbox(inbox) => {
+                inbox.keep(DevMail {
+                    to: letter.to.as_str().to_owned(),
+                    subject: mail.subject,
+                    text: mail.text,
+                    html: mail.html,
+                    at: letter.queued_at,
+                });
+                Ok(())
+            }
+            Transport::Smtp(transport) => {
+                let message = self.message(&letter, mail).map_err(|error| SendError::Permanent(format!("{error:#}")))?;
+                transport.send(message).await.map(drop).map_err(|error| smtp_error(&error))
+            }
+        }
+    }
+}
+
+/// What operators see of a refusal. A server's own words may quote the recipient, so of them only the code is kept.
+fn smtp_error(error: &lettre::transport::smtp::Error) -> SendError {
+    let code = error.status().map(|code| code.to_string());
+    if error.is_permanent() {
+        return SendError::Permanent(format!("the mail server refused it ({})", code.unwrap_or_default()));
+    }
+    SendError::Temporary(match code {
+        Some(code) => format!("the mail server refused it for now ({code})"),
+        None if error.is_timeout() => "the mail server took too long".to_owned(),
+        None if error.is_tls() => "no safe connection to the mail server".to_owned(),
+        None => "no connection to the mail server".to_owned(),
+    })
+}
+
+fn smtp_transport(smtp: &Smtp, site: &Site) -> anyhow::Result<AsyncSmtpTransport<Tokio1Executor>> {
+    let tls = || TlsParameters::new(smtp.host.clone()).context("TLS for the mail server");
+    let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&smtp.host)
+        .port(smtp.port)
+        .tls(match smtp.tls {
+            SmtpTls::Implicit => Tls::Wrapper(tls()?),
+            SmtpTls::StartTls => Tls::Required(tls()?),
+            SmtpTls::Plain => Tls::None,
+        })
+        .hello_name(ClientId::Domain(site.host().to_owned()))
+        .timeout(Some(STEP_TIMEOUT))
+        .pool_config(PoolConfig::new().max_size(CONNECTIONS).idle_timeout(Duration::from_secs(30)));
+    if let Some(credentials) = &smtp.credentials {
+        builder = builder.credentials(Credentials::new(credentials.user.clone(), credentials.password.expose().clone()));
+    }
+    Ok(builder.build())
+}

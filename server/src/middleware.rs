@@ -1,0 +1,88 @@
+//! What happens to every request before a page sees it, and to every answer after.
+//!
+//! Each file is one concern: a state type, and an async function for `axum::middleware::from_fn_with_state`. They are
+//! laid on with `Router::layer` (not around the router: only inside it is the route's template known), after the
+//! fallbacks are set. From the outside in:
+//!
+//! 1. [`security_headers`]: outermost, so that no answer of the layers below goes without them;
+//! 2. [`request_id`]: everything below shows or logs it;
+//! 3. [`access_log`];
+//! 4. catch-panic, so that a panic's answer is logged and dressed like any other;
+//! 5. [`client_ip`];
+//! 6. [`time_limit`];
+//! 7. [`origin`]: before anything that costs;
+//! 8. [`shield`];
+//! 9. [`body_limit`]: reads the body, so what is refused above is never read;
+//! 10. the session.
+//!
+//! `Router::layer` wraps what is already there, so the code lists them from 10 to 1.
+
+pub mod access_log;
+pub mod body_limit;
+pub mod client_ip;
+pub mod origin;
+pub mod request_id;
+pub mod security_headers;
+pub mod shield;
+pub mod time_limit;
+
+use std::time::Duration;
+
+use axum::response::Response;
+use http::{HeaderValue, StatusCode, header::RETRY_AFTER};
+
+use self::request_id::RequestId;
+
+/// Draws the page of a refusal. Status and headers are set here afterwards, so a page can't get them wrong.
+pub type Render = fn(&RequestId) -> Response;
+
+fn refusal(render: Render, id: &RequestId, status: StatusCode) -> Response {
+    let mut response = render(id);
+    *response.status_mut() = status;
+    response
+}
+
+/// A whole number of seconds, rounded up: a client that waits as told must not be refused again.
+fn retry_after(response: &mut Response, wait: Duration) {
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+}
+
+#[cfg(test)]
+mod test {
+    //! What the tests of the layers share.
+
+    use std::net::SocketAddr;
+
+    use axum::{
+        Router,
+        body::Body,
+        extract::ConnectInfo,
+        response::{IntoResponse as _, Response},
+    };
+    use http::Request;
+    use http_body_util::BodyExt as _;
+    use tower::ServiceExt as _;
+
+    use super::request_id::RequestId;
+
+    /// A page that shows the request's id, with a status that must not survive.
+    pub fn page(id: &RequestId) -> Response {
+        format!("page of {id}").into_response()
+    }
+
+    pub fn from(peer: &str, mut request: Request<Body>) -> Request<Body> {
+        let peer: SocketAddr = if let Ok(peer) = peer.parse() { peer } else { SocketAddr::new(peer.parse().expect("an address"), 49152) };
+        request.extensions_mut().insert(ConnectInfo(peer));
+        request
+    }
+
+    pub async fn send(app: &Router, request: Request<Body>) -> Response {
+        app.clone().oneshot(request).await.expect("a router never fails")
+    }
+
+    pub async fn text(response: Response) -> String {
+        let bytes = response.into_body().collect().await.expect("whole").to_bytes();
+        String::from_utf8(bytes.to_vec()).expect("UTF-8")
+    }
+}

@@ -1,0 +1,127 @@
+//! How much a request may carry, and how long it may take to bring it.
+
+use std::{error::Error as _, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+
+use super::{Render, refusal, request_id::RequestId};
+
+#[derive(Clone, Copy)]
+pub struct BodyLimit {
+    pub bytes: usize,
+    /// Shorter than a request's own limit: a slow sender is the client's failure (408), and must not look like ours (503).
+    pub read_within: Duration,
+    pub too_large: Render,
+    pub too_slow: Render,
+}
+
+impl BodyLimit {
+    /// Our largest form is a few hundred bytes.
+    pub const BYTES: usize = 64 * 1024;
+    pub const READ_WITHIN: Duration = Duration::from_secs(8);
+}
+
+/// Reads the whole body before the handler runs. So one that grows past the limit as it streams is refused like one
+/// that announced its size, whatever the handler makes of read errors; and a body that trickles in holds a task, never
+/// a database connection.
+pub async fn body_limit(State(limit): State<BodyLimit>, request: Request, next: Next) -> Response {
+    let id = RequestId::of(&request);
+    // Refused unread, so a client that asked with `Expect: 100-continue` is spared the sending.
+    if announced_length(request.headers()).is_some_and(|length| length > limit.bytes as u64) {
+        return refused(limit.too_large, &id, StatusCode::PAYLOAD_TOO_LARGE);
+    }
+    let (head, body) = request.into_parts();
+    let read = tokio::time::timeout(limit.read_within, Limited::new(body, limit.bytes).collect()).await;
+    match read {
+        Ok(Ok(body)) => next.run(Request::from_parts(head, Body::from(body.to_bytes()))).await,
+        Ok(Err(error)) if error.is::<LengthLimitError>() => refused(limit.too_large, &id, StatusCode::PAYLOAD_TOO_LARGE),
+        Ok(Err(error)) => {
+            // Broken framing, or a client that went away; whoever it is, nobody reads a page.
+            tracing::debug!(error = error.source().map_or_else(|| error.to_string(), ToString::to_string), "could not read a body");
+            (StatusCode::BAD_REQUEST, [(header::CONNECTION, CLOSE)]).into_response()
+        }
+        Err(_) => refused(limit.too_slow, &id, StatusCode::REQUEST_TIMEOUT),
+    }
+}
+
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+
+/// The rest of the body is still on its way, so the connection can't carry another request.
+fn refused(render: Render, id: &RequestId, status: StatusCode) -> Response {
+    let mut response = refusal(render, id, status);
+    response.headers_mut().insert(header::CONNECTION, CLOSE);
+    response
+}
+
+fn announced_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, io};
+
+    use axum::{Router, body::Bytes, middleware::from_fn_with_state, routing::post};
+    use futures::stream::{self, StreamExt as _};
+
+    use super::*;
+    use crate::middleware::test::{page, send, text};
+
+    fn app() -> Router {
+        let limit = BodyLimit { bytes: BodyLimit::BYTES, read_within: BodyLimit::READ_WITHIN, too_large: page, too_slow: page };
+        Router::new().route("/", post(|body: Bytes| async move { body.len().to_string() })).layer(from_fn_with_state(limit, body_limit))
+    }
+
+    fn streamed(chunks: usize) -> Body {
+        Body::from_stream(stream::iter(0..chunks).map(|_| Ok::<_, Infallible>(vec![b'x'; 1024])))
+    }
+
+    async fn answer(body: Body) -> (u16, String) {
+        let response = send(&app(), Request::post("/").body(body).expect("valid")).await;
+        (response.status().as_u16(), text(response).await)
+    }
+
+    #[tokio::test]
+    async fn up_to_the_limit_the_handler_gets_it_all() {
+        assert_eq!(answer(Body::empty()).await, (200, "0".to_owned()));
+        assert_eq!(answer(Body::from(vec![0; 65536])).await, (200, "65536".to_owned()));
+        assert_eq!(answer(streamed(64)).await, (200, "65536".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn beyond_it_announced_or_not_is_413() {
+        for body in [Body::from(vec![0; 65537]), streamed(65), streamed(1_000_000)] {
+            let (status, shown) = answer(body).await;
+            assert_eq!(status, 413);
+            assert!(shown.starts_with("page of "), "{shown}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_announces_too_much_is_not_read() {
+        let read = Body::from_stream(stream::once(async { panic!("read") as Result<Vec<u8>, Infallible> }));
+        let request = Request::post("/").header(header::CONTENT_LENGTH, "104857600").body(read).expect("valid");
+        let response = send(&app(), request).await;
+        assert_eq!(response.status(), 413);
+        assert_eq!(response.headers()[header::CONNECTION], "close");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_trickles_in_is_408() {
+        let body = Body::from_stream(stream::pending::<Result<Vec<u8>, Infallible>>());
+        assert_eq!(answer(body).await.0, 408);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_is_400() {
+        let body = Body::from_stream(stream::once(async { Err::<Vec<u8>, _>(io::Error::from(io::ErrorKind::UnexpectedEof)) }));
+        assert_eq!(answer(body).await.0, 400);
+    }
+}

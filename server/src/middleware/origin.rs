@@ -1,0 +1,175 @@
+//! Cross-site request forgery: a request that may change something must come from a page of ours (A9).
+
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
+    header::{ALLOW, COOKIE, ORIGIN},
+};
+
+use super::{Render, refusal, request_id::RequestId};
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Methods some route of ours may answer.
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE");
+
+#[derive(Clone)]
+pub struct SameOrigin {
+    origin: HeaderValue,
+    refused: Render,
+}
+
+impl SameOrigin {
+    /// `origin` as browsers write it: `https://login.example.org`.
+    pub fn new(origin: &str, refused: Render) -> Self {
+        Self { origin: HeaderValue::from_str(origin).expect("an origin is ASCII without control characters"), refused }
+    }
+
+    /// Browsers say themselves where a request comes from, and no script can change what they say. Other clients hold
+    /// no cookie of ours that a stranger's page could ride on; without one there is nothing to forge.
+    fn allows(&self, headers: &HeaderMap) -> bool {
+        match only(headers, &SEC_FETCH_SITE) {
+            // `none`: typed, bookmarked or reloaded by the person. `same-site` is another host: not us.
+            Line::One(site) => return site == "same-origin" || site == "none",
+            Line::Several => return false,
+            Line::None => {}
+        }
+        match only(headers, &ORIGIN) {
+            Line::One(origin) => origin == self.origin,
+            Line::Several => false,
+            Line::None => !headers.contains_key(COOKIE),
+        }
+    }
+}
+
+enum Line<'a> {
+    None,
+    One(&'a HeaderValue),
+    Several,
+}
+
+/// Of two lines one could be forged; no browser sends two.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Line<'a> {
+    let mut lines = headers.get_all(name).iter();
+    match (lines.next(), lines.next()) {
+        (None, _) => Line::None,
+        (Some(line), None) => Line::One(line),
+        (Some(_), Some(_)) => Line::Several,
+    }
+}
+
+pub async fn origin(State(ours): State<SameOrigin>, request: Request, next: Next) -> Response {
+    match *request.method() {
+        Method::GET | Method::HEAD | Method::OPTIONS => {}
+        Method::POST | Method::PUT | Method::PATCH | Method::DELETE => {
+            if !ours.allows(request.headers()) {
+                // `none` and `cross-site` tell an operator more than the refusal does; neither is secret.
+                tracing::warn!(
+                    origin = ?request.headers().get(ORIGIN),
+                    site = ?request.headers().get(SEC_FETCH_SITE),
+                    "refused a cross-site request"
+                );
+                return refusal(ours.refused, &RequestId::of(&request), StatusCode::FORBIDDEN);
+            }
+        }
+        // TRACE would send cookies back, CONNECT asks for a tunnel, and a method nobody knows is not known to be safe.
+        _ => return (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, METHODS)]).into_response(),
+    }
+    next.run(request).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use axum::{Router, body::Body, middleware::from_fn_with_state, routing::any};
+
+    use super::*;
+    use crate::middleware::test::{page, send, text};
+
+    const OURS: &str = "https://login.example.org";
+
+    /// The status for a request, and whether the handler ran.
+    async fn answer(method: &str, lines: &[(&str, &str)]) -> (u16, bool) {
+        let ran = Arc::new(AtomicUsize::new(0));
+        let counter = ran.clone();
+        let handler = move || async move {
+            counter.fetch_add(1, Ordering::Relaxed);
+        };
+        let app = Router::new().route("/", any(handler)).layer(from_fn_with_state(SameOrigin::new(OURS, page), origin));
+        let request = lines.iter().fold(Request::builder().method(method).uri("/"), |request, (name, value)| request.header(*name, *value));
+        let response = send(&app, request.body(Body::empty()).expect("valid")).await;
+        let status = response.status();
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            assert_eq!(response.headers()[ALLOW], METHODS);
+        }
+        if status == StatusCode::FORBIDDEN {
+            assert!(text(response).await.starts_with("page of "));
+        }
+        (status.as_u16(), ran.load(Ordering::Relaxed) == 1)
+    }
+
+    /// The whole table: what `Sec-Fetch-Site` says, else what `Origin` says, else whether there is a cookie to ride on.
+    #[tokio::test]
+    async fn unsafe_methods_are_for_our_own_pages() {
+        let sites = [Some("same-origin"), Some("none"), Some("same-site"), Some("cross-site"), Some("Same-Origin"), Some(""), None];
+        let origins = [
+            Some(OURS),
+            Some("null"),
+            Some("http://login.example.org"),
+            Some("https://login.example.org:8443"),
+            Some("https://login.example.org.evil.example"),
+            Some("https://evil.example"),
+            Some("https://LOGIN.example.org"),
+            Some(""),
+            None,
+        ];
+        for method in ["POST", "PUT", "PATCH", "DELETE"] {
+            for site in sites {
+                for origin in origins {
+                    for cookie in [Some("__Host-latchkey=x"), None] {
+                        let allowed = match (site, origin) {
+                            (Some(site), _) => ["same-origin", "none"].contains(&site),
+                            (None, Some(origin)) => origin == OURS,
+                            (None, None) => cookie.is_none(),
+                        };
+                        let lines: Vec<_> = [("sec-fetch-site", site), ("origin", origin), ("cookie", cookie)]
+                            .into_iter()
+                            .filter_map(|(name, value)| Some((name, value?)))
+                            .collect();
+                        let expected = if allowed { (200, true) } else { (403, false) };
+                        assert_eq!(answer(method, &lines).await, expected, "{method} {lines:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn two_lines_are_no_proof() {
+        assert_eq!(answer("POST", &[("sec-fetch-site", "same-origin"), ("sec-fetch-site", "cross-site")]).await, (403, false));
+        assert_eq!(answer("POST", &[("origin", OURS), ("origin", "https://evil.example")]).await, (403, false));
+        assert_eq!(answer("POST", &[("origin", OURS), ("origin", OURS)]).await, (403, false));
+    }
+
+    #[tokio::test]
+    async fn safe_methods_pass_from_anywhere() {
+        for method in ["GET", "HEAD", "OPTIONS"] {
+            assert_eq!(answer(method, &[("sec-fetch-site", "cross-site"), ("origin", "https://evil.example"), ("cookie", "a=b")]).await, (200, true));
+        }
+    }
+
+    #[tokio::test]
+    async fn other_methods_reach_no_handler() {
+        for method in ["TRACE", "CONNECT", "FOO", "get", "PROPFIND"] {
+            assert_eq!(answer(method, &[("sec-fetch-site", "same-origin")]).await, (405, false), "{method}");
+        }
+    }
+}

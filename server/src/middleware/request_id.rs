@@ -1,0 +1,123 @@
+//! One name for a request, in the answer, in every log line and in the audit.
+
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use axum::{
+    extract::{ConnectInfo, Request, State},
+    middleware::Next,
+    response::Response,
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use uuid::Uuid;
+
+use super::client_ip::TrustedProxies;
+
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// 1 to 64 of `A-Z a-z 0-9 . _ -`: fits a log line, a page and a header as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestId(Arc<str>);
+
+impl RequestId {
+    /// An id that sorts by time, so that a log's ids lie as its lines do.
+    #[expect(clippy::disallowed_methods, reason = "a name for logs: no decision reads its time")]
+    fn fresh() -> Self {
+        Self(Uuid::now_v7().to_string().into())
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        ((1..=64).contains(&text.len()) && text.bytes().all(allowed)).then(|| Self(text.into()))
+    }
+
+    /// One line, or it is anybody's guess which of them the proxy wrote.
+    fn forwarded(headers: &HeaderMap) -> Option<Self> {
+        let mut lines = headers.get_all(X_REQUEST_ID).iter();
+        match (lines.next(), lines.next()) {
+            (Some(line), None) => Self::parse(line.to_str().ok()?),
+            _ => None,
+        }
+    }
+
+    /// The id this request was given.
+    pub fn of(request: &Request) -> Self {
+        request.extensions().get().cloned().unwrap_or_else(Self::fresh)
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An id that comes with the request is kept only from a proxy of ours: a stranger could borrow another request's
+/// name and muddle the audit.
+pub async fn request_id(
+    State(proxies): State<TrustedProxies>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let forwarded = if proxies.contains(peer.ip()) { RequestId::forwarded(request.headers()) } else { None };
+    let id = forwarded.unwrap_or_else(RequestId::fresh);
+    let header = HeaderValue::from_str(id.as_str()).expect("an id holds only what a header may");
+    request.extensions_mut().insert(id);
+    let mut response = next.run(request).await;
+    response.headers_mut().insert(X_REQUEST_ID, header);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Extension, Router, body::Body, middleware::from_fn_with_state, routing::get};
+
+    use super::*;
+    use crate::middleware::test::{from, send, text};
+
+    fn app() -> Router {
+        let proxies = TrustedProxies::new(["127.0.0.1/32".parse::<ipnet::IpNet>().expect("a network")]);
+        Router::new()
+            .route("/", get(|Extension(id): Extension<RequestId>| async move { id.to_string() }))
+            .layer(from_fn_with_state(proxies, request_id))
+    }
+
+    /// The id in the answer, which must be the one the handler saw.
+    async fn answered(peer: &str, lines: &[&str]) -> String {
+        let request = lines.iter().fold(Request::get("/"), |request, line| request.header(X_REQUEST_ID, *line));
+        let response = send(&app(), from(peer, request.body(Body::empty()).expect("valid"))).await;
+        let header = response.headers()[X_REQUEST_ID].to_str().expect("ASCII").to_owned();
+        assert_eq!(text(response).await, header);
+        header
+    }
+
+    #[tokio::test]
+    async fn a_proxys_id_is_kept() {
+        for id in ["a", "0af7651916cd43dd8448eb211c80319c", "Edge_1.2-3", &"x".repeat(64)] {
+            assert_eq!(answered("127.0.0.1", &[id]).await, id);
+            assert_eq!(answered("::ffff:127.0.0.1", &[id]).await, id);
+        }
+    }
+
+    #[tokio::test]
+    async fn anything_else_gets_an_id_of_ours() {
+        let new = |id: &str| Uuid::parse_str(id).is_ok_and(|id| id.get_version_num() == 7);
+        assert!(new(&answered("192.0.2.7", &["mine"]).await), "a stranger's");
+        assert!(new(&answered("127.0.0.1", &[]).await));
+        for id in ["", " ", "a b", "a\"b", "<b>", "a/b", "caf\u{e9}", &"x".repeat(65)] {
+            assert!(new(&answered("127.0.0.1", &[id]).await), "{id}");
+        }
+        assert!(new(&answered("127.0.0.1", &["one", "two"]).await), "which of them?");
+    }
+
+    #[tokio::test]
+    async fn also_on_an_answer_that_no_route_gave() {
+        let response = send(&app(), from("192.0.2.7", Request::get("/nowhere").body(Body::empty()).expect("valid"))).await;
+        assert_eq!(response.status(), 404);
+        assert!(response.headers().contains_key(X_REQUEST_ID));
+    }
+}

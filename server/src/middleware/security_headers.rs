@@ -1,0 +1,107 @@
+//! What browsers must be told with every answer, whichever layer gave it.
+
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::Response,
+};
+use http::{
+    HeaderName, HeaderValue,
+    header::{
+        CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, SERVER, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    },
+};
+
+/// Our style and pictures, forms to ourselves, and nothing else: no script at all (A14).
+const CSP: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+);
+
+const ALWAYS: [(HeaderName, HeaderValue); 6] = [
+    (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    // Not `no-referrer`: with it browsers post `Origin: null`, and the origin check would refuse our own forms (A9).
+    (REFERRER_POLICY, HeaderValue::from_static("same-origin")),
+    // For browsers that don't know `frame-ancestors`.
+    (X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
+    (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
+    (
+        HeaderName::from_static("permissions-policy"),
+        HeaderValue::from_static(
+            "accelerometer=(), autoplay=(), camera=(), display-capture=(), encrypted-media=(), fullscreen=(), geolocation=(), \
+             gyroscope=(), magnetometer=(), microphone=(), midi=(), payment=(), picture-in-picture=(), screen-wake-lock=(), usb=(), \
+             xr-spatial-tracking=()",
+        ),
+    ),
+];
+
+/// Two years, as ASVS 3.4.1 and the preload list want it or longer.
+const HSTS: HeaderValue = HeaderValue::from_static("max-age=63072000; includeSubDomains");
+
+#[derive(Clone, Copy)]
+pub struct SecurityHeaders {
+    /// On plain http the header is ignored, and on `localhost` it would lock out a developer's other services.
+    pub https: bool,
+}
+
+pub async fn security_headers(State(SecurityHeaders { https }): State<SecurityHeaders>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.extend(ALWAYS);
+    // The development inbox shows a mail's HTML under a policy of its own.
+    headers.entry(CONTENT_SECURITY_POLICY).or_insert(CSP);
+    // Whoever answers something cacheable says so; a page that forgot must not lie in a shared cache.
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    if https {
+        headers.insert(STRICT_TRANSPORT_SECURITY, HSTS);
+    }
+    // ASVS 13.4.6: nobody learns what runs here.
+    headers.remove(SERVER);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, body::Body, http::StatusCode, middleware::from_fn_with_state, routing::get};
+
+    use super::*;
+    use crate::middleware::test::send;
+
+    async fn answer(path: &str, https: bool) -> Response {
+        let app = Router::new()
+            .route("/", get(|| async { [(SERVER, "axum"), (X_FRAME_OPTIONS, "SAMEORIGIN")] }))
+            .route("/style.css", get(|| async { [(CACHE_CONTROL, "public, max-age=31536000, immutable")] }))
+            .route("/mail", get(|| async { [(CONTENT_SECURITY_POLICY, "sandbox")] }))
+            .route("/broken", get(|| async { StatusCode::INTERNAL_SERVER_ERROR }))
+            .layer(from_fn_with_state(SecurityHeaders { https }, security_headers));
+        send(&app, Request::get(path).body(Body::empty()).expect("valid")).await
+    }
+
+    #[tokio::test]
+    async fn every_answer_has_every_header_once() {
+        for (path, status) in [("/", 200), ("/broken", 500), ("/nowhere", 404)] {
+            let response = answer(path, true).await;
+            assert_eq!(response.status(), status);
+            for (name, value) in ALWAYS.into_iter().chain([
+                (CONTENT_SECURITY_POLICY, CSP),
+                (STRICT_TRANSPORT_SECURITY, HSTS),
+                (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+            ]) {
+                let lines: Vec<_> = response.headers().get_all(&name).iter().collect();
+                assert_eq!(lines, [&value], "{path} {name}");
+            }
+            assert!(!response.headers().contains_key(SERVER), "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn plain_http_promises_no_tls() {
+        assert!(!answer("/", false).await.headers().contains_key(STRICT_TRANSPORT_SECURITY));
+    }
+
+    #[tokio::test]
+    async fn an_answers_own_policy_and_lifetime_stay() {
+        assert_eq!(answer("/mail", true).await.headers()[CONTENT_SECURITY_POLICY], "sandbox");
+        assert_eq!(answer("/style.css", true).await.headers()[CACHE_CONTROL], "public, max-age=31536000, immutable");
+    }
+}

@@ -1,0 +1,131 @@
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex},
+};
+
+use auth::{
+    Auth,
+    email_address::EmailAddress,
+    mail::{Content, Letter, Mailer, SendError},
+    policy::{Policy, SignUp},
+    requester::Requester,
+    secret::{BrowserNonce, Code, Keys, KnownBrowserToken, LinkToken, SessionKey, random},
+    sign_in::{BrowserProof, Handover},
+};
+use sqlx::PgPool;
+
+use crate::{Database, ManualClock};
+
+/// The domain on a real database, with a clock to move and a letter box to look into.
+pub struct Kit {
+    pub auth: Arc<Auth>,
+    pub clock: ManualClock,
+    pub database: Database,
+    pub pool: PgPool,
+    pub outbox: Outbox,
+}
+
+pub const TEST_KEY: [u8; 32] = [42; 32];
+
+impl Kit {
+    /// Sign-up open, the feature on, everything else as it ships.
+    pub async fn new() -> Self {
+        Self::with(Policy { passwordless_auth: true, sign_up: SignUp::Open, ..Policy::default() }).await
+    }
+
+    pub async fn with(policy: Policy) -> Self {
+        let database = Database::new().await;
+        let pool = database.pool().await;
+        let clock = ManualClock::default();
+        let auth = Arc::new(Auth::new(pool.clone(), Arc::new(clock.clone()), Keys::new(&TEST_KEY, &[]), policy));
+        Self { auth, clock, database, pool, outbox: Outbox::default() }
+    }
+
+    /// Another server on the same database and clock, with a pool of its own.
+    pub async fn second(&self) -> Arc<Auth> {
+        let policy = self.auth.policy().clone();
+        Arc::new(Auth::new(self.database.pool().await, Arc::new(self.clock.clone()), Keys::new(&TEST_KEY, &[]), policy))
+    }
+
+    /// Sends what is queued, and returns the letters sent since the last look.
+    pub async fn letters(&self) -> Vec<Letter> {
+        self.auth.drain_mail(&self.outbox).await.expect("the queue can be drained");
+        self.outbox.take()
+    }
+
+    /// Sends what is queued, and returns the link and code of the newest sign-in mail.
+    pub async fn sign_in_mail(&self) -> (LinkToken, Code) {
+        match self.letters().await.pop().map(|letter| letter.content) {
+            Some(Content::SignIn { token, code, .. }) => (token, code),
+            other => panic!("expected a sign-in mail, found {other:?}"),
+        }
+    }
+
+    pub async fn count(&self, sql: &'static str) -> i64 {
+        sqlx::query_scalar(sql).fetch_one(&self.pool).await.expect("the count can be read")
+    }
+}
+
+/// A browser as the domain sees it.
+pub struct Visitor {
+    pub nonce: BrowserNonce,
+    pub known: Option<KnownBrowserToken>,
+    pub from: Requester,
+}
+
+impl Visitor {
+    #[must_use]
+    pub fn at(ip: impl Into<IpAddr>) -> Self {
+        Self {
+            nonce: BrowserNonce::new(),
+            known: None,
+            from: Requester::new(ip.into(), "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0", "test"),
+        }
+    }
+
+    #[must_use]
+    pub fn proof(&self) -> BrowserProof<'_> {
+        BrowserProof { nonce: Some(&self.nonce), known: self.known.as_ref() }
+    }
+}
+
+/// # Panics
+/// Where the text is no address.
+#[must_use]
+pub fn address(text: &str) -> EmailAddress {
+    EmailAddress::parse(text).expect("a test's address is well-formed")
+}
+
+/// A session id nobody has used, for a sign-in in a browser without a session.
+#[must_use]
+pub fn handover() -> Handover {
+    Handover { fresh: SessionKey::of(random()), data: serde_json::json!({}), old: None }
+}
+
+/// Keeps letters instead of sending them; refuses as told.
+#[derive(Default)]
+pub struct Outbox {
+    letters: Mutex<Vec<Letter>>,
+    refusals: Mutex<Vec<SendError>>,
+}
+
+impl Outbox {
+    /// The next tries fail in this way, one each.
+    pub fn refuse(&self, errors: impl IntoIterator<Item = SendError>) {
+        self.refusals.lock().expect("no test panics while it holds the lock").extend(errors);
+    }
+
+    fn take(&self) -> Vec<Letter> {
+        std::mem::take(&mut *self.letters.lock().expect("no test panics while it holds the lock"))
+    }
+}
+
+impl Mailer for Outbox {
+    async fn send(&self, letter: Letter) -> Result<(), SendError> {
+        if let Some(error) = self.refusals.lock().expect("no test panics while it holds the lock").pop() {
+            return Err(error);
+        }
+        self.letters.lock().expect("no test panics while it holds the lock").push(letter);
+        Ok(())
+    }
+}
