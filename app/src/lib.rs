@@ -9,8 +9,17 @@
 
 pub mod assets;
 pub mod components;
+pub mod fault;
+pub mod form;
 pub mod mails;
+pub mod next;
 pub mod page;
 pub mod pages;
+mod router;
 pub mod routes;
+pub mod session;
+pub mod state;
 pub mod words;
+
+pub use router::router;
+pub use state::AppState;

@@ -8,12 +8,17 @@ use std::{collections::HashMap, sync::Arc};
 use async_trait::async_trait;
 use auth::{
     Auth,
+    policy::KNOWN_BROWSER_TTL,
     secret::{BrowserNonce, KnownBrowserToken, LinkToken, SessionKey},
     session::Authority,
     sign_in::{BrowserProof, Handover},
 };
+use axum::{
+    extract::FromRequestParts,
+    response::{IntoResponse, Response},
+};
 use cookie::{Cookie, SameSite};
-use http::{HeaderMap, header::COOKIE};
+use http::{HeaderMap, header::COOKIE, request::Parts};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::Duration;
@@ -22,6 +27,8 @@ use tower_sessions::{
     session::{Id, Record},
     session_store,
 };
+
+use crate::fault::Fault;
 
 /// The session, before and after sign-in.
 pub const SESSION: &str = "__Host-latchkey";
@@ -116,6 +123,15 @@ impl Visitor {
     }
 }
 
+impl<S: Send + Sync> FromRequestParts<S> for Visitor {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        let session = Session::from_request_parts(parts, state).await.map_err(IntoResponse::into_response)?;
+        Self::load(session, &parts.headers).await.map_err(|error| Fault::from(error).into_response())
+    }
+}
+
 fn key(id: Id) -> SessionKey {
     SessionKey::of(id.0.to_le_bytes())
 }
@@ -133,6 +149,16 @@ fn read<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 /// A cookie that no script, no other host and no plain connection gets. `Lax` and not `Strict`: the click in a mail must bring it.
 pub fn cookie(name: &'static str, value: String, max_age: Duration) -> Cookie<'static> {
     Cookie::build((name, value)).path("/").secure(true).http_only(true).same_site(SameSite::Lax).max_age(max_age).build()
+}
+
+/// The token of a link that is being opened, for as long as any link works.
+pub fn link(token: &LinkToken, lifetime: std::time::Duration) -> Cookie<'static> {
+    cookie(LINK, token.reveal(), lifetime.try_into().unwrap_or(Duration::ZERO))
+}
+
+/// That this browser has signed in, for as long as that is remembered.
+pub fn known(token: &KnownBrowserToken) -> Cookie<'static> {
+    cookie(KNOWN, token.reveal(), KNOWN_BROWSER_TTL.try_into().unwrap_or(Duration::ZERO))
 }
 
 pub fn removal(name: &'static str) -> Cookie<'static> {
@@ -158,7 +184,7 @@ impl Sessions {
             .with_name(SESSION)
             .with_secure(true)
             .with_http_only(true)
-            .with_same_site(tower_sessions::cookie::SameSite::Lax)
+            .with_same_site(SameSite::Lax)
             .with_path("/")
             .with_expiry(Expiry::OnInactivity(self.max_age))
     }

@@ -43,7 +43,8 @@ pub fn lasting(lifetime: Duration) -> String {
     if seconds.is_multiple_of(60) { count(seconds / 60, "minute") } else { count(seconds, "second") }
 }
 
-fn seconds_up(wait: Duration) -> u64 {
+/// A wait in whole seconds, rounded up.
+pub fn seconds_up(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 

@@ -80,6 +80,14 @@ impl EmailAddress {
     }
 }
 
+impl std::str::FromStr for EmailAddress {
+    type Err = EmailAddressError;
+
+    fn from_str(text: &str) -> Result<Self, EmailAddressError> {
+        Self::parse(text)
+    }
+}
+
 /// RFC 5322 §3.2.3.
 fn is_atext(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&byte)

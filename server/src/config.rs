@@ -190,7 +190,9 @@ fn examine_for(environment: &Environment, build: AppEnv) -> Examined {
     let smtp = read.optional("EMAIL_SMTP", values::smtp);
     let mail = mail(&mut read, production, smtp, base_url.as_ref());
     let sender = base_url.as_ref().map(|url| format!("Latchkey <sign-in@{}>", mail_host(&url.host())));
-    let mail_from = read.with_default("EMAIL_FROM", sender, |text| text.parse::<Mailbox>().map_err(|_| "is not an address".to_owned())).flatten();
+    let mail_from = read
+        .with_default("EMAIL_FROM", sender, |text| text.parse::<Mailbox>().map_err(|_| "is not an address".to_owned()))
+        .flatten();
     if base_url.as_ref().is_some_and(|url| !url.is_https() && !url.is_loopback()) && !production {
         warnings.push(
             "BASE_URL is plain http off this machine: browsers drop our cookies there, so nobody can sign in; use https".to_owned(),
@@ -294,7 +296,9 @@ fn database(
             None
         }
         (None, None) => private(),
-        (Some(application), migrator) => Some(Database::Url { migrator: migrator.unwrap_or_else(|| application.clone()), application }),
+        (Some(application), migrator) => {
+            Some(Database::Url { migrator: migrator.unwrap_or_else(|| application.clone()), application })
+        }
     }
 }
 
@@ -337,7 +341,10 @@ fn mail(read: &mut Reader<'_>, production: bool, smtp: Option<Option<Smtp>>, bas
         None if production => read.missing("EMAIL_SMTP"),
         None if base_url?.is_loopback() => Some(Mail::DevInbox),
         None => {
-            read.mistake("EMAIL_SMTP", "is required where BASE_URL is not this machine; the development inbox opens on loopback only");
+            read.mistake(
+                "EMAIL_SMTP",
+                "is required where BASE_URL is not this machine; the development inbox opens on loopback only",
+            );
             None
         }
     }

@@ -1,4 +1,17 @@
+//! The process edge of Latchkey: commands, configuration, router, middleware, workers, SMTP. The binary is a thin `main`.
+//!
+//! `std::env` is read in [`config`] and nowhere else. To add a command: a variant in [`cli`], what it does in [`commands`].
+
+pub mod assemble;
+pub mod cli;
+pub mod commands;
 pub mod config;
+pub mod database;
+pub mod dev_inbox;
+pub mod health;
 pub mod listener;
+pub mod mailer;
 pub mod middleware;
+pub mod router;
+pub mod serve;
 pub mod telemetry;

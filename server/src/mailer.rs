@@ -56,7 +56,7 @@ impl MailRoom {
 
     fn words(&self, content: &Content) -> anyhow::Result<mails::Mail> {
         let help_url = &self.site.link(routes::HELP);
-        match content {
+        Ok(match content {
             Content::SignIn { token, code, asked } => mails::sign_in(&mails::SignIn {
                 url: &format!("{}?token={}", self.site.link(routes::LOGIN_VERIFY), token.reveal()),
                 code: &code.reveal(),
@@ -65,17 +65,17 @@ impl MailRoom {
                 ip: &asked.ip,
                 asked_at: asked.at,
                 help_url,
-            }),
-            Content::NoAccount { .. } => mails::no_account(help_url),
-            Content::AccountOff { .. } => mails::account_off(help_url),
+            })?,
+            Content::NoAccount { .. } => mails::no_account(help_url)?,
+            Content::AccountOff { .. } => mails::account_off(help_url)?,
             Content::Invite { token } => mails::invite(&mails::Invite {
                 url: &format!("{}?token={}", self.site.link(routes::INVITE), token.reveal()),
                 inviter: None,
                 host: self.site.host(),
                 days: INVITE_TTL.as_secs() / 86_400,
                 help_url,
-            }),
-        }
+            })?,
+        })
     }
 
     /// The whole message. Every header is built by the library from typed parts; no text of a stranger's reaches one.

@@ -72,7 +72,8 @@ mod test {
     }
 
     pub fn from(peer: &str, mut request: Request<Body>) -> Request<Body> {
-        let peer: SocketAddr = if let Ok(peer) = peer.parse() { peer } else { SocketAddr::new(peer.parse().expect("an address"), 49152) };
+        let peer: SocketAddr =
+            if let Ok(peer) = peer.parse() { peer } else { SocketAddr::new(peer.parse().expect("an address"), 49152) };
         request.extensions_mut().insert(ConnectInfo(peer));
         request
     }

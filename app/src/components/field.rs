@@ -4,10 +4,10 @@ use super::{Glyph, Icon};
 
 /// An address. The browser's own check stays off: its bubbles say less than our errors, and not to everyone.
 #[component]
-pub fn EmailField(value: String, error: Option<&'static str>) -> impl IntoView {
+pub fn EmailField(value: String, error: Option<String>) -> impl IntoView {
     let wrong = error.is_some();
     view! {
-        <Field id="email" label="Email address" error=error.map(str::to_owned)>
+        <Field id="email" label="Email address" error>
             <input
                 id="email"
                 name="email"

@@ -1,10 +1,16 @@
 //! `/account`: how someone signs in, and where they are signed in.
 
+use auth::{event, session::Level};
+use axum::response::{IntoResponse, Redirect, Response};
+use http::StatusCode;
 use leptos::prelude::*;
 use time::OffsetDateTime;
 
 use crate::{
     components::{Badge, Glyph, Row, Settings},
+    page::page,
+    routes,
+    session::Visitor,
     words,
 };
 
@@ -63,6 +69,27 @@ pub fn AccountPage(email: String, admin: bool, session: ThisSession) -> impl Int
 fn glyph_for(device: &str) -> Glyph {
     let in_a_pocket = ["iPhone", "Android", "iPad"].iter().any(|name| device.contains(name));
     if in_a_pocket { Glyph::Phone } else { Glyph::Computer }
+}
+
+/// For the signed in, all the way.
+pub async fn get(visitor: Visitor) -> Response {
+    let Some(authority) = visitor.authority else {
+        return Redirect::to(routes::LOGIN_FOR_ACCOUNT).into_response();
+    };
+    if authority.level == Level::FirstFactor {
+        return Redirect::to(routes::LOGIN_TWO_FACTOR).into_response();
+    }
+    let session = ThisSession {
+        since: authority.authenticated_at,
+        method: match authority.method {
+            event::Method::Link => Method::EmailLink,
+            event::Method::Code => Method::EmailCode,
+        },
+        device: authority.device,
+        ip: authority.ip.to_string(),
+    };
+    let (email, admin) = (authority.email, authority.admin);
+    page(StatusCode::OK, || view! { <AccountPage email admin session/> })
 }
 
 #[cfg(test)]

@@ -2,11 +2,31 @@
 
 use std::time::Duration;
 
+use auth::{
+    magic_link::{LinkState, LinkView},
+    secret::LinkToken,
+    sign_in::ConfirmLinkError,
+};
+use axum::{
+    extract::{Query, State},
+    response::{AppendHeaders, IntoResponse, Redirect, Response},
+};
+use http::{StatusCode, header::SET_COOKIE};
 use leptos::prelude::*;
 
 use crate::{
     components::{Flow, Masked},
+    fault::Fault,
+    form::{Form, FormError},
+    page::page,
+    pages::{
+        limited,
+        login::{self, Asked},
+        login_sent, unavailable,
+    },
     routes,
+    session::{self, Visitor},
+    state::AppState,
     words::{self, MaskedAddress},
 };
 
@@ -176,6 +196,114 @@ fn NotMe() -> impl IntoView {
 #[component]
 fn Fact(term: &'static str, value: String) -> impl IntoView {
     view! { <div><dt>{term}</dt><dd>{value}</dd></div> }
+}
+
+#[derive(serde::Deserialize)]
+pub struct VerifyQuery {
+    #[serde(default)]
+    token: String,
+}
+
+/// `/login/verify?token=`: takes the token out of the address bar, and nothing else. It waits in a cookie for the button.
+pub async fn verify(State(state): State<AppState>, Query(VerifyQuery { token }): Query<VerifyQuery>) -> Response {
+    let Some(token) = LinkToken::parse(&token) else {
+        return dead(StatusCode::NOT_FOUND, DeadLink::Broken, false);
+    };
+    let cookie = session::link(&token, state.auth.policy().link_ttl);
+    (AppendHeaders([(SET_COOKIE, cookie.to_string())]), Redirect::to(routes::LOGIN_CONFIRM)).into_response()
+}
+
+/// Shows what the link would do. Nothing is used up by looking.
+pub async fn get(State(state): State<AppState>, visitor: Visitor) -> Result<Response, Fault> {
+    let Some(token) = &visitor.link else {
+        return Ok(Redirect::to(routes::LOGIN).into_response());
+    };
+    let link = state.auth.peek_link(token, visitor.proof()).await?;
+    if matches!(link, LinkState::Live(_)) && !state.auth.policy().passwordless_auth {
+        return Ok(unavailable::answer(&state.site, StatusCode::FORBIDDEN));
+    }
+    Ok(answer(&state, link, &visitor))
+}
+
+/// The page for where a link stands.
+pub fn answer(state: &AppState, link: LinkState, visitor: &Visitor) -> Response {
+    let can_resend = visitor.link.is_some();
+    match link {
+        LinkState::Live(view) => {
+            let request = request(state, view);
+            page(StatusCode::OK, || view! { <ConfirmLinkPage request/> })
+        }
+        LinkState::OtherBrowser(view) => {
+            let request = request(state, view);
+            page(StatusCode::FORBIDDEN, || view! { <OtherBrowserPage request/> })
+        }
+        LinkState::Expired(_) => dead(StatusCode::GONE, DeadLink::Expired { lifetime: state.auth.policy().link_ttl }, can_resend),
+        LinkState::Used(_) => dead(StatusCode::GONE, DeadLink::Used { signed_in: visitor.authority.is_some() }, can_resend),
+        LinkState::Replaced(_) => dead(StatusCode::GONE, DeadLink::Replaced, can_resend),
+        LinkState::Cancelled(_) => dead(StatusCode::GONE, DeadLink::Cancelled, can_resend),
+        LinkState::Unknown => dead(StatusCode::NOT_FOUND, DeadLink::Broken, false),
+    }
+}
+
+fn dead(status: StatusCode, why: DeadLink, can_resend: bool) -> Response {
+    page(status, || view! { <DeadLinkPage why can_resend/> })
+}
+
+fn request(state: &AppState, view: LinkView) -> Request {
+    let elapsed = (state.auth.now() - view.asked_at).try_into().unwrap_or_default();
+    Request { address: view.email.as_str().into(), asked_ago: words::ago(elapsed), device: view.device, ip: view.ip.to_string() }
+}
+
+/// Signs in.
+#[server(prefix = "", endpoint = "login/confirm")]
+pub async fn confirm_link() -> Result<(), FormError> {
+    let form = Form::current()?;
+    let visitor = form.visitor().await?;
+    let Some(token) = &visitor.link else {
+        return form.see_other(routes::LOGIN);
+    };
+    let (handover, cookie) = visitor.handover(&form.state.sessions);
+    match form.state.auth.confirm_link(token, visitor.proof(), &handover, &form.from).await {
+        Ok(outcome) => login_sent::signed_in(&form, &visitor, outcome, &cookie),
+        Err(ConfirmLinkError::Off) => form.refuse(unavailable::answer(&form.state.site, StatusCode::FORBIDDEN)),
+        Err(ConfirmLinkError::NotLive(link)) => form.refuse(answer(&form.state, link, &visitor)),
+        Err(ConfirmLinkError::Limited(limited)) => form.refuse(limited::answer(limited, 0, form.state.auth.policy().link_ttl)),
+        Err(ConfirmLinkError::Unavailable(error)) => Err(form.fail(error.into())),
+    }
+}
+
+/// "This wasn't me."
+#[server(prefix = "", endpoint = "login/confirm/cancel")]
+pub async fn cancel_link() -> Result<(), FormError> {
+    let form = Form::current()?;
+    let visitor = form.visitor().await?;
+    if let Some(token) = &visitor.link {
+        form.state.auth.cancel_link(token, &form.from).await.map_err(|error| form.fail(error.into()))?;
+    }
+    form.see_other(routes::LOGIN_CONFIRM)
+}
+
+/// A new request of this browser, to the address of the link it opened. The opened link never signs this browser in.
+#[server(prefix = "", endpoint = "login/confirm/resend")]
+pub async fn request_own_link() -> Result<(), FormError> {
+    let form = Form::current()?;
+    let visitor = form.visitor().await?;
+    let Some(token) = &visitor.link else {
+        return form.see_other(routes::LOGIN);
+    };
+    let link = form.state.auth.peek_link(token, visitor.proof()).await.map_err(|error| form.fail(error.into()))?;
+    let Some(Ok(address)) = link.view().map(|view| view.email.parse()) else {
+        return form.see_other(routes::LOGIN);
+    };
+    match login::ask_for(&form, &visitor, &address, false, visitor.visit.next.clone()).await? {
+        Asked::Taken => {
+            form.set_cookie(&session::removal(session::LINK));
+            form.see_other(routes::LOGIN_SENT)
+        }
+        Asked::Refused(page) => form.refuse(page),
+        // The mail of a moment ago is as good as another.
+        Asked::TooSoon(_) => form.see_other(routes::LOGIN_SENT),
+    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! `/help`: one section for each thing that can go wrong, linked from where it goes wrong.
 
+use axum::response::Response;
+use http::StatusCode;
 use leptos::prelude::*;
 
 use crate::{
     components::{Article, Notice, Tone},
+    page::page,
     routes,
 };
 
@@ -105,6 +108,10 @@ pub fn HelpPage() -> impl IntoView {
             </section>
         </Article>
     }
+}
+
+pub async fn get() -> Response {
+    page(StatusCode::OK, || view! { <HelpPage/> })
 }
 
 #[cfg(test)]

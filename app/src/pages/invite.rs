@@ -1,10 +1,21 @@
 //! `/invite`: someone was asked in.
 
+use auth::{email_address::EmailAddress, invite::InviteState, secret::InviteToken};
+use axum::{
+    extract::{Query, State},
+    response::Response,
+};
+use http::StatusCode;
 use leptos::prelude::*;
 
 use crate::{
     components::{Flow, Masked},
+    fault::Fault,
+    form::{Form, FormError},
+    page::page,
+    pages::login::{self, Asked},
     routes,
+    state::AppState,
     words::MaskedAddress,
 };
 
@@ -60,6 +71,55 @@ pub fn DeadInvitePage(why: DeadInvite) -> impl IntoView {
             })}
         </Flow>
     }
+}
+
+#[derive(serde::Deserialize)]
+pub struct InviteQuery {
+    #[serde(default)]
+    token: String,
+}
+
+/// Shows who is invited. The link signs nobody in: the mail that the button sends does, and it goes to the invited address.
+pub async fn get(State(state): State<AppState>, Query(InviteQuery { token }): Query<InviteQuery>) -> Result<Response, Fault> {
+    Ok(match find(&state, &token).await? {
+        Ok(email) => {
+            let (name, address) = (state.site.host().to_owned(), email.as_str().into());
+            page(StatusCode::OK, || view! { <InvitePage name inviter=None address token/> })
+        }
+        Err(why) => dead(why),
+    })
+}
+
+/// Sends the invited address its sign-in mail.
+#[server(prefix = "", endpoint = "invite")]
+pub async fn accept_invite(#[server(default)] token: String) -> Result<(), FormError> {
+    let form = Form::current()?;
+    let email = match find(&form.state, &token).await.map_err(|error| form.fail(error))? {
+        Ok(email) => email,
+        Err(why) => return form.refuse(dead(why)),
+    };
+    let visitor = form.visitor().await?;
+    match login::ask_for(&form, &visitor, &email, false, None).await? {
+        Asked::Taken | Asked::TooSoon(_) => form.see_other(routes::LOGIN_SENT),
+        Asked::Refused(page) => form.refuse(page),
+    }
+}
+
+async fn find(state: &AppState, token: &str) -> Result<Result<EmailAddress, DeadInvite>, Fault> {
+    let Some(token) = InviteToken::parse(token) else {
+        return Ok(Err(DeadInvite::Broken));
+    };
+    Ok(match state.auth.peek_invite(&token).await? {
+        InviteState::Live { email } => Ok(email),
+        InviteState::Expired => Err(DeadInvite::Expired),
+        InviteState::Used => Err(DeadInvite::AlreadyUsed),
+        InviteState::Unknown => Err(DeadInvite::Broken),
+    })
+}
+
+fn dead(why: DeadInvite) -> Response {
+    let status = if why == DeadInvite::Broken { StatusCode::NOT_FOUND } else { StatusCode::GONE };
+    page(status, || view! { <DeadInvitePage why/> })
 }
 
 #[cfg(test)]

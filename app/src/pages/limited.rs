@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use auth::throttle::{self, Limit};
+use axum::response::Response;
+use http::{HeaderValue, StatusCode, header::RETRY_AFTER};
 use leptos::prelude::*;
 
-use crate::{components::Flow, routes, words};
+use crate::{components::Flow, page::page, routes, words};
 
 /// Which limit was met, and in how many minutes it lets go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +22,10 @@ pub enum Limited {
         minutes: u64,
     },
     Tries {
+        minutes: u64,
+    },
+    /// All of them together: nobody's fault in particular.
+    Everyone {
         minutes: u64,
     },
 }
@@ -48,6 +55,13 @@ pub fn LimitedPage(by: Limited) -> impl IntoView {
             </Flow>
         }
         .into_any(),
+        Limited::Everyone { minutes } => view! {
+            <Flow title="Too many people are signing in">
+                <p class="lede">"You can try again "{in_minutes(minutes)}"."</p>
+                <div class="actions">{help}</div>
+            </Flow>
+        }
+        .into_any(),
         Limited::Tries { minutes } => view! {
             <Flow title="Too many tries">
                 <p class="lede">
@@ -59,6 +73,26 @@ pub fn LimitedPage(by: Limited) -> impl IntoView {
         }
         .into_any(),
     }
+}
+
+/// The page and status for a limit of the domain. `sent`: mails to the address in the last hour.
+pub fn answer(limited: throttle::Limited, sent: u32, lifetime: Duration) -> Response {
+    let minutes = words::minutes_up(limited.wait);
+    let by = match limited.limit {
+        Limit::LinkAddressNetwork | Limit::LinkAddress | Limit::LinkKnownBrowser | Limit::LinkBrowser => {
+            Limited::Emails { count: sent.into(), minutes, lifetime }
+        }
+        Limit::CodeNetwork | Limit::CodeAddress | Limit::CodeKnownBrowser => Limited::Tries { minutes },
+        Limit::LinkNetwork | Limit::SignUpNetwork => Limited::Network { minutes },
+        Limit::LinkAll => Limited::Everyone { minutes },
+    };
+    retry_after(page(StatusCode::TOO_MANY_REQUESTS, || view! { <LimitedPage by/> }), limited.wait)
+}
+
+/// Rounded up: a client that waits as told must not be refused again.
+pub fn retry_after(mut response: Response, wait: Duration) -> Response {
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(words::seconds_up(wait).max(1)));
+    response
 }
 
 #[cfg(test)]

@@ -2,11 +2,28 @@
 
 use std::time::Duration;
 
+use auth::{
+    email_address::{EmailAddress, EmailAddressError},
+    sign_in::RequestLinkError,
+    throttle::Limit,
+};
+use axum::{
+    extract::{Query, State},
+    response::{IntoResponse, Redirect, Response},
+};
+use http::StatusCode;
 use leptos::prelude::*;
 
 use crate::{
     components::{EmailField, Flow},
-    routes, words,
+    form::{Form, FormError},
+    next,
+    page::page,
+    pages::{limited, unavailable},
+    routes,
+    session::{AskedFor, Visit, Visitor},
+    state::AppState,
+    words,
 };
 
 /// What is wrong with the address.
@@ -14,13 +31,18 @@ use crate::{
 pub enum EmailError {
     Missing,
     Malformed,
+    /// This browser asked for a mail a moment ago.
+    TooSoon {
+        seconds: u64,
+    },
 }
 
 impl EmailError {
-    const fn text(self) -> &'static str {
+    fn text(self) -> String {
         match self {
-            Self::Missing => "Enter your email address",
-            Self::Malformed => "Enter an email address, like name@example.org",
+            Self::Missing => "Enter your email address".to_owned(),
+            Self::Malformed => "Enter an email address, like name@example.org".to_owned(),
+            Self::TooSoon { seconds } => format!("You can send another email {}", words::within(Duration::from_secs(seconds))),
         }
     }
 }
@@ -38,6 +60,93 @@ pub fn LoginPage(email: String, next: Option<String>, error: Option<EmailError>,
             </form>
             <p class="hint">"Both work once, and stop after "{words::lasting(lifetime)}"."</p>
         </Flow>
+    }
+}
+
+#[derive(serde::Deserialize)]
+pub struct LoginQuery {
+    next: Option<String>,
+}
+
+/// Someone who is signed in already has nothing to do here.
+pub async fn get(State(state): State<AppState>, Query(LoginQuery { next }): Query<LoginQuery>, visitor: Visitor) -> Response {
+    let next = next.and_then(|next| next::local(&next, &state.site.base_url));
+    if visitor.authority.is_some() {
+        return Redirect::to(next.as_deref().unwrap_or(routes::ACCOUNT)).into_response();
+    }
+    if !state.auth.policy().passwordless_auth {
+        return unavailable::answer(&state.site, StatusCode::OK);
+    }
+    answer(&state, StatusCode::OK, String::new(), next, None)
+}
+
+fn answer(state: &AppState, status: StatusCode, email: String, next: Option<String>, error: Option<EmailError>) -> Response {
+    let lifetime = state.auth.policy().link_ttl;
+    page(status, || view! { <LoginPage email next error lifetime/> })
+}
+
+/// Asks for a mail.
+#[server(prefix = "", endpoint = "login")]
+pub async fn request_link(#[server(default)] email: String, #[server(default)] next: String) -> Result<(), FormError> {
+    let form = Form::current()?;
+    let next = next::local(&next, &form.state.site.base_url);
+    let address = match EmailAddress::parse(&email) {
+        Ok(address) => address,
+        Err(error) => {
+            let error = match error {
+                EmailAddressError::Missing => EmailError::Missing,
+                EmailAddressError::Malformed => EmailError::Malformed,
+            };
+            return form.refuse(answer(&form.state, StatusCode::UNPROCESSABLE_ENTITY, email, next, Some(error)));
+        }
+    };
+    let visitor = form.visitor().await?;
+    match ask_for(&form, &visitor, &address, true, next.clone()).await? {
+        Asked::Taken => form.see_other(routes::LOGIN_SENT),
+        Asked::Refused(page) => form.refuse(page),
+        Asked::TooSoon(wait) => {
+            let error = EmailError::TooSoon { seconds: words::seconds_up(wait) };
+            let page = answer(&form.state, StatusCode::TOO_MANY_REQUESTS, email, next, Some(error));
+            form.refuse(limited::retry_after(page, wait))
+        }
+    }
+}
+
+/// What came of asking for a mail, from whichever page.
+pub enum Asked {
+    Taken,
+    /// This browser asked a moment ago; each page says so in its own way.
+    TooSoon(Duration),
+    Refused(Response),
+}
+
+/// Asks for a mail to `address`, and remembers in this browser's session that it did. `typed` says that the address was typed
+/// here, so that it may be shown here.
+pub async fn ask_for(
+    form: &Form,
+    visitor: &Visitor,
+    address: &EmailAddress,
+    typed: bool,
+    next: Option<String>,
+) -> Result<Asked, FormError> {
+    let nonce = visitor.visit.nonce().unwrap_or_default();
+    match form.state.auth.request_link(address, &nonce, visitor.proof(), &form.from).await {
+        Ok(()) => {
+            let typed = typed || visitor.visit.asked.as_ref().is_some_and(|asked| asked.typed && asked.email == address.as_str());
+            let visit = Visit {
+                nonce: Some(nonce.reveal()),
+                asked: Some(AskedFor { email: address.as_str().to_owned(), typed }),
+                next,
+            };
+            visitor.store(&visit).await.map_err(|error| form.fail(error.into()))?;
+            Ok(Asked::Taken)
+        }
+        Err(RequestLinkError::Off) => Ok(Asked::Refused(unavailable::answer(&form.state.site, StatusCode::FORBIDDEN))),
+        Err(RequestLinkError::Limited { limited, .. }) if limited.limit == Limit::LinkBrowser => Ok(Asked::TooSoon(limited.wait)),
+        Err(RequestLinkError::Limited { limited, sent }) => {
+            Ok(Asked::Refused(limited::answer(limited, sent, form.state.auth.policy().link_ttl)))
+        }
+        Err(RequestLinkError::Unavailable(error)) => Err(form.fail(error.into())),
     }
 }
 

@@ -2,11 +2,31 @@
 
 use std::time::Duration;
 
+use auth::{
+    magic_link::LinkState,
+    secret::{Code, CodeFormat},
+    sign_in::{EnterCodeError, Outcome},
+};
+use axum::{
+    extract::{Query, State},
+    response::{IntoResponse, Redirect, Response},
+};
+use cookie::Cookie;
+use http::StatusCode;
 use leptos::prelude::*;
 
 use crate::{
     components::{CodeField, Flow, Masked, Notice, Tone},
+    form::{Form, FormError},
+    page::page,
+    pages::{
+        confirm_link, limited,
+        login::{self, Asked},
+        unavailable,
+    },
     routes,
+    session::{self, AskedFor, Visitor},
+    state::AppState,
     words::{self, MaskedAddress},
 };
 
@@ -90,6 +110,90 @@ pub fn LoginSentPage(address: Address, sender: String, notice: Option<SentNotice
                 <a class="button ghost" href=routes::LOGIN>"Change email"</a>
             </div>
         </Flow>
+    }
+}
+
+#[derive(serde::Deserialize)]
+pub struct SentQuery {
+    /// Set by our own redirect after another mail was sent. It says nothing that a page may not say to anybody.
+    again: Option<String>,
+}
+
+/// Nobody who has asked for nothing has anything to do here.
+pub async fn get(State(state): State<AppState>, Query(SentQuery { again }): Query<SentQuery>, visitor: Visitor) -> Response {
+    let notice = again.is_some().then_some(SentNotice::SentAnother);
+    match visitor.visit.asked {
+        Some(asked) => answer(&state, StatusCode::OK, asked, notice, None),
+        None => Redirect::to(routes::LOGIN).into_response(),
+    }
+}
+
+fn answer(state: &AppState, status: StatusCode, asked: AskedFor, notice: Option<SentNotice>, error: Option<CodeError>) -> Response {
+    let address = if asked.typed { Address::Typed(asked.email) } else { Address::Masked(asked.email.as_str().into()) };
+    let sender = state.site.sender.clone();
+    page(status, || view! { <LoginSentPage address sender notice error/> })
+}
+
+/// Signs in with the code of this browser's newest mail.
+#[server(prefix = "", endpoint = "login/sent")]
+pub async fn enter_code(#[server(default)] code: String) -> Result<(), FormError> {
+    let form = Form::current()?;
+    let visitor = form.visitor().await?;
+    let Some(asked) = visitor.visit.asked.clone() else {
+        return form.see_other(routes::LOGIN);
+    };
+    let refuse = |status, error| form.refuse(answer(&form.state, status, asked.clone(), None, Some(error)));
+    let code = match Code::parse(&code) {
+        Ok(code) => code,
+        Err(CodeFormat::Missing) => return refuse(StatusCode::UNPROCESSABLE_ENTITY, CodeError::Missing),
+        Err(CodeFormat::WrongLength(n)) => return refuse(StatusCode::UNPROCESSABLE_ENTITY, CodeError::WrongLength(n)),
+    };
+    let (handover, cookie) = visitor.handover(&form.state.sessions);
+    match form.state.auth.enter_code(&code, visitor.proof(), &handover, &form.from).await {
+        Ok(outcome) => signed_in(&form, &visitor, outcome, &cookie),
+        Err(EnterCodeError::Off) => form.refuse(unavailable::answer(&form.state.site, StatusCode::FORBIDDEN)),
+        Err(EnterCodeError::NothingAsked) => form.see_other(routes::LOGIN),
+        Err(EnterCodeError::Wrong { left }) => refuse(StatusCode::UNPROCESSABLE_ENTITY, CodeError::Wrong { left }),
+        Err(EnterCodeError::LastTry) => refuse(StatusCode::GONE, CodeError::LastTry),
+        Err(EnterCodeError::Dead(LinkState::Expired(_))) => refuse(StatusCode::GONE, CodeError::Expired),
+        Err(EnterCodeError::Dead(state)) => form.refuse(confirm_link::answer(&form.state, state, &visitor)),
+        Err(EnterCodeError::Limited(limited)) => form.refuse(limited::answer(limited, 0, form.state.auth.policy().link_ttl)),
+        Err(EnterCodeError::Unavailable(error)) => Err(form.fail(error.into())),
+    }
+}
+
+/// Sends another mail to the same address.
+#[server(prefix = "", endpoint = "login/sent/resend")]
+pub async fn resend_email() -> Result<(), FormError> {
+    let form = Form::current()?;
+    let visitor = form.visitor().await?;
+    let Some(asked) = visitor.visit.asked.clone() else {
+        return form.see_other(routes::LOGIN);
+    };
+    let Ok(address) = asked.email.parse() else {
+        return form.see_other(routes::LOGIN);
+    };
+    match login::ask_for(&form, &visitor, &address, asked.typed, visitor.visit.next.clone()).await? {
+        Asked::Taken => form.see_other(routes::LOGIN_SENT_AGAIN),
+        Asked::Refused(page) => form.refuse(page),
+        Asked::TooSoon(wait) => {
+            let notice = SentNotice::Wait { seconds: words::seconds_up(wait) };
+            let page = answer(&form.state, StatusCode::TOO_MANY_REQUESTS, asked, Some(notice), None);
+            form.refuse(limited::retry_after(page, wait))
+        }
+    }
+}
+
+/// The first factor was right: the browser gets its new session, and goes where it wanted to.
+pub fn signed_in(form: &Form, visitor: &Visitor, outcome: Outcome, session: &Cookie<'_>) -> Result<(), FormError> {
+    form.set_cookie(session);
+    form.set_cookie(&session::removal(session::LINK));
+    match outcome {
+        Outcome::Complete { known_browser } => {
+            form.set_cookie(&session::known(&known_browser));
+            form.see_other(visitor.visit.next.as_deref().unwrap_or(routes::ACCOUNT))
+        }
+        Outcome::SecondFactorNeeded => form.see_other(routes::LOGIN_TWO_FACTOR),
     }
 }
 

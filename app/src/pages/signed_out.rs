@@ -1,8 +1,16 @@
 //! What signing out answers with.
 
+use axum::response::{IntoResponse, Redirect, Response};
+use http::{HeaderName, StatusCode};
 use leptos::prelude::*;
 
-use crate::{components::Flow, routes};
+use crate::{
+    components::Flow,
+    form::{Form, FormError},
+    page::page,
+    routes,
+    session::Visitor,
+};
 
 #[component]
 pub fn SignedOutPage() -> impl IntoView {
@@ -12,6 +20,28 @@ pub fn SignedOutPage() -> impl IntoView {
             <div class="actions"><a class="button primary wide" href=routes::LOGIN>"Sign in"</a></div>
         </Flow>
     }
+}
+
+/// Where signing out ends. Someone who is signed in hasn't signed out.
+pub async fn get(visitor: Visitor) -> Response {
+    if visitor.authority.is_some() {
+        return Redirect::to(routes::ACCOUNT).into_response();
+    }
+    page(StatusCode::OK, || view! { <SignedOutPage/> })
+}
+
+/// Signs out: the session is dead on every instance before the answer leaves.
+#[server(prefix = "", endpoint = "logout")]
+pub async fn sign_out() -> Result<(), FormError> {
+    let form = Form::current()?;
+    let visitor = form.visitor().await?;
+    if let Some(key) = visitor.key() {
+        form.state.auth.sign_out(key, &form.from).await.map_err(|error| form.fail(error.into()))?;
+        visitor.forget().await.map_err(|error| form.fail(error.into()))?;
+    }
+    // Pages of ours are never stored; this is for what a browser kept all the same. Not "cookies": they hold device trust.
+    form.set_header(HeaderName::from_static("clear-site-data"), "\"cache\"");
+    form.see_other(routes::LOGOUT)
 }
 
 #[cfg(test)]

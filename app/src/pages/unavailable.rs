@@ -1,8 +1,10 @@
 //! While signing in this way is off for everyone.
 
+use axum::response::Response;
+use http::StatusCode;
 use leptos::prelude::*;
 
-use crate::components::Flow;
+use crate::{components::Flow, page::page, state::Site};
 
 /// `legacy_url` is where people sign in meanwhile.
 #[component]
@@ -17,6 +19,12 @@ pub fn UnavailablePage(legacy_url: Option<String>) -> impl IntoView {
             })}
         </Flow>
     }
+}
+
+/// 200 to someone who only looks, 403 to someone who tries.
+pub fn answer(site: &Site, status: StatusCode) -> Response {
+    let legacy_url = site.legacy_sign_in_url.as_ref().map(ToString::to_string);
+    page(status, || view! { <UnavailablePage legacy_url/> })
 }
 
 #[cfg(test)]

@@ -35,6 +35,22 @@ pub enum LinkState {
     Unknown,
 }
 
+impl LinkState {
+    /// The request behind it; `None` where there is none.
+    #[must_use]
+    pub fn view(&self) -> Option<&LinkView> {
+        match self {
+            Self::Live(view)
+            | Self::OtherBrowser(view)
+            | Self::Expired(view)
+            | Self::Used(view)
+            | Self::Replaced(view)
+            | Self::Cancelled(view) => Some(view),
+            Self::Unknown => None,
+        }
+    }
+}
+
 /// A row as it stands.
 pub(crate) struct MagicLink {
     pub id: Uuid,

@@ -39,7 +39,8 @@ pub(super) fn as_table(settings: &[Setting]) -> String {
 
 pub(super) fn complaints(examined: &Examined) -> String {
     let warnings = examined.warnings.iter().map(|warning| format!("warning: {warning}\n"));
-    let mistakes = examined.config.as_ref().err().into_iter().flat_map(|mistakes| mistakes.iter().map(|mistake| format!("{mistake}\n")));
+    let mistakes =
+        examined.config.as_ref().err().into_iter().flat_map(|mistakes| mistakes.iter().map(|mistake| format!("{mistake}\n")));
     warnings.chain(mistakes).collect()
 }
 

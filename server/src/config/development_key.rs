@@ -64,9 +64,7 @@ mod tests {
         let folder = Folder::new();
         let data_dir = folder.path().join("new");
         let keys: Vec<[u8; 32]> = thread::scope(|scope| {
-            let starters: Vec<_> = (0..16)
-                .map(|_| scope.spawn(|| *development_key(&data_dir).expect("made").expose()))
-                .collect();
+            let starters: Vec<_> = (0..16).map(|_| scope.spawn(|| *development_key(&data_dir).expect("made").expose())).collect();
             starters.into_iter().map(|starter| starter.join().expect("no panic")).collect()
         });
         assert!(keys.iter().all(|key| *key == keys[0] && *key != [0; 32]));

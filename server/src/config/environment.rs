@@ -29,10 +29,7 @@ impl Environment {
     /// A variable that is set to nothing counts as unset: `NAME=` in an env file and Compose's
     /// `${NAME}` mean "I have none".
     pub(super) fn get(&self, name: &str) -> Option<&OsStr> {
-        self.0
-            .get(OsStr::new(name))
-            .map(OsString::as_os_str)
-            .filter(|value| !value.is_empty())
+        self.0.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
@@ -40,12 +37,7 @@ impl Environment {
     }
 
     /// The value of `name`; for a secret, else the content of the file that `NAME_FILE` names.
-    pub(super) fn lookup(
-        &self,
-        name: &str,
-        secret: bool,
-        production: bool,
-    ) -> Result<Option<(String, Source)>, String> {
+    pub(super) fn lookup(&self, name: &str, secret: bool, production: bool) -> Result<Option<(String, Source)>, String> {
         let direct = self.get(name);
         let file = secret.then(|| self.get(&format!("{name}_FILE"))).flatten();
         match (direct, file) {

@@ -104,7 +104,12 @@ impl<'a> Reader<'a> {
     }
 
     /// As [`Self::optional`], with a default that depends on other values.
-    pub fn with_default<T>(&mut self, name: &str, computed: Option<String>, parse: impl FnOnce(&str) -> Parsed<T>) -> Option<Option<T>> {
+    pub fn with_default<T>(
+        &mut self,
+        name: &str,
+        computed: Option<String>,
+        parse: impl FnOnce(&str) -> Parsed<T>,
+    ) -> Option<Option<T>> {
         let variable = listed(name);
         let production = self.app_env == AppEnv::Production;
         let default = if production { variable.production } else { variable.development };
@@ -164,7 +169,11 @@ fn shown(variable: &Variable, text: &str) -> String {
 /// A value may come from anywhere; it must not move the terminal's cursor or begin a line of its own.
 fn printable(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut line, c| {
-        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+        if c.is_control() {
+            line.extend(c.escape_default())
+        } else {
+            line.push(c)
+        }
         line
     })
 }

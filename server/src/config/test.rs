@@ -177,7 +177,8 @@ fn neither_the_check_nor_debug_shows_a_secret() {
     let examined = examine(&with(environment, &[]));
     let config = format!("{:?}", examined.config);
     assert!(config.starts_with("Ok("), "{config}");
-    let all = format!("{config}{}{}{}", check::as_table(&examined.settings), check::as_json(&examined), check::complaints(&examined));
+    let all =
+        format!("{config}{}{}{}", check::as_table(&examined.settings), check::as_json(&examined), check::complaints(&examined));
     assert!(!all.contains(SECRET) && !all.contains(&strong_key()), "{all}");
     assert!(all.contains("postgres://***@db.example.org/latchkey"), "where it points may be seen");
 }
@@ -186,10 +187,20 @@ fn neither_the_check_nor_debug_shows_a_secret() {
 fn the_check_tells_values_and_sources() {
     let folder = Folder::new();
     let key = folder.file("key", &strong_key(), 0o400);
-    let environment = with(Vec::new(), &[("WALLET_ENCRYPTION_KEY_FILE", &key), ("SESSION_MAX", "7d\u{1b}[2J"), ("LIMIT_LINK_ADRESS", "1/1h")]);
+    let environment =
+        with(Vec::new(), &[("WALLET_ENCRYPTION_KEY_FILE", &key), ("SESSION_MAX", "7d\u{1b}[2J"), ("LIMIT_LINK_ADRESS", "1/1h")]);
     let examined = examine_for(&environment, AppEnv::Development);
     let table = check::as_table(&examined.settings);
-    let line = |name: &str| table.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap_or_default().split_whitespace().skip(1).collect::<Vec<_>>().join(" ");
+    let line = |name: &str| {
+        table
+            .lines()
+            .find(|line| line.starts_with(&format!("{name} ")))
+            .unwrap_or_default()
+            .split_whitespace()
+            .skip(1)
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
     assert_eq!(line("WALLET_ENCRYPTION_KEY"), "file ***");
     assert_eq!(line("SESSION_IDLE"), "default 1d");
     assert_eq!(line("SESSION_MAX"), "environment 7d\\u{1b}[2J");
@@ -291,10 +302,15 @@ fn every_variable_is_read_whatever_is_wrong() {
 #[test]
 fn the_example_file_lists_every_variable_with_its_default() {
     let example = include_str!("../../../.env.example");
-    let written: Vec<(&str, &str)> = example.lines().filter_map(|line| line.strip_prefix('#')?.split_once('=')).filter(|(name, _)| !name.contains(' ')).collect();
+    let written: Vec<(&str, &str)> = example
+        .lines()
+        .filter_map(|line| line.strip_prefix('#')?.split_once('='))
+        .filter(|(name, _)| !name.contains(' '))
+        .collect();
     let built_in: Vec<_> = examine_for(&Environment::default(), AppEnv::Development).settings;
     for (name, value) in &written {
-        let setting = built_in.iter().find(|setting| setting.name == *name).unwrap_or_else(|| panic!("{name} is no variable of ours"));
+        let setting =
+            built_in.iter().find(|setting| setting.name == *name).unwrap_or_else(|| panic!("{name} is no variable of ours"));
         assert_eq!(value.trim_matches('"'), setting.value.as_deref().unwrap_or_default(), "the default of {name}");
     }
     for variable in VARIABLES {

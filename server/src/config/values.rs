@@ -230,10 +230,9 @@ pub(super) fn smtp(text: &str) -> Parsed<Smtp> {
     });
     let credentials = match (url.username(), url.password()) {
         ("", None) => None,
-        (user, Some(password)) if !user.is_empty() => Some(SmtpCredentials {
-            user: percent_decoded(user)?,
-            password: Secret::new(percent_decoded(password)?),
-        }),
+        (user, Some(password)) if !user.is_empty() => {
+            Some(SmtpCredentials { user: percent_decoded(user)?, password: Secret::new(percent_decoded(password)?) })
+        }
         _ => return Err("has a user without a password, or a password without a user".to_owned()),
     };
     let host = match host {
@@ -277,11 +276,8 @@ pub(super) fn redacted_url(text: &str) -> String {
     let host = url.host_str().unwrap_or_default();
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     // A PostgreSQL socket directory stands in the query; it says where, and is no secret.
-    let socket = url
-        .query_pairs()
-        .find(|(name, _)| name == "host")
-        .map(|(_, directory)| format!("?host={directory}"))
-        .unwrap_or_default();
+    let socket =
+        url.query_pairs().find(|(name, _)| name == "host").map(|(_, directory)| format!("?host={directory}")).unwrap_or_default();
     format!("{}://{who}{host}{port}{}{socket}", url.scheme(), url.path())
 }
 
@@ -346,7 +342,17 @@ mod tests {
         assert_eq!(url("http://app.localhost"), Ok(("http://app.localhost".to_owned(), false, true)));
         assert_eq!(url("http://127.0.0.9"), Ok(("http://127.0.0.9".to_owned(), false, true)));
         assert_eq!(url("http://localhost.example.org").map(|url| url.2), Ok(false));
-        for text in ["", "login.example.org", "ftp://e.org", "https://e.org/x", "https://e.org?x", "https://e.org#x", "https://u:p@e.org", "https://", "javascript:x"] {
+        for text in [
+            "",
+            "login.example.org",
+            "ftp://e.org",
+            "https://e.org/x",
+            "https://e.org?x",
+            "https://e.org#x",
+            "https://u:p@e.org",
+            "https://",
+            "javascript:x",
+        ] {
             assert!(base_url(text).is_err(), "{text}");
         }
     }
@@ -360,7 +366,19 @@ mod tests {
         assert_eq!(of("smtp://LOCALHOST:1025"), Ok((SmtpTls::Plain, "localhost".to_owned(), 1025)));
         assert_eq!(of("smtp://[::1]:1025"), Ok((SmtpTls::Plain, "::1".to_owned(), 1025)));
         assert_eq!(of("smtps://127.0.0.1"), Ok((SmtpTls::Implicit, "127.0.0.1".to_owned(), 465)));
-        for text in ["", "mail.example.org", "http://mail.example.org", "smtp://", "smtp://h/path", "smtp://h?tls=no", "smtp://user@h", "smtp://:pw@h", "smtp://u:a%zz@h", "smtp://u:a%f@h", "smtp://u:%ff@h"] {
+        for text in [
+            "",
+            "mail.example.org",
+            "http://mail.example.org",
+            "smtp://",
+            "smtp://h/path",
+            "smtp://h?tls=no",
+            "smtp://user@h",
+            "smtp://:pw@h",
+            "smtp://u:a%zz@h",
+            "smtp://u:a%f@h",
+            "smtp://u:%ff@h",
+        ] {
             assert!(smtp(text).is_err(), "{text}");
         }
     }
@@ -375,7 +393,8 @@ mod tests {
 
     #[test]
     fn networks_must_be_networks() {
-        let list = networks("127.0.0.1, 10.0.0.0/8,2001:db8::/32,::ffff:192.0.2.1").map(|list| list.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let list = networks("127.0.0.1, 10.0.0.0/8,2001:db8::/32,::ffff:192.0.2.1")
+            .map(|list| list.iter().map(ToString::to_string).collect::<Vec<_>>());
         assert_eq!(list, Ok(["127.0.0.1/32", "10.0.0.0/8", "2001:db8::/32", "192.0.2.1/32"].map(str::to_owned).to_vec()));
         for text in ["", "10.0.0.1/8", "proxy.example.org", "10.0.0.0/33", "10.0.0.0/8,", "::ffff:10.0.0.0/104"] {
             assert!(networks(text).is_err(), "{text}");
@@ -404,7 +423,8 @@ mod tests {
         for weak in [[0; 32], [0xff; 32], [b'a'; 32], *EXAMPLE_KEY, *b"12345678123456781234567812345678"] {
             assert!(key(&encoded(&weak)).is_ok_and(|key| is_weak(&key)));
         }
-        for text in [String::new(), "not base64!".to_owned(), encoded(&random[..31]), encoded(&[random.as_slice(), &[1]].concat())] {
+        for text in [String::new(), "not base64!".to_owned(), encoded(&random[..31]), encoded(&[random.as_slice(), &[1]].concat())]
+        {
             let wrong = key(&text).expect_err(&text);
             assert!(text.is_empty() || !wrong.contains(&text));
         }
@@ -414,7 +434,10 @@ mod tests {
     #[test]
     fn urls_are_shown_without_what_may_be_secret() {
         for (url, shown) in [
-            ("postgres://app:s3cret@db.example.org:5433/latchkey?sslmode=require&password=s3cret", "postgres://***@db.example.org:5433/latchkey"),
+            (
+                "postgres://app:s3cret@db.example.org:5433/latchkey?sslmode=require&password=s3cret",
+                "postgres://***@db.example.org:5433/latchkey",
+            ),
             ("postgres:///latchkey?host=/run/postgresql&user=app", "postgres:///latchkey?host=/run/postgresql"),
             ("postgres://s3cret@db/x", "postgres://***@db/x"),
             ("smtps://s3cret:s3cret@mail.example.org", "smtps://***@mail.example.org"),

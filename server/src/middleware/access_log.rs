@@ -57,7 +57,8 @@ impl Drop for Line {
         let took = self.begun.elapsed();
         let status = self.status.as_ref().map_or(CLIENT_WENT_AWAY, StatusCode::as_str);
         self.span.in_scope(|| tracing::info!(status, duration_ms = milliseconds(took), "answered"));
-        let labels = [("method", self.method.to_owned()), ("route", std::mem::take(&mut self.route)), ("status", status.to_owned())];
+        let labels =
+            [("method", self.method.to_owned()), ("route", std::mem::take(&mut self.route)), ("status", status.to_owned())];
         metrics::counter!("http_requests_total", &labels).increment(1);
         metrics::histogram!("http_request_duration_seconds", &labels).record(took);
     }
@@ -69,4 +70,132 @@ fn milliseconds(took: Duration) -> f64 {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use std::{
+        collections::BTreeMap,
+        future::pending,
+        sync::{Arc, Mutex, PoisonError},
+    };
+
+    use axum::{Router, body::Body, middleware::from_fn, routing::any};
+    use metrics::{Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+
+    use super::*;
+    use crate::{middleware::test::send, telemetry::test::captured};
+
+    /// How often each series was counted or observed.
+    #[derive(Clone, Default)]
+    struct Series(Arc<Mutex<BTreeMap<String, u64>>>);
+
+    struct One(Series, String);
+
+    impl CounterFn for One {
+        fn increment(&self, value: u64) {
+            *self.0.0.lock().unwrap_or_else(PoisonError::into_inner).entry(self.1.clone()).or_default() += value;
+        }
+
+        fn absolute(&self, _: u64) {}
+    }
+
+    impl HistogramFn for One {
+        fn record(&self, value: f64) {
+            assert!((0.0..60.0).contains(&value), "seconds");
+            self.increment(1);
+        }
+    }
+
+    impl Series {
+        fn one(&self, key: &Key) -> Arc<One> {
+            let labels: Vec<_> = key.labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
+            Arc::new(One(self.clone(), format!("{} {}", key.name(), labels.join(" "))))
+        }
+    }
+
+    impl Recorder for Series {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+            Counter::from_arc(self.one(key))
+        }
+
+        fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+            Gauge::noop()
+        }
+
+        fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+            Histogram::from_arc(self.one(key))
+        }
+    }
+
+    /// What was logged and counted while the requests were answered, each given up after a second.
+    fn observed(requests: &[(&str, &str)]) -> (Vec<serde_json::Value>, Vec<String>) {
+        let series = Series::default();
+        let logged = captured("info", || {
+            metrics::with_local_recorder(&series, || {
+                let runtime =
+                    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
+                runtime.block_on(async {
+                    let app = Router::new()
+                        .route("/users/{id}", any(|| async { tracing::info!("inside") }))
+                        .route("/stuck", any(pending::<()>))
+                        .layer(from_fn(access_log));
+                    for (method, uri) in requests {
+                        let request = Request::builder().method(*method).uri(*uri).body(Body::empty()).expect("valid");
+                        let _ = tokio::time::timeout(Duration::from_secs(1), send(&app, request)).await;
+                    }
+                });
+            });
+        });
+        let lines = logged.lines().map(|line| serde_json::from_str(line).expect("one object a line")).collect();
+        let series =
+            series.0.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(key, count)| format!("{key} {count}")).collect();
+        (lines, series)
+    }
+
+    #[test]
+    fn tells_the_template_and_never_the_path() {
+        let (lines, series) = observed(&[("GET", "/users/s3cret?token=s3cret"), ("GET", "/users/7")]);
+        assert_eq!(lines.len(), 4);
+        assert_eq!((&lines[0]["message"], &lines[1]["message"]), (&"inside".into(), &"answered".into()));
+        assert_eq!(lines[1]["status"], "200");
+        assert!(lines[1]["duration_ms"].is_number());
+        for line in &lines {
+            let span = &line["span"];
+            assert_eq!((&span["route"], &span["method"]), (&"/users/{id}".into(), &"GET".into()));
+            assert_eq!(span["request_id"].as_str().map(str::len), Some(36));
+            assert!(!line.to_string().contains("s3cret"), "{line}");
+        }
+        assert_eq!(lines[0]["span"]["request_id"], lines[1]["span"]["request_id"]);
+        assert_ne!(lines[1]["span"]["request_id"], lines[3]["span"]["request_id"]);
+        assert_eq!(
+            series,
+            [
+                "http_request_duration_seconds method=GET route=/users/{id} status=200 2",
+                "http_requests_total method=GET route=/users/{id} status=200 2",
+            ]
+        );
+    }
+
+    #[test]
+    fn labels_are_few_whatever_is_asked() {
+        let (_, series) = observed(&[("GET", "/a"), ("GET", "/b?c"), ("BREW", "/users/1"), ("BREW2", "/users/2")]);
+        assert_eq!(
+            series[2..],
+            [
+                "http_requests_total method=GET route=unmatched status=404 2",
+                "http_requests_total method=other route=/users/{id} status=200 2",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_client_that_went_away_is_told_of() {
+        let (lines, series) = observed(&[("POST", "/stuck")]);
+        assert_eq!(lines[0]["status"], "499");
+        assert_eq!(lines[0]["span"]["route"], "/stuck");
+        assert_eq!(lines[0]["duration_ms"], 1000.0);
+        assert_eq!(series[1], "http_requests_total method=POST route=/stuck status=499 1");
+    }
+}

@@ -1,6 +1,6 @@
 //! How much a request may carry, and how long it may take to bring it.
 
-use std::{error::Error as _, time::Duration};
+use std::time::Duration;
 
 use axum::{
     body::Body,
@@ -44,7 +44,7 @@ pub async fn body_limit(State(limit): State<BodyLimit>, request: Request, next: 
         Ok(Err(error)) if error.is::<LengthLimitError>() => refused(limit.too_large, &id, StatusCode::PAYLOAD_TOO_LARGE),
         Ok(Err(error)) => {
             // Broken framing, or a client that went away; whoever it is, nobody reads a page.
-            tracing::debug!(error = error.source().map_or_else(|| error.to_string(), ToString::to_string), "could not read a body");
+            tracing::debug!(error, "could not read a body");
             (StatusCode::BAD_REQUEST, [(header::CONNECTION, CLOSE)]).into_response()
         }
         Err(_) => refused(limit.too_slow, &id, StatusCode::REQUEST_TIMEOUT),
@@ -76,7 +76,9 @@ mod tests {
 
     fn app() -> Router {
         let limit = BodyLimit { bytes: BodyLimit::BYTES, read_within: BodyLimit::READ_WITHIN, too_large: page, too_slow: page };
-        Router::new().route("/", post(|body: Bytes| async move { body.len().to_string() })).layer(from_fn_with_state(limit, body_limit))
+        Router::new()
+            .route("/", post(|body: Bytes| async move { body.len().to_string() }))
+            .layer(from_fn_with_state(limit, body_limit))
     }
 
     fn streamed(chunks: usize) -> Body {

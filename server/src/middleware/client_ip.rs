@@ -131,7 +131,10 @@ mod tests {
     }
 
     fn any_header() -> impl Strategy<Value = Vec<Vec<u8>>> {
-        let address = prop_oneof![any::<[u8; 4]>().prop_map(|a| IpAddr::from(a).to_string()), any::<[u8; 16]>().prop_map(|a| IpAddr::from(a).to_string())];
+        let address = prop_oneof![
+            any::<[u8; 4]>().prop_map(|a| IpAddr::from(a).to_string()),
+            any::<[u8; 16]>().prop_map(|a| IpAddr::from(a).to_string())
+        ];
         let entry = prop_oneof![4 => address, 1 => "[ -~]{0,12}", 1 => Just("127.0.0.1".to_owned())];
         let line = prop_oneof![
             3 => prop::collection::vec(entry, 0..5).prop_map(|entries| entries.join(",").into_bytes()),

@@ -104,7 +104,8 @@ mod tests {
             counter.fetch_add(1, Ordering::Relaxed);
         };
         let app = Router::new().route("/", any(handler)).layer(from_fn_with_state(SameOrigin::new(OURS, page), origin));
-        let request = lines.iter().fold(Request::builder().method(method).uri("/"), |request, (name, value)| request.header(*name, *value));
+        let request =
+            lines.iter().fold(Request::builder().method(method).uri("/"), |request, (name, value)| request.header(*name, *value));
         let response = send(&app, request.body(Body::empty()).expect("valid")).await;
         let status = response.status();
         if status == StatusCode::METHOD_NOT_ALLOWED {
@@ -162,7 +163,10 @@ mod tests {
     #[tokio::test]
     async fn safe_methods_pass_from_anywhere() {
         for method in ["GET", "HEAD", "OPTIONS"] {
-            assert_eq!(answer(method, &[("sec-fetch-site", "cross-site"), ("origin", "https://evil.example"), ("cookie", "a=b")]).await, (200, true));
+            assert_eq!(
+                answer(method, &[("sec-fetch-site", "cross-site"), ("origin", "https://evil.example"), ("cookie", "a=b")]).await,
+                (200, true)
+            );
         }
     }
 

@@ -55,7 +55,7 @@ impl Shield {
     }
 }
 
-impl<C: Clock> Shield<C> {
+impl<C: Clock + Clone> Shield<C> {
     fn with_clock(clock: C, refused: Render) -> Self {
         let limiter = RateLimiter::dashmap_with_clock(QUOTA, clock.clone());
         Self(Some(Arc::new(Inner { limiter, clock, checks: AtomicU32::new(0), refused })))
@@ -87,7 +87,7 @@ fn network(client: IpAddr) -> IpAddr {
 
 pub async fn shield<C>(State(shield): State<Shield<C>>, request: Request, next: Next) -> Response
 where
-    C: Clock + Send + Sync + 'static,
+    C: Clock + Clone + Send + Sync + 'static,
     C::Instant: Send + Sync,
 {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);

@@ -54,10 +54,13 @@ mod tests {
         let alive = std::sync::Mutex::new(Some(alive));
         let alive = std::sync::Arc::new(alive);
         let app = Router::new()
-            .route("/", get(move || async move {
-                let _alive = alive.lock().expect("unpoisoned").take();
-                pending::<()>().await;
-            }))
+            .route(
+                "/",
+                get(move || async move {
+                    let _alive = alive.lock().expect("unpoisoned").take();
+                    pending::<()>().await;
+                }),
+            )
             .layer(from_fn_with_state(TimeLimit { limit: TimeLimit::DEFAULT, busy: page }, time_limit));
         let begun = Instant::now();
         let response = send(&app, Request::get("/").body(Body::empty()).expect("valid")).await;

@@ -1,0 +1,97 @@
+//! Two time limits where hyper knows one.
+//!
+//! hyper starts its clock for a request's headers when it begins to wait for them, which for every request but the first
+//! is when the connection falls idle. One limit would be too long for a client that sends its headers byte by byte, or
+//! too short for a proxy that keeps its connection for the next visitor. So the clock runs for the idle time, and starts
+//! anew, for the headers' time, at the first byte.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use hyper::rt::{Sleep, Timer};
+
+/// How many reads of a socket brought something.
+#[derive(Clone, Default)]
+pub struct Arrivals(Arc<AtomicU64>);
+
+impl Arrivals {
+    pub fn note(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A connection's timer, to be given to hyper for nothing but the header time-out.
+pub struct HeadClock {
+    head_within: Duration,
+    idle: Duration,
+    arrivals: Arrivals,
+}
+
+impl HeadClock {
+    pub fn new(head_within: Duration, idle: Duration) -> Self {
+        Self { head_within, idle, arrivals: Arrivals::default() }
+    }
+
+    pub fn arrivals(&self) -> Arrivals {
+        self.arrivals.clone()
+    }
+}
+
+impl Timer for HeadClock {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        self.sleep_until(self.now() + duration)
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
+        let arrived = self.arrivals.count();
+        // Who opens a connection has a request; only after it there is something like being idle.
+        let idle_since = (arrived > 0).then_some(arrived);
+        let deadline = if idle_since.is_some() { self.now() + self.idle } else { deadline };
+        Box::pin(Head {
+            head_within: self.head_within,
+            arrivals: self.arrivals.clone(),
+            idle_since,
+            sleep: Box::pin(tokio::time::sleep_until(deadline.into())),
+        })
+    }
+
+    fn now(&self) -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+}
+
+struct Head {
+    head_within: Duration,
+    arrivals: Arrivals,
+    /// The arrivals when the connection fell idle; `None` once headers are being sent.
+    idle_since: Option<u64>,
+    sleep: Pin<Box<tokio::time::Sleep>>,
+}
+
+impl Sleep for Head {}
+
+impl Future for Head {
+    type Output = ();
+
+    /// hyper polls after every read that did not complete the headers.
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let arrived = self.arrivals.count();
+        if self.idle_since.is_some_and(|idle_since| idle_since != arrived) {
+            self.idle_since = None;
+            let deadline = tokio::time::Instant::now() + self.head_within;
+            self.sleep.as_mut().reset(deadline);
+        }
+        self.sleep.as_mut().poll(context)
+    }
+}

@@ -1,0 +1,160 @@
+//! `latchkey serve`: from a configuration to a running service, and down again without dropping anybody.
+
+use std::{
+    future::Future,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use app::AppState;
+use auth::{Auth, clock::SystemClock};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+
+use crate::{
+    assemble,
+    config::{self, Config},
+    database::Database,
+    dev_inbox::DevInbox,
+    health::Health,
+    listener,
+    mailer::MailRoom,
+    router::{self, Parts},
+};
+
+/// How often the clock is set by the database's. Crystals drift by less than 10 ms in that time.
+const CLOCK_SYNC: Duration = Duration::from_mins(1);
+/// How often it is asked whether housekeeping is due; it runs once an hour.
+const HOUSEKEEPING: Duration = Duration::from_mins(5);
+/// Between "not ready" and closing the door: time for a load balancer to look.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// Runs until SIGTERM or Ctrl-C. The database is the caller's to close, after the last answer has left.
+pub async fn serve(config: &Config, database: &Database) -> anyhow::Result<()> {
+    if config.migrate_on_start {
+        database.migrate().await?;
+    }
+    let pool = database.pool();
+    let clock = Arc::new(SystemClock::new());
+    if let Err(error) = clock.sync(&pool).await {
+        tracing::warn!(error = %error, "the database does not answer yet; not ready until it does");
+    }
+    let auth = Arc::new(Auth::new(pool.clone(), clock.clone(), assemble::keys(config)?, assemble::policy(config)));
+    let site = assemble::site(config);
+    let dev_inbox = matches!(config.mail, config::Mail::DevInbox).then(Arc::<DevInbox>::default);
+    let mailer = Arc::new(MailRoom::new(&config.mail, dev_inbox.clone(), config.mail_from.clone(), site.clone(), config.magic_link_ttl)?);
+    let health = Health::new(auth.clone());
+
+    let pages = TcpListener::bind(config.listen_addr).await.with_context(|| format!("LISTEN_ADDR {} can't be used", config.listen_addr))?;
+    let ops = match config.ops_listen_addr {
+        Some(address) => Some(TcpListener::bind(address).await.with_context(|| format!("OPS_LISTEN_ADDR {address} can't be used"))?),
+        None => None,
+    };
+
+    let (stop, stopped) = watch::channel(false);
+    let mut workers = tokio::task::JoinSet::new();
+    workers.spawn(auth.clone().run_mail_worker(mailer, until(stopped.clone())));
+    workers.spawn(every(CLOCK_SYNC, stopped.clone(), {
+        let (clock, pool) = (clock.clone(), pool.clone());
+        move || {
+            let (clock, pool) = (clock.clone(), pool.clone());
+            async move {
+                match clock.sync(&pool).await {
+                    Ok(off) if off.unsigned_abs() > Duration::from_secs(1) => tracing::warn!(off_s = off.as_seconds_f64(), "clock.corrected"),
+                    Ok(_) => {}
+                    Err(error) => tracing::warn!(error = %error, "clock.sync_failed"),
+                }
+            }
+        }
+    }));
+    workers.spawn(every(HOUSEKEEPING, stopped.clone(), {
+        let auth = auth.clone();
+        move || {
+            let auth = auth.clone();
+            async move {
+                if let Err(error) = auth.housekeeping().await {
+                    tracing::warn!(error = %error, "housekeeping.failed");
+                }
+            }
+        }
+    }));
+
+    let state = AppState::new(auth.clone(), site.clone());
+    let app = router::router(config, Parts { state, auth, health: health.clone(), dev_inbox: dev_inbox.clone() });
+    let ops_app = router::ops_router(config, health.clone());
+    tracing::info!(address = %pages.local_addr()?, base_url = %site.base_url, "listening");
+    if dev_inbox.is_some() {
+        announce(&site);
+    }
+
+    let serving = async {
+        let ops = async {
+            match ops {
+                Some(ops) => listener::serve(ops, ops_app, until(stopped.clone())).await,
+                None => Ok(()),
+            }
+        };
+        tokio::try_join!(listener::serve(pages, app, until(stopped.clone())), ops)
+    };
+    let stopping = async {
+        stop_signal().await?;
+        tracing::info!("stopping: not ready any more");
+        health.drain();
+        tokio::time::sleep(DRAIN).await;
+        stop.send_replace(true);
+        anyhow::Ok(())
+    };
+    let (served, stopping) = tokio::join!(serving, stopping);
+    stopping?;
+    served.context("a listener failed")?;
+    while workers.join_next().await.is_some() {}
+    pool.close().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// For a person at a terminal: where to look.
+fn announce(site: &app::state::Site) {
+    println!("\n  Sign in:  {}\n  Mail:     {}\n", site.link(app::routes::LOGIN), site.link(app::routes::DEV_INBOX));
+}
+
+async fn until(mut stopped: watch::Receiver<bool>) {
+    // An error means that the sender is gone, and with it the process.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// Runs `task` now and then every `period`, until told to stop.
+async fn every<F: Future<Output = ()>>(period: Duration, stopped: watch::Receiver<bool>, mut task: impl FnMut() -> F) {
+    let mut interval = tokio::time::interval(period);
+    let stop = until(stopped);
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            () = &mut stop => return,
+            _ = interval.tick() => task().await,
+        }
+    }
+}
+
+/// SIGTERM or Ctrl-C. A second one ends the process at once.
+async fn stop_signal() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::warn!("told twice to stop: stopping at once");
+        std::process::exit(1);
+    });
+    Ok(())
+}
