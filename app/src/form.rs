@@ -110,15 +110,10 @@ impl Form {
 /// Runs the server function of this path.
 pub async fn form_post(state: AppState, session: Session, from: Requester, mut request: Request<Body>) -> Response {
     request.headers_mut().remove(header::REFERER);
-    let form = Form {
-        state,
-        session,
-        cookies: request.headers().clone(),
-        answer: Arc::default(),
-        from,
-    };
+    let form = Form { state, session, cookies: request.headers().clone(), answer: Arc::default(), from };
     let context = form.clone();
-    let outcome = leptos_axum::handle_server_fns_with_context(move || provide_context(context.clone()), request).await.into_response();
+    let outcome =
+        leptos_axum::handle_server_fns_with_context(move || provide_context(context.clone()), request).await.into_response();
     let failed = outcome.headers().contains_key("serverfnerror");
     let Answer { response, headers } = std::mem::take(&mut *form.answer());
     let mut response = match response {

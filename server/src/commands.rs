@@ -3,13 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use auth::{
-    Auth,
-    account::CreateUserError,
-    clock::SystemClock,
-    email_address::EmailAddress,
-    invite::CreateInviteError,
-};
+use auth::{Auth, account::CreateUserError, clock::SystemClock, email_address::EmailAddress, invite::CreateInviteError};
 use serde_json::json;
 use sqlx::PgPool;
 
@@ -37,7 +31,9 @@ pub async fn migrate(database: &Database, status: bool, output: Output) -> anyho
     let migrations = auth::migrate::status(&owner).await.context("the migrations can't be listed")?;
     let text = migrations
         .iter()
-        .map(|migration| format!("{:03} {}: {}", migration.version, migration.description, if migration.applied { "applied" } else { "pending" }))
+        .map(|migration| {
+            format!("{:03} {}: {}", migration.version, migration.description, if migration.applied { "applied" } else { "pending" })
+        })
         .collect::<Vec<_>>()
         .join("\n");
     print(output, &text, &json!({ "migrations": migrations }));
@@ -56,7 +52,11 @@ pub async fn user(config: &Config, pool: PgPool, command: User) -> anyhow::Resul
                 other @ CreateUserError::Unavailable(_) => other.into(),
             })?;
             let role = if admin { "administrator" } else { "user" };
-            print(output, &format!("Made the account of {} ({role}).", email.as_str()), &json!({ "id": user, "email": email.as_str(), "admin": admin }));
+            print(
+                output,
+                &format!("Made the account of {} ({role}).", email.as_str()),
+                &json!({ "id": user, "email": email.as_str(), "admin": admin }),
+            );
         }
         User::Invite { email, output } => {
             let email = parse(&email)?;
@@ -64,7 +64,8 @@ pub async fn user(config: &Config, pool: PgPool, command: User) -> anyhow::Resul
                 CreateInviteError::AccountExists => anyhow::anyhow!("There is already an account with this address."),
                 other @ CreateInviteError::Unavailable(_) => other.into(),
             })?;
-            let text = format!("Invited {}. The mail goes out as soon as a server runs; the invitation works for 7 days.", email.as_str());
+            let text =
+                format!("Invited {}. The mail goes out as soon as a server runs; the invitation works for 7 days.", email.as_str());
             print(output, &text, &json!({ "id": invite, "email": email.as_str() }));
         }
     }

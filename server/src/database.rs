@@ -107,7 +107,9 @@ fn pool_options(connections: u32) -> PgPoolOptions {
             Box::pin(async move {
                 // A statement that hangs must not hold a connection and a person for longer than a page may take.
                 connection
-                    .execute("set statement_timeout = '5s'; set lock_timeout = '3s'; set idle_in_transaction_session_timeout = '10s'")
+                    .execute(
+                        "set statement_timeout = '5s'; set lock_timeout = '3s'; set idle_in_transaction_session_timeout = '10s'",
+                    )
                     .await?;
                 Ok(())
             })

@@ -9,7 +9,7 @@ use std::{
 
 use app::{
     page::page,
-    pages::dev_inbox::{DevInboxPage, DevMessagePage, DevMessagePageProps, DevInboxPageProps, Summary},
+    pages::dev_inbox::{DevInboxPage, DevInboxPageProps, DevMessagePage, DevMessagePageProps, Summary},
     routes, words,
 };
 use auth::Auth;
@@ -20,14 +20,18 @@ use axum::{
     response::{Html, IntoResponse, Response},
     routing::get,
 };
-use http::{HeaderMap, StatusCode, header::{CONTENT_SECURITY_POLICY, HOST}};
+use http::{
+    HeaderMap, StatusCode,
+    header::{CONTENT_SECURITY_POLICY, HOST},
+};
 use time::OffsetDateTime;
 
 /// Older mails are forgotten.
 const KEPT: usize = 100;
 
 /// Mail as inline styles need it, and nothing else: no script, no form, no link out of the frame, no picture from afar.
-const MAIL_CSP: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; base-uri 'none'; sandbox";
+const MAIL_CSP: &str =
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; base-uri 'none'; sandbox";
 
 #[derive(Default)]
 pub struct DevInbox(Mutex<Kept>);
@@ -81,11 +85,7 @@ pub fn routes(inbox: Arc<DevInbox>, auth: Arc<Auth>) -> Router {
 }
 
 async fn only_this_machine(ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request, next: Next) -> Response {
-    if is_at_this_machine(peer.ip(), request.headers()) {
-        next.run(request).await
-    } else {
-        StatusCode::NOT_FOUND.into_response()
-    }
+    if is_at_this_machine(peer.ip(), request.headers()) { next.run(request).await } else { StatusCode::NOT_FOUND.into_response() }
 }
 
 /// The peer alone does not tell: a proxy on this machine is a loopback peer for the whole world, and a page elsewhere can point a
@@ -154,7 +154,8 @@ mod tests {
             assert!(ask("127.0.0.1", host, None), "{host}");
         }
         assert!(ask("::1", "localhost:3000", None) && ask("::ffff:127.0.0.1", "localhost", None));
-        for host in ["", "evil.example", "localhost.evil.example", "192.168.1.2:3000", "127.0.0.1.evil.example", "localhost:3000:x"] {
+        for host in ["", "evil.example", "localhost.evil.example", "192.168.1.2:3000", "127.0.0.1.evil.example", "localhost:3000:x"]
+        {
             assert!(!ask("127.0.0.1", host, None), "{host}");
         }
         assert!(!ask("192.168.1.9", "localhost:3000", None));
@@ -167,7 +168,13 @@ mod tests {
     fn it_keeps_the_newest_hundred() {
         let inbox = DevInbox::default();
         for n in 0..150 {
-            inbox.keep(DevMail { to: n.to_string(), subject: String::new(), text: String::new(), html: String::new(), at: OffsetDateTime::UNIX_EPOCH });
+            inbox.keep(DevMail {
+                to: n.to_string(),
+                subject: String::new(),
+                text: String::new(),
+                html: String::new(),
+                at: OffsetDateTime::UNIX_EPOCH,
+            });
         }
         let kept = inbox.all();
         assert_eq!((kept.len(), kept[0].1.to.as_str(), kept[99].1.to.as_str()), (100, "149", "50"));

@@ -9,7 +9,12 @@ use std::{
 };
 
 use auth::Auth;
-use axum::{Router, extract::State, response::{IntoResponse, Response}, routing::get};
+use axum::{
+    Router,
+    extract::State,
+    response::{IntoResponse, Response},
+    routing::get,
+};
 use http::StatusCode;
 
 /// Longer than a database that works ever takes.

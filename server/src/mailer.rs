@@ -45,7 +45,13 @@ enum Transport {
 }
 
 impl MailRoom {
-    pub fn new(mail: &Mail, dev_inbox: Option<Arc<DevInbox>>, from: Mailbox, site: Site, link_ttl: Duration) -> anyhow::Result<Self> {
+    pub fn new(
+        mail: &Mail,
+        dev_inbox: Option<Arc<DevInbox>>,
+        from: Mailbox,
+        site: Site,
+        link_ttl: Duration,
+    ) -> anyhow::Result<Self> {
         let transport = match (mail, dev_inbox) {
             (Mail::Smtp(smtp), _) => Transport::Smtp(smtp_transport(smtp, &site)?),
             (Mail::DevInbox, Some(inbox)) => Transport::DevInbox(inbox),
@@ -86,9 +92,12 @@ impl MailRoom {
         );
         for image in &mails::IMAGES {
             let body = Body::new(image.asset.raw.to_vec());
-            html = html.singlepart(Attachment::new_inline(image.content_id.to_owned()).body(body, "image/png".parse().context("the image's type")?));
+            html = html.singlepart(
+                Attachment::new_inline(image.content_id.to_owned()).body(body, "image/png".parse().context("the image's type")?),
+            );
         }
-        let text = SinglePart::builder().header(ContentType::TEXT_PLAIN).header(ContentTransferEncoding::QuotedPrintable).body(mail.text);
+        let text =
+            SinglePart::builder().header(ContentType::TEXT_PLAIN).header(ContentTransferEncoding::QuotedPrintable).body(mail.text);
         Message::builder()
             .from(self.from.clone())
             .to(Mailbox::new(None, to))

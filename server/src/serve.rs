@@ -1,10 +1,6 @@
 //! `latchkey serve`: from a configuration to a running service, and down again without dropping anybody.
 
-use std::{
-    future::Future,
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use app::AppState;
@@ -46,12 +42,16 @@ pub async fn serve(config: &Config, database: &Database) -> anyhow::Result<()> {
     let auth = Arc::new(Auth::new(pool.clone(), clock.clone(), assemble::keys(config)?, assemble::policy(config)));
     let site = assemble::site(config);
     let dev_inbox = matches!(config.mail, config::Mail::DevInbox).then(Arc::<DevInbox>::default);
-    let mailer = Arc::new(MailRoom::new(&config.mail, dev_inbox.clone(), config.mail_from.clone(), site.clone(), config.magic_link_ttl)?);
+    let mailer =
+        Arc::new(MailRoom::new(&config.mail, dev_inbox.clone(), config.mail_from.clone(), site.clone(), config.magic_link_ttl)?);
     let health = Health::new(auth.clone());
 
-    let pages = TcpListener::bind(config.listen_addr).await.with_context(|| format!("LISTEN_ADDR {} can't be used", config.listen_addr))?;
+    let pages =
+        TcpListener::bind(config.listen_addr).await.with_context(|| format!("LISTEN_ADDR {} can't be used", config.listen_addr))?;
     let ops = match config.ops_listen_addr {
-        Some(address) => Some(TcpListener::bind(address).await.with_context(|| format!("OPS_LISTEN_ADDR {address} can't be used"))?),
+        Some(address) => {
+            Some(TcpListener::bind(address).await.with_context(|| format!("OPS_LISTEN_ADDR {address} can't be used"))?)
+        }
         None => None,
     };
 
@@ -64,7 +64,9 @@ pub async fn serve(config: &Config, database: &Database) -> anyhow::Result<()> {
             let (clock, pool) = (clock.clone(), pool.clone());
             async move {
                 match clock.sync(&pool).await {
-                    Ok(off) if off.unsigned_abs() > Duration::from_secs(1) => tracing::warn!(off_s = off.as_seconds_f64(), "clock.corrected"),
+                    Ok(off) if off.unsigned_abs() > Duration::from_secs(1) => {
+                        tracing::warn!(off_s = off.as_seconds_f64(), "clock.corrected")
+                    }
                     Ok(_) => {}
                     Err(error) => tracing::warn!(error = %error, "clock.sync_failed"),
                 }

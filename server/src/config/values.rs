@@ -102,10 +102,6 @@ pub(super) fn switch(text: &str) -> Parsed<bool> {
     }
 }
 
-pub(super) fn text(text: &str) -> Parsed<String> {
-    Ok(text.to_owned())
-}
-
 /// `90s`, `15m`, `1h`, `30d`.
 pub(super) fn duration(text: &str) -> Parsed<Duration> {
     let wrong = || "is not a time span (a number and s, m, h or d)".to_owned();

@@ -1,0 +1,135 @@
+// A real SMTP server that keeps what it is sent, and hands it to whichever worker waits for it.
+
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+
+import { simpleParser } from "mailparser";
+import { SMTPServer } from "smtp-server";
+
+import { note } from "./seen.ts";
+
+/** As it came over the wire. */
+export interface Letter {
+  to: string;
+  from: string;
+  subject: string;
+  text: string;
+  html: string;
+}
+
+const OFFICE = "END2END_POST_OFFICE";
+
+const TOKEN = /\/login\/verify\?token=([\w-]+)/;
+const CODE = /^(\d{3}) (\d{3})$/m;
+
+/** A mail that signs in, taken apart as its reader would. */
+export class Mail {
+  constructor(readonly letter: Letter) {}
+
+  get link(): string {
+    const link = /https?:\/\/\S+\/login\/verify\?token=\S+/.exec(this.letter.text)?.[0];
+    if (!link) throw new Error(`no link in the mail: ${this.letter.text}`);
+    return link;
+  }
+
+  /** As it is printed: "482 931". */
+  get code(): string {
+    const code = CODE.exec(this.letter.text)?.[0];
+    if (!code) throw new Error(`no code in the mail: ${this.letter.text}`);
+    return code;
+  }
+
+  /** Another code than this mail's. */
+  wrongCode(): string {
+    const digits = Number(this.code.replace(" ", ""));
+    return String((digits + 1) % 1_000_000).padStart(6, "0");
+  }
+}
+
+/** Writes down the secrets of a mail's text. */
+export function noteSecrets(text: string): void {
+  const token = TOKEN.exec(text)?.[1];
+  if (token) note({ kind: "token", value: token });
+  const code = CODE.exec(text);
+  if (code) note({ kind: "code", value: `${code[1]}${code[2]}` });
+}
+
+export interface PostOffice {
+  smtpPort: number;
+  close(): Promise<void>;
+}
+
+export async function openPostOffice(): Promise<PostOffice> {
+  const boxes = new Map<string, Letter[]>();
+  let waiting: (() => void)[] = [];
+
+  const smtp = new SMTPServer({
+    authOptional: true,
+    disabledCommands: ["STARTTLS", "AUTH"],
+    disableReverseLookup: true,
+    onData(stream, session, done) {
+      simpleParser(stream).then((mail) => {
+        const text = mail.text ?? "";
+        noteSecrets(text);
+        for (const { address } of session.envelope.rcptTo) {
+          const box = boxes.get(address) ?? [];
+          box.push({
+            to: address,
+            from: mail.from?.text ?? "",
+            subject: mail.subject ?? "",
+            text,
+            html: mail.html === false ? "" : mail.html,
+          });
+          boxes.set(address, box);
+        }
+        done();
+        const woken = waiting;
+        waiting = [];
+        for (const wake of woken) wake();
+      }, done);
+    },
+  });
+  smtp.listen(0, "127.0.0.1");
+  await once(smtp.server, "listening");
+
+  // `?to=…&n=…` is answered with that box's nth letter once it is there.
+  const counter = createServer((request, response) => {
+    const query = new URL(request.url ?? "/", "http://localhost").searchParams;
+    const answer = () => {
+      const letter = boxes.get(query.get("to") ?? "")?.[Number(query.get("n"))];
+      if (letter) response.end(JSON.stringify(letter));
+      else if (!response.destroyed) waiting.push(answer);
+    };
+    answer();
+  });
+  counter.listen(0, "127.0.0.1");
+  await once(counter, "listening");
+  process.env[OFFICE] = String((counter.address() as AddressInfo).port);
+
+  return {
+    smtpPort: (smtp.server.address() as AddressInfo).port,
+    async close() {
+      counter.closeAllConnections();
+      counter.close();
+      await new Promise<void>((closed) => {
+        smtp.close(closed);
+      });
+    },
+  };
+}
+
+/** One test's view of its mailboxes. */
+export class Mailbox {
+  private readonly taken = new Map<string, number>();
+
+  /** The next mail to this address, as soon as it is there. */
+  async next(address: string): Promise<Mail> {
+    const n = this.taken.get(address) ?? 0;
+    this.taken.set(address, n + 1);
+    const query = new URLSearchParams({ to: address, n: String(n) });
+    const office = `http://127.0.0.1:${process.env[OFFICE]}/?${query}`;
+    const answer = await fetch(office, { signal: AbortSignal.timeout(15_000) });
+    return new Mail((await answer.json()) as Letter);
+  }
+}

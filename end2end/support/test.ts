@@ -1,0 +1,118 @@
+// What every test gets: a server, a mailbox, an address of its own, and browsers that are watched.
+
+import { randomBytes } from "node:crypto";
+import { join } from "node:path";
+
+import AxeBuilder from "@axe-core/playwright";
+import { type BrowserContext, type Page, test as base, expect } from "@playwright/test";
+
+import { Mailbox } from "./post_office.ts";
+import { note } from "./seen.ts";
+import { type Server, type ServerName, fleet } from "./servers.ts";
+
+export { expect };
+
+export interface Options {
+  /** Which of the servers the test talks to. */
+  serverName: ServerName;
+}
+
+interface Fixtures {
+  server: Server;
+  mailbox: Mailbox;
+  /** Nobody else's. */
+  address: string;
+  /** Another browser: no cookie of the first. */
+  otherBrowser: (options?: { javaScriptEnabled?: boolean }) => Promise<Page>;
+  checkPage: (page: Page, name: string) => Promise<void>;
+}
+
+const screenshots = join(import.meta.dirname, "../screenshots");
+
+/** A browser under watch: what its pages complain of fails the test, and its cookies are written down. */
+class Watched {
+  private readonly complaints: string[] = [];
+  private readonly cookies: Promise<void>[] = [];
+
+  constructor(context: BrowserContext) {
+    context.on("console", (message) => {
+      if (/Content Security Policy|Refused to/.test(message.text())) this.complaints.push(message.text());
+    });
+    context.on("weberror", (error) => this.complaints.push(String(error.error())));
+    context.on("response", (response) => {
+      const read = response.headersArray().then((headers) => {
+        for (const { name, value } of headers) {
+          const cookie = name.toLowerCase() === "set-cookie" ? /^__Host-[\w-]+=([^;]{16,})/.exec(value)?.[1] : undefined;
+          if (cookie) note({ kind: "cookie", value: cookie });
+        }
+      });
+      // A browser that is closed meanwhile has no headers to give any more.
+      this.cookies.push(read.catch(() => undefined));
+    });
+  }
+
+  async done(): Promise<void> {
+    await Promise.all(this.cookies);
+    expect(this.complaints, "what the browser complained of").toEqual([]);
+  }
+}
+
+async function noSidewaysScroll(page: Page, width: number): Promise<void> {
+  const needed = await page.evaluate(() => document.documentElement.scrollWidth);
+  expect(needed, `the page fits into ${width} px`).toBeLessThanOrEqual(width);
+}
+
+export const test = base.extend<Options & Fixtures>({
+  serverName: ["main", { option: true }],
+  server: async ({ serverName }, use) => use(fleet()[serverName]),
+  baseURL: async ({ server }, use) => use(server.url),
+  mailbox: async ({}, use) => use(new Mailbox()),
+  address: async ({}, use) => {
+    const address = `mara.${randomBytes(6).toString("hex")}@example.org`;
+    note({ kind: "address", value: address });
+    await use(address);
+  },
+  context: async ({ context }, use) => {
+    const watched = new Watched(context);
+    await use(context);
+    await watched.done();
+  },
+  otherBrowser: async ({ browser }, use) => {
+    const open: { context: BrowserContext; watched: Watched }[] = [];
+    await use(async (options = {}) => {
+      const context = await browser.newContext(options);
+      open.push({ context, watched: new Watched(context) });
+      return context.newPage();
+    });
+    for (const { context, watched } of open) {
+      await watched.done();
+      await context.close();
+    }
+  },
+  checkPage: async ({ javaScriptEnabled }, use, info) => {
+    await use(async (page, name) => {
+      await test.step(`the page "${name}" is sound`, async () => {
+        const heading = await page.getByRole("heading", { level: 1 }).innerText();
+        const title = (await page.title()).replace(/^Error: /, "");
+        expect(title).toBe(`${heading} – Latchkey`);
+
+        const viewport = page.viewportSize();
+        if (!viewport) throw new Error("a page without a size");
+        await noSidewaysScroll(page, viewport.width);
+        for (const colorScheme of ["light", "dark"] as const) {
+          await page.emulateMedia({ colorScheme });
+          const path = join(screenshots, `${info.project.name}-${colorScheme}-${name}.png`);
+          await page.screenshot({ path, fullPage: true });
+          if (javaScriptEnabled !== false) {
+            const { violations } = await new AxeBuilder({ page }).analyze();
+            expect(violations.map(({ id, nodes }) => ({ id, at: nodes.map((node) => node.html) }))).toEqual([]);
+          }
+        }
+        await page.emulateMedia({ colorScheme: null });
+        await page.setViewportSize({ width: 320, height: viewport.height });
+        await noSidewaysScroll(page, 320);
+        await page.setViewportSize(viewport);
+      });
+    });
+  },
+});

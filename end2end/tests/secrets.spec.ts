@@ -1,0 +1,92 @@
+// After everything else: no secret of the whole run stands in a database or a log, and no address in a log.
+
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { type Seen, noted } from "../support/seen.ts";
+import { SERVERS, type Server, type ServerName, dump, fleet } from "../support/servers.ts";
+import { expect, test } from "../support/test.ts";
+
+/** The base64 of `bytes` wherever it may begin in a longer run: without the characters that its neighbours share in. */
+function base64(bytes: Buffer): string[] {
+  return [0, 1, 2].map((shift) => {
+    const shifted = Buffer.concat([Buffer.alloc(shift), bytes]);
+    const begin = Math.ceil((shift * 8) / 6);
+    const end = Math.floor((shifted.length * 8) / 6);
+    return shifted.toString("base64").slice(begin, end);
+  });
+}
+
+const urlSafe = (text: string) => text.replaceAll("+", "-").replaceAll("/", "_");
+
+/** Every byte of it as `%xx`, the most anything could do to it in a URL. */
+const percent = (text: string) => [...Buffer.from(text)].map((byte) => `%${byte.toString(16)}`).join("");
+
+/** How a text could stand somewhere. */
+function spellings(text: string): string[] {
+  const bytes = Buffer.from(text);
+  return [text, encodeURIComponent(text), percent(text), bytes.toString("hex"), ...base64(bytes), ...base64(bytes).map(urlSafe)];
+}
+
+/** How a random value could stand somewhere: by its text, or by the bytes that the text stands for. */
+function spellingsOfRandom(text: string): string[] {
+  const bytes = Buffer.from(text, "base64url");
+  const listed = [...bytes].join(", ");
+  // `tower-sessions` holds an id as a number, and prints it so.
+  const number = bytes.length === 16 ? [(bytes.readBigInt64LE(8) << 64n) | bytes.readBigUInt64LE(0)].map(String) : [];
+  return [...spellings(text), bytes.toString("hex"), ...base64(bytes), ...base64(bytes).map(urlSafe), listed, ...number];
+}
+
+/** The secrets of `seen` that stand in `text`. */
+function found(text: string, seen: Seen[]): Seen[] {
+  const lower = text.toLowerCase();
+  const holds = (spelling: string) => text.includes(spelling) || lower.includes(spelling.toLowerCase());
+  // Six digits alone occur by chance in longer numbers and in hashes. As a word of their own they don't.
+  const words = new Set(text.match(/(?<![\w.\\+-])\d{3}(?: |-|\+|%20)?\d{3}(?![\w.])/g)?.map((word) => word.replace(/%20|\D/g, "")));
+  return seen.filter(({ kind, value }) => {
+    if (kind !== "code") return (kind === "address" ? spellings(value) : spellingsOfRandom(value)).some(holds);
+    const spaced = `${value.slice(0, 3)} ${value.slice(3)}`;
+    return words.has(value) || [value, spaced].flatMap((code) => spellings(code).slice(2)).some((s) => s.length >= 8 && text.includes(s));
+  });
+}
+
+/** The whole log up to now: what was logged before an answer stands before that answer's own line. */
+async function wholeLog({ url, log }: Server): Promise<string> {
+  const id = (await fetch(`${url}/login`)).headers.get("x-request-id") ?? "no id";
+  await expect.poll(() => readFileSync(log, "utf8").includes(id), { message: "the log has caught up" }).toBe(true);
+  return readFileSync(log, "utf8");
+}
+
+const secrets = () => noted().filter(({ kind }) => kind !== "address");
+
+test("a secret that is there would be found, however it is spelled", () => {
+  const token = "q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA";
+  const bytes = Buffer.from(token, "base64url");
+  for (const text of [token, bytes.toString("hex"), bytes.toString("base64"), Buffer.from(`x${token}`).toString("base64"), percent(token), [...bytes].join(", ")]) {
+    expect(found(`before ${text} after`, [{ kind: "token", value: token }]), text).toHaveLength(1);
+  }
+  for (const text of ["482931", "482 931", "code=482931&", "482%20931", Buffer.from("482931").toString("base64"), percent("482931")]) {
+    expect(found(`before ${text} after`, [{ kind: "code", value: "482931" }]), text).toHaveLength(1);
+  }
+  for (const text of ["05:47:31.482931Z", "1482931", "a482931f"]) {
+    expect(found(text, [{ kind: "code", value: "482931" }]), text).toHaveLength(0);
+  }
+  expect(found("to=Mara%40example.org", [{ kind: "address", value: "mara@example.org" }])).toHaveLength(1);
+});
+
+for (const name of Object.keys(SERVERS) as ServerName[]) {
+  test(`no secret of the run stands in the database of the server "${name}"`, async () => {
+    const text = await dump(fleet()[name]);
+    expect(text).toContain("COPY public.magic_links");
+    expect(found(text, secrets())).toEqual([]);
+  });
+
+  test(`no secret and no address of the run stands in the logs of the server "${name}"`, async () => {
+    const server = fleet()[name];
+    const log = await wholeLog(server);
+    expect(log).toContain('"level":"DEBUG"');
+    expect(log, "the log is whole").not.toContain("log lines were dropped");
+    expect(found(log, noted())).toEqual([]);
+    expect(found(readFileSync(join(server.dataDir, "postgres/postgres.log"), "utf8"), noted())).toEqual([]);
+  });
+}

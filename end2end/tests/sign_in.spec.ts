@@ -1,0 +1,142 @@
+import { askForMail, button, expectAccount, expectPage, link, openLink, press, signIn, submitAddress, submitCode } from "../support/journey.ts";
+import { expect, test } from "../support/test.ts";
+
+test("someone signs in by the link, signs out, and signs in again by the code", async ({ page, mailbox, address, checkPage, isMobile }) => {
+  await page.goto("/");
+  await expectPage(page, "Sign in", "/login");
+  await checkPage(page, "login");
+
+  await submitAddress(page, address);
+  await expectPage(page, "Check your email", "/login/sent");
+  await expect(page.getByText(address)).toBeVisible();
+  await checkPage(page, "sent");
+
+  const first = await mailbox.next(address);
+  expect(first.letter.subject).toBe("Sign in to Latchkey");
+  expect(first.letter.html).toContain(first.code);
+  expect((await openLink(page, first, "Sign in to Latchkey?"))?.status()).toBe(200);
+  await expect(page).toHaveURL("/login/confirm");
+  const main = page.getByRole("main");
+  await expect(main.getByText("m•••••@example.org")).toBeVisible();
+  await expect(main).not.toContainText(address);
+  await expect(main.getByRole("definition").filter({ hasText: isMobile ? "Chrome on Android" : "on Linux" })).toBeVisible();
+  await expect(main.getByRole("definition").filter({ hasText: "127.0.0.1" })).toBeVisible();
+  await checkPage(page, "confirm");
+
+  await press(button(page, "Sign in"));
+  await expectAccount(page, address);
+  await expect(main).toContainText("with an email link");
+  await checkPage(page, "account");
+
+  await press(button(page, "Sign out"));
+  await expectPage(page, "You're signed out", "/logout");
+  await checkPage(page, "signed-out");
+
+  await page.goto("/account");
+  await expectPage(page, "Sign in", "/login?next=/account");
+  await submitAddress(page, address);
+  const second = await mailbox.next(address);
+  await submitCode(page, second.code);
+  await expectAccount(page, address);
+  await expect(main).toContainText("with an email code");
+});
+
+test("a code may be typed with a hyphen, and works for someone new", async ({ page, mailbox, address }) => {
+  const mail = await askForMail(page, mailbox, address);
+  await submitCode(page, mail.code.replace(" ", "-"));
+  await expectAccount(page, address);
+});
+
+test("the same address in other letters is the same account", async ({ page, mailbox, address }) => {
+  await signIn(page, mailbox, address);
+  await press(button(page, "Sign out"));
+  await page.goto("/login");
+  await submitAddress(page, address.toUpperCase().replace("EXAMPLE.ORG", "example.org"));
+  await expectPage(page, "Check your email");
+  const mail = await mailbox.next(address);
+  await submitCode(page, mail.code);
+  await expectAccount(page, address);
+});
+
+test("someone who is signed in has nothing to do on the sign-in page", async ({ page, mailbox, address }) => {
+  await signIn(page, mailbox, address);
+  await page.goto("/login");
+  await expectAccount(page, address);
+});
+
+for (const way of ["link", "code"] as const) {
+  test(`where someone wanted to go is kept on the way through the ${way}`, async ({ page, mailbox, address }) => {
+    await page.goto("/login?next=/help%3Ffrom%3Dmail");
+    // A mistake on the way loses nothing.
+    await submitAddress(page, "nobody");
+    const mail = await (async () => {
+      await submitAddress(page, address);
+      await expectPage(page, "Check your email");
+      return mailbox.next(address);
+    })();
+    if (way === "link") {
+      await openLink(page, mail, "Sign in to Latchkey?");
+      await press(button(page, "Sign in"));
+    } else {
+      await submitCode(page, mail.code);
+    }
+    await expectPage(page, "Help with signing in", "/help?from=mail");
+  });
+}
+
+for (const next of ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)"]) {
+  test(`"next" can't lead away: ${next}`, async ({ page, mailbox, address }) => {
+    const mail = await askForMail(page, mailbox, address, `/login?next=${encodeURIComponent(next)}`);
+    await submitCode(page, mail.code);
+    await expectAccount(page, address);
+  });
+}
+
+test("the keyboard alone signs in", async ({ page, mailbox, address }) => {
+  await page.goto("/login");
+  await page.keyboard.press("Tab");
+  await expect(link(page, "Skip to content").or(page.getByRole("link", { name: "Skip to content" }))).toBeFocused();
+  await page.keyboard.press("Tab");
+  await expect(page.getByLabel("Email address")).toBeFocused();
+  await page.keyboard.type(address);
+  await page.keyboard.press("Enter");
+  await expectPage(page, "Check your email");
+
+  const mail = await mailbox.next(address);
+  await page.goto(mail.link);
+  await expectPage(page, "Sign in to Latchkey?");
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Tab");
+  await expect(button(page, "Sign in")).toBeFocused();
+  await page.keyboard.press("Enter");
+  await expectAccount(page, address);
+});
+
+test("pressing Sign in twice leaves the person signed in", async ({ page, mailbox, address }) => {
+  const mail = await askForMail(page, mailbox, address);
+  await openLink(page, mail, "Sign in to Latchkey?");
+  await button(page, "Sign in").dblclick();
+  await page.waitForURL(/\/account$|\/login\/confirm$/);
+  await page.goto("/account");
+  await expectAccount(page, address);
+});
+
+test("the back button after signing out shows nothing private", async ({ page, mailbox, address }) => {
+  await signIn(page, mailbox, address);
+  await press(button(page, "Sign out"));
+  await expectPage(page, "You're signed out");
+  await page.goBack();
+  await expectPage(page, "Sign in", "/login?next=/account");
+  await expect(page.getByText(address)).toHaveCount(0);
+});
+
+test("signing in gives the browser a new session", async ({ page, context, mailbox, address }) => {
+  const session = async () => (await context.cookies()).find(({ name }) => name === "__Host-latchkey");
+  const mail = await askForMail(page, mailbox, address);
+  const before = await session();
+  await submitCode(page, mail.code);
+  await expectAccount(page, address);
+  const after = await session();
+  expect(after?.value).not.toBe(before?.value);
+  expect(after).toMatchObject({ secure: true, httpOnly: true, sameSite: "Lax", path: "/" });
+});
