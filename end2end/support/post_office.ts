@@ -55,6 +55,8 @@ export function noteSecrets(text: string): void {
   if (code) note({ kind: "code", value: `${code[1]}${code[2]}` });
 }
 
+const boxOf = (address: string) => address.replace(/@.*$/, (domain) => domain.toLowerCase());
+
 export interface PostOffice {
   smtpPort: number;
   close(): Promise<void>;
@@ -72,14 +74,16 @@ export async function openPostOffice(): Promise<PostOffice> {
       simpleParser(stream).then((mail) => {
         const text = mail.text ?? "";
         noteSecrets(text);
-        for (const { address } of session.envelope.rcptTo) {
+        for (const { address: written } of session.envelope.rcptTo) {
+          // The domain may come in other letters than it was typed in.
+          const address = boxOf(written);
           const box = boxes.get(address) ?? [];
           box.push({
             to: address,
             from: mail.from?.text ?? "",
             subject: mail.subject ?? "",
             text,
-            html: mail.html === false ? "" : mail.html,
+            html: mail.html || "",
           });
           boxes.set(address, box);
         }
@@ -97,7 +101,7 @@ export async function openPostOffice(): Promise<PostOffice> {
   const counter = createServer((request, response) => {
     const query = new URL(request.url ?? "/", "http://localhost").searchParams;
     const answer = () => {
-      const letter = boxes.get(query.get("to") ?? "")?.[Number(query.get("n"))];
+      const letter = boxes.get(boxOf(query.get("to") ?? ""))?.[Number(query.get("n"))];
       if (letter) response.end(JSON.stringify(letter));
       else if (!response.destroyed) waiting.push(answer);
     };

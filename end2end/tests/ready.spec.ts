@@ -1,3 +1,4 @@
+import { signIn } from "../support/journey.ts";
 import { SERVERS, type ServerName, fleet } from "../support/servers.ts";
 import { expect, test } from "../support/test.ts";
 
@@ -8,3 +9,7 @@ for (const name of Object.keys(SERVERS) as ServerName[]) {
     expect((await fetch(`${url}/readyz`)).status).toBe(200);
   });
 }
+
+test("someone can sign in at all", async ({ page, mailbox, address }) => {
+  await signIn(page, mailbox, address);
+});

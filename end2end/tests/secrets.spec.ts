@@ -37,17 +37,43 @@ function spellingsOfRandom(text: string): string[] {
   return [...spellings(text), bytes.toString("hex"), ...base64(bytes), ...base64(bytes).map(urlSafe), listed, ...number];
 }
 
-/** The secrets of `seen` that stand in `text`. */
+const KEY = 8;
+
+/** Which of `seen` stand in `text`. One walk through it: a log at `trace` is long, and so is the list. */
 function found(text: string, seen: Seen[]): Seen[] {
+  const byKey = new Map<string, { spelling: string; seen: Seen }[]>();
+  const codes = new Map<string, Seen>();
+  for (const one of seen) {
+    if (one.kind === "code") codes.set(one.value, one);
+    for (const spelling of spellingsOf(one)) {
+      const key = spelling.slice(0, KEY);
+      byKey.set(key, [...(byKey.get(key) ?? []), { spelling, seen: one }]);
+    }
+  }
+  const hits = new Set<Seen>();
   const lower = text.toLowerCase();
-  const holds = (spelling: string) => text.includes(spelling) || lower.includes(spelling.toLowerCase());
-  // Six digits alone occur by chance in longer numbers and in hashes. As a word of their own they don't.
-  const words = new Set(text.match(/(?<![\w.\\+-])\d{3}(?: |-|\+|%20)?\d{3}(?![\w.])/g)?.map((word) => word.replace(/%20|\D/g, "")));
-  return seen.filter(({ kind, value }) => {
-    if (kind !== "code") return (kind === "address" ? spellings(value) : spellingsOfRandom(value)).some(holds);
-    const spaced = `${value.slice(0, 3)} ${value.slice(3)}`;
-    return words.has(value) || [value, spaced].flatMap((code) => spellings(code).slice(2)).some((s) => s.length >= 8 && text.includes(s));
-  });
+  for (let at = 0; at + KEY <= lower.length; at++) {
+    const candidates = byKey.get(lower.slice(at, at + KEY));
+    for (const { spelling, seen: one } of candidates ?? []) if (lower.startsWith(spelling, at)) hits.add(one);
+  }
+  console.log("words", [...text.matchAll(/(?<![\w.\\+-])\d{3}(?: |-|\+|%20)?\d{3}(?![\w.])/g)].length, text.length);
+  // Six digits occur by chance in longer numbers and in hashes, but hardly ever as a word of their own.
+  for (const [word] of text.matchAll(/(?<![\w.\\+-])\d{3}(?: |-|\+|%20)?\d{3}(?![\w.])/g)) {
+    const code = codes.get(word.replace("%20", "").replace(/\D/g, ""));
+    if (code) hits.add(code);
+  }
+  return [...hits];
+}
+
+function spellingsOf({ kind, value }: Seen): string[] {
+  const all =
+    kind === "code"
+      ? // The digits themselves are looked for as a word.
+        [value, `${value.slice(0, 3)} ${value.slice(3)}`].flatMap((code) => spellings(code).filter((s) => !/^[\d %]{6,9}$/.test(s)))
+      : kind === "address"
+        ? spellings(value)
+        : spellingsOfRandom(value);
+  return all.map((spelling) => spelling.toLowerCase()).filter((spelling) => spelling.length >= KEY);
 }
 
 /** The whole log up to now: what was logged before an answer stands before that answer's own line. */
@@ -58,6 +84,10 @@ async function wholeLog({ url, log }: Server): Promise<string> {
 }
 
 const secrets = () => noted().filter(({ kind }) => kind !== "address");
+
+test("the run has written down what to look for", () => {
+  for (const kind of ["token", "code", "cookie", "address"]) expect(noted().map((seen) => seen.kind)).toContain(kind);
+});
 
 test("a secret that is there would be found, however it is spelled", () => {
   const token = "q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA";

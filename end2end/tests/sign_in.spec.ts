@@ -1,4 +1,4 @@
-import { askForMail, button, expectAccount, expectPage, link, openLink, press, signIn, submitAddress, submitCode } from "../support/journey.ts";
+import { askForMail, button, expectAccount, expectPage, openLink, press, signIn, submitAddress, submitCode } from "../support/journey.ts";
 import { expect, test } from "../support/test.ts";
 
 test("someone signs in by the link, signs out, and signs in again by the code", async ({ page, mailbox, address, checkPage, isMobile }) => {
@@ -51,9 +51,10 @@ test("the same address in other letters is the same account", async ({ page, mai
   await signIn(page, mailbox, address);
   await press(button(page, "Sign out"));
   await page.goto("/login");
-  await submitAddress(page, address.toUpperCase().replace("EXAMPLE.ORG", "example.org"));
+  const shouted = address.toUpperCase();
+  await submitAddress(page, shouted);
   await expectPage(page, "Check your email");
-  const mail = await mailbox.next(address);
+  const mail = await mailbox.next(shouted);
   await submitCode(page, mail.code);
   await expectAccount(page, address);
 });
@@ -69,11 +70,9 @@ for (const way of ["link", "code"] as const) {
     await page.goto("/login?next=/help%3Ffrom%3Dmail");
     // A mistake on the way loses nothing.
     await submitAddress(page, "nobody");
-    const mail = await (async () => {
-      await submitAddress(page, address);
-      await expectPage(page, "Check your email");
-      return mailbox.next(address);
-    })();
+    await submitAddress(page, address);
+    await expectPage(page, "Check your email");
+    const mail = await mailbox.next(address);
     if (way === "link") {
       await openLink(page, mail, "Sign in to Latchkey?");
       await press(button(page, "Sign in"));
@@ -95,7 +94,7 @@ for (const next of ["https://evil.example/", "//evil.example", "/\\evil.example"
 test("the keyboard alone signs in", async ({ page, mailbox, address }) => {
   await page.goto("/login");
   await page.keyboard.press("Tab");
-  await expect(link(page, "Skip to content").or(page.getByRole("link", { name: "Skip to content" }))).toBeFocused();
+  await expect(page.getByRole("link", { name: "Skip to content" })).toBeFocused();
   await page.keyboard.press("Tab");
   await expect(page.getByLabel("Email address")).toBeFocused();
   await page.keyboard.type(address);

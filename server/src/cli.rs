@@ -12,7 +12,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Migrate (unless MIGRATE_ON_START=false), then start the web server and the workers
+    /// Migrate (unless `MIGRATE_ON_START=false`), then start the web server and the workers
     Serve,
     /// Apply pending migrations
     Migrate {

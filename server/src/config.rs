@@ -189,10 +189,7 @@ fn examine_for(environment: &Environment, build: AppEnv) -> Examined {
 
     let smtp = read.optional("EMAIL_SMTP", values::smtp);
     let mail = mail(&mut read, production, smtp, base_url.as_ref());
-    let sender = base_url.as_ref().map(|url| format!("Latchkey <sign-in@{}>", mail_host(&url.host())));
-    let mail_from = read
-        .with_default("EMAIL_FROM", sender, |text| text.parse::<Mailbox>().map_err(|_| "is not an address".to_owned()))
-        .flatten();
+    let mail_from = mail_from(&mut read, base_url.as_ref());
     if base_url.as_ref().is_some_and(|url| !url.is_https() && !url.is_loopback()) && !production {
         warnings.push(
             "BASE_URL is plain http off this machine: browsers drop our cookies there, so nobody can sign in; use https".to_owned(),
@@ -350,13 +347,18 @@ fn mail(read: &mut Reader<'_>, production: bool, smtp: Option<Option<Smtp>>, bas
     }
 }
 
-/// The part after the `@`; RFC 5321 §4.1.3 writes addresses in brackets.
-fn mail_host(host: &Host<&str>) -> String {
-    match host {
-        Host::Domain(name) => (*name).to_owned(),
-        Host::Ipv4(address) => format!("[{address}]"),
-        Host::Ipv6(address) => format!("[IPv6:{address}]"),
+fn mail_from(read: &mut Reader<'_>, base_url: Option<&BaseUrl>) -> Option<Mailbox> {
+    // Mail servers know no sender at an address without a name.
+    let host = base_url.and_then(|url| match url.host() {
+        Host::Domain(name) => Some(name.to_owned()),
+        _ => url.is_loopback().then(|| "localhost".to_owned()),
+    });
+    let default = host.map(|host| format!("Latchkey <sign-in@{host}>"));
+    let sender = read.with_default("EMAIL_FROM", default, |text| text.parse().map_err(|_| "is not an address".to_owned()))?;
+    if sender.is_none() && base_url.is_some() {
+        read.mistake("EMAIL_FROM", "is required where BASE_URL is an address without a name");
     }
+    sender
 }
 
 fn wallet_key(text: &str, production: bool) -> Parsed<Secret<[u8; 32]>> {

@@ -211,16 +211,16 @@ impl Guest {
         let _ = stream.set_nodelay(true);
         let clock = HeadClock::new(bounds.head_within, bounds.idle);
         let mut socket = Socket::new(stream, bounds.stalled, clock.arrivals());
-        let outcome = {
+        let (outcome, asked_to_finish) = {
             let mut http = http1::Builder::new();
             http.timer(clock).header_read_timeout(bounds.head_within).max_header_size(bounds.head_bytes).max_buf_size(BUFFER_BYTES);
             let service = service_fn(|request| self.answer(request, peer));
             let mut connection = pin!(http.serve_connection(TokioIo::new(&mut socket), service));
             tokio::select! {
-                outcome = connection.as_mut() => outcome,
+                outcome = connection.as_mut() => (outcome, false),
                 () = self.finish.notified() => {
                     connection.as_mut().graceful_shutdown();
-                    connection.await
+                    (connection.await, true)
                 }
             }
         };
@@ -228,7 +228,13 @@ impl Guest {
             // Time-outs, resets and what is not HTTP: the daily weather, and nothing of ours.
             tracing::debug!(%error, "a connection ended early");
         }
-        socket.close(LINGER).await;
+        // Others wait for the place of one that was asked to finish.
+        if !asked_to_finish {
+            tokio::select! {
+                () = socket.close(LINGER) => {}
+                () = self.finish.notified() => {}
+            }
+        }
     }
 
     async fn answer(&self, mut request: Request<Incoming>, peer: SocketAddr) -> Result<Response, Infallible> {

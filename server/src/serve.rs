@@ -65,7 +65,7 @@ pub async fn serve(config: &Config, database: &Database) -> anyhow::Result<()> {
             async move {
                 match clock.sync(&pool).await {
                     Ok(off) if off.unsigned_abs() > Duration::from_secs(1) => {
-                        tracing::warn!(off_s = off.as_seconds_f64(), "clock.corrected")
+                        tracing::warn!(off_s = off.as_seconds_f64(), "clock.corrected");
                     }
                     Ok(_) => {}
                     Err(error) => tracing::warn!(error = %error, "clock.sync_failed"),

@@ -12,7 +12,7 @@ use tracing::Subscriber;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt, fmt::MakeWriter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use self::{
-    line::OneLine,
+    line::{OneLine, PrintableJson},
     writer::{Flush, LogWriter},
 };
 use crate::config::LogFormat;
@@ -41,7 +41,7 @@ where
         fmt::layer().compact().fmt_fields(OneLine).with_ansi(colours).with_writer(writer).boxed()
     } else {
         // Names of spans and their list say nothing that the one request span doesn't.
-        fmt::layer().json().flatten_event(true).with_span_list(false).with_writer(writer).boxed()
+        fmt::layer().json().flatten_event(true).with_span_list(false).map_event_format(PrintableJson).with_writer(writer).boxed()
     };
     tracing_subscriber::registry().with(layer).with(filter)
 }
@@ -113,9 +113,8 @@ pub mod test {
             let line = text.strip_suffix('\n').expect("ended");
             let raw: Vec<_> = line.chars().filter(|c| c.is_control()).collect();
             assert_eq!(raw, [] as [char; 0], "{line}");
-            if pretty {
-                assert!(!line.contains(['\u{2028}', '\u{2029}', '\u{202e}']), "{line}");
-            } else {
+            assert!(!line.contains(['\u{2028}', '\u{2029}', '\u{202e}']), "{line}");
+            if !pretty {
                 let line: serde_json::Value = serde_json::from_str(line).expect("one object");
                 assert_eq!((&line["message"], &line["span"]["late"]), (&HOSTILE.into(), &HOSTILE.into()), "told as it was");
             }
@@ -125,7 +124,7 @@ pub mod test {
     #[test]
     fn json_lines_are_flat_and_in_utc() {
         let text = logged(false, "info", || {
-            tracing::info_span!("request", request_id = "r1").in_scope(|| tracing::info!(answer = 42, "hello"))
+            tracing::info_span!("request", request_id = "r1").in_scope(|| tracing::info!(answer = 42, "hello"));
         });
         let line: serde_json::Value = serde_json::from_str(text.trim_end()).expect("one object");
         assert_eq!((&line["level"], &line["message"], &line["answer"]), (&"INFO".into(), &"hello".into(), &42.into()));

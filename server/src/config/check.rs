@@ -49,6 +49,6 @@ pub(super) fn as_json(examined: &Examined) -> serde_json::Value {
         "ok": examined.config.is_ok(),
         "settings": examined.settings,
         "warnings": examined.warnings,
-        "mistakes": examined.config.as_ref().err().into_iter().flat_map(|mistakes| mistakes.iter()).collect::<Vec<_>>(),
+        "mistakes": examined.config.as_ref().err().into_iter().flat_map(super::reader::Mistakes::iter).collect::<Vec<_>>(),
     })
 }

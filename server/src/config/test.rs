@@ -278,6 +278,7 @@ fn the_development_inbox_opens_on_loopback_only() {
 fn values_that_must_fit_each_other() {
     assert_eq!(mistaken(development(&[("DATABASE_MIGRATOR_URL", "postgres://h/d")])), ["DATABASE_MIGRATOR_URL"]);
     assert_eq!(mistaken(development(&[("SESSION_IDLE", "8d"), ("SESSION_MAX", "7d")])), ["SESSION_IDLE"]);
+    assert_eq!(mistaken_in_production(&[("BASE_URL", "https://192.0.2.7")]), ["EMAIL_FROM"]);
     assert_eq!(mistaken(development(&[("LISTEN_ADDR", "127.0.0.1:0")])), ["BASE_URL"]);
     assert_eq!(mistaken(development(&[("LISTEN_ADDR", "nonsense")])), ["LISTEN_ADDR"], "one mistake, one line");
     let config = development(&[("LISTEN_ADDR", "0.0.0.0:8080")]).expect("allowed");

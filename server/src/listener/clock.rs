@@ -33,14 +33,14 @@ impl Arrivals {
 
 /// A connection's timer, to be given to hyper for nothing but the header time-out.
 pub struct HeadClock {
-    head_within: Duration,
+    limit: Duration,
     idle: Duration,
     arrivals: Arrivals,
 }
 
 impl HeadClock {
-    pub fn new(head_within: Duration, idle: Duration) -> Self {
-        Self { head_within, idle, arrivals: Arrivals::default() }
+    pub fn new(limit: Duration, idle: Duration) -> Self {
+        Self { limit, idle, arrivals: Arrivals::default() }
     }
 
     pub fn arrivals(&self) -> Arrivals {
@@ -59,7 +59,7 @@ impl Timer for HeadClock {
         let idle_since = (arrived > 0).then_some(arrived);
         let deadline = if idle_since.is_some() { self.now() + self.idle } else { deadline };
         Box::pin(Head {
-            head_within: self.head_within,
+            limit: self.limit,
             arrivals: self.arrivals.clone(),
             idle_since,
             sleep: Box::pin(tokio::time::sleep_until(deadline.into())),
@@ -72,7 +72,7 @@ impl Timer for HeadClock {
 }
 
 struct Head {
-    head_within: Duration,
+    limit: Duration,
     arrivals: Arrivals,
     /// The arrivals when the connection fell idle; `None` once headers are being sent.
     idle_since: Option<u64>,
@@ -89,7 +89,7 @@ impl Future for Head {
         let arrived = self.arrivals.count();
         if self.idle_since.is_some_and(|idle_since| idle_since != arrived) {
             self.idle_since = None;
-            let deadline = tokio::time::Instant::now() + self.head_within;
+            let deadline = tokio::time::Instant::now() + self.limit;
             self.sleep.as_mut().reset(deadline);
         }
         self.sleep.as_mut().poll(context)

@@ -48,7 +48,9 @@ pub struct SecurityHeaders {
 pub async fn security_headers(State(SecurityHeaders { https }): State<SecurityHeaders>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
-    headers.extend(ALWAYS);
+    for (name, value) in ALWAYS {
+        headers.insert(name, value);
+    }
     // The development inbox shows a mail's HTML under a policy of its own.
     headers.entry(CONTENT_SECURITY_POLICY).or_insert(CSP);
     // Whoever answers something cacheable says so; a page that forgot must not lie in a shared cache.

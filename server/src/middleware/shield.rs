@@ -12,6 +12,7 @@ use std::{
 };
 
 use axum::{
+    Extension,
     extract::{Request, State},
     middleware::Next,
     response::Response,
@@ -85,14 +86,18 @@ fn network(client: IpAddr) -> IpAddr {
     }
 }
 
-pub async fn shield<C>(State(shield): State<Shield<C>>, request: Request, next: Next) -> Response
+pub async fn shield<C>(
+    State(shield): State<Shield<C>>,
+    Extension(ClientIp(client)): Extension<ClientIp>,
+    request: Request,
+    next: Next,
+) -> Response
 where
     C: Clock + Clone + Send + Sync + 'static,
     C::Instant: Send + Sync,
 {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     if let Some(shield) = shield.0.filter(|_| !reads)
-        && let Some(&ClientIp(client)) = request.extensions().get()
         && let Some(refused) = shield.check(client, &request)
     {
         return refused;

@@ -26,14 +26,13 @@ impl TimeLimit {
 /// half done, and the connection to the database is free for those who still wait.
 pub async fn time_limit(State(TimeLimit { limit, busy }): State<TimeLimit>, request: Request, next: Next) -> Response {
     let id = RequestId::of(&request);
-    match tokio::time::timeout(limit, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => {
-            tracing::error!(limit_ms = limit.as_millis(), "gave up on a request that took too long");
-            let mut response = refusal(busy, &id, StatusCode::SERVICE_UNAVAILABLE);
-            retry_after(&mut response, Duration::from_secs(5));
-            response
-        }
+    if let Ok(response) = tokio::time::timeout(limit, next.run(request)).await {
+        response
+    } else {
+        tracing::error!(limit_ms = limit.as_millis(), "gave up on a request that took too long");
+        let mut response = refusal(busy, &id, StatusCode::SERVICE_UNAVAILABLE);
+        retry_after(&mut response, Duration::from_secs(5));
+        response
     }
 }
 
