@@ -14,7 +14,12 @@ mod secret;
 mod values;
 mod variables;
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    ffi::{OsStr, OsString},
+    net::SocketAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use ipnet::IpNet;
 use lettre::message::Mailbox;
@@ -29,7 +34,10 @@ pub use self::{
     secret::Secret,
     values::{BaseUrl, Limit, Signup, Smtp, SmtpCredentials, SmtpTls},
 };
-use self::{reader::Reader, values::Parsed};
+use self::{
+    reader::{Noted, Reader},
+    values::Parsed,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -159,83 +167,37 @@ pub fn examine(environment: &Environment) -> Examined {
 fn examine_for(environment: &Environment, build: AppEnv) -> Examined {
     let mut read = Reader::new(environment, build);
     let mut warnings = unknown_variables(environment);
-
+    // Read everything first, and only then give up: each line notes its own mistake.
     let app_env = read.app_env(AppEnv::parse);
     let production = app_env == AppEnv::Production;
-
-    let application = read.optional("DATABASE_URL", values::database_url);
-    let migrator = read.optional("DATABASE_MIGRATOR_URL", values::database_url);
     let data_dir = read.required("DATA_DIR", |text| Ok(PathBuf::from(text)));
-    let bin_dir = read.optional("PG_BIN", |text| Ok(PathBuf::from(text)));
-    let database = database(&mut read, production, application, migrator, || {
-        Some(Database::Private {
-            data_dir: data_dir.clone()?.join("postgres"),
-            bin_dir: bin_dir?,
-            search_path: environment.get("PATH").map(OsString::from),
-        })
-    });
+    let database = database(&mut read, production, data_dir.as_ref().ok(), environment.get("PATH"));
     let migrate_on_start = read.required("MIGRATE_ON_START", values::truth);
-
     let listen_addr = read.required("LISTEN_ADDR", socket_address);
-    let ops_listen_addr = read.optional("OPS_LISTEN_ADDR", socket_address);
-    if let (Some(pages), Some(Some(ops))) = (listen_addr, ops_listen_addr)
-        && pages == ops
-        && pages.port() != 0
-    {
-        read.mistake("OPS_LISTEN_ADDR", "is LISTEN_ADDR; health and metrics need a listener of their own");
-    }
-    let base_url = base_url(&mut read, production, listen_addr);
-    let trusted_proxies = read.optional("TRUSTED_PROXIES", |text| trusted_proxies(text, production)).map(Option::unwrap_or_default);
+    let ops_listen_addr = ops_listen_addr(&mut read, listen_addr.ok());
+    let base_url = base_url(&mut read, production, listen_addr.ok());
+    let trusted_proxies = read.optional("TRUSTED_PROXIES", |text| trusted_proxies(text, production));
+    let mail = mail(&mut read, production, base_url.as_ref().ok());
+    let mail_from = mail_from(&mut read, base_url.as_ref().ok());
+    let wallet_key = wallet_key(&mut read, production);
+    let wallet_keys_previous = read.optional("WALLET_ENCRYPTION_KEY_PREVIOUS", values::keys);
+    let passwordless_auth = read.required("FEATURE_PASSWORDLESS_AUTH", values::truth);
+    let legacy_sign_in_url = read.optional("LEGACY_SIGN_IN_URL", values::http_url);
+    let signup = read.required("SIGNUP", values::signup);
+    let magic_link_ttl = read.required("MAGIC_LINK_TTL", |text| magic_link_ttl(text, production));
+    let session_max = read.required("SESSION_MAX", values::duration);
+    let session_idle = session_idle(&mut read, session_max.ok());
+    let limits = limits(&mut read, production);
+    let log_format = read.optional("LOG_FORMAT", log_format);
+    let log_filter = read.required("RUST_LOG", log_filter);
 
-    let smtp = read.optional("EMAIL_SMTP", values::smtp);
-    let mail = mail(&mut read, production, smtp, base_url.as_ref());
-    let mail_from = mail_from(&mut read, base_url.as_ref());
-    if base_url.as_ref().is_some_and(|url| !url.is_https() && !url.is_loopback()) && !production {
+    if base_url.as_ref().is_ok_and(|url| !url.is_https() && !url.is_loopback()) {
         warnings.push(
             "BASE_URL is plain http off this machine: browsers drop our cookies there, so nobody can sign in; use https".to_owned(),
         );
     }
-
-    let wallet_key = read.optional("WALLET_ENCRYPTION_KEY", |text| wallet_key(text, production));
-    let wallet_key = match wallet_key {
-        Some(None) if production => read.missing("WALLET_ENCRYPTION_KEY"),
-        Some(key) => Some(key.map_or(Key::Generate, Key::Given)),
-        None => None,
-    };
-    let wallet_keys_previous = read.optional("WALLET_ENCRYPTION_KEY_PREVIOUS", values::keys).map(Option::unwrap_or_default);
-
-    let passwordless_auth = read.required("FEATURE_PASSWORDLESS_AUTH", values::truth);
-    let legacy_sign_in_url = read.optional("LEGACY_SIGN_IN_URL", values::http_url);
-    let signup = read.required("SIGNUP", values::signup);
-
-    let magic_link_ttl = read.required("MAGIC_LINK_TTL", |text| magic_link_ttl(text, production));
-    let session_idle = read.required("SESSION_IDLE", session_idle);
-    let session_max = read.required("SESSION_MAX", values::duration);
-    if let (Some(idle), Some(max)) = (session_idle, session_max)
-        && idle > max
-    {
-        read.mistake("SESSION_IDLE", "is longer than SESSION_MAX, so it would never end a session");
-    }
-
-    let enforced = read.required("LIMITS", |text| match values::switch(text)? {
-        false if production => Err("must be on in production; off is for load tests".to_owned()),
-        enforced => Ok(enforced),
-    });
-    let link_address_network = read.required("LIMIT_LINK_ADDRESS_NETWORK", values::limit);
-    let link_address = read.required("LIMIT_LINK_ADDRESS", values::limit);
-    let link_known_browser = read.required("LIMIT_LINK_KNOWN_BROWSER", values::limit);
-    let link_network = read.required("LIMIT_LINK_NETWORK", values::limit);
-    let link_all = read.required("LIMIT_LINK_ALL", values::limit);
-    let code_network = read.required("LIMIT_CODE_NETWORK", values::limit);
-    let signup_network = read.required("LIMIT_SIGNUP_NETWORK", values::limit);
-
-    let log_format = read.optional("LOG_FORMAT", log_format).map(|format| format.unwrap_or(LogFormat::Auto));
-    let log_filter = read.required("RUST_LOG", log_filter);
-
-    let (settings, mistakes) = read.finish();
-    // A value is missing exactly where a mistake was noted.
-    let config = || {
-        Some(Config {
+    let config = || -> Result<Config, Noted> {
+        Ok(Config {
             app_env,
             database: database?,
             data_dir: data_dir?,
@@ -243,33 +205,30 @@ fn examine_for(environment: &Environment, build: AppEnv) -> Examined {
             listen_addr: listen_addr?,
             ops_listen_addr: ops_listen_addr?,
             base_url: base_url?,
-            trusted_proxies: trusted_proxies?,
+            trusted_proxies: trusted_proxies?.unwrap_or_default(),
             mail: mail?,
             mail_from: mail_from?,
             wallet_key: wallet_key?,
-            wallet_keys_previous: wallet_keys_previous?,
+            wallet_keys_previous: wallet_keys_previous?.unwrap_or_default(),
             passwordless_auth: passwordless_auth?,
             legacy_sign_in_url: legacy_sign_in_url?,
             signup: signup?,
             magic_link_ttl: magic_link_ttl?,
             session_idle: session_idle?,
             session_max: session_max?,
-            limits: Limits {
-                enforced: enforced?,
-                link_address_network: link_address_network?,
-                link_address: link_address?,
-                link_known_browser: link_known_browser?,
-                link_network: link_network?,
-                link_all: link_all?,
-                code_network: code_network?,
-                signup_network: signup_network?,
-            },
-            log_format: log_format?,
+            limits: limits?,
+            log_format: log_format?.unwrap_or(LogFormat::Auto),
             log_filter: log_filter?,
             warnings: warnings.clone(),
         })
     };
-    let config = if mistakes.is_empty() { config().ok_or(mistakes) } else { Err(mistakes) };
+    let config = config();
+    let (settings, mistakes) = read.finish();
+    // A mistake in what this configuration doesn't come to use is still a mistake.
+    let config = match config {
+        Ok(config) if mistakes.is_empty() => Ok(config),
+        _ => Err(mistakes),
+    };
     Examined { settings, warnings, config }
 }
 
@@ -282,28 +241,42 @@ fn unknown_variables(environment: &Environment) -> Vec<String> {
 fn database(
     read: &mut Reader<'_>,
     production: bool,
-    application: Option<Option<Secret<String>>>,
-    migrator: Option<Option<Secret<String>>>,
-    private: impl FnOnce() -> Option<Database>,
-) -> Option<Database> {
+    data_dir: Option<&PathBuf>,
+    search_path: Option<&OsStr>,
+) -> Result<Database, Noted> {
+    let application = read.optional("DATABASE_URL", values::database_url);
+    let migrator = read.optional("DATABASE_MIGRATOR_URL", values::database_url);
+    let bin_dir = read.optional("PG_BIN", |text| Ok(PathBuf::from(text)));
     match (application?, migrator?) {
-        (None, _) if production => read.missing("DATABASE_URL"),
+        (None, _) if production => Err(read.missing("DATABASE_URL")),
         (None, Some(_)) => {
-            read.mistake("DATABASE_MIGRATOR_URL", "is set without DATABASE_URL; set both, or neither for a private database");
-            None
+            Err(read.mistake("DATABASE_MIGRATOR_URL", "is set without DATABASE_URL; set both, or neither for a private database"))
         }
-        (None, None) => private(),
+        (None, None) => Ok(Database::Private {
+            data_dir: data_dir.ok_or(Noted)?.join("postgres"),
+            bin_dir: bin_dir?,
+            search_path: search_path.map(OsStr::to_owned),
+        }),
         (Some(application), migrator) => {
-            Some(Database::Url { migrator: migrator.unwrap_or_else(|| application.clone()), application })
+            Ok(Database::Url { migrator: migrator.unwrap_or_else(|| application.clone()), application })
         }
     }
+}
+
+fn ops_listen_addr(read: &mut Reader<'_>, listen_addr: Option<SocketAddr>) -> Result<Option<SocketAddr>, Noted> {
+    let address = read.optional("OPS_LISTEN_ADDR", socket_address)?;
+    // Port 0 is a free port, another one each time.
+    if address.is_some_and(|address| address.port() != 0) && address == listen_addr {
+        return Err(read.mistake("OPS_LISTEN_ADDR", "is LISTEN_ADDR; health and metrics need a listener of their own"));
+    }
+    Ok(address)
 }
 
 fn socket_address(text: &str) -> Parsed<SocketAddr> {
     text.parse().map_err(|_| "is not an address and a port".to_owned())
 }
 
-fn base_url(read: &mut Reader<'_>, production: bool, listen_addr: Option<SocketAddr>) -> Option<BaseUrl> {
+fn base_url(read: &mut Reader<'_>, production: bool, listen_addr: Option<SocketAddr>) -> Result<BaseUrl, Noted> {
     let default = listen_addr.filter(|_| !production).map(|address| format!("http://localhost:{}", address.port()));
     let url = read.with_default("BASE_URL", default, |text| {
         let url = values::base_url(text)?;
@@ -314,13 +287,9 @@ fn base_url(read: &mut Reader<'_>, production: bool, listen_addr: Option<SocketA
             return Err("has no usable port; with LISTEN_ADDR at port 0 it must be set".to_owned());
         }
         Ok(url)
-    });
-    // Without LISTEN_ADDR there is no default to fall back on, and that mistake has been told.
-    match url? {
-        None if listen_addr.is_none() && !production => None,
-        None => read.missing("BASE_URL"),
-        url => url,
-    }
+    })?;
+    // In development only a mistaken LISTEN_ADDR leaves no default.
+    url.ok_or_else(|| if production { read.missing("BASE_URL") } else { Noted })
 }
 
 fn trusted_proxies(text: &str, production: bool) -> Parsed<Vec<IpNet>> {
@@ -332,22 +301,17 @@ fn trusted_proxies(text: &str, production: bool) -> Parsed<Vec<IpNet>> {
     Ok(networks)
 }
 
-fn mail(read: &mut Reader<'_>, production: bool, smtp: Option<Option<Smtp>>, base_url: Option<&BaseUrl>) -> Option<Mail> {
-    match smtp? {
-        Some(smtp) => Some(Mail::Smtp(smtp)),
-        None if production => read.missing("EMAIL_SMTP"),
-        None if base_url?.is_loopback() => Some(Mail::DevInbox),
-        None => {
-            read.mistake(
-                "EMAIL_SMTP",
-                "is required where BASE_URL is not this machine; the development inbox opens on loopback only",
-            );
-            None
-        }
+fn mail(read: &mut Reader<'_>, production: bool, base_url: Option<&BaseUrl>) -> Result<Mail, Noted> {
+    match read.optional("EMAIL_SMTP", values::smtp)? {
+        Some(smtp) => Ok(Mail::Smtp(smtp)),
+        None if production => Err(read.missing("EMAIL_SMTP")),
+        None if base_url.ok_or(Noted)?.is_loopback() => Ok(Mail::DevInbox),
+        None => Err(read
+            .mistake("EMAIL_SMTP", "is required where BASE_URL is not this machine; the development inbox opens on loopback only")),
     }
 }
 
-fn mail_from(read: &mut Reader<'_>, base_url: Option<&BaseUrl>) -> Option<Mailbox> {
+fn mail_from(read: &mut Reader<'_>, base_url: Option<&BaseUrl>) -> Result<Mailbox, Noted> {
     // Mail servers know no sender at an address without a name.
     let host = base_url.and_then(|url| match url.host() {
         Host::Domain(name) => Some(name.to_owned()),
@@ -355,18 +319,26 @@ fn mail_from(read: &mut Reader<'_>, base_url: Option<&BaseUrl>) -> Option<Mailbo
     });
     let default = host.map(|host| format!("Latchkey <sign-in@{host}>"));
     let sender = read.with_default("EMAIL_FROM", default, |text| text.parse().map_err(|_| "is not an address".to_owned()))?;
-    if sender.is_none() && base_url.is_some() {
-        read.mistake("EMAIL_FROM", "is required where BASE_URL is an address without a name");
+    match (sender, base_url) {
+        (Some(sender), _) => Ok(sender),
+        (None, Some(_)) => Err(read.mistake("EMAIL_FROM", "is required where BASE_URL is an address without a name")),
+        (None, None) => Err(Noted),
     }
-    sender
 }
 
-fn wallet_key(text: &str, production: bool) -> Parsed<Secret<[u8; 32]>> {
-    let key = values::key(text)?;
-    if production && values::is_weak(&key) {
-        return Err("can be guessed: it is an example, or was made up".to_owned());
+fn wallet_key(read: &mut Reader<'_>, production: bool) -> Result<Key, Noted> {
+    let key = read.optional("WALLET_ENCRYPTION_KEY", |text| {
+        let key = values::key(text)?;
+        if production && values::is_weak(&key) {
+            return Err("can be guessed: it is an example, or was made up".to_owned());
+        }
+        Ok(key)
+    })?;
+    match key {
+        Some(key) => Ok(Key::Given(key)),
+        None if production => Err(read.missing("WALLET_ENCRYPTION_KEY")),
+        None => Ok(Key::Generate),
     }
-    Ok(key)
 }
 
 /// NIST SP 800-63B-4 §3.1.3.2 and ASVS 6.5.5 give a mailed link or code ten minutes.
@@ -381,13 +353,41 @@ fn magic_link_ttl(text: &str, production: bool) -> Parsed<Duration> {
     Ok(ttl)
 }
 
-/// A session's last use is written down once a minute at most, so a shorter idle time would end live ones.
-fn session_idle(text: &str) -> Parsed<Duration> {
-    let idle = values::duration(text)?;
-    if idle < Duration::from_mins(2) {
-        return Err("must be at least 2m".to_owned());
+fn session_idle(read: &mut Reader<'_>, session_max: Option<Duration>) -> Result<Duration, Noted> {
+    let idle = read.required("SESSION_IDLE", |text| {
+        // A session's last use is written down once a minute at most, so a shorter idle time would end live ones.
+        values::duration(text)
+            .and_then(|idle| if idle < Duration::from_mins(2) { Err("must be at least 2m".to_owned()) } else { Ok(idle) })
+    })?;
+    if session_max.is_some_and(|max| idle > max) {
+        return Err(read.mistake("SESSION_IDLE", "is longer than SESSION_MAX, so it would never end a session"));
     }
     Ok(idle)
+}
+
+fn limits(read: &mut Reader<'_>, production: bool) -> Result<Limits, Noted> {
+    let enforced = read.required("LIMITS", |text| match values::switch(text)? {
+        false if production => Err("must be on in production; off is for load tests".to_owned()),
+        enforced => Ok(enforced),
+    });
+    let mut limit = |name| read.required(name, values::limit);
+    let link_address_network = limit("LIMIT_LINK_ADDRESS_NETWORK");
+    let link_address = limit("LIMIT_LINK_ADDRESS");
+    let link_known_browser = limit("LIMIT_LINK_KNOWN_BROWSER");
+    let link_network = limit("LIMIT_LINK_NETWORK");
+    let link_all = limit("LIMIT_LINK_ALL");
+    let code_network = limit("LIMIT_CODE_NETWORK");
+    let signup_network = limit("LIMIT_SIGNUP_NETWORK");
+    Ok(Limits {
+        enforced: enforced?,
+        link_address_network: link_address_network?,
+        link_address: link_address?,
+        link_known_browser: link_known_browser?,
+        link_network: link_network?,
+        link_all: link_all?,
+        code_network: code_network?,
+        signup_network: signup_network?,
+    })
 }
 
 fn log_format(text: &str) -> Parsed<LogFormat> {

@@ -1,21 +1,12 @@
 //! What happens to every request before a page sees it, and to every answer after.
 //!
-//! Each file is one concern: a state type, and an async function for `axum::middleware::from_fn_with_state`. They are
-//! laid on with `Router::layer` (not around the router: only inside it is the route's template known), after the
-//! fallbacks are set. From the outside in:
+//! Each file is one concern: a state type, and an async function for `axum::middleware::from_fn_with_state`. The order is
+//! [`crate::router`]'s, within these rules:
 //!
-//! 1. [`security_headers`]: outermost, so that no answer of the layers below goes without them;
-//! 2. [`request_id`]: everything below shows or logs it;
-//! 3. [`access_log`];
-//! 4. catch-panic, so that a panic's answer is logged and dressed like any other;
-//! 5. [`client_ip`];
-//! 6. [`time_limit`];
-//! 7. [`origin`]: before anything that costs;
-//! 8. [`shield`];
-//! 9. [`body_limit`]: reads the body, so what is refused above is never read;
-//! 10. the session.
-//!
-//! `Router::layer` wraps what is already there, so the code lists them from 10 to 1.
+//! * laid on with `Router::layer` after the fallbacks, not around the router: only inside it is a route's template known;
+//! * [`security_headers`] outermost, so that no answer of the layers below goes without them;
+//! * [`request_id`] above all that show or log it, [`client_ip`] above [`shield`], [`access_log`] above what catches panics;
+//! * [`origin`] and [`shield`] above [`body_limit`], which reads the body: what they refuse is never read.
 
 pub mod access_log;
 pub mod body_limit;

@@ -68,6 +68,10 @@ impl fmt::Display for Mistakes {
 
 impl std::error::Error for Mistakes {}
 
+/// Instead of a value: its mistake is on the list, and the reading goes on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Noted;
+
 pub(super) struct Reader<'a> {
     environment: &'a Environment,
     app_env: AppEnv,
@@ -84,23 +88,19 @@ impl<'a> Reader<'a> {
     /// goes on, so that the other mistakes are still those of the right one.
     pub fn app_env(&mut self, parse: impl FnOnce(&str) -> Parsed<AppEnv>) -> AppEnv {
         let default = self.app_env.name().to_owned();
-        if let Some(Some(app_env)) = self.with_default("APP_ENV", Some(default), parse) {
+        if let Ok(Some(app_env)) = self.with_default("APP_ENV", Some(default), parse) {
             self.app_env = app_env;
         }
         self.app_env
     }
 
-    /// `None`: a mistake, noted. `Some(None)`: not set, and no default.
-    pub fn optional<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Parsed<T>) -> Option<Option<T>> {
+    /// `Ok(None)`: not set, and no default.
+    pub fn optional<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Parsed<T>) -> Result<Option<T>, Noted> {
         self.with_default(name, None, parse)
     }
 
-    /// `None`: a mistake, noted.
-    pub fn required<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Parsed<T>) -> Option<T> {
-        match self.optional(name, parse)? {
-            Some(value) => Some(value),
-            None => self.missing(name),
-        }
+    pub fn required<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Parsed<T>) -> Result<T, Noted> {
+        self.optional(name, parse)?.ok_or_else(|| self.missing(name))
     }
 
     /// As [`Self::optional`], with a default that depends on other values.
@@ -109,7 +109,7 @@ impl<'a> Reader<'a> {
         name: &str,
         computed: Option<String>,
         parse: impl FnOnce(&str) -> Parsed<T>,
-    ) -> Option<Option<T>> {
+    ) -> Result<Option<T>, Noted> {
         let variable = listed(name);
         let production = self.app_env == AppEnv::Production;
         let default = if production { variable.production } else { variable.development };
@@ -118,8 +118,7 @@ impl<'a> Reader<'a> {
             Ok(found) => found.or_else(|| default.map(|text| (text, Source::Default))),
             Err(wrong) => {
                 self.settings.push(Setting { name: variable.name, value: None, source: Source::Environment });
-                self.mistake(name, &wrong);
-                return None;
+                return Err(self.mistake(name, &wrong));
             }
         };
         let (text, source) = found.unzip();
@@ -128,25 +127,18 @@ impl<'a> Reader<'a> {
             value: text.as_deref().map(|text| shown(variable, text)),
             source: source.unwrap_or(Source::Default),
         });
-        let Some(text) = text else { return Some(None) };
-        match parse(&text) {
-            Ok(value) => Some(Some(value)),
-            Err(wrong) => {
-                self.mistake(name, &format!("{wrong}; write for example {}", variable.example));
-                None
-            }
-        }
+        let Some(text) = text else { return Ok(None) };
+        parse(&text).map(Some).map_err(|wrong| self.mistake(name, &format!("{wrong}; write for example {}", variable.example)))
     }
 
-    pub fn missing<T>(&mut self, name: &str) -> Option<T> {
-        let variable = listed(name);
-        self.mistake(name, &format!("is required in production; write for example {}", variable.example));
-        None
+    pub fn missing(&mut self, name: &str) -> Noted {
+        self.mistake(name, &format!("is required in production; write for example {}", listed(name).example))
     }
 
     /// `message` continues a sentence that begins with the variable's name.
-    pub fn mistake(&mut self, name: &str, message: &str) {
+    pub fn mistake(&mut self, name: &str, message: &str) -> Noted {
         self.mistakes.0.push(Mistake { variable: listed(name).name, message: printable(message) });
+        Noted
     }
 
     pub fn finish(self) -> (Vec<Setting>, Mistakes) {
