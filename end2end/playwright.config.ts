@@ -25,7 +25,8 @@ export default defineConfig<Options>({
   globalSetup: "./support/global_setup.ts",
   fullyParallel: true,
   workers: 2,
-  timeout: 30_000,
+  timeout: 90_000,
+  expect: { timeout: 20_000 },
   forbidOnly: Boolean(process.env["CI"]),
   reporter: [["list"]],
   use: {

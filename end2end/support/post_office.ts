@@ -131,7 +131,7 @@ export class Mailbox {
   async next(address: string): Promise<Mail> {
     const n = this.taken.get(address) ?? 0;
     this.taken.set(address, n + 1);
-    const query = new URLSearchParams({ to: address, n: String(n) });
+    const query = new URLSearchParams({ to: boxOf(address), n: String(n) });
     const office = `http://127.0.0.1:${process.env[OFFICE]}/?${query}`;
     const answer = await fetch(office, { signal: AbortSignal.timeout(15_000) });
     return new Mail((await answer.json()) as Letter);
