@@ -56,7 +56,6 @@ function found(text: string, seen: Seen[]): Seen[] {
     const candidates = byKey.get(lower.slice(at, at + KEY));
     for (const { spelling, seen: one } of candidates ?? []) if (lower.startsWith(spelling, at)) hits.add(one);
   }
-  console.log("words", [...text.matchAll(/(?<![\w.\\+-])\d{3}(?: |-|\+|%20)?\d{3}(?![\w.])/g)].length, text.length);
   // Six digits occur by chance in longer numbers and in hashes, but hardly ever as a word of their own.
   for (const [word] of text.matchAll(/(?<![\w.\\+-])\d{3}(?: |-|\+|%20)?\d{3}(?![\w.])/g)) {
     const code = codes.get(word.replace("%20", "").replace(/\D/g, ""));
