@@ -100,7 +100,8 @@ export const test = base.extend<Options & Fixtures>({
         if (!viewport) throw new Error("a page without a size");
         await noSidewaysScroll(page, viewport.width);
         for (const colorScheme of ["light", "dark"] as const) {
-          await page.emulateMedia({ colorScheme });
+          // Without motion: colours that are still on their way would be measured and drawn.
+          await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
           const path = join(screenshots, `${info.project.name}-${colorScheme}-${name}.png`);
           await page.screenshot({ path, fullPage: true });
           if (javaScriptEnabled !== false) {
@@ -108,7 +109,7 @@ export const test = base.extend<Options & Fixtures>({
             expect(violations.map(({ id, nodes }) => ({ id, at: nodes.map((node) => node.html) }))).toEqual([]);
           }
         }
-        await page.emulateMedia({ colorScheme: null });
+        await page.emulateMedia({ colorScheme: null, reducedMotion: null });
         await page.setViewportSize({ width: 320, height: viewport.height });
         await noSidewaysScroll(page, 320);
         await page.setViewportSize(viewport);
