@@ -24,7 +24,7 @@ check:
 	support/scripts/install.sh postgresql python
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
 	support/scripts/deny.sh
 	support/scripts/migrations.sh
 

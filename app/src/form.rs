@@ -4,7 +4,7 @@
 //! it didn't. Its `Result` only says which of the two. What server functions would do by themselves, a redirect to the `Referer`
 //! with the error in the URL, is never reached: the header is dropped, and a function that did neither is a bug and fails loudly.
 //!
-//! To add a form: a `#[server(prefix = "", endpoint = "its/path")]` function in its page's file, and its line in [`crate::router`].
+//! To add a form: a `#[server(prefix = "", endpoint = "its/path")]` function in its page's file, and its line in [`crate::router()`].
 
 use std::sync::{Arc, Mutex};
 

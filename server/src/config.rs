@@ -123,7 +123,7 @@ pub enum Mail {
 
 #[derive(Clone, Debug)]
 pub enum Key {
-    /// Development: see [`development_key`].
+    /// Development: see [`development_key()`].
     Generate,
     Given(Secret<[u8; 32]>),
 }
