@@ -15,7 +15,7 @@ use axum::{
 };
 use http::{
     StatusCode,
-    header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, SET_COOKIE, USER_AGENT},
+    header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, SET_COOKIE, USER_AGENT},
 };
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -110,7 +110,7 @@ async fn error_pages(request: Request, next: Next) -> Response {
         _ => errors::server(id.as_str()),
     };
     *page.status_mut() = status;
-    for name in [ALLOW, RETRY_AFTER, SET_COOKIE] {
+    for name in [ALLOW, CONNECTION, RETRY_AFTER, SET_COOKIE] {
         for value in response.headers().get_all(&name) {
             page.headers_mut().append(name.clone(), value.clone());
         }

@@ -11,6 +11,7 @@ use std::{
     env,
     ffi::OsString,
     fs,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     io::{BufRead as _, BufReader},
     os::unix::{
         fs::{MetadataExt as _, PermissionsExt as _, symlink},
@@ -25,9 +26,17 @@ use std::{
 use private_postgres::{APPLICATION, Cluster, DATABASE, Error, Lifetime, OWNER, Settings, start};
 use session::Session;
 
+/// A folder every user may pass through, one for each target directory. The target directory itself may lie in root's home, where
+/// PostgreSQL's user can't go: then everything would run in the fallback, which one test is about and the others are not.
+fn base() -> PathBuf {
+    let mut hasher = DefaultHasher::new();
+    env!("CARGO_TARGET_TMPDIR").hash(&mut hasher);
+    Path::new("/var/tmp").join(format!("latchkey-cluster-tests-{:016x}", hasher.finish()))
+}
+
 /// An empty folder for one test, and a cluster's settings in it.
 fn settings(test: &str) -> Settings {
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
+    let dir = base().join(test);
     let _ = fs::remove_dir_all(&dir);
     settings_in(dir.join("postgres"))
 }
