@@ -1,0 +1,278 @@
+//! The router in process: what every answer carries, and which requests may sign anybody in.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use app::{AppState, routes};
+use auth::{
+    Auth,
+    mail::Content,
+    policy::{Policy, SignUp},
+    secret::Keys,
+};
+use axum::{Router, body::Body, extract::ConnectInfo, routing::get};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use server::{
+    assemble,
+    config::{Config, Environment, load},
+    dev_inbox::DevInbox,
+    health::Health,
+    router::{Parts, router, surround},
+};
+use testkit::{Kit, address};
+use tower::ServiceExt as _;
+
+const ORIGIN: &str = "http://localhost:3000";
+
+fn config(extra: &[(&str, &str)]) -> Config {
+    let variables = [("APP_ENV", "development"), ("BASE_URL", ORIGIN)];
+    load(&variables.iter().chain(extra).copied().collect::<Environment>()).expect("a right configuration")
+}
+
+fn service(config: &Config, auth: Arc<Auth>) -> Router {
+    let state = AppState::new(auth.clone(), assemble::site(config));
+    let dev_inbox = Some(Arc::<DevInbox>::default());
+    router(config, Parts { state, health: Health::new(auth.clone()), auth, dev_inbox })
+}
+
+/// A request as a browser on this machine sends it.
+fn request(method: &Method, path: &str, cookies: &str, body: &str) -> Request<Body> {
+    let mut request = Request::builder().method(method).uri(path).header(header::HOST, "localhost:3000");
+    if !cookies.is_empty() {
+        request = request.header(header::COOKIE, cookies);
+    }
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        request = request.header(header::ORIGIN, ORIGIN).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+    }
+    let mut request = request.body(Body::from(body.to_owned())).expect("a well-formed request");
+    request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 4_711))));
+    request
+}
+
+async fn send(app: &Router, request: Request<Body>) -> Response<Body> {
+    app.clone().oneshot(request).await.expect("the router answers")
+}
+
+async fn get_path(app: &Router, path: &str) -> Response<Body> {
+    send(app, request(&Method::GET, path, "", "")).await
+}
+
+#[track_caller]
+fn assert_headers(what: &str, headers: &HeaderMap, https: bool) {
+    let value = |name: &str| headers.get(name).unwrap_or_else(|| panic!("{what}: no {name}")).to_str().expect("ASCII");
+    assert_eq!(
+        value("content-security-policy"),
+        "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+        "{what}"
+    );
+    for (name, expected) in [
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "same-origin"),
+        ("x-frame-options", "DENY"),
+        ("cross-origin-opener-policy", "same-origin"),
+        ("cross-origin-resource-policy", "same-origin"),
+    ] {
+        assert_eq!(value(name), expected, "{what}: {name}");
+    }
+    assert!(value("permissions-policy").contains("camera=()"), "{what}");
+    assert!(!value("x-request-id").is_empty(), "{what}");
+    assert!(!value("cache-control").is_empty(), "{what}");
+    let hsts = headers.get("strict-transport-security").map(|value| value.to_str().expect("ASCII"));
+    assert_eq!(hsts, https.then_some("max-age=63072000; includeSubDomains"), "{what}");
+    for absent in ["server", "access-control-allow-origin", "x-powered-by"] {
+        assert!(!headers.contains_key(absent), "{what}: {absent}");
+    }
+    for cookie in headers.get_all(header::SET_COOKIE) {
+        let cookie = cookie.to_str().expect("ASCII");
+        assert!(cookie.starts_with("__Host-latchkey") && cookie.len() < 4_096, "{what}: {cookie}");
+        for attribute in ["; HttpOnly", "; SameSite=Lax", "; Secure", "; Path=/"] {
+            assert!(cookie.contains(attribute), "{what}: {cookie} lacks {attribute}");
+        }
+        assert!(!cookie.contains("Domain"), "{what}: {cookie}");
+    }
+}
+
+/// Every route of the table, whatever it answers, and what no route answers.
+#[tokio::test]
+async fn every_answer_carries_the_security_headers() {
+    for (https, base_url) in [(false, ORIGIN), (true, "https://id.example.org")] {
+        let kit = Kit::new().await;
+        let config = config(&[("BASE_URL", base_url), ("EMAIL_SMTP", "smtp://127.0.0.1:2525")]);
+        let app = service(&config, kit.auth.clone());
+        let mut seen = Vec::new();
+        for path in paths().into_iter().chain([
+            "/nowhere".to_owned(),
+            "/login/verify?token=short".to_owned(),
+            "/assets/nothing.css".to_owned(),
+        ]) {
+            for method in [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS, Method::TRACE] {
+                let mut request = request(&method, &path, "", "email=nonsense");
+                if https && method == Method::POST {
+                    request.headers_mut().insert(header::ORIGIN, base_url.parse().expect("ASCII"));
+                }
+                let response = send(&app, request).await;
+                assert_headers(&format!("{method} {path}: {}", response.status()), response.headers(), https);
+                seen.push(response.status().as_u16());
+            }
+        }
+        for status in [200, 303, 404, 405, 422] {
+            assert!(seen.contains(&status), "the table never saw {status}: it proves less than it says");
+        }
+    }
+}
+
+#[tokio::test]
+async fn so_do_the_answers_that_no_page_makes() {
+    let kit = Kit::new().await;
+    let config = config(&[]);
+    let app = service(&config, kit.auth.clone());
+
+    let mut cross_site = request(&Method::POST, "/login", "", "email=a@example.org");
+    cross_site.headers_mut().insert(header::ORIGIN, "https://evil.example".parse().expect("ASCII"));
+    let large = request(&Method::POST, "/login", "", &"x".repeat(70_000));
+    let panicking = surround(Router::new().route("/panic", get(async || -> &str { panic!("a secret") })), &config);
+    let away = service(
+        &config,
+        Arc::new(Auth::new(dead_pool(), Arc::new(kit.clock.clone()), Keys::new(&testkit::TEST_KEY, &[]), policy())),
+    );
+    for (status, response) in [
+        (StatusCode::FORBIDDEN, send(&app, cross_site).await),
+        (StatusCode::PAYLOAD_TOO_LARGE, send(&app, large).await),
+        (StatusCode::INTERNAL_SERVER_ERROR, get_path(&panicking, "/panic").await),
+        (StatusCode::SERVICE_UNAVAILABLE, send(&away, request(&Method::POST, "/login", "", "email=a@example.org")).await),
+        (StatusCode::SERVICE_UNAVAILABLE, get_path(&away, "/readyz").await),
+    ] {
+        assert_eq!(response.status(), status);
+        assert_headers(status.as_str(), response.headers(), false);
+        let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.expect("whole");
+        let body = String::from_utf8_lossy(&body);
+        assert!(!body.contains("a secret") && !body.contains("sqlx") && !body.contains("example.org"), "{body}");
+    }
+    assert_eq!(get_path(&away, "/healthz").await.status(), StatusCode::OK, "alive without its database");
+}
+
+/// A database that isn't there.
+fn dead_pool() -> sqlx::PgPool {
+    sqlx::postgres::PgPoolOptions::new()
+        .acquire_timeout(std::time::Duration::from_millis(50))
+        .connect_lazy("postgres://nobody@127.0.0.1:1/none")
+        .expect("a URL")
+}
+
+fn policy() -> Policy {
+    Policy { passwordless_auth: true, sign_up: SignUp::Open, ..Policy::default() }
+}
+
+/// The paths of the routing table, read from its source: a route added there is in these tests at once.
+fn paths() -> Vec<String> {
+    let source = concat!(include_str!("../../app/src/router.rs"), include_str!("../src/health.rs"));
+    let constants = include_str!("../../app/src/routes.rs");
+    let mut paths: Vec<String> = source
+        .split(".route(")
+        .skip(1)
+        .map(|rest| {
+            let argument = rest.split(',').next().expect("a path").trim();
+            match argument.strip_prefix("routes::") {
+                None => argument.trim_matches('"').to_owned(),
+                Some(name) => constants
+                    .lines()
+                    .find_map(|line| line.strip_prefix(&format!("pub const {name}: &str = \"")))
+                    .unwrap_or_else(|| panic!("no constant {name}"))
+                    .trim_end_matches("\";")
+                    .to_owned(),
+            }
+        })
+        .collect();
+    paths.extend(app::assets::ALL.iter().map(|asset| asset.path.to_owned()));
+    assert!(paths.len() > 15 && paths.contains(&routes::LOGIN_CONFIRM.to_owned()), "{paths:?}");
+    paths
+}
+
+/// The cookies a response sets, added to those held.
+fn keep(held: &str, response: &Response<Body>) -> String {
+    let mut cookies: std::collections::BTreeMap<String, String> =
+        held.split("; ").filter_map(|pair| pair.split_once('=')).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    for cookie in response.headers().get_all(header::SET_COOKIE) {
+        let pair = cookie.to_str().expect("ASCII").split(';').next().expect("a pair");
+        let (name, value) = pair.split_once('=').expect("a pair");
+        cookies.insert(name.to_owned(), value.to_owned());
+    }
+    cookies.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ")
+}
+
+/// A browser that asked and opened its link, holding everything but the button's press.
+async fn about_to_sign_in(kit: &Kit, app: &Router) -> (String, String) {
+    let asked = send(app, request(&Method::POST, routes::LOGIN, "", "email=mara%40example.org")).await;
+    assert_eq!(asked.status(), StatusCode::SEE_OTHER);
+    let cookies = keep("", &asked);
+    let Some(Content::SignIn { token, code, .. }) = kit.letters().await.pop().map(|letter| letter.content) else {
+        panic!("a sign-in mail")
+    };
+    let opened =
+        send(app, request(&Method::GET, &format!("{}?token={}", routes::LOGIN_VERIFY, token.reveal()), &cookies, "")).await;
+    (keep(&cookies, &opened), code.reveal())
+}
+
+const SIGNED_IN: &str = "select count(*) from sessions where user_id is not null";
+
+/// Walks every route with every method in a browser that holds a live link, and with the code in every field there is. Only the
+/// two confirmed redemptions sign anybody in.
+#[tokio::test]
+async fn nothing_but_a_confirmed_redemption_signs_anybody_in() {
+    let kit = Kit::new().await;
+    let app = service(&config(&[]), kit.auth.clone());
+    let redemptions = [routes::LOGIN_CONFIRM, routes::LOGIN_SENT];
+    for path in paths() {
+        for method in [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS] {
+            if method == Method::POST && redemptions.contains(&path.as_str()) {
+                continue;
+            }
+            let (cookies, code) = about_to_sign_in(&kit, &app).await;
+            let body = format!("email=mara%40example.org&token={0}&next=%2Faccount&user_id=1&level=email", code.replace(' ', ""));
+            send(&app, request(&method, &path, &cookies, &body)).await;
+            assert_eq!(kit.count(SIGNED_IN).await, 0, "{method} {path}");
+            kit.clock.advance(time::Duration::hours(2));
+        }
+    }
+    // The positive twin: the two that may, do.
+    let (cookies, _) = about_to_sign_in(&kit, &app).await;
+    send(&app, request(&Method::POST, routes::LOGIN_CONFIRM, &cookies, "")).await;
+    assert_eq!(kit.count(SIGNED_IN).await, 1);
+    kit.clock.advance(time::Duration::hours(2));
+    let (cookies, code) = about_to_sign_in(&kit, &app).await;
+    send(&app, request(&Method::POST, routes::LOGIN_SENT, &cookies, &format!("code={}", code.replace(' ', "+")))).await;
+    assert_eq!(kit.count(SIGNED_IN).await, 2);
+}
+
+/// A session with only its first factor opens nothing yet.
+#[tokio::test]
+async fn a_half_signed_in_session_does_not_open_the_account() {
+    let kit = Kit::new().await;
+    let app = service(&config(&[]), kit.auth.clone());
+    let (cookies, _) = about_to_sign_in(&kit, &app).await;
+    let confirmed = send(&app, request(&Method::POST, routes::LOGIN_CONFIRM, &cookies, "")).await;
+    let cookies = keep(&cookies, &confirmed);
+    assert_eq!(send(&app, request(&Method::GET, routes::ACCOUNT, &cookies, "")).await.status(), StatusCode::OK);
+    sqlx::query("update sessions set level = 'first_factor' where user_id is not null").execute(&kit.pool).await.expect("halved");
+    let half = send(&app, request(&Method::GET, routes::ACCOUNT, &cookies, "")).await;
+    assert_eq!(half.status(), StatusCode::SEE_OTHER);
+}
+
+/// What is asked for is the same for every address, and so is the answer.
+#[tokio::test]
+async fn known_unknown_and_disabled_addresses_get_one_answer() {
+    let kit = Kit::with(Policy { passwordless_auth: true, sign_up: SignUp::Closed, ..Policy::default() }).await;
+    kit.auth.create_user(&address("known@example.org"), false).await.expect("made");
+    let off = kit.auth.create_user(&address("off@example.org"), false).await.expect("made");
+    sqlx::query("update users set disabled_at = created_at where id = $1").bind(off).execute(&kit.pool).await.expect("disabled");
+    let app = service(&config(&[]), kit.auth.clone());
+    let mut answers = Vec::new();
+    for email in ["known", "unknown", "off"] {
+        let response = send(&app, request(&Method::POST, routes::LOGIN, "", &format!("email={email}%40example.org"))).await;
+        let names: Vec<String> = response.headers().keys().map(ToString::to_string).collect();
+        let cookies = response.headers().get_all(header::SET_COOKIE).iter().count();
+        answers.push((response.status(), response.headers().get(header::LOCATION).cloned(), names, cookies));
+    }
+    assert_eq!(answers[0].0, StatusCode::SEE_OTHER);
+    assert!(answers.iter().all(|answer| answer == &answers[0]), "{answers:?}");
+    assert_eq!(kit.letters().await.len(), 3, "and each gets a mail");
+}
