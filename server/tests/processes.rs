@@ -1,0 +1,189 @@
+//! The real binary, two of it, on one database, over real sockets and real mail.
+
+use std::{
+    net::SocketAddr,
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use testkit::{Browser, Database, SmtpSink};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+
+const ORIGIN: &str = "http://localhost:4000";
+
+struct Server {
+    address: SocketAddr,
+    process: Child,
+}
+
+impl Server {
+    async fn start(database: &Database, sink: &SmtpSink) -> Self {
+        // The port is free a moment before the server takes it, which is as good as a test gets without passing sockets.
+        let address = TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("bound");
+        let process = Command::new(env!("CARGO_BIN_EXE_latchkey"))
+            .arg("serve")
+            .env_clear()
+            .envs([
+                ("APP_ENV", "development"),
+                ("DATABASE_URL", database.url.as_str()),
+                ("DATABASE_MIGRATOR_URL", database.owner_url.as_str()),
+                ("LISTEN_ADDR", &address.to_string()),
+                ("BASE_URL", ORIGIN),
+                ("EMAIL_SMTP", &sink.url()),
+                ("WALLET_ENCRYPTION_KEY", "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA="),
+            ])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the binary starts");
+        let server = Self { address, process };
+        server.wait_ready().await;
+        server
+    }
+
+    async fn wait_ready(&self) {
+        let ready = async {
+            while !matches!(self.try_get("/readyz").await, Some(answer) if answer.starts_with("HTTP/1.1 200")) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), ready).await.expect("the server gets ready");
+    }
+
+    /// `None` where nobody answers.
+    async fn try_get(&self, path: &str) -> Option<String> {
+        let mut stream = TcpStream::connect(self.address).await.ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost:4000\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        Some(answer)
+    }
+
+    fn terminate(&self) {
+        let sent = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status().expect("kill runs");
+        assert!(sent.success());
+    }
+
+    async fn wait(mut self) -> ExitStatus {
+        let mut process = std::mem::replace(&mut self.process, Command::new("true").spawn().expect("true runs"));
+        tokio::task::spawn_blocking(move || process.wait().expect("it ends")).await.expect("no panic")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+async fn count(pool: &sqlx::PgPool, sql: &'static str) -> i64 {
+    sqlx::query_scalar(sql).fetch_one(pool).await.expect("the count can be read")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sixty_four_parallel_redemptions_over_two_servers_give_one_session() {
+    for kind in ["link", "code", "link against code"] {
+        let (database, sink) = (Database::new().await, SmtpSink::start().await);
+        let servers = [Server::start(&database, &sink).await, Server::start(&database, &sink).await];
+        let mut browser = Browser::new(servers[0].address, ORIGIN);
+        assert_eq!(browser.post("/login", &[("email", "mara@example.org")]).await.location(), "/login/sent");
+        let mail = sink.nth_to("mara@example.org", 1).await;
+        assert_eq!(browser.get(&mail.link()).await.location(), "/login/confirm");
+        let code = mail.code();
+
+        let tries = (0..64).map(|n| {
+            let mut browser = browser.at(servers[n % 2].address);
+            let by_link = match kind {
+                "link" => true,
+                "code" => false,
+                _ => n % 4 < 2,
+            };
+            let code = code.clone();
+            tokio::spawn(async move {
+                if by_link {
+                    browser.post("/login/confirm", &[]).await
+                } else {
+                    browser.post("/login/sent", &[("code", &code)]).await
+                }
+            })
+        });
+        let mut won = 0;
+        for answer in tries.collect::<Vec<_>>() {
+            let answer = answer.await.expect("no panic");
+            match answer.status.as_u16() {
+                303 => {
+                    assert_eq!(answer.location(), "/account", "{kind}");
+                    won += 1;
+                }
+                410 => {}
+                other => panic!("{kind}: {other}"),
+            }
+        }
+        assert_eq!(won, 1, "{kind}");
+        let pool = database.pool_of(1).await;
+        assert_eq!(count(&pool, "select count(*) from sessions where user_id is not null").await, 1, "{kind}");
+        assert_eq!(count(&pool, "select count(*) from auth_audit where event_type = 'session.created'").await, 1, "{kind}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signing_out_on_one_server_is_signing_out_on_both() {
+    let (database, sink) = (Database::new().await, SmtpSink::start().await);
+    let servers = [Server::start(&database, &sink).await, Server::start(&database, &sink).await];
+    let mut browser = Browser::new(servers[0].address, ORIGIN);
+    browser.post("/login", &[("email", "mara@example.org")]).await;
+    let code = sink.nth_to("mara@example.org", 1).await.code();
+    browser.post("/login/sent", &[("code", &code)]).await;
+    let stolen = browser.clone();
+    assert_eq!(stolen.at(servers[1].address).get("/account").await.status, 200);
+    browser.post("/logout", &[]).await;
+    for server in &servers {
+        assert_eq!(stolen.at(server.address).get("/account").await.location(), "/login?next=/account");
+    }
+}
+
+/// SIGTERM: not ready at once, the request under way is answered, the process ends well.
+#[tokio::test(flavor = "multi_thread")]
+async fn told_to_stop_it_says_so_and_finishes_what_it_has() {
+    let (database, sink) = (Database::new().await, SmtpSink::start().await);
+    let server = Server::start(&database, &sink).await;
+
+    // Headers and half of a form: a request in flight for as long as the test wants.
+    let body = "email=mara%40example.org";
+    let mut in_flight = TcpStream::connect(server.address).await.expect("connected");
+    let head = format!(
+        "POST /login HTTP/1.1\r\nHost: localhost:4000\r\nOrigin: {ORIGIN}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{}",
+        body.len(),
+        &body[..5]
+    );
+    in_flight.write_all(head.as_bytes()).await.expect("sent");
+    assert!(
+        server.try_get("/healthz").await.expect("an answer").starts_with("HTTP/1.1 200"),
+        "the half request was read before this one"
+    );
+
+    server.terminate();
+    let draining = async {
+        loop {
+            match server.try_get("/readyz").await {
+                Some(answer) if answer.starts_with("HTTP/1.1 503") => return,
+                Some(_) => tokio::task::yield_now().await,
+                None => panic!("the door was closed before it said 503"),
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), draining).await.expect("not ready from the signal on");
+
+    in_flight.write_all(&body.as_bytes()[5..]).await.expect("the rest is taken");
+    let mut answer = String::new();
+    in_flight.read_to_string(&mut answer).await.expect("answered and closed");
+    assert!(answer.starts_with("HTTP/1.1 303") && answer.contains("location: /login/sent"), "{answer}");
+    let status = server.wait().await;
+    assert!(status.success(), "{status}");
+}
