@@ -26,6 +26,8 @@ async fn an_unused_session_dies_after_a_day_and_a_used_one_after_thirty() {
     assert!(is_live(&kit, unused).await, "this look is a use");
     kit.clock.advance(Duration::days(1));
     assert!(!is_live(&kit, unused).await);
+    kit.clock.advance(Duration::hours(1));
+    assert!(!is_live(&kit, unused).await, "and stays dead");
 
     let used = signed_in(&kit, &visitor).await;
     for hour in 1..30 * 24 {

@@ -50,7 +50,7 @@ impl Server {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), ready).await.expect("the server gets ready");
+        tokio::time::timeout(Duration::from_mins(1), ready).await.expect("the server gets ready");
     }
 
     /// `None` where nobody answers.
