@@ -1,0 +1,102 @@
+//! What is measured, as processes of their own.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use private_postgres::{APPLICATION, Cluster, DATABASE, Lifetime, OWNER, Settings};
+use testkit::Browser;
+use tokio::net::TcpListener;
+
+pub const ORIGIN: &str = "http://localhost:3000";
+
+pub struct Server {
+    pub address: SocketAddr,
+    process: Child,
+}
+
+impl Server {
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Durable, as in production: what a commit costs is part of what is measured.
+pub fn start_cluster() -> anyhow::Result<Cluster> {
+    Ok(private_postgres::start(&Settings {
+        data_dir: binaries()?.join("bench-postgres"),
+        bin_dir: None,
+        search_path: search_path(),
+        durable: true,
+        lifetime: Lifetime::DiesWithParent,
+        max_connections: 60,
+    })?)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a tool for developers finds its tools where the shell does")]
+fn search_path() -> Option<std::ffi::OsString> {
+    std::env::var_os("PATH")
+}
+
+/// Where cargo put this program, and the product beside it.
+fn binaries() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("this program's own path")?;
+    Ok(own.parent().unwrap_or(Path::new(".")).to_owned())
+}
+
+async fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0").await?.local_addr()?)
+}
+
+/// The product, with the limits off and everything else as it ships.
+pub async fn latchkey(cluster: &Cluster, smtp: &str) -> anyhow::Result<Server> {
+    let address = free_address().await?;
+    let mut command = Command::new(binaries()?.join("latchkey"));
+    command.arg("serve").env_clear().envs([
+        ("APP_ENV", "development"),
+        ("DATABASE_URL", &cluster.url(APPLICATION, DATABASE)),
+        ("DATABASE_MIGRATOR_URL", &cluster.url(OWNER, DATABASE)),
+        ("LISTEN_ADDR", &address.to_string()),
+        ("BASE_URL", ORIGIN),
+        ("EMAIL_SMTP", smtp),
+        ("WALLET_ENCRYPTION_KEY", "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA="),
+        ("LIMITS", "off"),
+        ("RUST_LOG", "warn"),
+    ]);
+    start(command, address, "/readyz").await
+}
+
+/// This program again, as a raw axum server of one file.
+pub async fn raw(file: &Path) -> anyhow::Result<Server> {
+    let address = free_address().await?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("raw").arg(file).env("LISTEN", address.to_string());
+    start(command, address, "/").await
+}
+
+async fn start(mut command: Command, address: SocketAddr, ready: &str) -> anyhow::Result<Server> {
+    let process = command.stdout(Stdio::null()).spawn().context("the server can't be started; `make bench` builds it")?;
+    let server = Server { address, process };
+    let up = async {
+        while tokio::net::TcpStream::connect(address).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+        while !Browser::new(address, ORIGIN).get(ready).await.status.is_success() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), up).await.context("the server did not get ready")?;
+    Ok(server)
+}
