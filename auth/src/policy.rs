@@ -12,6 +12,8 @@ pub const CODE_TRIES: u32 = 5;
 pub const LIVE_LINKS: i64 = 10;
 /// How long a visitor's session lasts before sign-in: long enough to wait for slow mail and ask again.
 pub const PRE_SIGN_IN_TTL: Duration = Duration::from_hours(1);
+/// How long a visitor's session outlives the sign-in that took its place: longer than any request under way.
+pub const RETIRED_FOR: Duration = Duration::from_mins(1);
 /// How long a browser stays known after its last sign-in.
 pub const KNOWN_BROWSER_TTL: Duration = Duration::from_hours(365 * 24);
 /// How long an invitation works.

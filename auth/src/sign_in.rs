@@ -16,7 +16,7 @@ use crate::{
     invite, known_browser,
     magic_link::{LinkState, LinkView, MagicLink, store as links},
     mail,
-    policy::KNOWN_BROWSER_TTL,
+    policy::{KNOWN_BROWSER_TTL, RETIRED_FOR},
     requester::Requester,
     secret::{BrowserNonce, Code, KnownBrowserToken, LinkToken, SessionKey, new_id, same},
     session::{self, Level},
@@ -311,7 +311,8 @@ impl Auth {
             return Err(EnterCodeError::Limited(limited));
         }
         let Some(spent) = links::charge_try(&self.pool, link.id, now).await? else {
-            // Somebody else's parallel try took the last one, or redeemed it.
+            // Somebody else's parallel try took the last one, or redeemed it. Nothing was compared, so nothing counts.
+            self.give_back(&charges).await?;
             let link = links::by_id(&self.pool, link.id).await?.ok_or(EnterCodeError::NothingAsked)?;
             return Err(match link.dead(now) {
                 Some(refusal) => self.refuse_code(&link, refusal, from, now).await?,
@@ -331,15 +332,18 @@ impl Auth {
             return Err(if left == 0 { EnterCodeError::LastTry } else { EnterCodeError::Wrong { left } });
         }
         // Only wrong answers count against the limits.
-        let mut connection = self.pool.acquire().await?;
-        throttle.give_back(&mut connection, &charges).await?;
-        drop(connection);
+        self.give_back(&charges).await?;
         match self.redeem(&link, Method::Code, browser, handover, from, now).await {
             Ok(outcome) => Ok(outcome),
             Err(Redeem::NotLive(refusal)) => Err(self.refuse_code(&link, refusal, from, now).await?),
             Err(Redeem::Limited(limited)) => Err(EnterCodeError::Limited(limited)),
             Err(Redeem::Failed(error)) => Err(error.into()),
         }
+    }
+
+    async fn give_back(&self, charges: &[Charge]) -> Result<(), sqlx::Error> {
+        let mut connection = self.pool.acquire().await?;
+        self.throttle().give_back(&mut connection, charges).await
     }
 
     async fn code_charges(
@@ -406,7 +410,7 @@ impl Auth {
         if let Some(old) = handover.old {
             match session::store::revoke(work.connection(), old, RevokeReason::Replaced, now).await? {
                 Some((session, user)) => work.record(Event::SessionRevoked { user, session, reason: RevokeReason::Replaced }),
-                None => session::store::forget_within(work.connection(), old).await?,
+                None => session::store::retire(work.connection(), old, now + RETIRED_FOR).await?,
             }
         }
 

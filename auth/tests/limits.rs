@@ -272,3 +272,23 @@ async fn strangers_crowd_out_each_other_and_never_a_known_browser() {
     );
     kit.auth.confirm_link(&token, owner.proof(), &handover(), &owner.from).await.expect("still live");
 }
+
+/// Of many presses at once most find the code used. They compared nothing, and must not count as wrong codes.
+#[tokio::test]
+async fn tries_that_compare_nothing_count_against_no_limit() {
+    let kit = Kit::new().await;
+    let visitor = Visitor::at(host(0));
+    ask_from(&kit, &visitor, "a@example.org").await.expect("within the limits");
+    let (_, code) = kit.sign_in_mail().await;
+    let tries: Vec<_> = (0..20)
+        .map(|_| {
+            let (auth, code, visitor) = (&kit.auth, &code, &visitor);
+            async move { auth.enter_code(code, visitor.proof(), &handover(), &visitor.from).await }
+        })
+        .collect();
+    assert_eq!(futures::future::join_all(tries).await.into_iter().flatten().count(), 1);
+    assert_eq!(
+        kit.count("select count(*) from rate_limits where name like 'code_%' and tat > (select created_at from magic_links)").await,
+        0
+    );
+}

@@ -146,3 +146,19 @@ async fn housekeeping_deletes_what_time_made_useless_and_nothing_else() {
     assert_eq!(kit.count("select count(*) from sessions").await + kit.count("select count(*) from magic_links").await, 0);
     assert!(kit.count("select count(*) from auth_audit").await > 0, "the audit stays");
 }
+
+#[tokio::test]
+async fn a_visitors_session_outlives_its_sign_in_by_a_minute_and_without_power() {
+    let kit = Kit::new().await;
+    let visitor = Visitor::at([203, 0, 113, 24]);
+    let before = SessionKey::of(random());
+    assert!(kit.auth.create_session(before, &json!({})).await.expect("made"));
+    kit.auth.request_link(&address("mara@example.org"), &visitor.nonce, visitor.proof(), &visitor.from).await.expect("taken");
+    let (token, _) = kit.sign_in_mail().await;
+    let session = auth::sign_in::Handover { old: Some(before), ..handover() };
+    kit.auth.confirm_link(&token, visitor.proof(), &session, &visitor.from).await.expect("live");
+    let stored = kit.auth.load_session(before).await.expect("answers").expect("for a second press under way");
+    assert!(stored.authority.is_none());
+    kit.clock.advance(Duration::minutes(1));
+    assert!(!is_live(&kit, before).await);
+}

@@ -123,8 +123,17 @@ pub(super) async fn forget(pool: &PgPool, key: SessionKey) -> Result<(), sqlx::E
     Ok(())
 }
 
-pub(crate) async fn forget_within(connection: &mut PgConnection, key: SessionKey) -> Result<(), sqlx::Error> {
-    sqlx::query!("delete from sessions where token_hash = $1 and user_id is null", &key.0).execute(connection).await?;
+/// A visitor's row whose place a signed-in session has taken lives a minute longer. A second press of the button, under way at that
+/// moment, must find the request it belongs to and be told that it was used. Without the row it would be a stranger's, and the
+/// answer to a stranger takes the dead cookie away: by then that is the new session's.
+pub(crate) async fn retire(connection: &mut PgConnection, key: SessionKey, until: OffsetDateTime) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update sessions set expires_at = least(expires_at, $2) where token_hash = $1 and user_id is null",
+        &key.0,
+        until,
+    )
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
