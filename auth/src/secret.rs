@@ -12,7 +12,8 @@ use time::OffsetDateTime;
 use uuid::{NoContext, Timestamp, Uuid};
 use zeroize::Zeroizing;
 
-/// Bytes from the operating system's generator, the only source of secrets in this workspace.
+/// Bytes from the operating system's generator: every secret of this crate comes from here. (Session ids are the session layer's
+/// own, 128 bits of its cryptographic generator.)
 ///
 /// # Panics
 /// When the generator fails. There is no safe way on without it.
