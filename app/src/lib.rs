@@ -15,6 +15,7 @@ pub mod mails;
 pub mod next;
 pub mod page;
 pub mod pages;
+pub mod qr;
 mod router;
 pub mod routes;
 pub mod session;
