@@ -1,26 +1,36 @@
 //! Writes every page in every state, and every mail, as files to be opened in a browser:
 //! `cargo run -p app --example gallery -- FOLDER` (`target/gallery` if none is given), then `FOLDER/index.html`.
 
-use std::{env, fs, io, path::PathBuf, time::Duration};
+use std::{env, error::Error, fs, io, path::PathBuf, time::Duration};
 
 use app::{
     assets,
     mails::{self, Invite, Mail, SignIn},
     page::render,
     pages::account::{AccountPage, Method, ThisSession},
+    pages::backup_codes::{BackupCodesPage, RevealedCodesPage, UntickedPage},
     pages::confirm_link::{ConfirmLinkPage, DeadLink, DeadLinkPage, OtherBrowserPage, Request},
     pages::dev_inbox::{DevInboxPage, DevMessagePage, Summary},
+    pages::devices::{DevicesPage, TrustedDevice},
     pages::errors::{Failure, FailurePage},
     pages::help::HelpPage,
     pages::invite::{DeadInvite, DeadInvitePage, InvitePage},
     pages::limited::{Limited, LimitedPage},
     pages::login::{EmailError, LoginPage},
+    pages::login_backup_code::{BackupCodeError, LoginBackupCodePage},
     pages::login_sent::{Address, CodeError, LoginSentPage, SentNotice},
+    pages::login_two_factor::{LoginTwoFactorPage, NoApp, NoAppPage, TotpError},
+    pages::reauth::{ReauthError, ReauthHow, ReauthPage},
     pages::signed_out::SignedOutPage,
+    pages::two_factor::{AuthenticatorApp, BackupCodes, TwoFactorPage, TwoFactorSummary},
+    pages::two_factor_off::TurnOffPage,
+    pages::two_factor_setup::{Scan, SetupStage, TwoFactorSetupPage},
     pages::unavailable::UnavailablePage,
+    qr::Qr,
+    routes,
 };
 use leptos::prelude::*;
-use time::macros::datetime;
+use time::{OffsetDateTime, macros::datetime};
 
 const LIFETIME: Duration = Duration::from_mins(10);
 const EMAIL: &str = "mara.lindqvist@example.org";
@@ -35,7 +45,8 @@ fn main() -> io::Result<()> {
         fs::write(file, asset.raw)?;
     }
     let mut index = String::from("<!DOCTYPE html><meta charset=utf-8><title>Gallery</title>");
-    for (name, html) in pages().into_iter().chain(mails().map_err(io::Error::other)?) {
+    let two_factor = two_factor().map_err(io::Error::other)?;
+    for (name, html) in pages().into_iter().chain(two_factor).chain(mails().map_err(io::Error::other)?) {
         // From the root of a site to files beside one another.
         let html = assets::ALL
             .iter()
@@ -125,7 +136,7 @@ fn dead_ends() -> Vec<(&'static str, String)> {
     ]
 }
 
-fn account(email: &str, admin: bool, device: &str) -> String {
+fn account(email: &str, admin: bool, device: &str, two_factor: TwoFactorSummary) -> String {
     let session = ThisSession {
         since: datetime!(2026-11-24 14:29 UTC),
         method: Method::EmailLink,
@@ -133,7 +144,7 @@ fn account(email: &str, admin: bool, device: &str) -> String {
         ip: "203.0.113.24".to_owned(),
     };
     let email = email.to_owned();
-    render(|| view! { <AccountPage email admin session/> })
+    render(|| view! { <AccountPage email admin session two_factor/> })
 }
 
 fn invite(inviter: Option<&str>) -> String {
@@ -152,9 +163,12 @@ fn the_rest() -> Vec<(&'static str, String)> {
     let dead = |why| render(move || view! { <DeadInvitePage why/> });
     let text = sign_in_mail().map(|mail| mail.text).unwrap_or_default();
     vec![
-        ("account", account(EMAIL, false, "Firefox on Windows")),
-        ("account-admin", account(EMAIL, true, "Safari on iPhone")),
-        ("account-long", account(LONG, true, "Firefox on Windows")),
+        ("account", account(EMAIL, false, "Firefox on Windows", TwoFactorSummary::default())),
+        ("account-admin", account(EMAIL, true, "Safari on iPhone", TwoFactorSummary::default())),
+        ("account-two-factor", account(EMAIL, false, "Firefox on Windows", with_apps(1, codes(10, true)))),
+        ("account-few-codes", account(EMAIL, false, "Firefox on Windows", with_apps(2, codes(2, true)))),
+        ("account-no-codes", account(EMAIL, false, "Firefox on Windows", stopped(codes(0, true)))),
+        ("account-long", account(LONG, true, "Firefox on Windows", with_apps(1, codes(10, false)))),
         ("invite", invite(Some("ada@example.org"))),
         ("invite-anonymous", invite(None)),
         ("invite-expired", dead(DeadInvite::Expired)),
@@ -175,6 +189,131 @@ fn the_rest() -> Vec<(&'static str, String)> {
             }),
         ),
     ]
+}
+
+const MADE: OffsetDateTime = datetime!(2026-11-03 10:12 UTC);
+const USED: OffsetDateTime = datetime!(2026-11-19 08:10 UTC);
+const NOW: OffsetDateTime = datetime!(2026-11-24 14:29:40 UTC);
+
+fn codes(left: u64, saved: bool) -> BackupCodes {
+    BackupCodes { left, total: 10, made: MADE, last_used: (left < 10).then_some(USED), saved }
+}
+
+fn with_apps(apps: usize, codes: BackupCodes) -> TwoFactorSummary {
+    let app = |(id, name): (&str, &str)| AuthenticatorApp {
+        id: id.to_owned(),
+        name: name.to_owned(),
+        added: MADE,
+        last_used: Some(USED),
+        stopped: false,
+    };
+    let apps = [("7", "Authenticator app"), ("8", "The old tablet in the kitchen drawer, 2nd")].map(app).into_iter().take(apps);
+    TwoFactorSummary { apps: apps.collect(), codes: Some(codes), trusted: Some(2) }
+}
+
+fn stopped(codes: BackupCodes) -> TwoFactorSummary {
+    let mut summary = with_apps(1, codes);
+    summary.apps.iter_mut().for_each(|app| app.stopped = true);
+    summary
+}
+
+fn second_step() -> Vec<(&'static str, String)> {
+    let code = |trust_days, error| render(move || view! { <LoginTwoFactorPage trust_days error/> });
+    let no_app = |why| render(move || view! { <NoAppPage why backup_code=routes::LOGIN_BACKUP_CODE/> });
+    let backup = |error| render(move || view! { <LoginBackupCodePage error/> });
+    let reauth = |how, error| render(move || view! { <ReauthPage how next=routes::TWO_FACTOR_OFF.to_owned() error/> });
+    let mail = |sent| ReauthHow::Mail { address: EMAIL.into(), sent };
+    vec![
+        ("two-factor-code", code(Some(30), None)),
+        ("two-factor-code-no-trust", code(None, None)),
+        ("two-factor-code-wrong", code(Some(30), Some(TotpError::Wrong { left: 3 }))),
+        ("two-factor-code-clock", code(Some(30), Some(TotpError::Clock { ahead: true, minutes: 2 }))),
+        ("two-factor-stopped", no_app(NoApp::Stopped)),
+        ("two-factor-broken", no_app(NoApp::Broken)),
+        ("backup-code", backup(None)),
+        ("backup-code-malformed", backup(Some(BackupCodeError::Malformed))),
+        ("backup-code-wrong", backup(Some(BackupCodeError::Wrong { left: 3 }))),
+        ("reauth-app", reauth(ReauthHow::App, None)),
+        ("reauth-app-used", reauth(ReauthHow::App, Some(ReauthError::App(TotpError::AlreadyUsed)))),
+        ("reauth-backup-code", reauth(ReauthHow::BackupCode, None)),
+        ("reauth-backup-code-used", reauth(ReauthHow::BackupCode, Some(ReauthError::BackupCode(BackupCodeError::AlreadyUsed)))),
+        ("reauth-mail", reauth(mail(false), None)),
+        ("reauth-mail-sent", reauth(mail(true), None)),
+        ("reauth-mail-last-try", reauth(mail(true), Some(ReauthError::Mail(CodeError::LastTry)))),
+    ]
+}
+
+fn setup(email: &str, another: bool, required: bool, error: Option<TotpError>) -> Result<String, Box<dyn Error + Send + Sync>> {
+    let key = "K5QW4Z3BMRTGQ2LNK5QW4Z3BMRTGQ2LN";
+    let uri = format!("otpauth://totp/Latchkey:{}?secret={key}&issuer=Latchkey", email.replace('@', "%40"));
+    let (qr, name, email) = (Qr::of(&uri)?, "Authenticator app".to_owned(), email.to_owned());
+    let stage = SetupStage::Scan(Scan { uri, qr, key: key.to_owned(), server_time: NOW, name, error });
+    Ok(render(move || view! { <TwoFactorSetupPage email another required stage/> }))
+}
+
+fn revealed(first: bool) -> String {
+    let codes = [
+        "k7qd-m2xw-t9hp",
+        "9fhn-t4vc-x3wp",
+        "xw3p-8rjm-k7qd",
+        "h6tz-qv5k-9fhn",
+        "m4cy-7wnd-xw3p",
+        "r8vx-k3hf-h6tz",
+        "t2jq-p9zw-m4cy",
+        "d5nm-x6ct-r8vx",
+        "w9kf-h4rq-t2jq",
+        "p3zv-j7ym-d5nm",
+    ];
+    let codes = codes.map(str::to_owned).to_vec();
+    render(move || view! { <RevealedCodesPage email=EMAIL.to_owned() codes set="7".to_owned() first made=NOW/> })
+}
+
+fn devices() -> Vec<TrustedDevice> {
+    [("7", "Firefox on Windows", true), ("8", "Safari on iPhone", false)]
+        .map(|(id, name, here)| TrustedDevice {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            ip: "2001:db8:85a3:8d3:1319:8a2e:370:7348".to_owned(),
+            added: MADE,
+            last_used: here.then_some(USED),
+            until: datetime!(2026-12-03 10:12 UTC),
+            here,
+        })
+        .to_vec()
+}
+
+fn two_factor() -> Result<Vec<(&'static str, String)>, Box<dyn Error + Send + Sync>> {
+    let email = || EMAIL.to_owned();
+    let page = |two_factor, required, room| render(move || view! { <TwoFactorPage email=email() two_factor required room/> });
+    let start = |required| {
+        let stage = SetupStage::Start;
+        render(move || view! { <TwoFactorSetupPage email=email() another=false required stage/> })
+    };
+    let off = |left, code_needed, error| render(move || view! { <TurnOffPage email=email() left code_needed error/> });
+    let trusted = |devices| render(move || view! { <DevicesPage email=email() days=30 devices/> });
+    let mut all = second_step();
+    all.extend([
+        ("two-factor-off", page(TwoFactorSummary::default(), false, true)),
+        ("two-factor-on", page(with_apps(1, codes(10, true)), false, true)),
+        ("two-factor-two-apps", page(with_apps(2, codes(2, true)), true, false)),
+        ("two-factor-app-off", page(stopped(codes(10, false)), false, true)),
+        ("setup-start", start(false)),
+        ("setup-start-required", start(true)),
+        ("setup", setup(EMAIL, false, false, None)?),
+        ("setup-wrong", setup(EMAIL, false, false, Some(TotpError::Wrong { left: 4 }))?),
+        ("setup-required-long", setup(LONG, false, true, None)?),
+        ("setup-another", setup(EMAIL, true, false, None)?),
+        ("codes-new", render(|| view! { <BackupCodesPage email=email() left=2/> })),
+        ("codes-first", revealed(true)),
+        ("codes-again", revealed(false)),
+        ("codes-unticked", render(|| view! { <UntickedPage email=email() set="7".to_owned()/> })),
+        ("turn-off", off(2, true, None)),
+        ("turn-off-wrong", off(2, true, Some(TotpError::Wrong { left: 1 }))),
+        ("turn-off-checked", off(2, false, None)),
+        ("devices", trusted(devices())),
+        ("devices-none", trusted(vec![])),
+    ]);
+    Ok(all)
 }
 
 fn sign_in_mail() -> askama::Result<Mail> {

@@ -1,6 +1,6 @@
 //! `next`: where a person wanted to go before signing in. It leads home, or nowhere.
 
-use url::Url;
+use url::{Url, form_urlencoded};
 
 /// Longer ones are dropped: they go into the session's row.
 const MAX: usize = 2_048;
@@ -20,6 +20,12 @@ pub fn local(next: &str, base: &Url) -> Option<String> {
         return None;
     }
     Some(url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path())))
+}
+
+/// `path` with `next` in its query.
+pub fn carried(path: &str, next: &str) -> String {
+    let next: String = form_urlencoded::byte_serialize(next.as_bytes()).collect();
+    format!("{path}?next={next}")
 }
 
 #[cfg(test)]

@@ -12,6 +12,12 @@ pub fn count(n: u64, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
+/// "You have 3 tries left."
+pub fn tries_left(n: u32) -> String {
+    let noun = if n == 1 { "try" } else { "tries" };
+    format!("You have {n} {noun} left.")
+}
+
 /// A wait in whole minutes, rounded up and never zero: who comes back after it must not be turned away again.
 pub fn minutes_up(wait: Duration) -> u64 {
     seconds_up(wait).div_ceil(60).max(1)
@@ -54,6 +60,18 @@ pub fn date_time(at: OffsetDateTime) -> String {
     format!("{} {} {}, {:02}:{:02} UTC", at.day(), at.month(), at.year(), at.hour(), at.minute())
 }
 
+/// "24 November 2026", by UTC
+pub fn date(at: OffsetDateTime) -> String {
+    let at = at.to_utc();
+    format!("{} {} {}", at.day(), at.month(), at.year())
+}
+
+/// "14:29:40 UTC"
+pub fn clock(at: OffsetDateTime) -> String {
+    let at = at.to_utc();
+    format!("{:02}:{:02}:{:02} UTC", at.hour(), at.minute(), at.second())
+}
+
 /// "14:29 UTC on 24 November 2026", as a mail says it in mid-sentence.
 pub fn time_on_date(at: OffsetDateTime) -> String {
     let at = at.to_utc();
@@ -64,6 +82,12 @@ pub fn time_on_date(at: OffsetDateTime) -> String {
 pub fn machine_time(at: OffsetDateTime) -> String {
     let at = at.to_utc();
     format!("{:04}-{:02}-{:02}T{:02}:{:02}Z", at.year(), u8::from(at.month()), at.day(), at.hour(), at.minute())
+}
+
+/// "2026-11-24", like [`machine_time`].
+pub fn machine_date(at: OffsetDateTime) -> String {
+    let at = at.to_utc();
+    format!("{:04}-{:02}-{:02}", at.year(), u8::from(at.month()), at.day())
 }
 
 /// An address with all but its first character and its domain taken out.
@@ -109,6 +133,8 @@ mod tests {
     fn one_is_singular() {
         assert_eq!(count(1, "minute"), "1 minute");
         assert_eq!(count(2, "minute"), "2 minutes");
+        assert_eq!(tries_left(1), "You have 1 try left.");
+        assert_eq!(tries_left(4), "You have 4 tries left.");
     }
 
     #[test]
@@ -146,6 +172,9 @@ mod tests {
         assert_eq!(date_time(at), "24 November 2026, 14:29 UTC");
         assert_eq!(time_on_date(at), "14:29 UTC on 24 November 2026");
         assert_eq!(machine_time(at), "2026-11-24T14:29Z");
+        assert_eq!(date(at), "24 November 2026");
+        assert_eq!(machine_date(at), "2026-11-24");
+        assert_eq!(clock(at), "14:29:59 UTC");
         assert_eq!(machine_time(datetime!(2026-03-04 05:06 UTC)), "2026-03-04T05:06Z");
     }
 

@@ -27,11 +27,18 @@ pub fn EmailField(value: String, error: Option<String>) -> impl IntoView {
 
 /// A six-digit code: one input, so that pasting, autofill and screen readers work. Spaces and hyphens are welcome, as mails and
 /// people write them. What was typed is never sent back.
+///
+/// `summarised`: an [`ErrorSummary`](super::ErrorSummary) takes the focus instead.
 #[component]
-pub fn CodeField(hint: &'static str, error: Option<String>) -> impl IntoView {
+pub fn CodeField(
+    #[prop(default = "6-digit code")] label: &'static str,
+    #[prop(optional)] hint: Option<&'static str>,
+    error: Option<String>,
+    #[prop(optional)] summarised: bool,
+) -> impl IntoView {
     let wrong = error.is_some();
     view! {
-        <Field id="code" label="6-digit code" hint error>
+        <Field id="code" label hint error>
             <input
                 class="code"
                 id="code"
@@ -41,6 +48,30 @@ pub fn CodeField(hint: &'static str, error: Option<String>) -> impl IntoView {
                 autocomplete="one-time-code"
                 pattern="[0-9 \\-]*"
                 maxlength="9"
+                aria-describedby=described_by("code", hint.is_some(), wrong)
+                aria-invalid=wrong.then_some("true")
+                autofocus=wrong && !summarised
+            />
+        </Field>
+    }
+}
+
+/// A backup code. No slots: people copy it with its hyphens or without, and with what stood around it. Nothing may change a
+/// letter on the way, and no browser may remember it.
+#[component]
+pub fn BackupCodeField(error: Option<String>) -> impl IntoView {
+    let wrong = error.is_some();
+    view! {
+        <Field id="code" label="Backup code" hint="Like k7qd-m2xw-t9hp. The hyphens don't matter." error>
+            <input
+                class="mono"
+                id="code"
+                name="code"
+                type="text"
+                autocomplete="off"
+                autocapitalize="none"
+                spellcheck="false"
+                maxlength="64"
                 aria-describedby=described_by("code", true, wrong)
                 aria-invalid=wrong.then_some("true")
                 autofocus=wrong
@@ -49,30 +80,80 @@ pub fn CodeField(hint: &'static str, error: Option<String>) -> impl IntoView {
     }
 }
 
+/// A few words of one's own.
+#[component]
+pub fn TextField(id: &'static str, label: &'static str, hint: &'static str, value: String, maxlength: usize) -> impl IntoView {
+    view! {
+        <Field id label hint error=None>
+            <input
+                id=id
+                name=id
+                type="text"
+                value=value
+                autocomplete="off"
+                maxlength=maxlength.to_string()
+                aria-describedby=described_by(id, true, false)
+            />
+        </Field>
+    }
+}
+
+/// A box to tick, off at first, with its words in `children`. It sends "on".
+#[component]
+pub fn Checkbox(
+    name: &'static str,
+    #[prop(optional)] hint: Option<&'static str>,
+    #[prop(optional)] required: bool,
+    #[prop(optional_no_strip)] error: Option<&'static str>,
+    children: Children,
+) -> impl IntoView {
+    let wrong = error.is_some();
+    view! {
+        <div class="field">
+            {error.map(|text| view! { <ErrorText id=name text=text.to_owned()/> })}
+            <div class="check">
+                <input
+                    id=name
+                    name=name
+                    type="checkbox"
+                    required=required
+                    aria-describedby=described_by(name, hint.is_some(), wrong)
+                    aria-invalid=wrong.then_some("true")
+                    autofocus=wrong
+                />
+                <label for=name>{children()}</label>
+                {hint.map(|text| view! { <p class="hint" id=format!("{name}-hint")>{text}</p> })}
+            </div>
+        </div>
+    }
+}
+
 /// Label, hint, error and input, in the order they are read.
 #[component]
 fn Field(
     id: &'static str,
     label: &'static str,
-    #[prop(optional)] hint: Option<&'static str>,
+    #[prop(optional_no_strip, into)] hint: Option<&'static str>,
     error: Option<String>,
     children: Children,
 ) -> impl IntoView {
-    let error = error.map(|text| {
-        view! {
-            <p class="error" id=format!("{id}-error")>
-                <Icon glyph=Glyph::Error/>
-                <span><span class="vh">"Error: "</span>{text}</span>
-            </p>
-        }
-    });
     view! {
         <div class="field">
             <label for=id>{label}</label>
             {hint.map(|text| view! { <p class="hint" id=format!("{id}-hint")>{text}</p> })}
-            {error}
+            {error.map(|text| view! { <ErrorText id text/> })}
             {children()}
         </div>
+    }
+}
+
+#[component]
+fn ErrorText(id: &'static str, text: String) -> impl IntoView {
+    view! {
+        <p class="error" id=format!("{id}-error")>
+            <Icon glyph=Glyph::Error/>
+            <span><span class="vh">"Error: "</span>{text}</span>
+        </p>
     }
 }
 

@@ -6,6 +6,8 @@ use crate::{
     routes,
 };
 
+const SECURITY: &str = "Security";
+
 /// The sign-in journey: one narrow card with one question.
 ///
 /// `error` says that a field was filled in wrongly, which the title says first: it is what a screen reader reads first.
@@ -28,19 +30,39 @@ pub fn Flow(#[prop(into)] title: String, #[prop(optional)] error: bool, children
 
 /// The pages of someone's own account.
 ///
-/// `badge` stands beside the heading and is no part of it, so that heading and title stay the same words.
+/// `crumb` is what a page below "Security" is called in the way back to it. `badge` stands beside the heading and is no part of
+/// it, so that heading and title stay the same words. `error` as in [`Flow`].
 #[component]
 pub fn Settings(
     title: &'static str,
     #[prop(into)] email: String,
+    #[prop(optional_no_strip)] crumb: Option<&'static str>,
     #[prop(optional_no_strip)] badge: Option<AnyView>,
+    #[prop(optional)] error: bool,
     children: Children,
 ) -> impl IntoView {
-    let links = [("Security", routes::ACCOUNT)].map(|(name, path)| {
-        view! { <li><a href=path aria-current=(name == title).then_some("page")>{name}</a></li> }
+    let prefix = if error { "Error: " } else { "" };
+    let links = [(SECURITY, routes::ACCOUNT)].map(|(name, path)| {
+        let current = if name == title {
+            Some("page")
+        } else {
+            // The page itself is below the one that the link leads to.
+            (name == SECURITY && crumb.is_some()).then_some("true")
+        };
+        view! { <li><a href=path aria-current=current>{name}</a></li> }
+    });
+    let crumbs = crumb.map(|crumb| {
+        view! {
+            <nav class="crumbs" aria-label="Breadcrumb">
+                <ol>
+                    <li><a href=routes::ACCOUNT>{SECURITY}</a></li>
+                    <li aria-current="page">{crumb}</li>
+                </ol>
+            </nav>
+        }
     });
     view! {
-        <Document title=title.to_owned()>
+        <Document title=format!("{prefix}{title}")>
             <header class="bar">
                 <div class="wrap">
                     <Logo/>
@@ -55,6 +77,7 @@ pub fn Settings(
             <div class="wrap settings">
                 <nav class="nav" aria-label="Account"><ul>{links}</ul></nav>
                 <main id="main">
+                    {crumbs}
                     <div class="title"><h1>{title}</h1>{badge}</div>
                     {children()}
                 </main>

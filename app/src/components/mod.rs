@@ -3,6 +3,9 @@
 //! To add one: a file here with one `#[component]`, its style in the file of `style/` that its concern belongs to, and a use of
 //! it in `examples/gallery.rs`, where it can be looked at. A piece that only one page needs stays in that page's file.
 
+mod copy_block;
+mod date;
+mod error_summary;
 mod field;
 mod icon;
 mod layout;
@@ -10,11 +13,16 @@ mod logo;
 mod masked;
 mod notice;
 mod panel;
+mod steps;
 
-pub use field::{CodeField, EmailField};
+pub use copy_block::CopyBlock;
+pub use date::{Date, DateTime};
+pub use error_summary::ErrorSummary;
+pub use field::{BackupCodeField, Checkbox, CodeField, EmailField, TextField};
 pub use icon::{Glyph, Icon};
 pub use layout::{Article, Flow, Settings};
 pub use logo::Logo;
 pub use masked::Masked;
 pub use notice::{Notice, Tone};
-pub use panel::{Badge, Row};
+pub use panel::{Badge, BadgeKind, Row};
+pub use steps::Steps;

@@ -6,14 +6,25 @@ use super::{Glyph, Icon};
 pub enum Tone {
     Info,
     Ok,
+    Warn,
+    Danger,
 }
 
 /// News about the whole page, at its top. What is wrong with a field stands at the field instead.
+///
+/// `actions`: at most two links or buttons, under the sentence.
 #[component]
-pub fn Notice(tone: Tone, title: &'static str, children: Children) -> impl IntoView {
+pub fn Notice(
+    tone: Tone,
+    #[prop(into)] title: String,
+    #[prop(optional_no_strip)] actions: Option<AnyView>,
+    children: Children,
+) -> impl IntoView {
     let (class, glyph) = match tone {
         Tone::Info => ("notice", Glyph::Info),
         Tone::Ok => ("notice ok", Glyph::Done),
+        Tone::Warn => ("notice warn", Glyph::Warn),
+        Tone::Danger => ("notice danger", Glyph::Error),
     };
     view! {
         <div class=class>
@@ -21,6 +32,7 @@ pub fn Notice(tone: Tone, title: &'static str, children: Children) -> impl IntoV
             <div>
                 <strong>{title}</strong>
                 <p>{children()}</p>
+                {actions.map(|actions| view! { <div class="row-actions">{actions}</div> })}
             </div>
         </div>
     }

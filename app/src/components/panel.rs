@@ -2,30 +2,48 @@ use leptos::prelude::*;
 
 use super::{Glyph, Icon};
 
-/// One line of a panel: an icon, a heading with an optional badge, and what there is to say.
+/// One line of a panel: an icon, a heading with an optional badge, what there is to say, and what can be done about it.
 #[component]
 pub fn Row(
     glyph: Glyph,
     #[prop(into)] heading: String,
-    #[prop(optional)] badge: Option<&'static str>,
+    #[prop(optional_no_strip)] badge: Option<AnyView>,
+    #[prop(optional_no_strip)] action: Option<AnyView>,
     children: Children,
 ) -> impl IntoView {
     view! {
         <div class="row">
             <Icon glyph/>
             <div>
-                <h3>
-                    <span class="whole">{heading}</span>
-                    {badge.map(|text| view! { <Badge text/> })}
-                </h3>
+                <h3><span class="whole">{heading}</span>{badge}</h3>
                 {children()}
             </div>
+            {action.map(|action| view! { <div class="action">{action}</div> })}
         </div>
     }
 }
 
-/// A word with a dot before it, for "this is where you are".
+/// What a badge says besides its words. Each has a shape of its own: colour alone would tell some people nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BadgeKind {
+    /// Where you are.
+    #[default]
+    Here,
+    Ok,
+    Off,
+    Warn,
+    Danger,
+}
+
+/// A word or two with a shape before them.
 #[component]
-pub fn Badge(text: &'static str) -> impl IntoView {
-    view! { <span class="badge">{text}</span> }
+pub fn Badge(#[prop(optional)] kind: BadgeKind, #[prop(into)] text: String) -> impl IntoView {
+    let class = match kind {
+        BadgeKind::Here => "badge",
+        BadgeKind::Ok => "badge ok",
+        BadgeKind::Off => "badge off",
+        BadgeKind::Warn => "badge warn",
+        BadgeKind::Danger => "badge danger",
+    };
+    view! { <span class=class>{text}</span> }
 }

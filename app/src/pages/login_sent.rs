@@ -58,12 +58,11 @@ pub enum CodeError {
 }
 
 impl CodeError {
-    fn text(self) -> String {
+    pub(crate) fn text(self) -> String {
         match self {
             Self::Missing => "Enter the 6-digit code".to_owned(),
             Self::WrongLength(n) => format!("The code has 6 digits. You entered {n}."),
-            Self::Wrong { left: 1 } => "That code isn't right. You have 1 try left.".to_owned(),
-            Self::Wrong { left } => format!("That code isn't right. You have {left} tries left."),
+            Self::Wrong { left } => format!("That code isn't right. {}", words::tries_left(left)),
             Self::LastTry => "That code isn't right, and that was the last try. Send another email to get a new one.".to_owned(),
             Self::Expired => "That code has expired. Send another email to get a new one.".to_owned(),
         }

@@ -6,13 +6,21 @@
 //! [`crate::components`] see to that.
 
 pub mod account;
+pub mod backup_codes;
 pub mod confirm_link;
 pub mod dev_inbox;
+pub mod devices;
 pub mod errors;
 pub mod help;
 pub mod invite;
 pub mod limited;
 pub mod login;
+pub mod login_backup_code;
 pub mod login_sent;
+pub mod login_two_factor;
+pub mod reauth;
 pub mod signed_out;
+pub mod two_factor;
+pub mod two_factor_off;
+pub mod two_factor_setup;
 pub mod unavailable;

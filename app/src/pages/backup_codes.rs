@@ -1,0 +1,176 @@
+//! `/account/backup-codes`: a new set, shown once.
+
+use data_encoding::BASE64;
+use leptos::prelude::*;
+use time::OffsetDateTime;
+
+use crate::{
+    components::{Checkbox, DateTime, Glyph, Icon, Notice, Settings, Steps, Tone},
+    pages::two_factor_setup,
+    routes, words,
+};
+
+/// Asks first: the codes of now will stop working.
+#[component]
+pub fn BackupCodesPage(email: String, left: u64) -> impl IntoView {
+    let text = match left {
+        0 => "You have none left. The new ones let you in when you don't have your phone.".to_owned(),
+        1 => "Your 1 remaining code stops working when you've saved the new ones.".to_owned(),
+        n => format!("Your {n} remaining codes stop working when you've saved the new ones."),
+    };
+    let keep = if left == 0 { "Cancel" } else { "Keep my codes" };
+    view! {
+        <Settings title="Get new backup codes?" email crumb=Some("Backup codes")>
+            <div class="panel">
+                <form class="body" method="post" action=routes::BACKUP_CODES>
+                    <p>{text}</p>
+                    <div class="row-actions">
+                        <button class="button primary">"Get new codes"</button>
+                        <a class="button" href=routes::TWO_FACTOR>{keep}</a>
+                    </div>
+                </form>
+            </div>
+        </Settings>
+    }
+}
+
+/// The only time these codes are shown. `set` names them when they are said to be saved; `first`: they come with two-factor.
+#[component]
+pub fn RevealedCodesPage(email: String, codes: Vec<String>, set: String, first: bool, made: OffsetDateTime) -> impl IntoView {
+    let download = download(&email, &codes, made);
+    let codes = codes.into_iter().map(|code| view! { <li>{code}</li> }).collect_view();
+    view! {
+        <Settings title="Save your backup codes" email=email.clone() crumb=Some("Backup codes")>
+            {first.then(|| view! {
+                <Steps names=two_factor_setup::STEPS current=1/>
+                <Notice tone=Tone::Ok title="Two-factor is on.">"We'll ask for a code from your app each time you sign in."</Notice>
+            })}
+            <div class="panel">
+                <section class="body">
+                    <p class="paper">{email}<br/>"Made "<DateTime at=made/></p>
+                    <p>
+                        "If you lose your phone, a backup code lets you in. Each one works once. "
+                        <strong>"We won't show these again."</strong>
+                    </p>
+                    {(!first).then(|| view! { <p class="screen">"Your old codes work until you press Finish."</p> })}
+                    <ol class="codes mono">{codes}</ol>
+                    <div class="row-actions">
+                        <a class="button" href=download download="latchkey-backup-codes.txt"><Icon glyph=Glyph::Download/>"Download (.txt)"</a>
+                    </div>
+                    <p class="hint screen">"Print this page to keep a paper copy."</p>
+                </section>
+            </div>
+            <form class="below screen" method="post" action=routes::BACKUP_CODES_SAVED>
+                <input type="hidden" name="set" value=set/>
+                <Saved/>
+                <div class="row-actions"><button class="button primary">"Finish"</button></div>
+            </form>
+        </Settings>
+    }
+}
+
+/// "Finish" without the tick. The codes are gone from the page: they are shown once.
+#[component]
+pub fn UntickedPage(email: String, set: String) -> impl IntoView {
+    view! {
+        <Settings title="Save your backup codes" email crumb=Some("Backup codes") error=true>
+            <form method="post" action=routes::BACKUP_CODES_SAVED>
+                <input type="hidden" name="set" value=set/>
+                <Saved error="Tick the box once you've saved your codes. We can't show them again."/>
+                <div class="row-actions">
+                    <button class="button primary">"Finish"</button>
+                    <a class="button" href=routes::BACKUP_CODES>"Get new codes"</a>
+                </div>
+            </form>
+        </Settings>
+    }
+}
+
+#[component]
+fn Saved(#[prop(optional)] error: Option<&'static str>) -> impl IntoView {
+    view! {
+        <Checkbox name="saved" required=true error>"I've saved these codes somewhere I can reach without my phone"</Checkbox>
+    }
+}
+
+/// A file inside the page: no second request could show the codes again.
+fn download(email: &str, codes: &[String], made: OffsetDateTime) -> String {
+    let numbered = codes.iter().zip(1..).map(|(code, n)| format!("{n:>2}. {code}\n")).collect::<String>();
+    let text = format!(
+        "Latchkey backup codes\n\nAccount: {email}\nMade: {}\n\nIf you lose your phone, a backup code lets you in. Each one works once.\n\n{numbered}",
+        words::date_time(made),
+    );
+    format!("data:text/plain;charset=utf-8;base64,{}", BASE64.encode(text.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::render;
+    use time::macros::datetime;
+
+    fn email() -> String {
+        "mara@example.org".to_owned()
+    }
+
+    fn codes() -> Vec<String> {
+        ["k7qd-m2xw-t9hp", "9fhn-t4vc-x3wp"].map(str::to_owned).to_vec()
+    }
+
+    fn revealed(first: bool) -> String {
+        let (codes, set, made) = (codes(), "7\"><b>".to_owned(), datetime!(2026-11-24 14:29 UTC));
+        render(move || view! { <RevealedCodesPage email=email() codes set first made/> })
+    }
+
+    #[test]
+    fn it_asks_before_it_makes_new_ones() {
+        let html = |left| render(move || view! { <BackupCodesPage email=email() left/> });
+        assert!(html(2).contains("<title>Get new backup codes? – Latchkey</title>"));
+        assert!(html(2).contains("Your 2 remaining codes stop working when you've saved the new ones."));
+        assert!(html(2).contains(r#"<form method="post" action="/account/backup-codes" class="body">"#));
+        assert!(html(2).contains(">Keep my codes</a>"));
+        assert!(html(1).contains("Your 1 remaining code stops working"));
+        assert!(html(0).contains("You have none left.") && !html(0).contains("Keep my codes"));
+    }
+
+    #[test]
+    fn codes_are_listed_for_saving_and_for_paper() {
+        let html = revealed(true);
+        assert!(html.contains("<title>Save your backup codes – Latchkey</title>"));
+        assert!(html.contains(r#"<ol class="codes mono"><li>k7qd-m2xw-t9hp</li><li>9fhn-t4vc-x3wp</li></ol>"#));
+        assert!(html.contains("Two-factor is on.") && html.contains(r#"<li aria-current="step">2. Save backup codes</li>"#));
+        assert!(html.contains(r#"<li><span class="vh">Done: </span>1. Connect your app</li>"#));
+        assert!(html.contains(r#"mara@example.org<br>Made <time datetime="2026-11-24T14:29Z">24 November 2026, 14:29 UTC"#));
+        assert!(html.contains(r#"name="saved" type="checkbox" required>"#) && html.contains(r#"value="7&quot;&gt;&lt;b&gt;">"#));
+        assert!(!html.contains("old codes"));
+    }
+
+    #[test]
+    fn later_sets_replace_one() {
+        let html = revealed(false);
+        assert!(html.contains("Your old codes work until you press Finish."));
+        assert!(!html.contains("Two-factor is on.") && !html.contains("Connect your app"));
+    }
+
+    #[test]
+    fn the_download_holds_the_codes_and_says_what_they_are() {
+        let html = revealed(true);
+        let (_, data) = html.split_once("data:text/plain;charset=utf-8;base64,").expect("a data: link");
+        let (data, rest) = data.split_once('"').expect("its end");
+        assert!(rest.starts_with(r#" download="latchkey-backup-codes.txt""#), "{rest}");
+        let text = String::from_utf8(BASE64.decode(data.as_bytes()).expect("base64")).expect("UTF-8");
+        assert_eq!(
+            text,
+            "Latchkey backup codes\n\nAccount: mara@example.org\nMade: 24 November 2026, 14:29 UTC\n\nIf you lose your phone, a backup code lets you in. Each one works once.\n\n 1. k7qd-m2xw-t9hp\n 2. 9fhn-t4vc-x3wp\n"
+        );
+    }
+
+    #[test]
+    fn without_the_tick_the_codes_do_not_come_back() {
+        let html = render(|| view! { <UntickedPage email=email() set="7".to_owned()/> });
+        assert!(html.contains("<title>Error: Save your backup codes – Latchkey</title>"));
+        assert!(html.contains("Tick the box once you've saved your codes. We can't show them again."));
+        assert!(html.contains(r#"aria-describedby="saved-error" aria-invalid="true" autofocus"#));
+        assert!(html.contains(r#"name="set" value="7""#) && html.contains(r#"<a href="/account/backup-codes" class="button">"#));
+    }
+}

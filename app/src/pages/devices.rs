@@ -1,0 +1,125 @@
+//! `/account/devices`: the browsers that do without the second step.
+
+use leptos::prelude::*;
+use time::OffsetDateTime;
+
+use crate::{
+    components::{Badge, Date, DateTime, Glyph, Row, Settings},
+    routes, words,
+};
+
+#[derive(Clone, Debug)]
+pub struct TrustedDevice {
+    pub id: String,
+    /// "Firefox on Windows"
+    pub name: String,
+    pub ip: String,
+    pub added: OffsetDateTime,
+    pub last_used: Option<OffsetDateTime>,
+    pub until: OffsetDateTime,
+    /// The browser that asks.
+    pub here: bool,
+}
+
+/// `days`: how long a browser is trusted.
+#[component]
+pub fn DevicesPage(email: String, days: u64, devices: Vec<TrustedDevice>) -> impl IntoView {
+    let count = devices.len();
+    let rows = devices.into_iter().map(|device| view! { <DeviceRow device/> }).collect_view();
+    let content = if count == 0 {
+        view! {
+            <div class="panel">
+                <div class="empty">
+                    <h2 class="h3">"No trusted browsers"</h2>
+                    <p>"Every browser asks for a code. Those where you choose not to be asked will show up in this list."</p>
+                </div>
+            </div>
+        }
+        .into_any()
+    } else {
+        view! {
+            <div class="panel">{rows}</div>
+            {(count > 1).then(|| view! {
+                <section class="below">
+                    <h2>"Stop trusting all"</h2>
+                    <p class="small">"All "{count}" browsers will ask for a code the next time you sign in."</p>
+                    <form class="row-actions" method="post" action=routes::DEVICES_REVOKE_ALL>
+                        <button class="button">"Stop trusting all"</button>
+                    </form>
+                </section>
+            })}
+        }
+        .into_any()
+    };
+    view! {
+        <Settings title="Trusted browsers" email crumb=Some("Trusted browsers")>
+            <p class="lede">
+                "These don't ask for a code for "{words::count(days, "day")}" after you tick the box. Stop trusting any you don't recognise."
+            </p>
+            {content}
+        </Settings>
+    }
+}
+
+#[component]
+fn DeviceRow(device: TrustedDevice) -> impl IntoView {
+    let TrustedDevice { id, name, ip, added, last_used, until, here } = device;
+    let badge = here.then(|| view! { <Badge text="This browser"/> }.into_any());
+    let row = name.clone();
+    let action = view! {
+        <form method="post" action=routes::DEVICES_REVOKE>
+            <input type="hidden" name="id" value=id/>
+            <button class="button sm">"Stop trusting"<span class="vh">" "{row}</span></button>
+        </form>
+    }
+    .into_any();
+    view! {
+        <Row glyph=Glyph::for_device(&name) heading=name badge action=Some(action)>
+            <p><span class="whole">{ip}</span>{last_used.map(|at| view! { " · Last used "<DateTime at/> })}</p>
+            <p class="hint">"Trusted from "<Date at=added/>" until "<Date at=until/></p>
+        </Row>
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::render;
+    use time::macros::datetime;
+
+    fn device(id: &str, name: &str, here: bool) -> TrustedDevice {
+        TrustedDevice {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            ip: "203.0.113.24".to_owned(),
+            added: datetime!(2026-11-03 10:00 UTC),
+            last_used: Some(datetime!(2026-11-24 14:29 UTC)),
+            until: datetime!(2026-12-03 10:00 UTC),
+            here,
+        }
+    }
+
+    fn html(devices: Vec<TrustedDevice>) -> String {
+        render(move || view! { <DevicesPage email="mara@example.org".to_owned() days=30 devices/> })
+    }
+
+    #[test]
+    fn every_browser_has_a_button_that_names_it() {
+        let html = html(vec![device("7", "Firefox on Windows", true), device("8", "<b>", false)]);
+        assert!(html.contains("<title>Trusted browsers – Latchkey</title>"));
+        assert!(html.contains(r#"<span class="badge">This browser</span>"#) && html.matches(r#"class="badge"#).count() == 1);
+        assert!(html.contains(
+            r#"<form method="post" action="/account/devices/revoke"><input type="hidden" name="id" value="7"><button class="button sm">Stop trusting<span class="vh"> Firefox on Windows</span></button>"#
+        ));
+        assert!(html.contains(r#"Trusted from <time datetime="2026-11-03">3 November 2026</time> until <time"#));
+        assert!(html.contains(r#"action="/account/devices/revoke-all""#) && html.contains("All 2 browsers will ask"));
+        assert!(!html.contains("<b>"));
+    }
+
+    #[test]
+    fn one_needs_no_button_for_all_and_none_says_so() {
+        assert!(!html(vec![device("7", "Firefox on Windows", true)]).contains("revoke-all"));
+        let none = html(vec![]);
+        assert!(none.contains("No trusted browsers") && !none.contains("<form method=\"post\" action=\"/account/devices"));
+    }
+}

@@ -1,0 +1,173 @@
+//! `/login/two-factor`: asks for the code of an authenticator app.
+
+use leptos::prelude::*;
+
+use crate::{
+    components::{Checkbox, CodeField, Flow},
+    routes, words,
+};
+
+/// What is wrong with the code of an app, wherever one is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TotpError {
+    Missing,
+    /// It has this many digits.
+    WrongLength(usize),
+    Wrong {
+        left: u32,
+    },
+    AlreadyUsed,
+    /// It is of a moment so many minutes before ours, or after.
+    Clock {
+        ahead: bool,
+        minutes: u64,
+    },
+}
+
+impl TotpError {
+    pub(crate) fn text(self) -> String {
+        match self {
+            Self::Missing => "Enter the 6-digit code".to_owned(),
+            Self::WrongLength(n) => format!("The code has 6 digits. You entered {n}."),
+            Self::Wrong { left } => {
+                format!("That code isn't right. Wait for the next code in your app and try that. {}", words::tries_left(left))
+            }
+            Self::AlreadyUsed => "You've used that code. Wait for the next one.".to_owned(),
+            Self::Clock { ahead, minutes } => {
+                let (minutes, way) = (words::count(minutes, "minute"), if ahead { "ahead" } else { "behind" });
+                format!("Your phone's clock seems to be about {minutes} {way}. Let it set itself, then try the next code.")
+            }
+        }
+    }
+}
+
+/// `trust_days`: how long a browser may do without this page, where it may.
+#[component]
+pub fn LoginTwoFactorPage(trust_days: Option<u64>, error: Option<TotpError>) -> impl IntoView {
+    view! {
+        <Flow title="Enter your authenticator code" error=error.is_some()>
+            <p class="lede">"Open your authenticator app and find the code for Latchkey."</p>
+            <form method="post" action=routes::LOGIN_TWO_FACTOR novalidate>
+                <CodeField hint="The code changes every 30 seconds." error=error.map(TotpError::text)/>
+                {trust_days.map(|days| view! {
+                    <Checkbox name="trust_device" hint="Only on a device that's yours.">
+                        "Don't ask for a code on this browser for "{words::count(days, "day")}"."
+                    </Checkbox>
+                })}
+                <button class="button primary wide">"Continue"</button>
+            </form>
+            <hr/>
+            <h2 class="h3">"Don't have your phone?"</h2>
+            <p class="small">"Use one of the backup codes you saved when you turned on two-factor."</p>
+            <div class="row-actions">
+                <a class="button" href=routes::LOGIN_BACKUP_CODE>"Use a backup code"</a>
+                <a class="button ghost" href=routes::HELP>"Get help"</a>
+            </div>
+        </Flow>
+    }
+}
+
+/// Why no code of an app is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoApp {
+    /// Too many wrong ones came from browsers that the account doesn't know.
+    Stopped,
+    /// What the codes are checked against can't be read.
+    Broken,
+}
+
+/// `backup_code` is where a backup code is asked for.
+#[component]
+pub fn NoAppPage(why: NoApp, #[prop(into)] backup_code: String) -> impl IntoView {
+    let (title, text) = match why {
+        NoApp::Stopped => (
+            "We've stopped accepting codes from your app",
+            "There were too many wrong ones. Use a backup code, or a browser you've signed in with before: your app still works there.",
+        ),
+        NoApp::Broken => (
+            "We can't check codes just now",
+            "Something is wrong on our side, and whoever runs this service has been told. Use a backup code, or try again in a few minutes.",
+        ),
+    };
+    view! {
+        <Flow title>
+            <p class="lede">{text}</p>
+            <div class="actions">
+                <a class="button primary wide" href=backup_code>"Use a backup code"</a>
+                <a class="button wide" href=routes::HELP>"Get help"</a>
+            </div>
+            {(why == NoApp::Stopped).then(|| view! {
+                <hr/>
+                <h2 class="h3">"No backup codes?"</h2>
+                <p class="small">"Ask whoever runs this service to reset two-factor for your account."</p>
+            })}
+        </Flow>
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::render;
+
+    fn html(trust_days: Option<u64>, error: Option<TotpError>) -> String {
+        render(move || view! { <LoginTwoFactorPage trust_days error/> })
+    }
+
+    #[test]
+    fn it_asks_for_the_code_and_offers_a_way_without_the_phone() {
+        let html = html(None, None);
+        assert!(html.contains("<title>Enter your authenticator code – Latchkey</title>"));
+        assert!(html.contains(r#"<form method="post" action="/login/two-factor" novalidate>"#));
+        assert!(html.contains("Open your authenticator app and find the code for Latchkey."));
+        assert!(html.contains("The code changes every 30 seconds.") && html.contains(r#"name="code""#));
+        assert!(html.contains(r#"<a href="/login/backup-code" class="button">Use a backup code</a>"#));
+        assert!(!html.contains("trust_device") && !html.contains("autofocus"));
+    }
+
+    #[test]
+    fn trust_is_offered_where_there_is_such_a_thing_and_is_off_at_first() {
+        let html = html(Some(30), None);
+        assert!(html.contains(r#"name="trust_device" type="checkbox" aria-describedby="trust_device-hint">"#));
+        assert!(html.contains(r#"<label for="trust_device">Don't ask for a code on this browser for 30 days.</label>"#));
+        assert!(html.contains("Only on a device that's yours.") && !html.contains("checked"));
+    }
+
+    #[test]
+    fn every_error_says_what_to_do() {
+        for (error, words) in [
+            (TotpError::Missing, "Enter the 6-digit code"),
+            (TotpError::WrongLength(5), "The code has 6 digits. You entered 5."),
+            (
+                TotpError::Wrong { left: 3 },
+                "That code isn't right. Wait for the next code in your app and try that. You have 3 tries left.",
+            ),
+            (TotpError::AlreadyUsed, "You've used that code. Wait for the next one."),
+            (
+                TotpError::Clock { ahead: true, minutes: 2 },
+                "Your phone's clock seems to be about 2 minutes ahead. Let it set itself, then try the next code.",
+            ),
+            (TotpError::Clock { ahead: false, minutes: 1 }, "about 1 minute behind."),
+        ] {
+            let html = html(Some(30), Some(error));
+            assert!(html.contains(words), "{words}");
+            assert!(html.contains("<title>Error: Enter your authenticator code – Latchkey</title>"));
+            assert!(html.contains(r#"aria-describedby="code-hint code-error" aria-invalid="true" autofocus"#));
+        }
+    }
+
+    #[test]
+    fn without_the_app_there_is_still_a_way() {
+        let html = |why| render(move || view! { <NoAppPage why backup_code=routes::LOGIN_BACKUP_CODE/> });
+        let stopped = html(NoApp::Stopped);
+        assert!(stopped.contains("<h1>We've stopped accepting codes from your app</h1>"));
+        assert!(stopped.contains("a browser you've signed in with before: your app still works there."));
+        assert!(stopped.contains("Ask whoever runs this service to reset two-factor for your account."));
+        let broken = html(NoApp::Broken);
+        assert!(broken.contains("<h1>We can't check codes just now</h1>") && broken.contains("has been told"));
+        for html in [stopped, broken] {
+            assert!(html.contains(r#"<a href="/login/backup-code" class="button primary wide">Use a backup code</a>"#));
+            assert!(!html.contains("<form"));
+        }
+    }
+}

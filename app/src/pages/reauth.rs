@@ -1,0 +1,201 @@
+//! `/reauth`: asks once more who it is, before a change.
+
+use leptos::prelude::*;
+
+use crate::{
+    components::{BackupCodeField, CodeField, Flow, Masked},
+    next,
+    pages::{login_backup_code::BackupCodeError, login_sent::CodeError, login_two_factor::TotpError},
+    routes,
+    words::MaskedAddress,
+};
+
+/// What can be asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReauthHow {
+    App,
+    BackupCode,
+    /// `sent`: a code is on its way. None is sent by looking at the page.
+    Mail {
+        address: MaskedAddress,
+        sent: bool,
+    },
+}
+
+/// What is wrong with what was entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReauthError {
+    App(TotpError),
+    BackupCode(BackupCodeError),
+    Mail(CodeError),
+}
+
+impl ReauthError {
+    fn text(self) -> String {
+        match self {
+            Self::App(error) => error.text(),
+            Self::BackupCode(error) => error.text(),
+            Self::Mail(CodeError::LastTry) => {
+                "That code isn't right, and that was the last try. Send another code to get a new one.".to_owned()
+            }
+            Self::Mail(CodeError::Expired) => "That code has expired. Send another code to get a new one.".to_owned(),
+            Self::Mail(error) => error.text(),
+        }
+    }
+}
+
+/// `next` is the change that was asked for.
+#[component]
+pub fn ReauthPage(how: ReauthHow, next: String, error: Option<ReauthError>) -> impl IntoView {
+    let wrong = error.is_some();
+    let error = error.map(ReauthError::text);
+    let why = "You signed in a while ago, so we check before this change.";
+    let content = match how {
+        ReauthHow::App => view! {
+            <p class="lede">{why}</p>
+            <form method="post" action=routes::REAUTH novalidate>
+                <input type="hidden" name="next" value=next.clone()/>
+                <CodeField hint="From your authenticator app." error/>
+                <Continue/>
+            </form>
+            <hr/>
+            <h2 class="h3">"Don't have your phone?"</h2>
+            <p class="small">"Use one of the backup codes you saved when you turned on two-factor."</p>
+            <div class="row-actions">
+                <a class="button" href=next::carried(routes::REAUTH_BACKUP_CODE, &next)>"Use a backup code"</a>
+                <a class="button ghost" href=routes::HELP>"Get help"</a>
+            </div>
+        }
+        .into_any(),
+        ReauthHow::BackupCode => view! {
+            <p class="lede">{why}</p>
+            <form method="post" action=routes::REAUTH_BACKUP_CODE novalidate>
+                <input type="hidden" name="next" value=next.clone()/>
+                <BackupCodeField error/>
+                <Continue/>
+            </form>
+            <hr/>
+            <h2 class="h3">"Have your phone?"</h2>
+            <p class="small">"Each backup code works once, so save them for when you don't."</p>
+            <div class="row-actions">
+                <a class="button" href=next::carried(routes::REAUTH, &next)>"Use your app"</a>
+                <a class="button ghost" href=routes::HELP>"Get help"</a>
+            </div>
+        }
+        .into_any(),
+        ReauthHow::Mail { address, sent: false } => view! {
+            <p class="lede">{why}" We'll send a code to "<span class="whole"><Masked address/>"."</span></p>
+            <form method="post" action=routes::REAUTH_SEND>
+                <input type="hidden" name="next" value=next/>
+                <div class="actions">
+                    <button class="button primary wide">"Send the code"</button>
+                    <Cancel/>
+                </div>
+            </form>
+        }
+        .into_any(),
+        ReauthHow::Mail { address, sent: true } => view! {
+            <p class="lede">{why}" We've sent a code to "<span class="whole"><Masked address/>"."</span></p>
+            <form method="post" action=routes::REAUTH novalidate>
+                <input type="hidden" name="next" value=next.clone()/>
+                <CodeField error/>
+                <Continue/>
+            </form>
+            <hr/>
+            <h2 class="h3">"Nothing in your inbox?"</h2>
+            <p class="small">"It can take a minute or two. Only the newest code works."</p>
+            <form class="row-actions" method="post" action=routes::REAUTH_SEND>
+                <input type="hidden" name="next" value=next/>
+                <button class="button">"Send another code"</button>
+            </form>
+        }
+        .into_any(),
+    };
+    view! { <Flow title="Confirm it's you" error=wrong>{content}</Flow> }
+}
+
+#[component]
+fn Continue() -> impl IntoView {
+    view! {
+        <div class="actions">
+            <button class="button primary wide">"Continue"</button>
+            <Cancel/>
+        </div>
+    }
+}
+
+/// Nothing is changed, whatever it was.
+#[component]
+fn Cancel() -> impl IntoView {
+    view! { <a class="button wide" href=routes::ACCOUNT>"Cancel"</a> }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::render;
+
+    const NEXT: &str = "/account/two-factor/setup?a=1&b=2";
+
+    fn html(how: ReauthHow, error: Option<ReauthError>) -> String {
+        render(move || view! { <ReauthPage how next=NEXT.to_owned() error/> })
+    }
+
+    fn mail(sent: bool) -> ReauthHow {
+        ReauthHow::Mail { address: "mara@example.org".into(), sent }
+    }
+
+    #[test]
+    fn every_way_keeps_where_one_was_going_and_can_be_left() {
+        for (how, action) in [
+            (ReauthHow::App, "/reauth"),
+            (ReauthHow::BackupCode, "/reauth/backup-code"),
+            (mail(false), "/reauth/send"),
+            (mail(true), "/reauth"),
+            (mail(true), "/reauth/send"),
+        ] {
+            let html = html(how, None);
+            assert!(html.contains("<title>Confirm it's you – Latchkey</title>"));
+            assert!(html.contains("You signed in a while ago, so we check before this change."));
+            let (_, form) = html.split_once(&format!(r#"action="{action}""#)).expect("the form");
+            let (form, _) = form.split_once("</form>").expect("its end");
+            assert!(form.contains(r#"name="next" value="/account/two-factor/setup?a=1&amp;b=2">"#), "{form}");
+            assert!(html.contains(r#"<a href="/account" class="button wide">Cancel</a>"#));
+        }
+    }
+
+    #[test]
+    fn app_and_backup_code_lead_to_one_another() {
+        let next = "next=%2Faccount%2Ftwo-factor%2Fsetup%3Fa%3D1%26b%3D2";
+        assert!(html(ReauthHow::App, None).contains(&format!(r#"href="/reauth/backup-code?{next}""#)));
+        assert!(html(ReauthHow::BackupCode, None).contains(&format!(r#"href="/reauth?{next}""#)));
+    }
+
+    #[test]
+    fn a_mail_is_sent_by_a_button_and_to_a_masked_address() {
+        let before = html(mail(false), None);
+        assert!(before.contains("We'll send a code to") && before.contains("Send the code") && !before.contains(r#"name="code""#));
+        let after = html(mail(true), None);
+        assert!(after.contains("We've sent a code to") && after.contains("Send another code") && after.contains(r#"name="code""#));
+        assert!(!before.contains("mara") && !after.contains("mara"));
+    }
+
+    #[test]
+    fn every_error_says_what_to_do() {
+        for (how, error, words) in [
+            (ReauthHow::App, ReauthError::App(TotpError::AlreadyUsed), "You've used that code. Wait for the next one."),
+            (
+                ReauthHow::BackupCode,
+                ReauthError::BackupCode(BackupCodeError::Wrong { left: 1 }),
+                "That backup code isn't right. You have 1 try left.",
+            ),
+            (mail(true), ReauthError::Mail(CodeError::Wrong { left: 4 }), "That code isn't right. You have 4 tries left."),
+            (mail(true), ReauthError::Mail(CodeError::LastTry), "that was the last try. Send another code to get a new one."),
+            (mail(true), ReauthError::Mail(CodeError::Expired), "That code has expired. Send another code to get a new one."),
+        ] {
+            let html = html(how, Some(error));
+            assert!(html.contains(words), "{words}");
+            assert!(html.contains("<title>Error: Confirm it's you – Latchkey</title>"));
+        }
+    }
+}

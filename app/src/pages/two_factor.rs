@@ -1,0 +1,242 @@
+//! `/account/two-factor`: what stands between someone's inbox and their account.
+
+use leptos::prelude::*;
+use time::OffsetDateTime;
+
+use crate::{
+    components::{Badge, BadgeKind, Date, Glyph, Row, Settings},
+    routes, words,
+};
+
+/// So many backup codes, and it is time for new ones.
+pub(crate) const FEW_CODES: u64 = 3;
+
+/// Two-factor as it stands for one account; off by default.
+#[derive(Clone, Debug, Default)]
+pub struct TwoFactorSummary {
+    /// None means that two-factor is off.
+    pub apps: Vec<AuthenticatorApp>,
+    pub codes: Option<BackupCodes>,
+    /// How many browsers do without the second step, where any may.
+    pub trusted: Option<u64>,
+}
+
+impl TwoFactorSummary {
+    pub(crate) fn is_on(&self) -> bool {
+        !self.apps.is_empty()
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct AuthenticatorApp {
+    pub id: String,
+    pub name: String,
+    pub added: OffsetDateTime,
+    pub last_used: Option<OffsetDateTime>,
+    /// After too many wrong codes, only browsers that the account knows may use it.
+    pub stopped: bool,
+}
+
+/// The newest set of an account's backup codes.
+#[derive(Clone, Debug)]
+pub struct BackupCodes {
+    pub left: u64,
+    pub total: u64,
+    pub made: OffsetDateTime,
+    pub last_used: Option<OffsetDateTime>,
+    /// Someone said that they have them.
+    pub saved: bool,
+}
+
+/// `required`: whoever runs this service asks for two-factor, so it can't be turned off. `room`: another app may be added.
+#[component]
+pub fn TwoFactorPage(email: String, two_factor: TwoFactorSummary, required: bool, room: bool) -> impl IntoView {
+    let content =
+        if two_factor.is_on() { view! { <On two_factor required room/> }.into_any() } else { view! { <Off required/> }.into_any() };
+    view! { <Settings title="Two-factor" email crumb=Some("Two-factor")>{content}</Settings> }
+}
+
+#[component]
+fn Off(required: bool) -> impl IntoView {
+    view! {
+        <div class="panel">
+            <form class="body" method="post" action=routes::TWO_FACTOR_SETUP_START>
+                <p>
+                    "Two-factor asks for a code from an app on your phone after the email. Someone who can read your email then still can't sign in as you."
+                </p>
+                {required.then(|| view! { <p>"This service requires it on your account."</p> })}
+                <div class="row-actions"><button class="button primary">"Set up two-factor"</button></div>
+            </form>
+        </div>
+    }
+}
+
+#[component]
+fn On(two_factor: TwoFactorSummary, required: bool, room: bool) -> impl IntoView {
+    let TwoFactorSummary { apps, codes, trusted } = two_factor;
+    let removable = apps.len() > 1;
+    let apps = apps.into_iter().map(|app| view! { <AppRow app removable/> }).collect_view();
+    view! {
+        <section class="panel">
+            <h2>"Authenticator apps"</h2>
+            {apps}
+            {room.then(|| view! {
+                <form class="body" method="post" action=routes::TWO_FACTOR_SETUP_START>
+                    <p class="small">"With a second app, on another device, you can still sign in when you lose the first."</p>
+                    <div class="row-actions"><button class="button">"Add another app"</button></div>
+                </form>
+            })}
+        </section>
+        <section class="panel">
+            <h2>"Without your app"</h2>
+            <BackupCodesRow codes/>
+            {trusted.map(|count| view! { <TrustedBrowsersRow count/> })}
+        </section>
+        <section class="below">
+            <h2>"Turn off two-factor"</h2>
+            {if required {
+                view! { <p class="small">"This service requires two-factor on your account, so it can't be turned off."</p> }.into_any()
+            } else {
+                view! {
+                    <p class="small">"Then anyone who can read your email can sign in as you."</p>
+                    <div class="row-actions"><a class="button" href=routes::TWO_FACTOR_OFF>"Turn off two-factor"</a></div>
+                }.into_any()
+            }}
+        </section>
+    }
+}
+
+/// The last app can't be removed: that would be turning two-factor off.
+#[component]
+fn AppRow(app: AuthenticatorApp, removable: bool) -> impl IntoView {
+    let AuthenticatorApp { id, name, added, last_used, stopped } = app;
+    let badge = stopped.then(|| view! { <Badge kind=BadgeKind::Off text="Off"/> }.into_any());
+    let action = removable.then(|| {
+        let name = name.clone();
+        view! {
+            <form method="post" action=routes::TWO_FACTOR_REMOVE>
+                <input type="hidden" name="id" value=id/>
+                <button class="button sm">"Remove"<span class="vh">" "{name}</span></button>
+            </form>
+        }
+        .into_any()
+    });
+    view! {
+        <Row glyph=Glyph::Phone heading=name badge action>
+            <p>"Added "<Date at=added/>"."{last_used.map(|at| view! { " Last used "<Date at/>"." })}</p>
+            {stopped.then(|| view! {
+                <p class="hint">
+                    "Off after too many wrong codes. It still works in browsers you've signed in with before. To use it everywhere again, add it once more and remove this one."
+                </p>
+            })}
+        </Row>
+    }
+}
+
+/// Also on `/account`.
+#[component]
+pub(crate) fn BackupCodesRow(codes: Option<BackupCodes>) -> impl IntoView {
+    let badge = codes.as_ref().map(|BackupCodes { left, total, saved, .. }| {
+        let kind = match left {
+            0 => BadgeKind::Danger,
+            1..=FEW_CODES => BadgeKind::Warn,
+            _ => BadgeKind::Ok,
+        };
+        if *saved {
+            view! { <Badge kind text=format!("{left} of {total} left")/> }.into_any()
+        } else {
+            view! { <Badge kind=BadgeKind::Warn text="Not saved"/> }.into_any()
+        }
+    });
+    let text = match codes {
+        Some(BackupCodes { made, last_used, .. }) => {
+            view! { "Made "<Date at=made/>"."{last_used.map(|at| view! { " Last used "<Date at/>"." })} }.into_any()
+        }
+        None => "You have none. They let you in when you don't have your phone.".into_any(),
+    };
+    let action = view! { <a class="button sm" href=routes::BACKUP_CODES>"Get new codes"</a> }.into_any();
+    view! { <Row glyph=Glyph::Key heading="Backup codes" badge action=Some(action)><p>{text}</p></Row> }
+}
+
+/// Also on `/account`.
+#[component]
+pub(crate) fn TrustedBrowsersRow(count: u64) -> impl IntoView {
+    let text = match count {
+        0 => "Every browser asks for a code.".to_owned(),
+        1 => "1 browser doesn't ask for a code.".to_owned(),
+        n => format!("{} don't ask for a code.", words::count(n, "browser")),
+    };
+    let action =
+        view! { <a class="button sm" href=routes::DEVICES>"Review"<span class="vh">" trusted browsers"</span></a> }.into_any();
+    view! { <Row glyph=Glyph::Computer heading="Trusted browsers" action=Some(action)><p>{text}</p></Row> }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::render;
+    use time::macros::datetime;
+
+    fn app(id: &str, name: &str, stopped: bool) -> AuthenticatorApp {
+        AuthenticatorApp {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            added: datetime!(2026-11-03 10:00 UTC),
+            last_used: Some(datetime!(2026-11-19 10:00 UTC)),
+            stopped,
+        }
+    }
+
+    fn codes(left: u64, saved: bool) -> BackupCodes {
+        BackupCodes { left, total: 10, made: datetime!(2026-11-03 10:00 UTC), last_used: None, saved }
+    }
+
+    fn html(apps: Vec<AuthenticatorApp>, codes: Option<BackupCodes>, required: bool, room: bool) -> String {
+        let two_factor = TwoFactorSummary { apps, codes, trusted: Some(2) };
+        render(move || view! { <TwoFactorPage email="mara@example.org".to_owned() two_factor required room/> })
+    }
+
+    #[test]
+    fn off_says_what_it_is_and_has_one_button() {
+        let html = html(vec![], None, false, true);
+        assert!(html.contains("<title>Two-factor – Latchkey</title>"));
+        assert!(html.contains("Two-factor asks for a code from an app on your phone after the email."));
+        assert!(html.contains(r#"action="/account/two-factor/setup/start""#) && html.contains(">Set up two-factor</button>"));
+        assert!(!html.contains("turn-off") && !html.contains("Backup codes"));
+    }
+
+    #[test]
+    fn one_app_can_be_joined_by_another_and_not_removed() {
+        let html = html(vec![app("7", "Phone", false)], Some(codes(10, true)), false, true);
+        assert!(html.contains(r#"Added <time datetime="2026-11-03">3 November 2026</time>. Last used <time"#));
+        assert!(html.contains(">Add another app</button>") && !html.contains(routes::TWO_FACTOR_REMOVE));
+        assert!(html.contains(r#"<a href="/account/two-factor/turn-off" class="button">"#));
+        assert!(html.contains("2 browsers don't ask for a code.") && html.contains(r#"href="/account/devices""#));
+        assert!(html.contains(r#"<a href="/account" aria-current="true">Security</a>"#), "the page is below Security");
+    }
+
+    #[test]
+    fn of_two_apps_each_can_be_removed_and_one_may_be_off() {
+        let html = html(vec![app("7", "<b>", false), app("8", "Tablet", true)], Some(codes(10, true)), false, false);
+        assert!(html.contains(r#"name="id" value="8"><button class="button sm">Remove<span class="vh"> Tablet</span>"#));
+        assert_eq!(html.matches(r#"action="/account/two-factor/remove""#).count(), 2);
+        assert!(html.contains(r#"<span class="badge off">Off</span>"#) && html.contains("Off after too many wrong codes."));
+        assert!(!html.contains("Add another app") && !html.contains("<b>"));
+    }
+
+    #[test]
+    fn backup_codes_say_how_many_are_left_and_whether_anyone_has_them() {
+        let row = |codes| html(vec![app("7", "Phone", false)], codes, false, false);
+        assert!(row(Some(codes(4, true))).contains(r#"<span class="badge ok">4 of 10 left</span>"#));
+        assert!(row(Some(codes(3, true))).contains(r#"<span class="badge warn">3 of 10 left</span>"#));
+        assert!(row(Some(codes(0, true))).contains(r#"<span class="badge danger">0 of 10 left</span>"#));
+        assert!(row(Some(codes(10, false))).contains(r#"<span class="badge warn">Not saved</span>"#));
+        assert!(row(None).contains("You have none."));
+    }
+
+    #[test]
+    fn where_it_is_required_it_stays_on() {
+        let html = html(vec![app("7", "Phone", false)], None, true, false);
+        assert!(html.contains("so it can't be turned off.") && !html.contains(routes::TWO_FACTOR_OFF));
+    }
+}

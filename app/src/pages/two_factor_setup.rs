@@ -1,0 +1,215 @@
+//! `/account/two-factor/setup`: from an app that knows nothing of us to the first code of it.
+
+use leptos::prelude::*;
+use time::OffsetDateTime;
+
+use crate::{
+    components::{CodeField, CopyBlock, ErrorSummary, Glyph, Icon, Notice, Settings, Steps, TextField, Tone},
+    pages::login_two_factor::TotpError,
+    qr::Qr,
+    routes, words,
+};
+
+/// From nothing to two-factor.
+pub(crate) const STEPS: &[&str] = &["Connect your app", "Save backup codes"];
+
+/// How far it has come.
+#[derive(Clone, Debug)]
+pub enum SetupStage {
+    /// Nothing is begun, or was begun too long ago.
+    Start,
+    Scan(Scan),
+}
+
+/// An app's secret in three forms, and what was entered so far.
+#[derive(Clone, Debug)]
+pub struct Scan {
+    /// `otpauth://…`
+    pub uri: String,
+    /// The same, drawn.
+    pub qr: Qr,
+    /// The secret in base32.
+    pub key: String,
+    /// When the page was made, by our clock.
+    pub server_time: OffsetDateTime,
+    /// What the app is to be called.
+    pub name: String,
+    pub error: Option<TotpError>,
+}
+
+impl TotpError {
+    /// The first code of an app has no earlier ones that were right, so the clock is the likeliest fault.
+    fn setup_text(self) -> String {
+        match self {
+            Self::Wrong { .. } => {
+                "That code isn't right. Check that your phone's clock sets itself, then try the next code.".to_owned()
+            }
+            _ => self.text(),
+        }
+    }
+}
+
+/// `another`: two-factor is on, and this app joins one. `required`: nothing else can be done before this.
+#[component]
+pub fn TwoFactorSetupPage(email: String, another: bool, required: bool, stage: SetupStage) -> impl IntoView {
+    let title = if another { "Add another app" } else { "Set up two-factor" };
+    let error = match &stage {
+        SetupStage::Scan(scan) => scan.error.map(TotpError::setup_text),
+        SetupStage::Start => None,
+    };
+    let content = match stage {
+        SetupStage::Start => view! { <Start title/> }.into_any(),
+        SetupStage::Scan(scan) => {
+            let button = if another { "Add this app" } else { "Turn on two-factor" };
+            view! { <ScanPanel scan error=error.clone() button can_cancel=!required/> }.into_any()
+        }
+    };
+    view! {
+        <Settings title email crumb=(!required).then_some(title) error=error.is_some()>
+            {error.clone().map(|text| view! { <ErrorSummary errors=vec![("code", text)]/> })}
+            {(!another).then(|| view! { <Steps names=STEPS current=0/> })}
+            {required.then(|| view! {
+                <Notice tone=Tone::Info title="Two-factor comes first.">
+                    "This service requires it on your account before anything else."
+                </Notice>
+            })}
+            {content}
+        </Settings>
+    }
+}
+
+#[component]
+fn Start(title: &'static str) -> impl IntoView {
+    view! {
+        <div class="panel">
+            <form class="body" method="post" action=routes::TWO_FACTOR_SETUP_START>
+                <p>
+                    "Have an authenticator app at hand. Any app that makes 6-digit codes will work, including the one in your phone's password settings."
+                </p>
+                <div class="row-actions"><button class="button primary">{title}</button></div>
+            </form>
+        </div>
+    }
+}
+
+#[component]
+fn ScanPanel(scan: Scan, error: Option<String>, button: &'static str, can_cancel: bool) -> impl IntoView {
+    let Scan { uri, qr, key, server_time, name, .. } = scan;
+    view! {
+        <div class="panel">
+            <section class="body">
+                <h2>"Add Latchkey to your authenticator app"</h2>
+                <p class="hint">
+                    "Any app that makes 6-digit codes will work, including the one in your phone's password settings."
+                </p>
+                <div class="on-phone">
+                    <a class="button wide" href=uri.clone()><Icon glyph=Glyph::Open/>"Open in an app on this phone"</a>
+                    <p class="hint">"Or scan this from another device."</p>
+                </div>
+                <div class="scan">
+                    <div class="qr" inner_html=qr.into_svg()></div>
+                    <div>
+                        <h3>"Can't scan it?"</h3>
+                        <p class="hint">"Type this key into your app instead."</p>
+                        <CopyBlock heading="Setup key" value=in_fours(&key) hint="Time-based, 6 digits. Keep it secret."/>
+                        <p class="on-computer"><a href=uri>"Open in an app on this computer"</a></p>
+                    </div>
+                </div>
+            </section>
+            <form class="body" method="post" action=routes::TWO_FACTOR_SETUP novalidate>
+                <TextField
+                    id="name" label="Name of this app" hint="It tells two apps apart, if you add another." value=name maxlength=40
+                />
+                <CodeField label="Code from your app" hint="The 6 digits it shows for Latchkey now." error summarised=true/>
+                <p class="hint">
+                    "Codes depend on the time. Our clock said "
+                    <time datetime=words::machine_time(server_time)>{words::clock(server_time)}</time>
+                    " when this page opened."
+                </p>
+                <div class="row-actions">
+                    <button class="button primary">{button}</button>
+                    {can_cancel.then(|| view! { <a class="button ghost" href=routes::TWO_FACTOR>"Cancel"</a> })}
+                </div>
+            </form>
+        </div>
+    }
+}
+
+/// "K5QW 4Z3B": as it is read and typed.
+fn in_fours(key: &str) -> String {
+    let characters: Vec<char> = key.chars().collect();
+    characters.chunks(4).map(String::from_iter).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::render;
+    use time::macros::datetime;
+
+    const URI: &str = "otpauth://totp/Latchkey:mara%40example.org?secret=K5QW4Z3BMRTGQ2LN&issuer=Latchkey";
+
+    fn scan(error: Option<TotpError>) -> SetupStage {
+        SetupStage::Scan(Scan {
+            uri: URI.to_owned(),
+            qr: Qr::of(URI).expect("short enough"),
+            key: "K5QW4Z3BMRTGQ2LN".to_owned(),
+            server_time: datetime!(2026-11-24 14:29:40 UTC),
+            name: "Phone\"><b>".to_owned(),
+            error,
+        })
+    }
+
+    fn html(another: bool, required: bool, stage: SetupStage) -> String {
+        render(move || view! { <TwoFactorSetupPage email="mara@example.org".to_owned() another required stage/> })
+    }
+
+    #[test]
+    fn the_secret_can_be_scanned_opened_and_typed() {
+        let html = html(false, false, scan(None));
+        assert!(html.contains("<title>Set up two-factor – Latchkey</title>"));
+        assert_eq!(html.matches(&format!("href=\"{}\"", URI.replace('&', "&amp;"))).count(), 2, "a browser reads `&amp;` as `&`");
+        assert!(html.contains(r#"<div class="qr"><svg viewBox="0 0 "#), "the drawing is drawn, not shown as text");
+        assert!(html.contains(r#"<p class="copy mono">K5QW 4Z3B MRTG Q2LN</p>"#));
+        assert!(html.contains(r#"<time datetime="2026-11-24T14:29Z">14:29:40 UTC</time>"#));
+        assert!(html.contains(r#"<li aria-current="step">1. Connect your app</li><li>2. Save backup codes</li>"#));
+        assert!(!html.contains(r#"class="summary""#) && !html.contains("autofocus") && !html.contains("style="));
+    }
+
+    #[test]
+    fn a_name_is_kept_and_is_text() {
+        let html = html(false, false, scan(Some(TotpError::Missing)));
+        assert!(html.contains(r#"value="Phone&quot;&gt;&lt;b&gt;""#) && !html.contains("<b>"));
+    }
+
+    #[test]
+    fn an_error_stands_in_the_summary_and_at_the_field_and_only_the_summary_takes_the_focus() {
+        let html = html(false, false, scan(Some(TotpError::Wrong { left: 4 })));
+        let words = "That code isn't right. Check that your phone's clock sets itself, then try the next code.";
+        assert_eq!(html.matches(words).count(), 2);
+        assert!(html.contains("<title>Error: Set up two-factor – Latchkey</title>"));
+        assert!(html.contains(r##"<h2 id="problem">There's a problem</h2><ul><li><a href="#code">"##));
+        assert!(html.contains(r#"tabindex="-1" autofocus class="summary">"#) && html.matches("autofocus").count() == 1);
+    }
+
+    #[test]
+    fn who_must_set_it_up_is_told_so_and_offered_no_way_round() {
+        let start = html(false, true, SetupStage::Start);
+        assert!(start.contains("Two-factor comes first.") && start.contains(r#"action="/account/two-factor/setup/start""#));
+        assert!(!start.contains("Breadcrumb"));
+        assert!(!html(false, true, scan(None)).contains("Cancel") && html(false, false, scan(None)).contains("Cancel"));
+    }
+
+    #[test]
+    fn another_app_brings_no_backup_codes() {
+        let html = html(true, false, scan(None));
+        assert!(html.contains("<h1>Add another app</h1>") && html.contains(">Add this app</button>"));
+        assert!(!html.contains("Save backup codes"));
+    }
+
+    #[test]
+    fn keys_are_read_in_fours() {
+        assert_eq!(in_fours("ABCDEFGHIJ"), "ABCD EFGH IJ");
+        assert_eq!(in_fours(""), "");
+    }
+}
