@@ -5,7 +5,7 @@ use std::{env, error::Error, fs, io, path::PathBuf, time::Duration};
 
 use app::{
     assets,
-    mails::{self, Invite, Mail, SignIn},
+    mails::{self, By, Invite, Links, Mail, SignIn, StepUpCode},
     page::render,
     pages::account::{AccountPage, Method, ThisSession},
     pages::backup_codes::{BackupCodesPage, RevealedCodesPage, UntickedPage},
@@ -337,11 +337,21 @@ fn mails() -> askama::Result<Vec<(&'static str, String)>> {
         days: 7,
         help_url,
     };
+    let links = Links { account_url: "https://latchkey.example/account", help_url };
+    let by = By { device: "Firefox on Windows", ip: "203.0.113.24", at: NOW };
+    let step_up = StepUpCode { code: "482 931", lifetime: LIFETIME, by };
     let shown = |mail: Mail| mails::with_pictures(&mail.html);
     Ok(vec![
         ("mail-sign-in", shown(sign_in_mail()?)),
         ("mail-no-account", shown(mails::no_account(help_url)?)),
         ("mail-account-off", shown(mails::account_off(help_url)?)),
         ("mail-invite", shown(mails::invite(&invite)?)),
+        ("mail-two-factor-on", shown(mails::two_factor_on(&links)?)),
+        ("mail-two-factor-off", shown(mails::two_factor_off(&links, &by)?)),
+        ("mail-two-factor-reset", shown(mails::two_factor_reset(&links, NOW)?)),
+        ("mail-backup-codes-new", shown(mails::backup_codes_new(&links, NOW)?)),
+        ("mail-backup-codes-left", shown(mails::backup_codes_left(&links, 2, 10)?)),
+        ("mail-backup-code-used", shown(mails::backup_code_used(&links, 7, &by)?)),
+        ("mail-step-up", shown(mails::step_up_code(&links, &step_up)?)),
     ])
 }

@@ -182,6 +182,196 @@ struct InviteText<'a> {
     mail: &'a Invite<'a>,
 }
 
+/// Where mails about an account lead.
+#[derive(Clone, Copy, Debug)]
+pub struct Links<'a> {
+    /// `{base}/account`. It signs nobody in.
+    pub account_url: &'a str,
+    pub help_url: &'a str,
+}
+
+/// Who did something, as far as a request tells, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct By<'a> {
+    pub device: &'a str,
+    pub ip: &'a str,
+    pub at: OffsetDateTime,
+}
+
+impl By<'_> {
+    fn device(&self) -> String {
+        one_line(self.device)
+    }
+
+    fn ip(&self) -> String {
+        one_line(self.ip)
+    }
+
+    fn at(&self) -> String {
+        words::time_on_date(self.at)
+    }
+}
+
+/// What happened to an account, and the button for whoever it surprises.
+struct Security<'a> {
+    subject: &'a str,
+    what: &'a str,
+    /// In bold before `advice`; neither where there is nothing to warn of.
+    lead: &'a str,
+    advice: &'a str,
+    label: &'a str,
+}
+
+impl Security<'_> {
+    fn compose(self, links: &Links<'_>) -> askama::Result<Mail> {
+        let Self { subject, what, lead, advice, label } = self;
+        let html = SecurityHtml { subject, help_url: links.help_url, what, lead, advice, label, links };
+        compose(subject, &html, &SecurityText { subject, what, lead, advice, label, links })
+    }
+}
+
+#[derive(Template)]
+#[template(path = "mails/security.html")]
+struct SecurityHtml<'a> {
+    subject: &'a str,
+    help_url: &'a str,
+    what: &'a str,
+    lead: &'a str,
+    advice: &'a str,
+    label: &'a str,
+    links: &'a Links<'a>,
+}
+
+#[derive(Template)]
+#[template(path = "mails/security.txt")]
+struct SecurityText<'a> {
+    subject: &'a str,
+    what: &'a str,
+    lead: &'a str,
+    advice: &'a str,
+    label: &'a str,
+    links: &'a Links<'a>,
+}
+
+const REVIEW: &str = "Review your account";
+
+pub fn two_factor_on(links: &Links<'_>) -> askama::Result<Mail> {
+    let mail = Security {
+        subject: "Two-factor is on",
+        what: "From now on we'll ask for a code from your authenticator app when you sign in. Keep your backup codes somewhere you can reach without your phone.",
+        lead: "Not you?",
+        advice: "",
+        label: REVIEW,
+    };
+    mail.compose(links)
+}
+
+pub fn two_factor_off(links: &Links<'_>, by: &By<'_>) -> askama::Result<Mail> {
+    let what =
+        format!("We'll no longer ask for a code when you sign in. Turned off at {}, from {}, {}.", by.at(), by.device(), by.ip());
+    let mail = Security {
+        subject: "Two-factor is off",
+        what: &what,
+        lead: "If it wasn't you,",
+        advice: "someone can read your email. Secure your inbox, then turn two-factor back on.",
+        label: "Turn two-factor back on",
+    };
+    mail.compose(links)
+}
+
+/// By an administrator, whose reason stays in the audit log.
+pub fn two_factor_reset(links: &Links<'_>, at: OffsetDateTime) -> askama::Result<Mail> {
+    let at = words::time_on_date(at);
+    let mail = Security {
+        subject: "Two-factor was reset",
+        what: &format!(
+            "An administrator turned it off for your account at {at}. We'll no longer ask for a code when you sign in. Your authenticator app and your backup codes have stopped working."
+        ),
+        lead: "If you didn't ask for this,",
+        advice: "tell whoever runs this service. Either way, set it up again.",
+        label: "Set up two-factor",
+    };
+    mail.compose(links)
+}
+
+pub fn backup_codes_new(links: &Links<'_>, at: OffsetDateTime) -> askama::Result<Mail> {
+    let at = words::time_on_date(at);
+    let mail = Security {
+        subject: "You have new backup codes",
+        what: &format!("Your old codes stopped working at {at}. The new ones were shown once and aren't in this email."),
+        lead: "Not you?",
+        advice: "",
+        label: REVIEW,
+    };
+    mail.compose(links)
+}
+
+/// `left` of `total`, few enough to say so.
+pub fn backup_codes_left(links: &Links<'_>, left: u64, total: u64) -> askama::Result<Mail> {
+    let (subject, before) = match left {
+        0 => ("No backup codes left".to_owned(), "Get a new set: without one, losing your phone locks you out."),
+        n => (format!("{} left", words::count(n, "backup code")), "Get a new set before you run out."),
+    };
+    let what = format!("You've used {} of your {total} backup codes. {before}", total.saturating_sub(left));
+    Security { subject: &subject, what: &what, lead: "", advice: "", label: "Get new codes" }.compose(links)
+}
+
+/// `left`: after this one.
+pub fn backup_code_used(links: &Links<'_>, left: u64, by: &By<'_>) -> askama::Result<Mail> {
+    let what = format!(
+        "Someone used one of your backup codes at {}, on {}, from {}. You have {left} left. If this was you, there's nothing to do.",
+        by.at(),
+        by.device(),
+        by.ip()
+    );
+    let mail = Security {
+        subject: "A backup code was used",
+        what: &what,
+        lead: "If it wasn't you,",
+        advice: "someone can read your email and has your codes. Secure your inbox, then get new codes.",
+        label: REVIEW,
+    };
+    mail.compose(links)
+}
+
+/// Confirms a change by someone who is signed in.
+#[derive(Clone, Debug)]
+pub struct StepUpCode<'a> {
+    /// As it is read: "482 931".
+    pub code: &'a str,
+    pub lifetime: Duration,
+    pub by: By<'a>,
+}
+
+impl StepUpCode<'_> {
+    fn lasting(&self) -> String {
+        words::lasting(self.lifetime)
+    }
+}
+
+/// A code and no link: nothing in it signs anybody in.
+pub fn step_up_code(links: &Links<'_>, mail: &StepUpCode<'_>) -> askama::Result<Mail> {
+    let (subject, help_url) = ("Your code for Latchkey", links.help_url);
+    compose(subject, &StepUpHtml { subject, help_url, links, mail }, &StepUpText { subject, links, mail })
+}
+
+#[derive(Template)]
+#[template(path = "mails/step_up.html")]
+struct StepUpHtml<'a> {
+    subject: &'a str,
+    help_url: &'a str,
+    links: &'a Links<'a>,
+    mail: &'a StepUpCode<'a>,
+}
+
+#[derive(Template)]
+#[template(path = "mails/step_up.txt")]
+struct StepUpText<'a> {
+    subject: &'a str,
+    links: &'a Links<'a>,
+    mail: &'a StepUpCode<'a>,
+}
+
 fn compose(subject: &str, html: &impl Template, text: &impl Template) -> askama::Result<Mail> {
     Ok(Mail { subject: subject.to_owned(), text: text.render()? + "\n", html: html.render()? + "\n" })
 }
@@ -216,6 +406,17 @@ mod tests {
         invite(&Invite { url, inviter, host: "latchkey.example", days: 7, help_url: HELP })
     }
 
+    const LINKS: Links<'_> = Links { account_url: "https://latchkey.example/account", help_url: HELP };
+    const AT: OffsetDateTime = datetime!(2026-11-24 14:29 UTC);
+
+    const fn by<'a>(device: &'a str, ip: &'a str) -> By<'a> {
+        By { device, ip, at: AT }
+    }
+
+    fn step_up_from(device: &str, ip: &str) -> askama::Result<Mail> {
+        step_up_code(&LINKS, &StepUpCode { code: "482 931", lifetime: Duration::from_mins(10), by: by(device, ip) })
+    }
+
     #[test]
     fn the_mails_are_as_they_were_read_and_approved() -> askama::Result<()> {
         for (name, mail) in [
@@ -223,6 +424,13 @@ mod tests {
             ("no_account", no_account(HELP)?),
             ("account_off", account_off(HELP)?),
             ("invite", invite_by(Some("ada@example.org"))?),
+            ("two_factor_on", two_factor_on(&LINKS)?),
+            ("two_factor_off", two_factor_off(&LINKS, &by("Firefox on Windows", "203.0.113.24"))?),
+            ("two_factor_reset", two_factor_reset(&LINKS, AT)?),
+            ("backup_codes_new", backup_codes_new(&LINKS, AT)?),
+            ("backup_codes_left", backup_codes_left(&LINKS, 2, 10)?),
+            ("backup_code_used", backup_code_used(&LINKS, 7, &by("Firefox on Windows", "203.0.113.24"))?),
+            ("step_up_code", step_up_from("Firefox on Windows", "203.0.113.24")?),
         ] {
             insta::assert_snapshot!(format!("{name}.txt"), format!("Subject: {}\n\n{}", mail.subject, mail.text));
             insta::assert_snapshot!(format!("{name}.html"), mail.html);
@@ -232,22 +440,38 @@ mod tests {
 
     #[test]
     fn the_code_is_in_neither_subject_nor_preview() -> askama::Result<()> {
-        let mail = sign_in_from("Firefox on Windows", "203.0.113.24")?;
-        assert!(!mail.subject.contains("482"));
-        let (preview, _) = mail.html.split_once("</div>").unwrap_or_default();
-        assert!(preview.contains("Use the button or the code within 10 minutes.") && !preview.contains("482"));
+        let (device, ip) = ("Firefox on Windows", "203.0.113.24");
+        for (mail, words) in [
+            (sign_in_from(device, ip)?, "Use the button or the code within 10 minutes."),
+            (step_up_from(device, ip)?, "It confirms a change to your account, and works within 10 minutes."),
+        ] {
+            assert!(!mail.subject.contains("482"));
+            let (preview, _) = mail.html.split_once("</div>").unwrap_or_default();
+            assert!(preview.contains(words) && !preview.contains("482"));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn backup_codes_run_out_in_words() -> askama::Result<()> {
+        assert_eq!(backup_codes_left(&LINKS, 1, 10)?.subject, "1 backup code left");
+        let none = backup_codes_left(&LINKS, 0, 10)?;
+        assert_eq!(none.subject, "No backup codes left");
+        assert!(none.text.contains("You've used 10 of your 10 backup codes. Get a new set: without one"));
         Ok(())
     }
 
     #[test]
     fn nothing_is_fetched_and_no_link_leads_elsewhere() -> askama::Result<()> {
-        let mail = sign_in_from("Firefox on Windows", "203.0.113.24")?;
-        for image in &IMAGES {
-            assert_eq!(mail.html.matches(&format!("src=\"cid:{}\"", image.content_id)).count(), 1);
+        let (device, ip) = ("Firefox on Windows", "203.0.113.24");
+        for mail in [sign_in_from(device, ip)?, two_factor_on(&LINKS)?, step_up_from(device, ip)?] {
+            for image in &IMAGES {
+                assert_eq!(mail.html.matches(&format!("src=\"cid:{}\"", image.content_id)).count(), 1);
+            }
+            assert_eq!(mail.html.matches("src=").count(), IMAGES.len());
+            let mut links = mail.html.split("href=\"").skip(1);
+            assert!(links.all(|link| link.starts_with("https://latchkey.example/")));
         }
-        assert_eq!(mail.html.matches("src=").count(), IMAGES.len());
-        let mut links = mail.html.split("href=\"").skip(1);
-        assert!(links.all(|link| link.starts_with("https://latchkey.example/")));
         Ok(())
     }
 
@@ -262,7 +486,13 @@ mod tests {
     #[test]
     fn what_others_wrote_is_text_on_one_line() -> askama::Result<()> {
         let hostile = "<a href=x>\r\nOpen https://evil.example instead\u{202e}";
-        for mail in [sign_in_from(hostile, hostile)?, invite_by(Some(hostile))?] {
+        for mail in [
+            sign_in_from(hostile, hostile)?,
+            invite_by(Some(hostile))?,
+            two_factor_off(&LINKS, &by(hostile, hostile))?,
+            backup_code_used(&LINKS, 7, &by(hostile, hostile))?,
+            step_up_from(hostile, hostile)?,
+        ] {
             assert!(!mail.html.contains("<a href=x>") && mail.html.contains("&#60;a href=x&#62;"));
             assert!(!mail.text.lines().any(|line| line.starts_with("Open https://evil.example")));
             assert!(!mail.text.contains(['\r', '\u{202e}']));

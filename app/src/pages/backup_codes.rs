@@ -95,9 +95,9 @@ fn Saved(#[prop(optional)] error: Option<&'static str>) -> impl IntoView {
 
 /// A file inside the page: no second request could show the codes again.
 fn download(email: &str, codes: &[String], made: OffsetDateTime) -> String {
-    let numbered = codes.iter().zip(1..).map(|(code, n)| format!("{n:>2}. {code}\n")).collect::<String>();
+    let numbered = codes.iter().zip(1..).map(|(code, n)| format!("{n:>2}. {code}")).collect::<Vec<_>>().join("\n");
     let text = format!(
-        "Latchkey backup codes\n\nAccount: {email}\nMade: {}\n\nIf you lose your phone, a backup code lets you in. Each one works once.\n\n{numbered}",
+        "Latchkey backup codes\n\nAccount: {email}\nMade: {}\n\nIf you lose your phone, a backup code lets you in. Each one works once.\n\n{numbered}\n",
         words::date_time(made),
     );
     format!("data:text/plain;charset=utf-8;base64,{}", BASE64.encode(text.as_bytes()))

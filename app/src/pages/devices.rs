@@ -38,11 +38,12 @@ pub fn DevicesPage(email: String, days: u64, devices: Vec<TrustedDevice>) -> imp
         .into_any()
     } else {
         view! {
+            <h2 class="vh">"Browsers"</h2>
             <div class="panel">{rows}</div>
             {(count > 1).then(|| view! {
                 <section class="below">
                     <h2>"Stop trusting all"</h2>
-                    <p class="small">"All "{count}" browsers will ask for a code the next time you sign in."</p>
+                    <p class="small">"All of them will ask for a code the next time you sign in."</p>
                     <form class="row-actions" method="post" action=routes::DEVICES_REVOKE_ALL>
                         <button class="button">"Stop trusting all"</button>
                     </form>
@@ -75,8 +76,11 @@ fn DeviceRow(device: TrustedDevice) -> impl IntoView {
     .into_any();
     view! {
         <Row glyph=Glyph::for_device(&name) heading=name badge action=Some(action)>
-            <p><span class="whole">{ip}</span>{last_used.map(|at| view! { " · Last used "<DateTime at/> })}</p>
-            <p class="hint">"Trusted from "<Date at=added/>" until "<Date at=until/></p>
+            <p class="whole">{ip}</p>
+            <p class="hint">
+                "Trusted from "<Date at=added/>" until "<Date at=until/>"."
+                {last_used.map(|at| view! { " Last used "<DateTime at/>"." })}
+            </p>
         </Row>
     }
 }
@@ -112,7 +116,7 @@ mod tests {
             r#"<form method="post" action="/account/devices/revoke"><input type="hidden" name="id" value="7"><button class="button sm">Stop trusting<span class="vh"> Firefox on Windows</span></button>"#
         ));
         assert!(html.contains(r#"Trusted from <time datetime="2026-11-03">3 November 2026</time> until <time"#));
-        assert!(html.contains(r#"action="/account/devices/revoke-all""#) && html.contains("All 2 browsers will ask"));
+        assert!(html.contains(r#"action="/account/devices/revoke-all""#) && html.contains("All of them will ask"));
         assert!(!html.contains("<b>"));
     }
 
