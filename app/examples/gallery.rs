@@ -7,7 +7,7 @@ use app::{
     assets,
     mails::{self, By, Invite, Links, Mail, SignIn, StepUpCode},
     page::render,
-    pages::account::{AccountPage, Method, ThisSession},
+    pages::account::{AccountPage, ThisSession},
     pages::backup_codes::{BackupCodesPage, RevealedCodesPage, UntickedPage},
     pages::confirm_link::{ConfirmLinkPage, DeadLink, DeadLinkPage, OtherBrowserPage, Request},
     pages::dev_inbox::{DevInboxPage, DevMessagePage, Summary},
@@ -29,6 +29,7 @@ use app::{
     qr::Qr,
     routes,
 };
+use auth::event::Method;
 use leptos::prelude::*;
 use time::{OffsetDateTime, macros::datetime};
 
@@ -139,7 +140,8 @@ fn dead_ends() -> Vec<(&'static str, String)> {
 fn account(email: &str, admin: bool, device: &str, two_factor: TwoFactorSummary) -> String {
     let session = ThisSession {
         since: datetime!(2026-11-24 14:29 UTC),
-        method: Method::EmailLink,
+        method: Method::Link,
+        second: None,
         device: device.to_owned(),
         ip: "203.0.113.24".to_owned(),
     };

@@ -4,6 +4,8 @@
 //! it didn't. Its `Result` only says which of the two. What server functions would do by themselves, a redirect to the `Referer`
 //! with the error in the URL, is never reached: the header is dropped, and a function that did neither is a bug and fails loudly.
 //!
+//! Who may post it is decided by what it asks for: `form.admit::<SignedIn>(..)` ([`crate::gate`]).
+//!
 //! To add a form: a `#[server(prefix = "", endpoint = "its/path")]` function in its page's file, and its line in [`crate::router()`].
 
 use std::sync::{Arc, Mutex};
@@ -19,13 +21,13 @@ use http::{
     header::{self, CACHE_CONTROL, LOCATION, SET_COOKIE},
 };
 use leptos::{
-    prelude::{FromServerFnError, ServerFnErrorErr, provide_context, use_context},
+    prelude::{FromServerFnError, IntoView, ServerFnErrorErr, provide_context, use_context},
     server_fn::codec::JsonEncoding,
 };
 use serde::{Deserialize, Serialize};
 use tower_sessions::Session;
 
-use crate::{fault::Fault, pages::errors, session::Visitor, state::AppState};
+use crate::{fault::Fault, gate::Admit, page::page, pages::errors, session::Visitor, state::AppState};
 
 /// Why a server function did not do what was asked. No text: the page it refused with has the words, and this value could reach
 /// a client that is no browser.
@@ -69,8 +71,20 @@ impl Form {
         use_context().ok_or(FormError::Malformed)
     }
 
-    pub async fn visitor(&self) -> Result<Visitor, FormError> {
+    /// Whoever posted this, for the one form that is anybody's: signing out.
+    pub async fn anybody(&self) -> Result<Visitor, FormError> {
         Visitor::load(self.session.clone(), &self.cookies).await.map_err(|error| self.fail(error.into()))
+    }
+
+    /// Whoever posted this, where they may pass: [`crate::gate`]. `here` is the form's page, to come back to.
+    pub async fn admit<A: Admit>(&self, here: &str) -> Result<A, FormError> {
+        let visitor = self.anybody().await?;
+        A::admit(visitor, &self.state, here).map_err(|elsewhere| self.send(&elsewhere))
+    }
+
+    /// Nothing was done: they have to go there first.
+    pub fn send(&self, elsewhere: &str) -> FormError {
+        self.see_other(elsewhere).err().unwrap_or(FormError::Refused)
     }
 
     fn answer(&self) -> std::sync::MutexGuard<'_, Answer> {
@@ -81,6 +95,12 @@ impl Form {
     pub fn see_other(&self, path: &str) -> Result<(), FormError> {
         let location = HeaderValue::from_str(path).map_err(|_| FormError::Malformed)?;
         self.answer().response = Some((StatusCode::SEE_OTHER, [(LOCATION, location)]).into_response());
+        Ok(())
+    }
+
+    /// It was done, and this is the one time its result is shown: in the answer, never stored.
+    pub fn reveal<V: IntoView + 'static>(&self, view: impl FnOnce() -> V) -> Result<(), FormError> {
+        self.answer().response = Some(page(StatusCode::OK, view));
         Ok(())
     }
 

@@ -11,6 +11,7 @@ pub mod assets;
 pub mod components;
 pub mod fault;
 pub mod form;
+pub mod gate;
 pub mod mails;
 pub mod next;
 pub mod page;

@@ -13,9 +13,12 @@ use tower_sessions::Session;
 
 use crate::{
     form::form_post,
-    pages::{account, confirm_link, help, invite, login, login_sent, signed_out},
+    gate::Passerby,
+    pages::{
+        account, backup_codes, confirm_link, devices, help, invite, login, login_backup_code, login_sent, login_two_factor, reauth,
+        signed_out, two_factor, two_factor_off, two_factor_setup,
+    },
     routes,
-    session::Visitor,
     state::AppState,
 };
 
@@ -29,6 +32,19 @@ pub fn router(state: AppState) -> Router {
     register_explicit::<confirm_link::RequestOwnLink>();
     register_explicit::<invite::AcceptInvite>();
     register_explicit::<signed_out::SignOut>();
+    register_explicit::<login_two_factor::EnterTotp>();
+    register_explicit::<login_backup_code::EnterBackupCode>();
+    register_explicit::<reauth::StepUp>();
+    register_explicit::<reauth::StepUpWithBackupCode>();
+    register_explicit::<reauth::SendStepUpCode>();
+    register_explicit::<two_factor::RemoveAuthenticator>();
+    register_explicit::<two_factor_setup::StartTwoFactorSetup>();
+    register_explicit::<two_factor_setup::ConfirmTwoFactorSetup>();
+    register_explicit::<two_factor_off::TurnTwoFactorOff>();
+    register_explicit::<backup_codes::NewBackupCodes>();
+    register_explicit::<backup_codes::SaveBackupCodes>();
+    register_explicit::<devices::RevokeDevice>();
+    register_explicit::<devices::RevokeAllDevices>();
 
     let sessions = state.sessions.layer();
     Router::new()
@@ -42,7 +58,22 @@ pub fn router(state: AppState) -> Router {
         .route(routes::LOGIN_CONFIRM_RESEND, form_of(routes::LOGIN_CONFIRM))
         .route(routes::INVITE, get(invite::get).merge(form()))
         .route(routes::LOGOUT, get(signed_out::get).merge(form()))
+        .route(routes::LOGIN_TWO_FACTOR, get(login_two_factor::get).merge(form()))
+        .route(routes::LOGIN_BACKUP_CODE, get(login_backup_code::get).merge(form()))
+        .route(routes::REAUTH, get(reauth::get).merge(form()))
+        .route(routes::REAUTH_BACKUP_CODE, get(reauth::get_backup_code).merge(form()))
+        .route(routes::REAUTH_SEND, form_of(routes::REAUTH))
         .route(routes::ACCOUNT, get(account::get))
+        .route(routes::TWO_FACTOR, get(two_factor::get))
+        .route(routes::TWO_FACTOR_REMOVE, form_of(routes::TWO_FACTOR))
+        .route(routes::TWO_FACTOR_SETUP, get(two_factor_setup::get).merge(form()))
+        .route(routes::TWO_FACTOR_SETUP_START, form_of(routes::TWO_FACTOR_SETUP))
+        .route(routes::TWO_FACTOR_OFF, get(two_factor_off::get).merge(form()))
+        .route(routes::BACKUP_CODES, get(backup_codes::get).merge(form()))
+        .route(routes::BACKUP_CODES_SAVED, form_of(routes::TWO_FACTOR))
+        .route(routes::DEVICES, get(devices::get))
+        .route(routes::DEVICES_REVOKE, form_of(routes::DEVICES))
+        .route(routes::DEVICES_REVOKE_ALL, form_of(routes::DEVICES))
         .layer(sessions)
         .route(routes::HELP, get(help::get))
         .with_state(state)
@@ -59,6 +90,6 @@ fn form_of(page: &'static str) -> MethodRouter<AppState> {
     get(async move || Redirect::to(page)).merge(form())
 }
 
-async fn home(visitor: Visitor) -> Redirect {
+async fn home(Passerby(visitor): Passerby) -> Redirect {
     Redirect::to(if visitor.authority.is_some() { routes::ACCOUNT } else { routes::LOGIN })
 }

@@ -9,16 +9,12 @@ use async_trait::async_trait;
 use auth::{
     Auth,
     policy::KNOWN_BROWSER_TTL,
-    secret::{BrowserNonce, KnownBrowserToken, LinkToken, SessionKey},
+    secret::{BrowserNonce, KnownBrowserToken, LinkToken, SessionKey, TrustedDeviceToken},
     session::Authority,
     sign_in::{BrowserProof, Handover},
 };
-use axum::{
-    extract::FromRequestParts,
-    response::{IntoResponse, Response},
-};
 use cookie::{Cookie, SameSite};
-use http::{HeaderMap, header::COOKIE, request::Parts};
+use http::{HeaderMap, header::COOKIE};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::Duration;
@@ -28,14 +24,14 @@ use tower_sessions::{
     session_store,
 };
 
-use crate::fault::Fault;
-
 /// The session, before and after sign-in.
 pub const SESSION: &str = "__Host-latchkey";
 /// A link being opened: the token waits here between the mail and the button, so that it stands in no address bar or history.
 pub const LINK: &str = "__Host-latchkey-link";
 /// This browser has signed an account in before.
 pub const KNOWN: &str = "__Host-latchkey-known";
+/// Its owner trusts this browser with the second factor.
+pub const DEVICE: &str = "__Host-latchkey-device";
 
 const AUTHORITY: &str = "authority";
 const VISIT: &str = "visit";
@@ -71,6 +67,7 @@ pub struct Visitor {
     pub authority: Option<Authority>,
     pub known: Option<KnownBrowserToken>,
     pub link: Option<LinkToken>,
+    trusted: Option<TrustedDeviceToken>,
     nonce: Option<BrowserNonce>,
 }
 
@@ -89,12 +86,13 @@ impl Visitor {
             authority,
             known: read(headers, KNOWN).and_then(KnownBrowserToken::parse),
             link: read(headers, LINK).and_then(LinkToken::parse),
+            trusted: read(headers, DEVICE).and_then(TrustedDeviceToken::parse),
             nonce,
         })
     }
 
     pub fn proof(&self) -> BrowserProof<'_> {
-        BrowserProof { nonce: self.nonce.as_ref(), known: self.known.as_ref() }
+        BrowserProof { nonce: self.nonce.as_ref(), known: self.known.as_ref(), trusted: self.trusted.as_ref() }
     }
 
     /// Saved by the session layer when the answer leaves; a visitor gets a row and a cookie here, and not before.
@@ -106,13 +104,17 @@ impl Visitor {
         self.session.id().map(key)
     }
 
+    pub fn trusted(&self) -> Option<&TrustedDeviceToken> {
+        self.trusted.as_ref()
+    }
+
     /// A session id for a sign-in to give authority to, and the cookie to send if it does.
     ///
     /// The id is new, whatever the browser held before. Until the sign-in has succeeded the browser's old session stays as it is,
     /// so of two parallel tries the loser can't take the winner's cookie away.
     pub fn handover(&self, sessions: &Sessions) -> (Handover, Cookie<'static>) {
         let id = Id::default();
-        let data = HashMap::from([(VISIT, Visit { nonce: self.visit.nonce.clone(), ..Visit::default() })]);
+        let data = HashMap::from([(VISIT, Visit { asked: None, ..self.visit.clone() })]);
         let data = serde_json::to_value(data).unwrap_or_default();
         (Handover { fresh: key(id), data, old: self.key() }, sessions.cookie(id))
     }
@@ -120,15 +122,6 @@ impl Visitor {
     /// Takes the browser's cookie away. The row is [`Auth::sign_out`]'s business.
     pub async fn forget(&self) -> Result<(), tower_sessions::session::Error> {
         self.session.flush().await
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Visitor {
-    type Rejection = Response;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
-        let session = Session::from_request_parts(parts, state).await.map_err(IntoResponse::into_response)?;
-        Self::load(session, &parts.headers).await.map_err(|error| Fault::from(error).into_response())
     }
 }
 
@@ -154,6 +147,11 @@ pub fn cookie(name: &'static str, value: String, max_age: Duration) -> Cookie<'s
 /// The token of a link that is being opened, for as long as any link works.
 pub fn link(token: &LinkToken, lifetime: std::time::Duration) -> Cookie<'static> {
     cookie(LINK, token.reveal(), lifetime.try_into().unwrap_or(Duration::ZERO))
+}
+
+/// That its owner trusts this browser with the second factor, for as long as that holds.
+pub fn device(token: &TrustedDeviceToken, lifetime: std::time::Duration) -> Cookie<'static> {
+    cookie(DEVICE, token.reveal(), lifetime.try_into().unwrap_or(Duration::ZERO))
 }
 
 /// That this browser has signed in, for as long as that is remembered.

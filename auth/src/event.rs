@@ -26,6 +26,10 @@ impl Method {
             Self::Code => "code",
         }
     }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        [Self::Link, Self::Code].into_iter().find(|method| method.as_str() == text)
+    }
 }
 
 /// Why a link or code did not sign anybody in.
@@ -70,11 +74,89 @@ impl Refusal {
     }
 }
 
+/// How a second factor was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecondFactor {
+    Totp,
+    BackupCode,
+    /// Not given: this browser is trusted with it.
+    TrustedDevice,
+}
+
+impl SecondFactor {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Totp => "totp",
+            Self::BackupCode => "backup_code",
+            Self::TrustedDevice => "trusted_device",
+        }
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        [Self::Totp, Self::BackupCode, Self::TrustedDevice].into_iter().find(|factor| factor.as_str() == text)
+    }
+}
+
+/// Why a code of an authenticator app, or a backup code, was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CodeRefusal {
+    Wrong,
+    /// Right once, and used.
+    Used,
+    /// Of another time than now: the app's clock is off.
+    Clock,
+    /// Nothing is looked at until the app is set up anew.
+    Off,
+}
+
+impl CodeRefusal {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Wrong => "wrong",
+            Self::Used => "used",
+            Self::Clock => "clock",
+            Self::Off => "off",
+        }
+    }
+
+    /// The `result` label of `auth_totp_verify_total` and `auth_backup_code_verify_total`.
+    fn result(self) -> &'static str {
+        match self {
+            Self::Wrong | Self::Clock => "invalid",
+            Self::Used => "replay",
+            Self::Off => "locked",
+        }
+    }
+}
+
+/// What a right second factor was given for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    SignIn,
+    /// Before a change to the account.
+    StepUp,
+    TurnOff,
+}
+
+impl Purpose {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::SignIn => "sign_in",
+            Self::StepUp => "step_up",
+            Self::TurnOff => "turn_off",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RevokeReason {
     SignedOut,
-    /// The same browser signed in again.
+    /// The same browser signed in again, or gave another factor.
     Replaced,
+    /// Two-factor was turned on, off, or reset.
+    TwoFactorChanged,
 }
 
 impl RevokeReason {
@@ -82,32 +164,163 @@ impl RevokeReason {
         match self {
             Self::SignedOut => "signed_out",
             Self::Replaced => "replaced",
+            Self::TwoFactorChanged => "two_factor_changed",
         }
     }
 }
 
 #[derive(Debug, Clone)]
 pub enum Event {
-    LinkRequested { link: Uuid, known_browser: bool },
-    LinkRedeemed { user: Uuid, link: Uuid, method: Method },
-    LinkRefused { link: Uuid, method: Method, refusal: Refusal },
-    LinkCancelled { link: Uuid },
-    UserCreated { user: Uuid, by: Origin, admin: bool },
-    SessionCreated { user: Uuid, session: Uuid, level: &'static str, method: Method },
-    SessionRevoked { user: Uuid, session: Uuid, reason: RevokeReason },
-    InviteCreated { invite: Uuid },
-    InviteUsed { user: Uuid, invite: Uuid },
-    MailSent { mail: Uuid, kind: &'static str },
-    MailFailed { mail: Uuid, state: &'static str },
+    LinkRequested {
+        link: Uuid,
+        known_browser: bool,
+    },
+    LinkRedeemed {
+        user: Uuid,
+        link: Uuid,
+        method: Method,
+    },
+    LinkRefused {
+        link: Uuid,
+        method: Method,
+        refusal: Refusal,
+    },
+    LinkCancelled {
+        link: Uuid,
+    },
+    UserCreated {
+        user: Uuid,
+        by: Origin,
+        admin: bool,
+    },
+    SessionCreated {
+        user: Uuid,
+        session: Uuid,
+        level: &'static str,
+        method: Method,
+        second: Option<SecondFactor>,
+    },
+    SessionRevoked {
+        user: Uuid,
+        session: Uuid,
+        reason: RevokeReason,
+    },
+    InviteCreated {
+        invite: Uuid,
+    },
+    InviteUsed {
+        user: Uuid,
+        invite: Uuid,
+    },
+    TotpSetUpStarted {
+        user: Uuid,
+        credential: Uuid,
+    },
+    TotpEnrolled {
+        user: Uuid,
+        credential: Uuid,
+    },
+    TotpRemoved {
+        user: Uuid,
+        credential: Uuid,
+    },
+    TotpAccepted {
+        user: Uuid,
+        credential: Uuid,
+        purpose: Purpose,
+    },
+    TotpRefused {
+        user: Uuid,
+        refusal: CodeRefusal,
+        purpose: Purpose,
+    },
+    /// So many wrong codes in a row that no more are looked at.
+    TotpLocked {
+        user: Uuid,
+    },
+    /// The secret can't be read: its key is missing, or it was tampered with.
+    TotpUnreadable {
+        user: Uuid,
+        credential: Uuid,
+        reason: &'static str,
+    },
+    BackupCodesProposed {
+        user: Uuid,
+        set: Uuid,
+    },
+    BackupCodesSaved {
+        user: Uuid,
+        set: Uuid,
+    },
+    BackupCodeUsed {
+        user: Uuid,
+        left: i64,
+        purpose: Purpose,
+    },
+    BackupCodeRefused {
+        user: Uuid,
+        refusal: CodeRefusal,
+        purpose: Purpose,
+    },
+    TwoFactorTurnedOff {
+        user: Uuid,
+    },
+    TwoFactorReset {
+        user: Uuid,
+        by: Origin,
+        reason: String,
+    },
+    DeviceTrusted {
+        user: Uuid,
+        device: Uuid,
+    },
+    DeviceRevoked {
+        user: Uuid,
+        device: Uuid,
+    },
+    StepUpMailed {
+        user: Uuid,
+        code: Uuid,
+    },
+    StepUpRefused {
+        user: Uuid,
+        code: Uuid,
+    },
+    SteppedUp {
+        user: Uuid,
+        session: Uuid,
+        factor: &'static str,
+    },
+    KeysRotated {
+        key: String,
+        secrets: u64,
+    },
+    MailSent {
+        mail: Uuid,
+        kind: &'static str,
+    },
+    MailFailed {
+        mail: Uuid,
+        state: &'static str,
+    },
 }
 
-/// Who made an account.
+/// Who made an account, or changed somebody else's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// The person, by signing in for the first time.
     SignUp,
     /// An operator, from the shell.
     Operator,
+}
+
+impl Origin {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::SignUp => "sign_up",
+            Self::Operator => "operator",
+        }
+    }
 }
 
 impl Event {
@@ -123,6 +336,25 @@ impl Event {
             Self::SessionRevoked { .. } => "session.revoked",
             Self::InviteCreated { .. } => "invite.created",
             Self::InviteUsed { .. } => "invite.used",
+            Self::TotpSetUpStarted { .. } => "totp.setup_started",
+            Self::TotpEnrolled { .. } => "totp.enrolled",
+            Self::TotpRemoved { .. } => "totp.removed",
+            Self::TotpAccepted { .. } => "totp.accepted",
+            Self::TotpRefused { .. } => "totp.refused",
+            Self::TotpLocked { .. } => "totp.locked",
+            Self::TotpUnreadable { .. } => "totp.unreadable",
+            Self::BackupCodesProposed { .. } => "backup_codes.created",
+            Self::BackupCodesSaved { .. } => "backup_codes.saved",
+            Self::BackupCodeUsed { .. } => "backup_code.used",
+            Self::BackupCodeRefused { .. } => "backup_code.refused",
+            Self::TwoFactorTurnedOff { .. } => "two_factor.turned_off",
+            Self::TwoFactorReset { .. } => "two_factor.reset",
+            Self::DeviceTrusted { .. } => "device.trusted",
+            Self::DeviceRevoked { .. } => "device.revoked",
+            Self::StepUpMailed { .. } => "step_up.mailed",
+            Self::StepUpRefused { .. } => "step_up.refused",
+            Self::SteppedUp { .. } => "step_up.passed",
+            Self::KeysRotated { .. } => "keys.rotated",
             Self::MailSent { .. } => "mail.sent",
             Self::MailFailed { .. } => "mail.failed",
         }
@@ -134,11 +366,30 @@ impl Event {
             | Self::UserCreated { user, .. }
             | Self::SessionCreated { user, .. }
             | Self::SessionRevoked { user, .. }
-            | Self::InviteUsed { user, .. } => Some(*user),
+            | Self::InviteUsed { user, .. }
+            | Self::TotpSetUpStarted { user, .. }
+            | Self::TotpEnrolled { user, .. }
+            | Self::TotpRemoved { user, .. }
+            | Self::TotpAccepted { user, .. }
+            | Self::TotpRefused { user, .. }
+            | Self::TotpLocked { user }
+            | Self::TotpUnreadable { user, .. }
+            | Self::BackupCodesProposed { user, .. }
+            | Self::BackupCodesSaved { user, .. }
+            | Self::BackupCodeUsed { user, .. }
+            | Self::BackupCodeRefused { user, .. }
+            | Self::TwoFactorTurnedOff { user }
+            | Self::TwoFactorReset { user, .. }
+            | Self::DeviceTrusted { user, .. }
+            | Self::DeviceRevoked { user, .. }
+            | Self::StepUpMailed { user, .. }
+            | Self::StepUpRefused { user, .. }
+            | Self::SteppedUp { user, .. } => Some(*user),
             Self::LinkRequested { .. }
             | Self::LinkRefused { .. }
             | Self::LinkCancelled { .. }
             | Self::InviteCreated { .. }
+            | Self::KeysRotated { .. }
             | Self::MailSent { .. }
             | Self::MailFailed { .. } => None,
         }
@@ -150,14 +401,28 @@ impl Event {
             Self::LinkRedeemed { link, method, .. } => json!({ "link": link, "method": method }),
             Self::LinkRefused { link, method, refusal } => json!({ "link": link, "method": method, "reason": refusal.reason() }),
             Self::LinkCancelled { link } => json!({ "link": link }),
-            Self::UserCreated { by, admin, .. } => {
-                let by = match by {
-                    Origin::SignUp => "sign_up",
-                    Origin::Operator => "operator",
-                };
-                json!({ "by": by, "admin": admin })
+            Self::UserCreated { by, admin, .. } => json!({ "by": by.as_str(), "admin": admin }),
+            Self::SessionCreated { session, level, method, second, .. } => {
+                json!({ "session": session, "level": level, "method": method, "second_method": second })
             }
-            Self::SessionCreated { session, level, method, .. } => json!({ "session": session, "level": level, "method": method }),
+            Self::TotpSetUpStarted { credential, .. }
+            | Self::TotpEnrolled { credential, .. }
+            | Self::TotpRemoved { credential, .. } => {
+                json!({ "authenticator": credential })
+            }
+            Self::TotpAccepted { credential, purpose, .. } => json!({ "authenticator": credential, "for": purpose.as_str() }),
+            Self::TotpRefused { refusal, purpose, .. } | Self::BackupCodeRefused { refusal, purpose, .. } => {
+                json!({ "reason": refusal.reason(), "for": purpose.as_str() })
+            }
+            Self::TotpUnreadable { credential, reason, .. } => json!({ "authenticator": credential, "reason": reason }),
+            Self::BackupCodesProposed { set, .. } | Self::BackupCodesSaved { set, .. } => json!({ "set": set }),
+            Self::BackupCodeUsed { left, purpose, .. } => json!({ "left": left, "for": purpose.as_str() }),
+            Self::TwoFactorReset { by, reason, .. } => json!({ "by": by.as_str(), "reason": reason }),
+            Self::DeviceTrusted { device, .. } | Self::DeviceRevoked { device, .. } => json!({ "device": device }),
+            Self::StepUpMailed { code, .. } | Self::StepUpRefused { code, .. } => json!({ "code": code }),
+            Self::SteppedUp { session, factor, .. } => json!({ "session": session, "factor": factor }),
+            Self::KeysRotated { key, secrets } => json!({ "key": key, "secrets": secrets }),
+            Self::TotpLocked { .. } | Self::TwoFactorTurnedOff { .. } => json!({}),
             Self::SessionRevoked { session, reason, .. } => json!({ "session": session, "reason": reason.as_str() }),
             Self::InviteCreated { invite } | Self::InviteUsed { invite, .. } => json!({ "invite": invite }),
             Self::MailSent { mail, kind } => json!({ "mail": mail, "kind": kind }),
@@ -178,9 +443,33 @@ impl Event {
             Self::SessionRevoked { reason, .. } => {
                 metrics::counter!("auth_sessions_revoked_total", "reason" => reason.as_str()).increment(1);
             }
+            Self::TotpAccepted { .. } => count_totp("success"),
+            Self::TotpRefused { refusal, .. } => count_totp(refusal.result()),
+            Self::TotpUnreadable { credential, reason, .. } => {
+                tracing::error!(%credential, reason, "a two-factor secret can't be read; its owner can only use backup codes");
+            }
+            Self::BackupCodeUsed { .. } => count_backup_code("success"),
+            Self::BackupCodeRefused { refusal, .. } => count_backup_code(refusal.result()),
             Self::MailSent { .. } => metrics::counter!("mail_deliveries_total", "result" => "sent").increment(1),
             Self::MailFailed { state, .. } => metrics::counter!("mail_deliveries_total", "result" => *state).increment(1),
-            Self::LinkCancelled { .. } | Self::UserCreated { .. } | Self::InviteCreated { .. } | Self::InviteUsed { .. } => {}
+            Self::LinkCancelled { .. }
+            | Self::UserCreated { .. }
+            | Self::InviteCreated { .. }
+            | Self::InviteUsed { .. }
+            | Self::TotpSetUpStarted { .. }
+            | Self::TotpEnrolled { .. }
+            | Self::TotpRemoved { .. }
+            | Self::TotpLocked { .. }
+            | Self::BackupCodesProposed { .. }
+            | Self::BackupCodesSaved { .. }
+            | Self::TwoFactorTurnedOff { .. }
+            | Self::TwoFactorReset { .. }
+            | Self::DeviceTrusted { .. }
+            | Self::DeviceRevoked { .. }
+            | Self::StepUpMailed { .. }
+            | Self::StepUpRefused { .. }
+            | Self::SteppedUp { .. }
+            | Self::KeysRotated { .. } => {}
         }
     }
 }
@@ -191,6 +480,14 @@ pub(crate) fn count_request(status: &'static str) {
 
 pub(crate) fn count_verification(result: &'static str, method: Method) {
     metrics::counter!("auth_magiclink_verifications_total", "result" => result, "method" => method.as_str()).increment(1);
+}
+
+pub(crate) fn count_totp(result: &'static str) {
+    metrics::counter!("auth_totp_verify_total", "result" => result).increment(1);
+}
+
+pub(crate) fn count_backup_code(result: &'static str) {
+    metrics::counter!("auth_backup_code_verify_total", "result" => result).increment(1);
 }
 
 /// A transaction and the events in it.

@@ -3,7 +3,7 @@
 
 use time::{Duration, OffsetDateTime};
 
-use crate::{Auth, Error};
+use crate::{Auth, Error, policy::SETUP_TTL};
 
 const EVERY: Duration = Duration::hours(1);
 /// Requests and sessions stay this long after their end, for the activity page and for `reconcile`.
@@ -42,6 +42,11 @@ impl Auth {
             .await?;
         sqlx::query!("delete from sessions where user_id is null and expires_at < $1", now).execute(&self.pool).await?;
         sqlx::query!("delete from sessions where expires_at < $1", now - KEEP).execute(&self.pool).await?;
+        sqlx::query!("delete from step_up_codes where expires_at < $1", now).execute(&self.pool).await?;
+        sqlx::query!("delete from totp_credentials where confirmed_at is null and created_at < $1", now - SETUP_TTL)
+            .execute(&self.pool)
+            .await?;
+        sqlx::query!("delete from trusted_devices where expires_at < $1", now - KEEP).execute(&self.pool).await?;
         sqlx::query!("delete from magic_links where created_at < $1", now - KEEP).execute(&self.pool).await?;
         Ok(())
     }

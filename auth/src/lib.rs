@@ -10,27 +10,36 @@
 //! | known browser | one that has signed the account in before, and so has limits of its own |
 //! | redeem | use a link or code up, and give a session its authority |
 //! | authority | who a session speaks for, and what it has proven |
+//! | half signed in | one factor of two was right: the session opens the second step, and nothing else |
+//! | step up | give the account's strongest factor again, before a change to it |
 //!
 //! **To add a feature**: a folder with `mod.rs` (types, rules as functions of `now`, operations, one error enum) and `store.rs`
 //! (its SQL, `query!` checked against `.sqlx`). Use your own store and what is shared (`clock`, `secret`, `throttle`, `event`);
-//! only [`sign_in`] joins features.
+//! only [`sign_in`], [`second_factor`], [`step_up`] and [`two_factor`] join features.
 
 pub mod account;
+pub mod backup_code;
 pub mod clock;
 pub mod email_address;
 pub mod event;
 mod housekeeping;
 pub mod invite;
+pub mod key;
 mod known_browser;
 pub mod magic_link;
 pub mod mail;
 pub mod migrate;
 pub mod policy;
 pub mod requester;
+pub mod second_factor;
 pub mod secret;
 pub mod session;
 pub mod sign_in;
+pub mod step_up;
 pub mod throttle;
+pub mod totp;
+pub mod trusted_device;
+pub mod two_factor;
 
 use std::sync::Arc;
 

@@ -14,6 +14,12 @@ pub const LIVE_LINKS: i64 = 10;
 pub const PRE_SIGN_IN_TTL: Duration = Duration::from_hours(1);
 /// How long a visitor's session outlives the sign-in that took its place: longer than any request under way.
 pub const RETIRED_FOR: Duration = Duration::from_mins(1);
+/// How long the second step may take. A session that has given one factor of two lives no longer.
+pub const SECOND_STEP_TTL: Duration = Duration::from_mins(10);
+/// How long a set-up of an authenticator waits for its first code.
+pub const SETUP_TTL: Duration = Duration::from_mins(15);
+/// How long a code by mail for a change to the account works (as [`MAX_LINK_TTL`]).
+pub const STEP_UP_CODE_TTL: Duration = Duration::from_mins(10);
 /// How long a browser stays known after its last sign-in.
 pub const KNOWN_BROWSER_TTL: Duration = Duration::from_hours(365 * 24);
 /// How long an invitation works.
@@ -27,6 +33,11 @@ pub struct Policy {
     pub session_idle: Duration,
     /// … and this long after sign-in however much it is used.
     pub session_max: Duration,
+    /// How long giving the strongest factor counts for changes to the account.
+    pub step_up_ttl: Duration,
+    /// How long a browser may be trusted with the second factor; zero: not at all.
+    pub trusted_device_ttl: Duration,
+    pub require_two_factor: RequireTwoFactor,
     pub sign_up: SignUp,
     /// `FEATURE_PASSWORDLESS_AUTH`: off, nobody can ask for or redeem a link; live sessions go on.
     pub passwordless_auth: bool,
@@ -39,9 +50,31 @@ impl Default for Policy {
             link_ttl: MAX_LINK_TTL,
             session_idle: Duration::from_hours(24),
             session_max: Duration::from_hours(30 * 24),
+            step_up_ttl: Duration::from_mins(10),
+            trusted_device_ttl: Duration::from_hours(30 * 24),
+            require_two_factor: RequireTwoFactor::Admins,
             sign_up: SignUp::Invite,
             passwordless_auth: false,
             limits: Limits::default(),
+        }
+    }
+}
+
+/// Who must have two-factor. Until they do, they can set it up and do nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequireTwoFactor {
+    None,
+    Admins,
+    Everyone,
+}
+
+impl RequireTwoFactor {
+    #[must_use]
+    pub fn covers(self, admin: bool) -> bool {
+        match self {
+            Self::None => false,
+            Self::Admins => admin,
+            Self::Everyone => true,
         }
     }
 }

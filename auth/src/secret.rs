@@ -3,6 +3,7 @@
 use std::{fmt, marker::PhantomData};
 
 use aws_lc_rs::{
+    aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
     constant_time, digest,
     hkdf::{HKDF_SHA256, KeyType, Salt},
     hmac, rand,
@@ -53,11 +54,15 @@ pub enum Browser {}
 /// The cookie of a browser that has signed an account in before.
 #[derive(Clone, PartialEq, Eq)]
 pub enum KnownBrowser {}
+/// The cookie of a browser that an account's owner trusts with the second factor.
+#[derive(Clone, PartialEq, Eq)]
+pub enum TrustedDevice {}
 
 pub type LinkToken = Token<Link>;
 pub type InviteToken = Token<Invitation>;
 pub type BrowserNonce = Token<Browser>;
 pub type KnownBrowserToken = Token<KnownBrowser>;
+pub type TrustedDeviceToken = Token<TrustedDevice>;
 
 impl<K> Token<K> {
     #[must_use]
@@ -119,7 +124,7 @@ impl fmt::Debug for SessionKey {
     }
 }
 
-/// The six digits of a sign-in mail (NIST 800-63B-4 §3.1.3.2 asks for at least six).
+/// Six digits: of a mail, or of an authenticator app (NIST 800-63B-4 §3.1.3.2 and §3.1.4.1 ask for at least six).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Code([u8; 6]);
 
@@ -148,6 +153,17 @@ impl Code {
         }
         let length = typed.len();
         typed.try_into().map(Self).map_err(|_| CodeFormat::WrongLength(length))
+    }
+
+    /// `None` where the text is anything but six digits.
+    pub(crate) fn of_digits(text: &str) -> Option<Self> {
+        let digits: [u8; 6] = text.as_bytes().try_into().ok()?;
+        digits.iter().all(u8::is_ascii_digit).then_some(Self(digits))
+    }
+
+    /// Compares without telling by its time how much was right.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        constant_time::verify_slices_are_equal(&self.0, &other.0).is_ok()
     }
 
     /// As it stands in the mail: "482 931".
@@ -180,6 +196,34 @@ struct Derived {
     code_hash: hmac::Key,
     invite_token: hmac::Key,
     pseudonym: hmac::Key,
+    step_up_code: hmac::Key,
+    at_rest: RandomizedNonceKey,
+}
+
+/// A secret as it lies in a row: encrypted, bound to that row, under the key named beside it.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Sealed {
+    pub key_id: String,
+    /// Nonce, ciphertext, tag.
+    pub bytes: Vec<u8>,
+}
+
+/// Why a sealed secret can't be had. Neither has a way on but another factor, so whoever gets one fails closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unreadable {
+    /// Its key is neither the current nor a previous one.
+    KeyMissing,
+    /// It was changed, or belongs to another row.
+    Tampered,
+}
+
+impl Unreadable {
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::KeyMissing => "key_missing",
+            Self::Tampered => "tampered",
+        }
+    }
 }
 
 /// A nonce and the key that turns it into secrets.
@@ -199,11 +243,12 @@ impl KeyType for Sha256Length {
 impl Derived {
     fn new(root: &[u8; 32]) -> Self {
         let prk = Salt::new(HKDF_SHA256, b"latchkey").extract(root);
-        let derive = |purpose: &[u8]| {
+        let expand = |purpose: &[u8]| {
             let mut bytes = Zeroizing::new([0; 32]);
             prk.expand(&[purpose], Sha256Length).and_then(|okm| okm.fill(&mut *bytes)).expect("32 bytes are within HKDF's range");
-            hmac::Key::new(hmac::HMAC_SHA256, &*bytes)
+            bytes
         };
+        let derive = |purpose: &[u8]| hmac::Key::new(hmac::HMAC_SHA256, &*expand(purpose));
         // The id is derived too: it names the key in rows without telling anything of it.
         let id = hmac::sign(&derive(b"key id"), b"");
         Self {
@@ -213,6 +258,8 @@ impl Derived {
             code_hash: derive(b"code hash"),
             invite_token: derive(b"invite token"),
             pseudonym: derive(b"pseudonym"),
+            step_up_code: derive(b"step-up code"),
+            at_rest: RandomizedNonceKey::new(&AES_256_GCM, &*expand(b"at rest")).expect("a key of 32 bytes"),
         }
     }
 }
@@ -247,12 +294,12 @@ impl Keys {
     }
 
     pub(crate) fn code(&self, seed: &Seed) -> Option<Code> {
-        let key = self.by_id(&seed.key_id)?;
-        let mac = mac(&key.link_code, &seed.nonce);
-        let number = u64::from_be_bytes(mac[..8].try_into().expect("8 of 32 bytes"));
-        // 2^64 is so far above 10^6 that no code is likelier than another by more than 1 in 10^13.
-        let digits = format!("{:06}", number % 1_000_000);
-        Some(Code(digits.as_bytes().try_into().expect("six digits")))
+        Some(six_digits(&mac(&self.by_id(&seed.key_id)?.link_code, &seed.nonce)))
+    }
+
+    /// A code for someone signed in: derived by a key of its own, so that no sign-in code is ever one.
+    pub(crate) fn step_up_code(&self, seed: &Seed) -> Option<Code> {
+        Some(six_digits(&mac(&self.by_id(&seed.key_id)?.step_up_code, &seed.nonce)))
     }
 
     /// Keyed, and bound to its request: six digits under a plain hash would be found in a second.
@@ -264,10 +311,44 @@ impl Keys {
         Some(mac(&key.code_hash, &message))
     }
 
+    pub(crate) fn current_id(&self) -> &str {
+        &self.current.id
+    }
+
+    /// The ids of all keys that can be read with, the current one first.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        std::iter::once(&self.current).chain(&self.previous).map(|key| key.id.clone()).collect()
+    }
+
+    /// Encrypts with the current key: AES-256-GCM under a random nonce (NIST SP 800-38D §8.2.2). `place` names the one table,
+    /// column and row it may be read from.
+    pub(crate) fn seal(&self, place: &[u8], secret: &[u8]) -> Sealed {
+        let mut bytes = secret.to_vec();
+        let nonce = self.current.at_rest.seal_in_place_append_tag(Aad::from(place), &mut bytes).expect("a few bytes can be sealed");
+        bytes.splice(0..0, nonce.as_ref().iter().copied());
+        Sealed { key_id: self.current.id.clone(), bytes }
+    }
+
+    pub(crate) fn open(&self, place: &[u8], sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
+        let key = self.by_id(&sealed.key_id).ok_or(Unreadable::KeyMissing)?;
+        let (nonce, rest) = sealed.bytes.split_at_checked(NONCE_LEN).ok_or(Unreadable::Tampered)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| Unreadable::Tampered)?;
+        let mut bytes = Zeroizing::new(rest.to_vec());
+        let length = key.at_rest.open_in_place(nonce, Aad::from(place), &mut bytes).map_err(|_| Unreadable::Tampered)?.len();
+        bytes.truncate(length);
+        Ok(bytes)
+    }
+
     /// A stable stand-in for an identity (an address, a network), so that counters and audit rows hold none.
     pub(crate) fn pseudonym(&self, identity: &[u8]) -> [u8; 32] {
         mac(&self.current.pseudonym, identity)
     }
+}
+
+/// 2^64 is so far above 10^6 that no code is likelier than another by more than 1 in 10^13.
+fn six_digits(mac: &[u8; 32]) -> Code {
+    let number = u64::from_be_bytes(mac[..8].try_into().expect("8 of 32 bytes"));
+    Code::of_digits(&format!("{:06}", number % 1_000_000)).expect("six digits")
 }
 
 impl fmt::Debug for Keys {
@@ -345,6 +426,26 @@ mod tests {
         let chi: f64 = counts.iter().map(|&n| (f64::from(n) - expected).powi(2) / expected).sum();
         // 9 degrees of freedom: above 40 has a chance of about 1 in 100,000.
         assert!(chi < 40.0, "χ² = {chi}, counts {counts:?}");
+    }
+
+    #[test]
+    fn a_sealed_secret_opens_in_its_own_place_whole_and_with_its_key_or_not_at_all() {
+        let (old, new) = (Keys::new(&[1; 32], &[]), Keys::new(&[2; 32], &[[1; 32]]));
+        let sealed = old.seal(b"table.column:1", b"secret");
+        assert_eq!(old.open(b"table.column:1", &sealed).expect("its own place").as_slice(), b"secret");
+        assert_eq!(new.open(b"table.column:1", &sealed).expect("the old key is still known").as_slice(), b"secret");
+        assert_eq!(old.open(b"table.column:2", &sealed), Err(Unreadable::Tampered));
+        assert_eq!(Keys::new(&[2; 32], &[]).open(b"table.column:1", &sealed), Err(Unreadable::KeyMissing));
+        for bit in 0..sealed.bytes.len() * 8 {
+            let mut flipped = sealed.clone();
+            flipped.bytes[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(old.open(b"table.column:1", &flipped), Err(Unreadable::Tampered), "bit {bit}");
+        }
+        for length in 0..sealed.bytes.len() {
+            let cut = Sealed { bytes: sealed.bytes[..length].to_vec(), ..sealed.clone() };
+            assert_eq!(old.open(b"table.column:1", &cut), Err(Unreadable::Tampered), "{length} bytes");
+        }
+        assert!(old.seal(b"", b"secret").bytes != old.seal(b"", b"secret").bytes, "each time another nonce");
     }
 
     #[test]

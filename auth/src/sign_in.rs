@@ -7,20 +7,23 @@ use std::time::Duration;
 
 use serde_json::Value;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::{
     Auth, Error,
     account::{self, store::Account},
     email_address::EmailAddress,
-    event::{self, Event, Method, Origin, Refusal, RevokeReason, Work},
+    event::{self, Event, Method, Origin, Refusal, RevokeReason, SecondFactor, Work},
     invite, known_browser,
     magic_link::{LinkState, LinkView, MagicLink, store as links},
     mail,
-    policy::{KNOWN_BROWSER_TTL, RETIRED_FOR},
+    policy::{RETIRED_FOR, SECOND_STEP_TTL},
     requester::Requester,
-    secret::{BrowserNonce, Code, KnownBrowserToken, LinkToken, SessionKey, new_id, same},
+    second_factor::grant_event,
+    secret::{BrowserNonce, Code, KnownBrowserToken, LinkToken, SessionKey, TrustedDeviceToken, new_id, same},
     session::{self, Level},
     throttle::{Charge, Limit, Limited, Throttle},
+    trusted_device,
 };
 
 /// The browser at the other end, by the cookies it holds.
@@ -30,6 +33,8 @@ pub struct BrowserProof<'a> {
     pub nonce: Option<&'a BrowserNonce>,
     /// From its known-browser cookie.
     pub known: Option<&'a KnownBrowserToken>,
+    /// From its trusted-device cookie.
+    pub trusted: Option<&'a TrustedDeviceToken>,
 }
 
 /// The session that signing in makes, and the one it takes the place of. `fresh` is the key of an id made for this and used
@@ -118,7 +123,7 @@ impl From<sqlx::Error> for Redeem {
 }
 
 impl Auth {
-    fn throttle(&self) -> Throttle<'_> {
+    pub(crate) fn throttle(&self) -> Throttle<'_> {
         Throttle { limits: &self.policy.limits, keys: &self.keys }
     }
 
@@ -391,22 +396,26 @@ impl Auth {
         let account = self.find_or_create(&mut work, link, from, now).await?;
         work.record(Event::LinkRedeemed { user: account.id, link: link.id, method });
 
-        let level = if account.two_factor { Level::FirstFactor } else { Level::Email };
-        let session = new_id(now);
+        let trusted = account.two_factor && self.is_trusted(&mut work, account.id, browser, now).await?;
+        let second = trusted.then_some(SecondFactor::TrustedDevice);
+        let level = Level::of(account.two_factor, second);
         let grant = session::store::Grant {
-            id: session,
+            id: new_id(now),
             key: handover.fresh,
             data: &handover.data,
             user: account.id,
-            level,
+            two_factor: account.two_factor,
             method,
-            link: link.id,
+            second,
+            // Trust stands in for the second factor at sign-in, and nowhere else.
+            verified_at: (level == Level::Email).then_some(now),
+            link: Some(link.id),
             from,
             now,
-            expires_at: now + self.policy.session_max,
+            expires_at: now + if level == Level::FirstFactor { SECOND_STEP_TTL } else { self.policy.session_max },
         };
         session::store::grant(work.connection(), &grant).await?;
-        work.record(Event::SessionCreated { user: account.id, session, level: level.as_str(), method });
+        work.record(grant_event(&grant));
         if let Some(old) = handover.old {
             match session::store::revoke(work.connection(), old, RevokeReason::Replaced, now).await? {
                 Some((session, user)) => work.record(Event::SessionRevoked { user, session, reason: RevokeReason::Replaced }),
@@ -419,10 +428,24 @@ impl Auth {
             return Ok(Outcome::SecondFactorNeeded);
         }
         account::store::signed_in(work.connection(), account.id, now).await?;
-        let known_browser = browser.known.cloned().unwrap_or_default();
-        known_browser::store::remember(work.connection(), &known_browser.hash(), account.id, now, now + KNOWN_BROWSER_TTL).await?;
+        let known_browser = self.remember_browser(&mut work, account.id, browser, now).await?;
         work.commit().await?;
         Ok(Outcome::Complete { known_browser })
+    }
+
+    async fn is_trusted(
+        &self,
+        work: &mut Work<'_>,
+        user: Uuid,
+        browser: BrowserProof<'_>,
+        now: OffsetDateTime,
+    ) -> Result<bool, sqlx::Error> {
+        match browser.trusted {
+            Some(token) if !self.policy.trusted_device_ttl.is_zero() => {
+                trusted_device::store::vouch(work.connection(), user, &token.hash(), now).await
+            }
+            _ => Ok(false),
+        }
     }
 
     /// The account of a proven address; made here the first time, where the policy admits it.
@@ -455,7 +478,8 @@ impl Auth {
         if let Some(invite) = invite {
             work.record(Event::InviteUsed { user: id, invite });
         }
-        Ok(Account { id, disabled: false, two_factor: false })
+        let (email, email_key) = (email.as_str().to_owned(), email.key().to_owned());
+        Ok(Account { id, email, email_key, disabled: false, two_factor: false })
     }
 }
 

@@ -1,21 +1,51 @@
 //! The schema is one, however it was applied: by `latchkey migrate`, by plain `psql -f`, in either order, twice.
 
-use std::process::Command;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use testkit::Database;
 
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/016_add_auth_tables.sql");
-
-fn psql(database: &Database) {
-    let output = Command::new("psql")
-        .args(["--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", "--file", FILE, &database.owner_url])
-        .output()
-        .expect("psql runs: it comes with PostgreSQL's client");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+/// The migrations as files, in their order, up to the one with this number.
+fn files(last: i64) -> Vec<PathBuf> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations");
+    let mut files: Vec<PathBuf> = fs::read_dir(folder)
+        .expect("the folder is there")
+        .map(|entry| entry.expect("readable").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "sql"))
+        .filter(|path| {
+            path.file_name().and_then(|name| name.to_str()?.get(..3)?.parse().ok()).is_some_and(|number: i64| number <= last)
+        })
+        .collect();
+    files.sort();
+    files
 }
 
-async fn migrate(database: &Database) {
-    auth::migrate::migrate(&database.owner().await, Some(private_postgres::APPLICATION)).await.expect("the migrations apply");
+fn psql(database: &Database, last: i64) {
+    for file in files(last) {
+        let output = Command::new("psql")
+            .args(["--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", "--file"])
+            .args([&file, Path::new(&database.owner_url)])
+            .output()
+            .expect("psql runs: it comes with PostgreSQL's client");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// Up to a migration in the middle there are no grants: those are made when all have run, and name tables of the later ones.
+async fn migrate(database: &Database, last: i64) {
+    let owner = database.owner().await;
+    if last == newest() {
+        auth::migrate::migrate(&owner, Some(private_postgres::APPLICATION)).await.expect("the migrations apply");
+    } else {
+        auth::migrate::MIGRATOR.run_to(last, &owner).await.expect("the migrations apply");
+    }
+}
+
+fn newest() -> i64 {
+    auth::migrate::MIGRATOR.iter().map(|migration| migration.version).max().expect("there are some")
 }
 
 /// Without the migrator's own table, and without grants: those name the application's role, which psql knows nothing of.
@@ -32,22 +62,25 @@ fn schema(database: &Database) -> String {
 
 #[tokio::test]
 async fn psql_and_migrate_give_one_schema_in_any_order_twice() {
-    let [by_migrate, by_psql, psql_first, migrate_first] =
-        [Database::empty().await, Database::empty().await, Database::empty().await, Database::empty().await];
-    for _ in 0..2 {
-        migrate(&by_migrate).await;
-        psql(&by_psql);
-        psql(&psql_first);
-        migrate(&psql_first).await;
-        migrate(&migrate_first).await;
-        psql(&migrate_first);
-    }
-    let expected = schema(&by_migrate);
-    for table in ["users", "magic_links", "sessions", "auth_audit", "mail_outbox", "rate_limits"] {
-        assert!(expected.contains(&format!("CREATE TABLE public.{table} (")), "{table} is missing");
-    }
-    for database in [&by_psql, &psql_first, &migrate_first] {
-        assert_eq!(schema(database), expected);
+    // The first migration alone, as the rollout's checklist applies it; and all of them.
+    for last in [16, newest()] {
+        let [by_migrate, by_psql, psql_first, migrate_first] =
+            [Database::empty().await, Database::empty().await, Database::empty().await, Database::empty().await];
+        for _ in 0..2 {
+            migrate(&by_migrate, last).await;
+            psql(&by_psql, last);
+            psql(&psql_first, last);
+            migrate(&psql_first, last).await;
+            migrate(&migrate_first, last).await;
+            psql(&migrate_first, last);
+        }
+        let expected = schema(&by_migrate);
+        for table in ["users", "magic_links", "sessions", "auth_audit", "mail_outbox", "rate_limits"] {
+            assert!(expected.contains(&format!("CREATE TABLE public.{table} (")), "{table} is missing");
+        }
+        for database in [&by_psql, &psql_first, &migrate_first] {
+            assert_eq!(schema(database), expected);
+        }
     }
 }
 

@@ -16,6 +16,9 @@ pub fn policy(config: &Config) -> Policy {
         link_ttl: config.magic_link_ttl,
         session_idle: config.session_idle,
         session_max: config.session_max,
+        step_up_ttl: config.step_up_ttl,
+        trusted_device_ttl: config.trusted_device_ttl,
+        require_two_factor: config.require_two_factor,
         sign_up: match &config.signup {
             Signup::Open => SignUp::Open,
             Signup::Domains(domains) => SignUp::Domains(domains.clone()),
@@ -31,6 +34,10 @@ pub fn policy(config: &Config) -> Policy {
             link_network: rate(limits.link_network),
             link_all: rate(limits.link_all),
             code_network: rate(limits.code_network),
+            totp_account: rate(limits.totp_account),
+            backup_account: rate(limits.backup_account),
+            step_up_account: rate(limits.step_up_account),
+            step_up_mail: rate(limits.step_up_mail),
             sign_up_network: rate(limits.signup_network),
         },
     }

@@ -25,6 +25,9 @@ pub enum Command {
     /// Accounts
     #[command(subcommand)]
     User(User),
+    /// The keys that secrets are encrypted under
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// The configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -47,6 +50,42 @@ pub enum User {
         #[command(flatten)]
         output: Output,
     },
+    /// Take two-factor off an account whose owner has lost phone and backup codes; its sessions end, and its owner is told
+    #[command(name = "reset-2fa")]
+    ResetTwoFactor {
+        email: String,
+        /// Why, for the audit log
+        #[arg(long, value_parser = reason)]
+        reason: String,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// List the keys and how many secrets lie under each; exit 1 where one that is needed is missing
+    Status {
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Encrypt every secret anew under the current key, while servers run; safe to stop and to run again
+    Rotate {
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// One line that says something.
+fn reason(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err("say why".to_owned());
+    }
+    if text.chars().any(char::is_control) || text.chars().count() > 500 {
+        return Err("must be one line of at most 500 characters".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 #[derive(Debug, Subcommand)]

@@ -21,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+use auth::policy::RequireTwoFactor;
 use ipnet::IpNet;
 use lettre::message::Mailbox;
 use serde::Serialize;
@@ -88,6 +89,10 @@ pub struct Config {
     pub magic_link_ttl: Duration,
     pub session_idle: Duration,
     pub session_max: Duration,
+    pub require_two_factor: RequireTwoFactor,
+    pub step_up_ttl: Duration,
+    /// Zero: browsers are not trusted.
+    pub trusted_device_ttl: Duration,
     pub limits: Limits,
     pub log_format: LogFormat,
     /// Directives of `tracing_subscriber::EnvFilter`, known to parse.
@@ -138,6 +143,10 @@ pub struct Limits {
     pub link_network: Limit,
     pub link_all: Limit,
     pub code_network: Limit,
+    pub totp_account: Limit,
+    pub backup_account: Limit,
+    pub step_up_account: Limit,
+    pub step_up_mail: Limit,
     pub signup_network: Limit,
 }
 
@@ -187,6 +196,9 @@ fn examine_for(environment: &Environment, build: AppEnv) -> Examined {
     let magic_link_ttl = read.required("MAGIC_LINK_TTL", |text| magic_link_ttl(text, production));
     let session_max = read.required("SESSION_MAX", values::duration);
     let session_idle = session_idle(&mut read, session_max.ok());
+    let require_two_factor = read.required("REQUIRE_2FA", require_two_factor);
+    let step_up_ttl = read.required("STEP_UP_TTL", |text| step_up_ttl(text, production));
+    let trusted_device_ttl = read.required("TRUSTED_DEVICE_TTL", values::duration_or_zero);
     let limits = limits(&mut read, production);
     let log_format = read.optional("LOG_FORMAT", log_format);
     let log_filter = read.required("RUST_LOG", log_filter);
@@ -216,6 +228,9 @@ fn examine_for(environment: &Environment, build: AppEnv) -> Examined {
             magic_link_ttl: magic_link_ttl?,
             session_idle: session_idle?,
             session_max: session_max?,
+            require_two_factor: require_two_factor?,
+            step_up_ttl: step_up_ttl?,
+            trusted_device_ttl: trusted_device_ttl?,
             limits: limits?,
             log_format: log_format?.unwrap_or(LogFormat::Auto),
             log_filter: log_filter?,
@@ -353,6 +368,24 @@ fn magic_link_ttl(text: &str, production: bool) -> Parsed<Duration> {
     Ok(ttl)
 }
 
+fn require_two_factor(text: &str) -> Parsed<RequireTwoFactor> {
+    match text {
+        "none" => Ok(RequireTwoFactor::None),
+        "admins" => Ok(RequireTwoFactor::Admins),
+        "everyone" => Ok(RequireTwoFactor::Everyone),
+        _ => Err("is neither none, admins nor everyone".to_owned()),
+    }
+}
+
+/// Long ones make step-up mean nothing: who finds a browser open could change the account.
+fn step_up_ttl(text: &str, production: bool) -> Parsed<Duration> {
+    let ttl = values::duration(text)?;
+    if production && ttl > Duration::from_hours(1) {
+        return Err("must be at most 1h in production".to_owned());
+    }
+    Ok(ttl)
+}
+
 fn session_idle(read: &mut Reader<'_>, session_max: Option<Duration>) -> Result<Duration, Noted> {
     let idle = read.required("SESSION_IDLE", |text| {
         // A session's last use is written down once a minute at most, so a shorter idle time would end live ones.
@@ -377,6 +410,10 @@ fn limits(read: &mut Reader<'_>, production: bool) -> Result<Limits, Noted> {
     let link_network = limit("LIMIT_LINK_NETWORK");
     let link_all = limit("LIMIT_LINK_ALL");
     let code_network = limit("LIMIT_CODE_NETWORK");
+    let totp_account = limit("LIMIT_TOTP_ACCOUNT");
+    let backup_account = limit("LIMIT_BACKUP_ACCOUNT");
+    let step_up_account = limit("LIMIT_STEP_UP_ACCOUNT");
+    let step_up_mail = limit("LIMIT_STEP_UP_MAIL");
     let signup_network = limit("LIMIT_SIGNUP_NETWORK");
     Ok(Limits {
         enforced: enforced?,
@@ -386,6 +423,10 @@ fn limits(read: &mut Reader<'_>, production: bool) -> Result<Limits, Noted> {
         link_network: link_network?,
         link_all: link_all?,
         code_network: code_network?,
+        totp_account: totp_account?,
+        backup_account: backup_account?,
+        step_up_account: step_up_account?,
+        step_up_mail: step_up_mail?,
         signup_network: signup_network?,
     })
 }

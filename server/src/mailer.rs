@@ -5,8 +5,10 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use app::{mails, routes, state::Site};
 use auth::{
-    mail::{Content, Letter, Mailer, SendError},
+    mail::{Content, Letter, Mailer, Notice, SendError},
     policy::INVITE_TTL,
+    step_up::CODE_LIFETIME,
+    two_factor::BACKUP_CODES,
 };
 use lettre::{
     Address, AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor,
@@ -62,6 +64,7 @@ impl MailRoom {
 
     fn words(&self, content: &Content) -> anyhow::Result<mails::Mail> {
         let help_url = &self.site.link(routes::HELP);
+        let links = &mails::Links { account_url: &self.site.link(routes::ACCOUNT), help_url };
         Ok(match content {
             Content::SignIn { token, code, asked } => mails::sign_in(&mails::SignIn {
                 url: &format!("{}?token={}", self.site.link(routes::LOGIN_VERIFY), token.reveal()),
@@ -81,6 +84,25 @@ impl MailRoom {
                 days: INVITE_TTL.as_secs() / 86_400,
                 help_url,
             })?,
+            Content::StepUp { code, asked } => {
+                let by = mails::By { device: &asked.device, ip: &asked.ip, at: asked.at };
+                mails::step_up_code(links, &mails::StepUpCode { code: &code.reveal(), lifetime: CODE_LIFETIME, by })?
+            }
+            Content::Notice { notice, at, by } => {
+                // What an operator does, no browser has done.
+                let (device, ip) = by.as_ref().map_or(("", ""), |by| (&by.device, &by.ip));
+                let by = &mails::By { device, ip, at: *at };
+                match *notice {
+                    Notice::TwoFactorOn => mails::two_factor_on(links)?,
+                    Notice::TwoFactorOff => mails::two_factor_off(links, by)?,
+                    Notice::TwoFactorReset => mails::two_factor_reset(links, *at)?,
+                    Notice::AuthenticatorAdded => mails::authenticator_added(links, by)?,
+                    Notice::AuthenticatorRemoved => mails::authenticator_removed(links, by)?,
+                    Notice::BackupCodesNew => mails::backup_codes_new(links, *at)?,
+                    Notice::BackupCodesLow { left } => mails::backup_codes_left(links, left.unsigned_abs(), BACKUP_CODES as u64)?,
+                    Notice::BackupCodeUsed { left } => mails::backup_code_used(links, left.unsigned_abs(), by)?,
+                }
+            }
         })
     }
 

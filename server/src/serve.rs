@@ -13,6 +13,7 @@ use tokio::{
 
 use crate::{
     assemble,
+    commands::missing_keys,
     config::{self, Config},
     database::Database,
     dev_inbox::DevInbox,
@@ -40,6 +41,14 @@ pub async fn serve(config: &Config, database: &Database) -> anyhow::Result<()> {
         tracing::warn!(error = %error, "the database does not answer yet; not ready until it does");
     }
     let auth = Arc::new(Auth::new(pool.clone(), clock.clone(), assemble::keys(config)?, assemble::policy(config)));
+    match auth.key_status().await {
+        // A key was dropped that secrets still lie under. Their owners would find out at their next sign-in; better now.
+        Ok(keys) => {
+            let missing: Vec<&str> = keys.iter().filter(|key| !key.known).map(|key| key.id.as_str()).collect();
+            anyhow::ensure!(missing.is_empty(), "{}", missing_keys(&missing));
+        }
+        Err(error) => tracing::warn!(error = %error, "whether a key is missing can't be told yet"),
+    }
     let site = assemble::site(config);
     let dev_inbox = matches!(config.mail, config::Mail::DevInbox).then(Arc::<DevInbox>::default);
     let mailer =

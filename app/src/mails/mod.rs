@@ -294,6 +294,34 @@ pub fn two_factor_reset(links: &Links<'_>, at: OffsetDateTime) -> askama::Result
     mail.compose(links)
 }
 
+pub fn authenticator_added(links: &Links<'_>, by: &By<'_>) -> askama::Result<Mail> {
+    let what = format!(
+        "From now on codes from it sign you in too. Added at {}, from {}, {}. Browsers you trusted will ask for a code again.",
+        by.at(),
+        by.device(),
+        by.ip()
+    );
+    let mail = Security {
+        subject: "You added an authenticator app",
+        what: &what,
+        lead: "If it wasn't you,",
+        advice: "someone is signed in as you. Remove that app, then check that nobody else can read your email.",
+        label: REVIEW,
+    };
+    mail.compose(links)
+}
+
+pub fn authenticator_removed(links: &Links<'_>, by: &By<'_>) -> askama::Result<Mail> {
+    let what = format!(
+        "Its codes don't sign you in any more. Removed at {}, from {}, {}. Two-factor is still on, with your other app.",
+        by.at(),
+        by.device(),
+        by.ip()
+    );
+    let mail = Security { subject: "You removed an authenticator app", what: &what, lead: "Not you?", advice: "", label: REVIEW };
+    mail.compose(links)
+}
+
 pub fn backup_codes_new(links: &Links<'_>, at: OffsetDateTime) -> askama::Result<Mail> {
     let at = words::time_on_date(at);
     let mail = Security {

@@ -1,34 +1,35 @@
 //! `/account`: how someone signs in, and where they are signed in.
 
-use auth::{event, session::Level};
-use axum::response::{IntoResponse, Redirect, Response};
+use auth::event::{Method, SecondFactor};
+use axum::{extract::State, response::Response};
 use http::StatusCode;
 use leptos::prelude::*;
 use time::OffsetDateTime;
 
 use crate::{
     components::{Badge, BadgeKind, Date, DateTime, Glyph, Notice, Row, Settings, Tone},
+    fault::Fault,
+    gate::SignedIn,
     page::page,
-    pages::two_factor::{AuthenticatorApp, BackupCodes, BackupCodesRow, FEW_CODES, TrustedBrowsersRow, TwoFactorSummary},
+    pages::two_factor::{self, AuthenticatorApp, BackupCodes, BackupCodesRow, FEW_CODES, TrustedBrowsersRow, TwoFactorSummary},
     routes,
-    session::Visitor,
+    state::AppState,
     words,
 };
 
 /// How a session was signed in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
-    EmailLink,
-    EmailCode,
-}
-
-impl Method {
-    const fn words(self) -> &'static str {
-        match self {
-            Self::EmailLink => "an email link",
-            Self::EmailCode => "an email code",
-        }
-    }
+fn how(method: Method, second: Option<SecondFactor>) -> String {
+    let first = match method {
+        Method::Link => "an email link",
+        Method::Code => "an email code",
+    };
+    let then = match second {
+        None => return first.to_owned(),
+        Some(SecondFactor::Totp) => ", then your authenticator app",
+        Some(SecondFactor::BackupCode) => ", then a backup code",
+        Some(SecondFactor::TrustedDevice) => ", in a browser you trust",
+    };
+    format!("{first}{then}")
 }
 
 /// The session that asks.
@@ -36,13 +37,14 @@ impl Method {
 pub struct ThisSession {
     pub since: OffsetDateTime,
     pub method: Method,
+    pub second: Option<SecondFactor>,
     pub device: String,
     pub ip: String,
 }
 
 #[component]
 pub fn AccountPage(email: String, admin: bool, session: ThisSession, two_factor: TwoFactorSummary) -> impl IntoView {
-    let ThisSession { since, method, device, ip } = session;
+    let ThisSession { since, method, second, device, ip } = session;
     let badge = admin.then(|| view! { <Badge text="Admin"/> }.into_any());
     let here = view! { <Badge text="This device"/> }.into_any();
     view! {
@@ -61,7 +63,7 @@ pub fn AccountPage(email: String, admin: bool, session: ThisSession, two_factor:
                 <Row glyph=Glyph::for_device(&device) heading=device badge=Some(here)>
                     <p>{ip}" · Active now"</p>
                     <p class="hint">
-                        "Signed in "<DateTime at=since/>" with "{method.words()}
+                        "Signed in "<DateTime at=since/>" with "{how(method, second)}
                     </p>
                 </Row>
             </section>
@@ -82,12 +84,12 @@ fn Warnings(apps: Vec<AuthenticatorApp>, codes: Option<BackupCodes>) -> impl Int
     });
     let codes = codes.and_then(|BackupCodes { left, saved, .. }| {
         let (tone, title, text) = match left {
-            0 => (Tone::Danger, "No backup codes left.".to_owned(), "If you lose your phone, you can't sign in."),
             _ if !saved => (
                 Tone::Warn,
                 "You haven't saved your backup codes.".to_owned(),
                 "We can't show them again, and you'll need one if you lose your phone.",
             ),
+            0 => (Tone::Danger, "No backup codes left.".to_owned(), "If you lose your phone, you can't sign in."),
             1..=FEW_CODES => (
                 Tone::Warn,
                 format!("{} left.", words::count(left, "backup code")),
@@ -134,25 +136,17 @@ fn TwoFactorRows(two_factor: TwoFactorSummary) -> impl IntoView {
     .into_any()
 }
 
-/// For the signed in, all the way.
-pub async fn get(visitor: Visitor) -> Response {
-    let Some(authority) = visitor.authority else {
-        return Redirect::to(routes::LOGIN_FOR_ACCOUNT).into_response();
-    };
-    if authority.level == Level::FirstFactor {
-        return Redirect::to(routes::LOGIN_TWO_FACTOR).into_response();
-    }
+pub async fn get(State(state): State<AppState>, SignedIn(_, authority): SignedIn) -> Result<Response, Fault> {
+    let two_factor = two_factor::summary(&state, &authority).await?;
     let session = ThisSession {
         since: authority.authenticated_at,
-        method: match authority.method {
-            event::Method::Link => Method::EmailLink,
-            event::Method::Code => Method::EmailCode,
-        },
+        method: authority.method,
+        second: authority.second,
         device: authority.device,
         ip: authority.ip.to_string(),
     };
     let (email, admin) = (authority.email, authority.admin);
-    page(StatusCode::OK, || view! { <AccountPage email admin session two_factor=TwoFactorSummary::default()/> })
+    Ok(page(StatusCode::OK, || view! { <AccountPage email admin session two_factor/> }))
 }
 
 #[cfg(test)]
@@ -168,7 +162,8 @@ mod tests {
     fn with(email: &str, admin: bool, device: &str, two_factor: TwoFactorSummary) -> String {
         let session = ThisSession {
             since: datetime!(2026-11-24 14:29 UTC),
-            method: Method::EmailCode,
+            method: Method::Code,
+            second: None,
             device: device.to_owned(),
             ip: "203.0.113.24".to_owned(),
         };

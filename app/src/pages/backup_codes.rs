@@ -1,13 +1,26 @@
 //! `/account/backup-codes`: a new set, shown once.
 
+use auth::two_factor::ChangeError;
+use axum::{
+    extract::State,
+    response::{IntoResponse, Redirect, Response},
+};
 use data_encoding::BASE64;
+use http::StatusCode;
 use leptos::prelude::*;
 use time::OffsetDateTime;
 
 use crate::{
     components::{Checkbox, DateTime, Glyph, Icon, Notice, Settings, Steps, Tone},
-    pages::two_factor_setup,
-    routes, words,
+    fault::Fault,
+    form::{Form, FormError},
+    gate::SignedIn,
+    next,
+    page::page,
+    pages::{two_factor::changed, two_factor_setup},
+    routes,
+    state::AppState,
+    words,
 };
 
 /// Asks first: the codes of now will stop working.
@@ -101,6 +114,49 @@ fn download(email: &str, codes: &[String], made: OffsetDateTime) -> String {
         words::date_time(made),
     );
     format!("data:text/plain;charset=utf-8;base64,{}", BASE64.encode(text.as_bytes()))
+}
+
+/// Asks first, and for the account's strongest factor before that.
+pub async fn get(State(state): State<AppState>, SignedIn(_, authority): SignedIn) -> Result<Response, Fault> {
+    if !authority.two_factor {
+        return Ok(Redirect::to(routes::TWO_FACTOR).into_response());
+    }
+    if !state.auth.is_fresh(&authority) {
+        return Ok(Redirect::to(&next::carried(routes::REAUTH, routes::BACKUP_CODES)).into_response());
+    }
+    let left = state.auth.two_factor(&authority).await?.backup_codes.left.unsigned_abs();
+    Ok(page(StatusCode::OK, || view! { <BackupCodesPage email=authority.email left/> }))
+}
+
+/// Makes a new set. It is shown in this answer and nowhere else, and works once it is said to be saved.
+#[server(prefix = "", endpoint = "account/backup-codes")]
+pub async fn new_backup_codes() -> Result<(), FormError> {
+    let form = Form::current()?;
+    let SignedIn(_, authority) = form.admit(routes::BACKUP_CODES).await?;
+    match form.state.auth.new_backup_codes(&authority, &form.from).await {
+        Ok(new) => form.reveal(|| {
+            let codes = new.codes.iter().map(auth::backup_code::BackupCode::reveal).collect();
+            view! { <RevealedCodesPage email=authority.email codes set=new.set.to_string() first=false made=new.made_at/> }
+        }),
+        Err(error) => changed(&form, error, routes::BACKUP_CODES),
+    }
+}
+
+/// "I've saved these codes": from now on they work, and the old ones don't.
+#[server(prefix = "", endpoint = "account/backup-codes/saved")]
+pub async fn save_backup_codes(#[server(default)] set: String, #[server(default)] saved: String) -> Result<(), FormError> {
+    let form = Form::current()?;
+    let SignedIn(_, authority) = form.admit(routes::TWO_FACTOR).await?;
+    let Ok(id) = set.parse() else { return form.see_other(routes::TWO_FACTOR) };
+    if saved.is_empty() {
+        return form.refuse(page(StatusCode::UNPROCESSABLE_ENTITY, || view! { <UntickedPage email=authority.email set/> }));
+    }
+    match form.state.auth.save_backup_codes(&authority, id, &form.from).await {
+        Ok(()) => form.see_other(routes::TWO_FACTOR),
+        Err(error @ ChangeError::Unavailable(_)) => changed(&form, error, routes::TWO_FACTOR),
+        // A set that a newer one has replaced: the page says that codes wait to be saved.
+        Err(_) => form.see_other(routes::TWO_FACTOR),
+    }
 }
 
 #[cfg(test)]

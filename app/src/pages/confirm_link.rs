@@ -18,6 +18,7 @@ use crate::{
     components::{Flow, Masked},
     fault::Fault,
     form::{Form, FormError},
+    gate::Passerby,
     page::page,
     pages::{
         limited,
@@ -214,7 +215,7 @@ pub async fn verify(State(state): State<AppState>, Query(VerifyQuery { token }):
 }
 
 /// Shows what the link would do. Nothing is used up by looking.
-pub async fn get(State(state): State<AppState>, visitor: Visitor) -> Result<Response, Fault> {
+pub async fn get(State(state): State<AppState>, Passerby(visitor): Passerby) -> Result<Response, Fault> {
     let Some(token) = &visitor.link else {
         return Ok(Redirect::to(routes::LOGIN).into_response());
     };
@@ -258,7 +259,7 @@ fn request(state: &AppState, view: LinkView) -> Request {
 #[server(prefix = "", endpoint = "login/confirm")]
 pub async fn confirm_link() -> Result<(), FormError> {
     let form = Form::current()?;
-    let visitor = form.visitor().await?;
+    let Passerby(visitor) = form.admit(routes::LOGIN_CONFIRM).await?;
     let Some(token) = &visitor.link else {
         return form.see_other(routes::LOGIN);
     };
@@ -276,7 +277,7 @@ pub async fn confirm_link() -> Result<(), FormError> {
 #[server(prefix = "", endpoint = "login/confirm/cancel")]
 pub async fn cancel_link() -> Result<(), FormError> {
     let form = Form::current()?;
-    let visitor = form.visitor().await?;
+    let Passerby(visitor) = form.admit(routes::LOGIN_CONFIRM).await?;
     if let Some(token) = &visitor.link {
         form.state.auth.cancel_link(token, &form.from).await.map_err(|error| form.fail(error.into()))?;
     }
@@ -287,7 +288,7 @@ pub async fn cancel_link() -> Result<(), FormError> {
 #[server(prefix = "", endpoint = "login/confirm/resend")]
 pub async fn request_own_link() -> Result<(), FormError> {
     let form = Form::current()?;
-    let visitor = form.visitor().await?;
+    let Passerby(visitor) = form.admit(routes::LOGIN_CONFIRM).await?;
     let Some(token) = &visitor.link else {
         return form.see_other(routes::LOGIN);
     };

@@ -1,11 +1,23 @@
 //! `/account/devices`: the browsers that do without the second step.
 
+use axum::{
+    extract::State,
+    response::{IntoResponse, Redirect, Response},
+};
+use http::StatusCode;
 use leptos::prelude::*;
 use time::OffsetDateTime;
 
 use crate::{
     components::{Badge, Date, DateTime, Glyph, Row, Settings},
-    routes, words,
+    fault::Fault,
+    form::{Form, FormError},
+    gate::SignedIn,
+    page::page,
+    pages::login_two_factor::trust_days,
+    routes,
+    state::AppState,
+    words,
 };
 
 #[derive(Clone, Debug)]
@@ -83,6 +95,45 @@ fn DeviceRow(device: TrustedDevice) -> impl IntoView {
             </p>
         </Row>
     }
+}
+
+pub async fn get(State(state): State<AppState>, SignedIn(visitor, authority): SignedIn) -> Result<Response, Fault> {
+    let Some(days) = trust_days(&state) else { return Ok(Redirect::to(routes::TWO_FACTOR).into_response()) };
+    let devices = state.auth.trusted_devices(&authority, visitor.trusted()).await?;
+    let devices = devices
+        .into_iter()
+        .map(|device| TrustedDevice {
+            id: device.id.to_string(),
+            name: device.device,
+            ip: device.ip.map(|ip| ip.to_string()).unwrap_or_default(),
+            added: device.added_at,
+            last_used: (device.last_used_at > device.added_at).then_some(device.last_used_at),
+            until: device.expires_at,
+            here: device.here,
+        })
+        .collect();
+    Ok(page(StatusCode::OK, || view! { <DevicesPage email=authority.email days devices/> }))
+}
+
+/// Takes trust back from one browser. One that is not the account's is none.
+#[server(prefix = "", endpoint = "account/devices/revoke")]
+pub async fn revoke_device(#[server(default)] id: String) -> Result<(), FormError> {
+    let form = Form::current()?;
+    let SignedIn(_, authority) = form.admit(routes::DEVICES).await?;
+    if let Ok(id) = id.parse() {
+        let revoked = form.state.auth.revoke_trusted_device(&authority, id, &form.from).await;
+        revoked.map_err(|error| form.fail(error.into()))?;
+    }
+    form.see_other(routes::DEVICES)
+}
+
+/// Takes trust back from all.
+#[server(prefix = "", endpoint = "account/devices/revoke-all")]
+pub async fn revoke_all_devices() -> Result<(), FormError> {
+    let form = Form::current()?;
+    let SignedIn(_, authority) = form.admit(routes::DEVICES).await?;
+    form.state.auth.revoke_trusted_devices(&authority, &form.from).await.map_err(|error| form.fail(error.into()))?;
+    form.see_other(routes::DEVICES)
 }
 
 #[cfg(test)]

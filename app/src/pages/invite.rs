@@ -12,6 +12,7 @@ use crate::{
     components::{Flow, Masked},
     fault::Fault,
     form::{Form, FormError},
+    gate::Passerby,
     page::page,
     pages::login::{self, Asked},
     routes,
@@ -80,7 +81,11 @@ pub struct InviteQuery {
 }
 
 /// Shows who is invited. The link signs nobody in: the mail that the button sends does, and it goes to the invited address.
-pub async fn get(State(state): State<AppState>, Query(InviteQuery { token }): Query<InviteQuery>) -> Result<Response, Fault> {
+pub async fn get(
+    State(state): State<AppState>,
+    Query(InviteQuery { token }): Query<InviteQuery>,
+    _: Passerby,
+) -> Result<Response, Fault> {
     Ok(match find(&state, &token).await? {
         Ok(email) => {
             let (name, address) = (state.site.host().to_owned(), email.as_str().into());
@@ -94,11 +99,11 @@ pub async fn get(State(state): State<AppState>, Query(InviteQuery { token }): Qu
 #[server(prefix = "", endpoint = "invite")]
 pub async fn accept_invite(#[server(default)] token: String) -> Result<(), FormError> {
     let form = Form::current()?;
+    let Passerby(visitor) = form.admit(routes::INVITE).await?;
     let email = match find(&form.state, &token).await.map_err(|error| form.fail(error))? {
         Ok(email) => email,
         Err(why) => return form.refuse(dead(why)),
     };
-    let visitor = form.visitor().await?;
     match login::ask_for(&form, &visitor, &email, false, None).await? {
         Asked::Taken | Asked::TooSoon(_) => form.see_other(routes::LOGIN_SENT),
         Asked::Refused(page) => form.refuse(page),

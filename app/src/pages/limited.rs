@@ -24,6 +24,11 @@ pub enum Limited {
     Tries {
         minutes: u64,
     },
+    /// Codes by mail for a change to the account.
+    StepUpCodes {
+        minutes: u64,
+        lifetime: Duration,
+    },
     /// All of them together: nobody's fault in particular.
     Everyone {
         minutes: u64,
@@ -62,6 +67,19 @@ pub fn LimitedPage(by: Limited) -> impl IntoView {
             </Flow>
         }
         .into_any(),
+        Limited::StepUpCodes { minutes, lifetime } => view! {
+            <Flow title="Too many emails">
+                <p class="lede">
+                    "We've sent you several codes in the last hour. You can ask for another "{in_minutes(minutes)}
+                    ". The newest one works for "{words::lasting(lifetime)}"."
+                </p>
+                <div class="actions">
+                    <a class="button primary wide" href=routes::REAUTH>"Enter the code"</a>
+                    {help}
+                </div>
+            </Flow>
+        }
+        .into_any(),
         Limited::Tries { minutes } => view! {
             <Flow title="Too many tries">
                 <p class="lede">
@@ -82,7 +100,16 @@ pub fn answer(limited: throttle::Limited, sent: u32, lifetime: Duration) -> Resp
         Limit::LinkAddressNetwork | Limit::LinkAddress | Limit::LinkKnownBrowser | Limit::LinkBrowser => {
             Limited::Emails { count: sent.into(), minutes, lifetime }
         }
-        Limit::CodeNetwork | Limit::CodeAddress | Limit::CodeKnownBrowser => Limited::Tries { minutes },
+        Limit::CodeNetwork
+        | Limit::CodeAddress
+        | Limit::CodeKnownBrowser
+        | Limit::TotpAccount
+        | Limit::TotpKnownBrowser
+        | Limit::BackupAccount
+        | Limit::BackupKnownBrowser
+        | Limit::StepUpAccount
+        | Limit::StepUpKnownBrowser => Limited::Tries { minutes },
+        Limit::StepUpMail => Limited::StepUpCodes { minutes, lifetime },
         Limit::LinkNetwork | Limit::SignUpNetwork => Limited::Network { minutes },
         Limit::LinkAll => Limited::Everyone { minutes },
     };
@@ -111,6 +138,9 @@ mod tests {
         assert!(emails.contains(r#"href="/login/sent" class="button primary wide">Enter the code"#));
         let network = html(Limited::Network { minutes: 1 });
         assert!(network.contains("You can try again in 1 minute."));
+        let codes = html(Limited::StepUpCodes { minutes: 12, lifetime: Duration::from_mins(10) });
+        assert!(codes.contains("You can ask for another in 12 minutes. The newest one works for 10 minutes."));
+        assert!(codes.contains(r#"href="/reauth" class="button primary wide">Enter the code"#));
         let tries = html(Limited::Tries { minutes: 12 });
         assert!(tries.contains(
             "Too many wrong codes from here. You can try again in 12 minutes, or use a browser you've signed in with before."

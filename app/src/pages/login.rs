@@ -17,6 +17,7 @@ use leptos::prelude::*;
 use crate::{
     components::{EmailField, Flow},
     form::{Form, FormError},
+    gate::Passerby,
     next,
     page::page,
     pages::{limited, unavailable},
@@ -69,7 +70,11 @@ pub struct LoginQuery {
 }
 
 /// Someone who is signed in already has nothing to do here.
-pub async fn get(State(state): State<AppState>, Query(LoginQuery { next }): Query<LoginQuery>, visitor: Visitor) -> Response {
+pub async fn get(
+    State(state): State<AppState>,
+    Query(LoginQuery { next }): Query<LoginQuery>,
+    Passerby(visitor): Passerby,
+) -> Response {
     let next = next.and_then(|next| next::local(&next, &state.site.base_url));
     if visitor.authority.is_some() {
         return Redirect::to(next.as_deref().unwrap_or(routes::ACCOUNT)).into_response();
@@ -100,7 +105,7 @@ pub async fn request_link(#[server(default)] email: String, #[server(default)] n
             return form.refuse(answer(&form.state, StatusCode::UNPROCESSABLE_ENTITY, email, next, Some(error)));
         }
     };
-    let visitor = form.visitor().await?;
+    let Passerby(visitor) = form.admit(routes::LOGIN).await?;
     match ask_for(&form, &visitor, &address, true, next.clone()).await? {
         Asked::Taken => form.see_other(routes::LOGIN_SENT),
         Asked::Refused(page) => form.refuse(page),

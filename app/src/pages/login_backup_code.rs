@@ -1,9 +1,19 @@
 //! `/login/backup-code`: asks for a backup code, in place of the app's.
 
+use auth::{
+    backup_code::{BackupCode, BackupCodeFormat},
+    second_factor::SecondFactorError,
+};
+use axum::response::Response;
+use http::StatusCode;
 use leptos::prelude::*;
 
 use crate::{
     components::{BackupCodeField, Flow},
+    form::{Form, FormError},
+    gate::HalfSignedIn,
+    page::page,
+    pages::login_two_factor::{self, Refused, refused},
     routes, words,
 };
 
@@ -44,6 +54,55 @@ pub fn LoginBackupCodePage(error: Option<BackupCodeError>) -> impl IntoView {
                 <a class="button ghost" href=routes::HELP>"Get help"</a>
             </div>
         </Flow>
+    }
+}
+
+impl From<BackupCodeFormat> for BackupCodeError {
+    fn from(format: BackupCodeFormat) -> Self {
+        match format {
+            BackupCodeFormat::Missing => Self::Missing,
+            BackupCodeFormat::Malformed => Self::Malformed,
+        }
+    }
+}
+
+/// The faults of a backup code.
+pub(crate) fn backup_code_field(error: &SecondFactorError) -> Option<BackupCodeError> {
+    match error {
+        SecondFactorError::Wrong { left } => Some(BackupCodeError::Wrong { left: *left }),
+        SecondFactorError::Used => Some(BackupCodeError::AlreadyUsed),
+        _ => None,
+    }
+}
+
+/// For who has given one factor of two.
+pub async fn get(_: HalfSignedIn) -> Response {
+    answer(StatusCode::OK, None)
+}
+
+fn answer(status: StatusCode, error: Option<BackupCodeError>) -> Response {
+    page(status, || view! { <LoginBackupCodePage error/> })
+}
+
+/// Finishes signing in with a backup code.
+#[server(prefix = "", endpoint = "login/backup-code")]
+pub async fn enter_backup_code(#[server(default)] code: String) -> Result<(), FormError> {
+    let form = Form::current()?;
+    let HalfSignedIn(visitor, authority) = form.admit(routes::LOGIN_BACKUP_CODE).await?;
+    let refuse = |error| form.refuse(answer(StatusCode::UNPROCESSABLE_ENTITY, Some(error)));
+    let code = match BackupCode::parse(&code) {
+        Ok(code) => code,
+        Err(format) => return refuse(format.into()),
+    };
+    let Some(half) = visitor.key() else { return form.see_other(routes::LOGIN) };
+    let (handover, cookie) = visitor.handover(&form.state.sessions);
+    match form.state.auth.enter_backup_code(half, authority.user, &code, visitor.proof(), &handover, &form.from).await {
+        Ok(signed_in) => login_two_factor::finish(&form, &visitor, &signed_in, &cookie),
+        Err(error) => match refused(&form, error, routes::LOGIN_BACKUP_CODE, backup_code_field)? {
+            Refused::Field(error) => refuse(error),
+            Refused::Page(page) => form.refuse(page),
+            Refused::Elsewhere(path) => form.see_other(path),
+        },
     }
 }
 

@@ -18,6 +18,7 @@ use leptos::prelude::*;
 use crate::{
     components::{CodeField, Flow, Masked, Notice, Tone},
     form::{Form, FormError},
+    gate::Passerby,
     page::page,
     pages::{
         confirm_link, limited,
@@ -119,7 +120,11 @@ pub struct SentQuery {
 }
 
 /// Nobody who has asked for nothing has anything to do here.
-pub async fn get(State(state): State<AppState>, Query(SentQuery { again }): Query<SentQuery>, visitor: Visitor) -> Response {
+pub async fn get(
+    State(state): State<AppState>,
+    Query(SentQuery { again }): Query<SentQuery>,
+    Passerby(visitor): Passerby,
+) -> Response {
     let notice = again.is_some().then_some(SentNotice::SentAnother);
     match visitor.visit.asked {
         Some(asked) => answer(&state, StatusCode::OK, asked, notice, None),
@@ -137,7 +142,7 @@ fn answer(state: &AppState, status: StatusCode, asked: AskedFor, notice: Option<
 #[server(prefix = "", endpoint = "login/sent")]
 pub async fn enter_code(#[server(default)] code: String) -> Result<(), FormError> {
     let form = Form::current()?;
-    let visitor = form.visitor().await?;
+    let Passerby(visitor) = form.admit(routes::LOGIN_SENT).await?;
     let Some(asked) = visitor.visit.asked.clone() else {
         return form.see_other(routes::LOGIN);
     };
@@ -165,7 +170,7 @@ pub async fn enter_code(#[server(default)] code: String) -> Result<(), FormError
 #[server(prefix = "", endpoint = "login/sent/resend")]
 pub async fn resend_email() -> Result<(), FormError> {
     let form = Form::current()?;
-    let visitor = form.visitor().await?;
+    let Passerby(visitor) = form.admit(routes::LOGIN_SENT).await?;
     let Some(asked) = visitor.visit.asked.clone() else {
         return form.see_other(routes::LOGIN);
     };

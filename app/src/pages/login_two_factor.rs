@@ -1,10 +1,24 @@
 //! `/login/two-factor`: asks for the code of an authenticator app.
 
+use auth::{
+    second_factor::{SecondFactorError, SignedIn},
+    secret::{Code, CodeFormat},
+};
+use axum::{extract::State, response::Response};
+use cookie::Cookie;
+use http::StatusCode;
 use leptos::prelude::*;
 
 use crate::{
     components::{Checkbox, CodeField, Flow},
-    routes, words,
+    form::{Form, FormError},
+    gate::HalfSignedIn,
+    page::page,
+    pages::{limited, unavailable},
+    routes,
+    session::{self, Visitor},
+    state::AppState,
+    words,
 };
 
 /// What is wrong with the code of an app, wherever one is asked for.
@@ -103,6 +117,116 @@ pub fn NoAppPage(why: NoApp, #[prop(into)] backup_code: String) -> impl IntoView
             })}
         </Flow>
     }
+}
+
+impl From<CodeFormat> for TotpError {
+    fn from(format: CodeFormat) -> Self {
+        match format {
+            CodeFormat::Missing => Self::Missing,
+            CodeFormat::WrongLength(n) => Self::WrongLength(n),
+        }
+    }
+}
+
+/// What a refused second factor looks like: a field that is wrong, or something that is not about the field.
+pub(crate) enum Refused<E> {
+    Field(E),
+    Page(Response),
+    Elsewhere(&'static str),
+}
+
+impl TotpError {
+    /// `steps` of half a minute each, in whole minutes and never none.
+    pub(crate) fn clock(steps: i64) -> Self {
+        Self::Clock { ahead: steps > 0, minutes: steps.unsigned_abs().div_ceil(2) }
+    }
+}
+
+/// Puts what is no field's fault into a page; `field` says what is.
+pub(crate) fn refused<E>(
+    form: &Form,
+    error: SecondFactorError,
+    backup_code: &str,
+    field: impl FnOnce(&SecondFactorError) -> Option<E>,
+) -> Result<Refused<E>, FormError> {
+    if let Some(error) = field(&error) {
+        return Ok(Refused::Field(error));
+    }
+    let no_app = |status, why| {
+        let backup_code = backup_code.to_owned();
+        Refused::Page(page(status, || view! { <NoAppPage why backup_code/> }))
+    };
+    Ok(match error {
+        SecondFactorError::Off => Refused::Page(unavailable::answer(&form.state.site, StatusCode::FORBIDDEN)),
+        SecondFactorError::AppOff => no_app(StatusCode::FORBIDDEN, NoApp::Stopped),
+        SecondFactorError::Unreadable => no_app(StatusCode::SERVICE_UNAVAILABLE, NoApp::Broken),
+        SecondFactorError::Limited(limited) => Refused::Page(limited::answer(limited, 0, form.state.auth.policy().link_ttl)),
+        SecondFactorError::Unavailable(error) => return Err(form.fail(error.into())),
+        SecondFactorError::SessionOver
+        | SecondFactorError::NotEnrolled
+        | SecondFactorError::Wrong { .. }
+        | SecondFactorError::Used
+        | SecondFactorError::Clock { .. } => Refused::Elsewhere(routes::LOGIN),
+    })
+}
+
+/// The faults of an app's code.
+pub(crate) fn totp_field(error: &SecondFactorError) -> Option<TotpError> {
+    match error {
+        SecondFactorError::Wrong { left } => Some(TotpError::Wrong { left: *left }),
+        SecondFactorError::Used => Some(TotpError::AlreadyUsed),
+        SecondFactorError::Clock { steps } => Some(TotpError::clock(*steps)),
+        _ => None,
+    }
+}
+
+/// For who has given one factor of two.
+pub async fn get(State(state): State<AppState>, _: HalfSignedIn) -> Response {
+    answer(&state, StatusCode::OK, None)
+}
+
+fn answer(state: &AppState, status: StatusCode, error: Option<TotpError>) -> Response {
+    let trust_days = trust_days(state);
+    page(status, || view! { <LoginTwoFactorPage trust_days error/> })
+}
+
+/// How long a browser may be trusted, in days; where it may.
+pub(crate) fn trust_days(state: &AppState) -> Option<u64> {
+    let lifetime = state.auth.policy().trusted_device_ttl;
+    (!lifetime.is_zero()).then(|| lifetime.as_secs().div_ceil(86_400))
+}
+
+/// Finishes signing in with the app's code.
+#[server(prefix = "", endpoint = "login/two-factor")]
+pub async fn enter_totp(#[server(default)] code: String, #[server(default)] trust_device: String) -> Result<(), FormError> {
+    let form = Form::current()?;
+    let HalfSignedIn(visitor, authority) = form.admit(routes::LOGIN_TWO_FACTOR).await?;
+    let refuse = |status, error| form.refuse(answer(&form.state, status, Some(error)));
+    let code = match Code::parse(&code) {
+        Ok(code) => code,
+        Err(format) => return refuse(StatusCode::UNPROCESSABLE_ENTITY, format.into()),
+    };
+    let Some(half) = visitor.key() else { return form.see_other(routes::LOGIN) };
+    let (handover, cookie) = visitor.handover(&form.state.sessions);
+    let trust = !trust_device.is_empty();
+    match form.state.auth.enter_totp(half, authority.user, &code, trust, visitor.proof(), &handover, &form.from).await {
+        Ok(signed_in) => finish(&form, &visitor, &signed_in, &cookie),
+        Err(error) => match refused(&form, error, routes::LOGIN_BACKUP_CODE, totp_field)? {
+            Refused::Field(error) => refuse(StatusCode::UNPROCESSABLE_ENTITY, error),
+            Refused::Page(page) => form.refuse(page),
+            Refused::Elsewhere(path) => form.see_other(path),
+        },
+    }
+}
+
+/// Both factors were right: the browser gets its new session, and goes where it wanted to.
+pub(crate) fn finish(form: &Form, visitor: &Visitor, signed_in: &SignedIn, cookie: &Cookie<'_>) -> Result<(), FormError> {
+    form.set_cookie(cookie);
+    form.set_cookie(&session::known(&signed_in.known_browser));
+    if let Some(token) = &signed_in.trusted_device {
+        form.set_cookie(&session::device(token, form.state.auth.policy().trusted_device_ttl));
+    }
+    form.see_other(visitor.visit.next.as_deref().unwrap_or(routes::ACCOUNT))
 }
 
 #[cfg(test)]

@@ -1,12 +1,35 @@
 //! `/reauth`: asks once more who it is, before a change.
 
+use auth::{
+    backup_code::BackupCode,
+    secret::{Code, CodeFormat},
+    session::Authority,
+    step_up::{MailedCodeError, SendCodeError, Stepping},
+};
+use axum::{
+    extract::{Query, State},
+    response::{IntoResponse, Redirect, Response},
+};
+use cookie::Cookie;
+use http::StatusCode;
 use leptos::prelude::*;
 
 use crate::{
     components::{BackupCodeField, CodeField, Flow, Masked},
+    fault::Fault,
+    form::{Form, FormError},
+    gate::Enrolling,
     next,
-    pages::{login_backup_code::BackupCodeError, login_sent::CodeError, login_two_factor::TotpError},
+    page::page,
+    pages::{
+        limited,
+        login_backup_code::{BackupCodeError, backup_code_field},
+        login_sent::CodeError,
+        login_two_factor::{Refused, TotpError, refused, totp_field},
+    },
     routes,
+    session::Visitor,
+    state::AppState,
     words::MaskedAddress,
 };
 
@@ -128,6 +151,162 @@ fn Continue() -> impl IntoView {
 #[component]
 fn Cancel() -> impl IntoView {
     view! { <a class="button wide" href=routes::ACCOUNT>"Cancel"</a> }
+}
+
+#[derive(serde::Deserialize)]
+pub struct ReauthQuery {
+    #[serde(default)]
+    next: String,
+}
+
+/// The change that was asked for; the account's page where that is nowhere of ours.
+fn to(state: &AppState, next: &str) -> String {
+    next::local(next, &state.site.base_url).unwrap_or_else(|| routes::ACCOUNT.to_owned())
+}
+
+/// Asks for the strongest factor the account has. Someone who gave it a moment ago goes on.
+pub async fn get(
+    State(state): State<AppState>,
+    Query(ReauthQuery { next }): Query<ReauthQuery>,
+    Enrolling(_, authority): Enrolling,
+) -> Result<Response, Fault> {
+    let next = to(&state, &next);
+    if state.auth.is_fresh(&authority) {
+        return Ok(Redirect::to(&next).into_response());
+    }
+    let how = how(&state, &authority).await?;
+    Ok(answer(StatusCode::OK, how, next, None))
+}
+
+async fn how(state: &AppState, authority: &Authority) -> Result<ReauthHow, auth::Error> {
+    if authority.two_factor {
+        return Ok(ReauthHow::App);
+    }
+    let sent = state.auth.has_mailed_code(authority).await?;
+    Ok(ReauthHow::Mail { address: authority.email.as_str().into(), sent })
+}
+
+fn answer(status: StatusCode, how: ReauthHow, next: String, error: Option<ReauthError>) -> Response {
+    page(status, || view! { <ReauthPage how next error/> })
+}
+
+/// With a backup code instead of the app's. Also for who has just given the app's code: to turn two-factor off without it.
+pub async fn get_backup_code(
+    State(state): State<AppState>,
+    Query(ReauthQuery { next }): Query<ReauthQuery>,
+    Enrolling(_, authority): Enrolling,
+) -> Response {
+    let next = to(&state, &next);
+    if !authority.two_factor {
+        return Redirect::to(&next::carried(routes::REAUTH, &next)).into_response();
+    }
+    answer(StatusCode::OK, ReauthHow::BackupCode, next, None)
+}
+
+/// The session that steps up, and the cookie it gets if it does.
+pub(crate) fn stepping<'a>(form: &Form, visitor: &Visitor, authority: &'a Authority) -> Option<(Stepping<'a>, Cookie<'static>)> {
+    let (handover, cookie) = visitor.handover(&form.state.sessions);
+    Some((Stepping { authority, old: visitor.key()?, fresh: handover.fresh }, cookie))
+}
+
+fn passed(form: &Form, cookie: &Cookie<'_>, next: &str) -> Result<(), FormError> {
+    form.set_cookie(cookie);
+    form.see_other(next)
+}
+
+/// Steps up with the app's code, or with the mailed one where there is no two-factor.
+#[server(prefix = "", endpoint = "reauth")]
+pub async fn step_up(#[server(default)] code: String, #[server(default)] next: String) -> Result<(), FormError> {
+    let form = Form::current()?;
+    let Enrolling(visitor, authority) = form.admit(routes::REAUTH).await?;
+    let next = to(&form.state, &next);
+    let Some((stepping, cookie)) = stepping(&form, &visitor, &authority) else { return form.see_other(routes::LOGIN) };
+    let how = how(&form.state, &authority).await.map_err(|error| form.fail(error.into()))?;
+    let by_mail = matches!(how, ReauthHow::Mail { .. });
+    let refuse = |status, error| form.refuse(answer(status, how.clone(), next.clone(), Some(error)));
+    let code = match Code::parse(&code) {
+        Ok(code) => code,
+        Err(format) if by_mail => {
+            let error = match format {
+                CodeFormat::Missing => CodeError::Missing,
+                CodeFormat::WrongLength(n) => CodeError::WrongLength(n),
+            };
+            return refuse(StatusCode::UNPROCESSABLE_ENTITY, ReauthError::Mail(error));
+        }
+        Err(format) => return refuse(StatusCode::UNPROCESSABLE_ENTITY, ReauthError::App(format.into())),
+    };
+    let auth = &form.state.auth;
+    if by_mail {
+        let error = match auth.step_up_with_mailed_code(stepping, &code, visitor.proof(), &form.from).await {
+            Ok(()) => return passed(&form, &cookie, &next),
+            Err(MailedCodeError::Wrong { left }) => {
+                return refuse(StatusCode::UNPROCESSABLE_ENTITY, ReauthError::Mail(CodeError::Wrong { left }));
+            }
+            Err(MailedCodeError::LastTry) => CodeError::LastTry,
+            Err(MailedCodeError::Expired) => CodeError::Expired,
+            Err(MailedCodeError::NothingSent | MailedCodeError::TwoFactor) => {
+                return form.see_other(&next::carried(routes::REAUTH, &next));
+            }
+            Err(MailedCodeError::SessionOver) => return form.see_other(routes::LOGIN),
+            Err(MailedCodeError::Limited(limited)) => {
+                return form.refuse(limited::answer(limited, 0, auth::step_up::CODE_LIFETIME));
+            }
+            Err(MailedCodeError::Unavailable(error)) => return Err(form.fail(error.into())),
+        };
+        // The field stays: what is dead is this code, and the page has the button for another.
+        let how = ReauthHow::Mail { address: authority.email.as_str().into(), sent: true };
+        return form.refuse(answer(StatusCode::GONE, how, next.clone(), Some(ReauthError::Mail(error))));
+    }
+    match auth.step_up_with_totp(stepping, &code, visitor.proof(), &form.from).await {
+        Ok(()) => passed(&form, &cookie, &next),
+        Err(error) => match refused(&form, error, &next::carried(routes::REAUTH_BACKUP_CODE, &next), totp_field)? {
+            Refused::Field(error) => refuse(StatusCode::UNPROCESSABLE_ENTITY, ReauthError::App(error)),
+            Refused::Page(page) => form.refuse(page),
+            Refused::Elsewhere(path) => form.see_other(path),
+        },
+    }
+}
+
+/// Steps up with a backup code.
+#[server(prefix = "", endpoint = "reauth/backup-code")]
+pub async fn step_up_with_backup_code(#[server(default)] code: String, #[server(default)] next: String) -> Result<(), FormError> {
+    let form = Form::current()?;
+    let Enrolling(visitor, authority) = form.admit(routes::REAUTH).await?;
+    let next = to(&form.state, &next);
+    let Some((stepping, cookie)) = stepping(&form, &visitor, &authority) else { return form.see_other(routes::LOGIN) };
+    let refuse = |error| {
+        form.refuse(answer(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            ReauthHow::BackupCode,
+            next.clone(),
+            Some(ReauthError::BackupCode(error)),
+        ))
+    };
+    let code = match BackupCode::parse(&code) {
+        Ok(code) => code,
+        Err(format) => return refuse(format.into()),
+    };
+    match form.state.auth.step_up_with_backup_code(stepping, &code, visitor.proof(), &form.from).await {
+        Ok(()) => passed(&form, &cookie, &next),
+        Err(error) => match refused(&form, error, routes::REAUTH_BACKUP_CODE, backup_code_field)? {
+            Refused::Field(error) => refuse(error),
+            Refused::Page(page) => form.refuse(page),
+            Refused::Elsewhere(path) => form.see_other(path),
+        },
+    }
+}
+
+/// Mails a code to the account's own address.
+#[server(prefix = "", endpoint = "reauth/send")]
+pub async fn send_step_up_code(#[server(default)] next: String) -> Result<(), FormError> {
+    let form = Form::current()?;
+    let Enrolling(_, authority) = form.admit(routes::REAUTH).await?;
+    let next = to(&form.state, &next);
+    match form.state.auth.mail_step_up_code(&authority, &form.from).await {
+        Ok(()) | Err(SendCodeError::TwoFactor) => form.see_other(&next::carried(routes::REAUTH, &next)),
+        Err(SendCodeError::Limited(limited)) => form.refuse(limited::answer(limited, 0, auth::step_up::CODE_LIFETIME)),
+        Err(SendCodeError::Unavailable(error)) => Err(form.fail(error.into())),
+    }
 }
 
 #[cfg(test)]

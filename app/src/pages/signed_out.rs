@@ -7,9 +7,9 @@ use leptos::prelude::*;
 use crate::{
     components::Flow,
     form::{Form, FormError},
+    gate::Passerby,
     page::page,
     routes,
-    session::Visitor,
 };
 
 #[component]
@@ -23,7 +23,7 @@ pub fn SignedOutPage() -> impl IntoView {
 }
 
 /// Where signing out ends. Someone who is signed in hasn't signed out.
-pub async fn get(visitor: Visitor) -> Response {
+pub async fn get(Passerby(visitor): Passerby) -> Response {
     if visitor.authority.is_some() {
         return Redirect::to(routes::ACCOUNT).into_response();
     }
@@ -34,7 +34,7 @@ pub async fn get(visitor: Visitor) -> Response {
 #[server(prefix = "", endpoint = "logout")]
 pub async fn sign_out() -> Result<(), FormError> {
     let form = Form::current()?;
-    let visitor = form.visitor().await?;
+    let visitor = form.anybody().await?;
     if let Some(key) = visitor.key() {
         form.state.auth.sign_out(key, &form.from).await.map_err(|error| form.fail(error.into()))?;
         visitor.forget().await.map_err(|error| form.fail(error.into()))?;

@@ -1,15 +1,30 @@
 //! `/account/two-factor`: what stands between someone's inbox and their account.
 
+use auth::{
+    session::Authority,
+    totp::MAX_AUTHENTICATORS,
+    two_factor::{self, ChangeError},
+};
+use axum::{extract::State, response::Response};
+use http::StatusCode;
 use leptos::prelude::*;
 use time::OffsetDateTime;
 
 use crate::{
     components::{Badge, BadgeKind, Date, Glyph, Row, Settings},
-    routes, words,
+    fault::Fault,
+    form::{Form, FormError},
+    gate::SignedIn,
+    next,
+    page::page,
+    pages::login_two_factor::trust_days,
+    routes,
+    state::AppState,
+    words,
 };
 
 /// So many backup codes, and it is time for new ones.
-pub(crate) const FEW_CODES: u64 = 3;
+pub(crate) const FEW_CODES: u64 = two_factor::BACKUP_CODES_LOW.unsigned_abs();
 
 /// Two-factor as it stands for one account; off by default.
 #[derive(Clone, Debug, Default)]
@@ -169,6 +184,72 @@ pub(crate) fn TrustedBrowsersRow(count: u64) -> impl IntoView {
     let action =
         view! { <a class="button sm" href=routes::DEVICES>"Review"<span class="vh">" trusted browsers"</span></a> }.into_any();
     view! { <Row glyph=Glyph::Computer heading="Trusted browsers" action=Some(action)><p>{text}</p></Row> }
+}
+
+/// How two-factor stands for an account, for this page and the others that tell.
+pub(crate) async fn summary(state: &AppState, authority: &Authority) -> Result<TwoFactorSummary, auth::Error> {
+    let standing = state.auth.two_factor(authority).await?;
+    let codes = standing.backup_codes;
+    let made = codes.made_at.or(codes.proposed_at);
+    Ok(TwoFactorSummary {
+        apps: standing
+            .authenticators
+            .into_iter()
+            .map(|app| AuthenticatorApp {
+                id: app.id.to_string(),
+                name: app.name,
+                added: app.added_at,
+                last_used: app.last_used_at,
+                stopped: app.stopped,
+            })
+            .collect(),
+        codes: made.map(|made| BackupCodes {
+            left: codes.left.unsigned_abs(),
+            total: two_factor::BACKUP_CODES as u64,
+            made,
+            last_used: codes.last_used_at,
+            saved: codes.proposed_at.is_none(),
+        }),
+        trusted: trust_days(state).map(|_| standing.trusted_devices as u64),
+    })
+}
+
+pub(crate) fn is_required(state: &AppState, authority: &Authority) -> bool {
+    state.auth.policy().require_two_factor.covers(authority.admin)
+}
+
+pub async fn get(State(state): State<AppState>, SignedIn(_, authority): SignedIn) -> Result<Response, Fault> {
+    let two_factor = summary(&state, &authority).await?;
+    let (required, room) = (is_required(&state, &authority), two_factor.apps.len() < MAX_AUTHENTICATORS);
+    Ok(page(StatusCode::OK, || view! { <TwoFactorPage email=authority.email two_factor required room/> }))
+}
+
+/// Takes one of two apps out of use.
+#[server(prefix = "", endpoint = "account/two-factor/remove")]
+pub async fn remove_authenticator(#[server(default)] id: String) -> Result<(), FormError> {
+    let form = Form::current()?;
+    let SignedIn(_, authority) = form.admit(routes::TWO_FACTOR).await?;
+    let Ok(id) = id.parse() else { return form.see_other(routes::TWO_FACTOR) };
+    match form.state.auth.remove_authenticator(&authority, id, &form.from).await {
+        Ok(()) => form.see_other(routes::TWO_FACTOR),
+        Err(error) => changed(&form, error, routes::TWO_FACTOR),
+    }
+}
+
+/// What a change that was not made comes to, where no field is at fault. `page` is where it is asked for.
+pub(crate) fn changed(form: &Form, error: ChangeError, page: &str) -> Result<(), FormError> {
+    match error {
+        ChangeError::NotFresh => form.see_other(&next::carried(routes::REAUTH, page)),
+        ChangeError::SessionOver => form.see_other(routes::LOGIN),
+        ChangeError::Unavailable(error) => Err(form.fail(error.into())),
+        // Somebody was faster, in another window. The page shows how things are now.
+        ChangeError::Nothing
+        | ChangeError::Full
+        | ChangeError::Required
+        | ChangeError::WrongCode
+        | ChangeError::Clock { .. }
+        | ChangeError::Factor(_) => form.see_other(routes::TWO_FACTOR),
+    }
 }
 
 #[cfg(test)]

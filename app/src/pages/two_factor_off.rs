@@ -1,12 +1,27 @@
 //! `/account/two-factor/turn-off`: asks first.
 
+use auth::{secret::Code, session::Authority, two_factor::ChangeError};
+use axum::{
+    extract::State,
+    response::{IntoResponse, Redirect, Response},
+};
+use http::StatusCode;
 use leptos::prelude::*;
 
 use crate::{
     components::{CodeField, Settings},
+    fault::Fault,
+    form::{Form, FormError},
+    gate::SignedIn,
     next,
-    pages::login_two_factor::TotpError,
+    page::page,
+    pages::{
+        login_two_factor::{Refused, TotpError, refused, totp_field},
+        reauth::stepping,
+        two_factor::{changed, is_required},
+    },
     routes,
+    state::AppState,
 };
 
 /// `left`: backup codes that would stop working. `code_needed`: not where a code was entered a moment ago.
@@ -37,6 +52,54 @@ pub fn TurnOffPage(email: String, left: u64, code_needed: bool, error: Option<To
                 </form>
             </div>
         </Settings>
+    }
+}
+
+pub async fn get(State(state): State<AppState>, SignedIn(_, authority): SignedIn) -> Result<Response, Fault> {
+    if !authority.two_factor || is_required(&state, &authority) {
+        return Ok(Redirect::to(routes::TWO_FACTOR).into_response());
+    }
+    answer(&state, authority, StatusCode::OK, None).await
+}
+
+async fn answer(state: &AppState, authority: Authority, status: StatusCode, error: Option<TotpError>) -> Result<Response, Fault> {
+    let left = state.auth.two_factor(&authority).await?.backup_codes.left.unsigned_abs();
+    let code_needed = !state.auth.may_turn_off_without_code(&authority);
+    Ok(page(status, || view! { <TurnOffPage email=authority.email left code_needed error/> }))
+}
+
+/// Turns two-factor off, with a right code of the app; or after a backup code.
+#[server(prefix = "", endpoint = "account/two-factor/turn-off")]
+pub async fn turn_two_factor_off(#[server(default)] code: String) -> Result<(), FormError> {
+    let form = Form::current()?;
+    let SignedIn(visitor, authority) = form.admit(routes::TWO_FACTOR_OFF).await?;
+    let Some((stepping, cookie)) = stepping(&form, &visitor, &authority) else { return form.see_other(routes::LOGIN) };
+    let auth = &form.state.auth;
+    let refuse = async |error: TotpError| {
+        let page = answer(&form.state, authority.clone(), StatusCode::UNPROCESSABLE_ENTITY, Some(error)).await;
+        form.refuse(page.map_err(|fault| form.fail(fault))?)
+    };
+    let code = if auth.may_turn_off_without_code(&authority) {
+        None
+    } else {
+        match Code::parse(&code) {
+            Ok(code) => Some(code),
+            Err(format) => return refuse(format.into()).await,
+        }
+    };
+    match auth.turn_two_factor_off(stepping, code.as_ref(), visitor.proof(), &form.from).await {
+        Ok(()) => {
+            form.set_cookie(&cookie);
+            form.see_other(routes::ACCOUNT)
+        }
+        Err(ChangeError::Factor(error)) => {
+            match refused(&form, error, &next::carried(routes::REAUTH_BACKUP_CODE, routes::TWO_FACTOR_OFF), totp_field)? {
+                Refused::Field(error) => refuse(error).await,
+                Refused::Page(page) => form.refuse(page),
+                Refused::Elsewhere(path) => form.see_other(path),
+            }
+        }
+        Err(error) => changed(&form, error, routes::TWO_FACTOR_OFF),
     }
 }
 

@@ -1,13 +1,35 @@
 //! `/account/two-factor/setup`: from an app that knows nothing of us to the first code of it.
 
+use auth::{
+    secret::Code,
+    session::Authority,
+    two_factor::{ChangeError, DEFAULT_NAME},
+};
+use axum::{
+    extract::State,
+    response::{IntoResponse, Redirect, Response},
+};
+use http::StatusCode;
 use leptos::prelude::*;
 use time::OffsetDateTime;
 
 use crate::{
     components::{CodeField, CopyBlock, ErrorSummary, Glyph, Icon, Notice, Settings, Steps, TextField, Tone},
-    pages::login_two_factor::TotpError,
+    fault::Fault,
+    form::{Form, FormError},
+    gate::Enrolling,
+    next,
+    page::page,
+    pages::{
+        backup_codes::RevealedCodesPage,
+        login_two_factor::TotpError,
+        reauth::stepping,
+        two_factor::{changed, is_required},
+    },
     qr::Qr,
-    routes, words,
+    routes,
+    state::AppState,
+    words,
 };
 
 /// From nothing to two-factor.
@@ -139,6 +161,81 @@ fn ScanPanel(scan: Scan, error: Option<String>, button: &'static str, can_cancel
 fn in_fours(key: &str) -> String {
     let characters: Vec<char> = key.chars().collect();
     characters.chunks(4).map(String::from_iter).collect::<Vec<_>>().join(" ")
+}
+
+/// The set-up under way, if one is. Only after the account's strongest factor: the page holds a secret.
+pub async fn get(State(state): State<AppState>, Enrolling(_, authority): Enrolling) -> Result<Response, Fault> {
+    if !state.auth.is_fresh(&authority) {
+        return Ok(Redirect::to(&next::carried(routes::REAUTH, routes::TWO_FACTOR_SETUP)).into_response());
+    }
+    answer(&state, authority, StatusCode::OK, DEFAULT_NAME.to_owned(), None).await
+}
+
+async fn answer(
+    state: &AppState,
+    authority: Authority,
+    status: StatusCode,
+    name: String,
+    error: Option<TotpError>,
+) -> Result<Response, Fault> {
+    let stage = match state.auth.two_factor_setup(&authority).await? {
+        None => SetupStage::Start,
+        Some(secret) => {
+            let uri = secret.uri(&authority.email).to_string();
+            let qr = Qr::of(&uri).expect("an address of at most 254 characters fits");
+            SetupStage::Scan(Scan { uri, qr, key: secret.base32().to_string(), server_time: state.auth.now(), name, error })
+        }
+    };
+    let another = authority.two_factor;
+    let required = !another && is_required(state, &authority);
+    Ok(page(status, || view! { <TwoFactorSetupPage email=authority.email another required stage/> }))
+}
+
+/// Makes the secret of a new app.
+#[server(prefix = "", endpoint = "account/two-factor/setup/start")]
+pub async fn start_two_factor_setup() -> Result<(), FormError> {
+    let form = Form::current()?;
+    let Enrolling(_, authority) = form.admit(routes::TWO_FACTOR_SETUP).await?;
+    match form.state.auth.start_two_factor_setup(&authority, &form.from).await {
+        Ok(()) => form.see_other(routes::TWO_FACTOR_SETUP),
+        Err(error) => changed(&form, error, routes::TWO_FACTOR_SETUP),
+    }
+}
+
+/// Puts the app in use whose first code this is. With the first app come the backup codes, in this answer and nowhere else.
+#[server(prefix = "", endpoint = "account/two-factor/setup")]
+pub async fn confirm_two_factor_setup(#[server(default)] code: String, #[server(default)] name: String) -> Result<(), FormError> {
+    let form = Form::current()?;
+    let Enrolling(visitor, authority) = form.admit(routes::TWO_FACTOR_SETUP).await?;
+    let Some((stepping, cookie)) = stepping(&form, &visitor, &authority) else { return form.see_other(routes::LOGIN) };
+    let outcome = match Code::parse(&code) {
+        Ok(code) => {
+            form.state.auth.confirm_two_factor_setup(stepping, &code, &name, &form.from).await.map_err(|error| match error {
+                ChangeError::WrongCode => Ok(TotpError::Wrong { left: 0 }),
+                ChangeError::Clock { steps } => Ok(TotpError::clock(steps)),
+                other => Err(other),
+            })
+        }
+        Err(format) => Err(Ok(format.into())),
+    };
+    match outcome {
+        Ok(codes) => {
+            form.set_cookie(&cookie);
+            match codes {
+                Some(new) => form.reveal(|| {
+                    let codes = new.codes.iter().map(auth::backup_code::BackupCode::reveal).collect();
+                    let (set, made) = (new.set.to_string(), new.made_at);
+                    view! { <RevealedCodesPage email=authority.email codes set first=true made/> }
+                }),
+                None => form.see_other(routes::TWO_FACTOR),
+            }
+        }
+        Err(Ok(error)) => {
+            let page = answer(&form.state, authority, StatusCode::UNPROCESSABLE_ENTITY, name, Some(error)).await;
+            form.refuse(page.map_err(|fault| form.fail(fault))?)
+        }
+        Err(Err(error)) => changed(&form, error, routes::TWO_FACTOR_SETUP),
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use crate::email_address::EmailAddress;
 
 pub(crate) struct Account {
     pub id: Uuid,
+    pub email: String,
+    pub email_key: String,
     pub disabled: bool,
     /// It has an authenticator that was confirmed. One that was switched off after too many failures counts too: the account
     /// stays two-factor.
@@ -16,11 +18,25 @@ pub(crate) async fn by_email(connection: &mut PgConnection, email_key: &str) -> 
     sqlx::query_as!(
         Account,
         r#"
-        select id, disabled_at is not null as "disabled!",
+        select id, email, email_key, disabled_at is not null as "disabled!",
                exists (select 1 from totp_credentials t where t.user_id = u.id and t.confirmed_at is not null) as "two_factor!"
         from users u where email_key = $1
         "#,
         email_key,
+    )
+    .fetch_optional(connection)
+    .await
+}
+
+pub(crate) async fn by_id(connection: &mut PgConnection, id: Uuid) -> Result<Option<Account>, sqlx::Error> {
+    sqlx::query_as!(
+        Account,
+        r#"
+        select id, email, email_key, disabled_at is not null as "disabled!",
+               exists (select 1 from totp_credentials t where t.user_id = u.id and t.confirmed_at is not null) as "two_factor!"
+        from users u where id = $1
+        "#,
+        id,
     )
     .fetch_optional(connection)
     .await

@@ -40,3 +40,53 @@ pub(crate) async fn remember(
     .await?;
     Ok(())
 }
+
+/// How many wrong authenticator codes in a row a browser may send and still count as known.
+const MAX_FAILURES: i32 = 100;
+
+/// Counts a wrong authenticator code before any is compared. `false`: this browser doesn't know the account, or not any more.
+pub(crate) async fn charge(pool: &PgPool, token_hash: &[u8; 32], user: Uuid, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
+    let charged = sqlx::query!(
+        r#"
+        update known_browsers set failures = failures + 1
+        where token_hash = $1 and user_id = $2 and expires_at > $3 and failures < $4
+        "#,
+        token_hash,
+        user,
+        now,
+        MAX_FAILURES,
+    )
+    .execute(pool)
+    .await?;
+    Ok(charged.rows_affected() == 1)
+}
+
+/// Whether the account knows the browser with this cookie.
+pub(crate) async fn knows_account(
+    pool: &PgPool,
+    token_hash: &[u8; 32],
+    user: Uuid,
+    now: OffsetDateTime,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"
+        select exists (
+            select 1 from known_browsers where token_hash = $1 and user_id = $2 and expires_at > $3 and failures < $4
+        ) as "knows!"
+        "#,
+        token_hash,
+        user,
+        now,
+        MAX_FAILURES,
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// A right code: the wrong ones before it are forgotten.
+pub(crate) async fn clear(connection: &mut PgConnection, token_hash: &[u8; 32], user: Uuid) -> Result<(), sqlx::Error> {
+    sqlx::query!("update known_browsers set failures = 0 where token_hash = $1 and user_id = $2", token_hash, user)
+        .execute(connection)
+        .await?;
+    Ok(())
+}

@@ -232,3 +232,23 @@ pub(crate) async fn count_since(pool: &PgPool, email_key: &str, since: OffsetDat
     .fetch_one(pool)
     .await
 }
+
+/// Closes every live link of an account whose factors have changed: whoever asked before must ask again.
+pub(crate) async fn close_all(connection: &mut PgConnection, email_key: &str, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        r#"
+        with live as materialized (
+            select id from magic_links where email_key = $1 and used = 0 and closed_at is null and expires_at > $2
+            order by id
+            for update
+        )
+        update magic_links m set closed_at = $2, closed_reason = 'cancelled'
+        from live where m.id = live.id and m.used = 0 and m.closed_at is null
+        "#,
+        email_key,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -8,6 +8,7 @@ mod worker;
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -16,6 +17,8 @@ use crate::{
     secret::{Code, InviteToken, LinkToken},
 };
 
+/// A notice may wait as long.
+pub(crate) const NOTICE_DEADLINE: Duration = Duration::from_hours(24);
 /// An invitation is not urgent: its mail may wait for a mail server to come back.
 pub(crate) const INVITE_DEADLINE: Duration = Duration::from_hours(24);
 
@@ -55,6 +58,61 @@ pub enum Content {
     Invite {
         token: InviteToken,
     },
+    /// A code for someone signed in who wants to change something.
+    StepUp {
+        code: Code,
+        asked: Asked,
+    },
+    /// Something about the account has changed, or was used. `by`: in which browser; none where an operator did it.
+    Notice {
+        notice: Notice,
+        at: OffsetDateTime,
+        by: Option<By>,
+    },
+}
+
+/// A browser, in a notice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct By {
+    pub device: String,
+    pub ip: String,
+}
+
+/// What an owner is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "notice", rename_all = "snake_case")]
+pub enum Notice {
+    TwoFactorOn,
+    TwoFactorOff,
+    TwoFactorReset,
+    AuthenticatorAdded,
+    AuthenticatorRemoved,
+    BackupCodesNew,
+    BackupCodesLow { left: i64 },
+    BackupCodeUsed { left: i64 },
+}
+
+impl Notice {
+    pub(crate) fn kind(self) -> &'static str {
+        match self {
+            Self::TwoFactorOn => "two_factor_on",
+            Self::TwoFactorOff => "two_factor_off",
+            Self::TwoFactorReset => "two_factor_reset",
+            Self::AuthenticatorAdded => "authenticator_added",
+            Self::AuthenticatorRemoved => "authenticator_removed",
+            Self::BackupCodesNew => "backup_codes_new",
+            Self::BackupCodesLow { .. } => "backup_codes_low",
+            Self::BackupCodeUsed { .. } => "backup_code_used",
+        }
+    }
+}
+
+/// What a notice's row holds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Details {
+    #[serde(flatten)]
+    pub notice: Notice,
+    pub by: Option<By>,
 }
 
 impl Content {
@@ -64,6 +122,8 @@ impl Content {
             Self::NoAccount { .. } => "no_account",
             Self::AccountOff { .. } => "account_off",
             Self::Invite { .. } => "invite",
+            Self::StepUp { .. } => "step_up",
+            Self::Notice { notice, .. } => notice.kind(),
         }
     }
 }

@@ -1,8 +1,12 @@
 use std::time::Duration;
 
-use sqlx::{PgConnection, PgPool};
+use serde_json::Value;
+use sqlx::{PgConnection, PgPool, types::Json};
 use time::OffsetDateTime;
 use uuid::Uuid;
+
+use super::{By, Details, NOTICE_DEADLINE, Notice};
+use crate::{requester::Requester, secret::new_id};
 
 pub(crate) async fn enqueue_link(
     connection: &mut PgConnection,
@@ -42,12 +46,57 @@ pub(crate) async fn enqueue_invite(
     Ok(())
 }
 
+pub(crate) async fn enqueue_step_up(
+    connection: &mut PgConnection,
+    id: Uuid,
+    code: Uuid,
+    now: OffsetDateTime,
+    deadline: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "insert into mail_outbox (id, kind, step_up_code_id, created_at, run_at, deadline) values ($1, 'step_up', $2, $3, $3, $4)",
+        id,
+        code,
+        now,
+        deadline,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// `from`: the browser it was done in.
+pub(crate) async fn enqueue_notice(
+    connection: &mut PgConnection,
+    user: Uuid,
+    notice: Notice,
+    from: Option<&Requester>,
+    now: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    let details = Details { notice, by: from.map(|from| By { device: from.device(), ip: from.ip.to_string() }) };
+    sqlx::query!(
+        "insert into mail_outbox (id, kind, user_id, details, created_at, run_at, deadline) values ($1, $2, $3, $4, $5, $5, $6)",
+        new_id(now),
+        notice.kind(),
+        user,
+        Json(details) as _,
+        now,
+        now + NOTICE_DEADLINE,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// A mail this process has claimed. `attempt` fences its settling: whoever's lease ran out cannot settle another's run.
 #[derive(Clone)]
 pub(super) struct Claimed {
     pub id: Uuid,
     pub magic_link_id: Option<Uuid>,
     pub invite_id: Option<Uuid>,
+    pub step_up_code_id: Option<Uuid>,
+    pub user_id: Option<Uuid>,
+    pub details: Option<Value>,
     pub created_at: OffsetDateTime,
     pub deadline: OffsetDateTime,
     pub attempt: i32,
@@ -73,7 +122,7 @@ pub(super) async fn claim(
         )
         update mail_outbox m set attempts = m.attempts + 1, lease_until = $3, leased_by = $4
         from due where m.id = due.id
-        returning m.id, m.magic_link_id, m.invite_id, m.created_at, m.deadline, m.attempts as attempt
+        returning m.id, m.magic_link_id, m.invite_id, m.step_up_code_id, m.user_id, m.details, m.created_at, m.deadline, m.attempts as attempt
         "#,
         now,
         i64::try_from(free).unwrap_or(i64::MAX),

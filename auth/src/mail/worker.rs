@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use tokio::{sync::Semaphore, task::JoinSet};
 use uuid::Uuid;
 
-use super::{Asked, Content, Letter, Mailer, SendError, store};
+use super::{Asked, Content, Details, Letter, Mailer, SendError, store};
 use crate::{
     Auth, account,
     email_address::EmailAddress,
@@ -15,6 +15,7 @@ use crate::{
     magic_link::{MagicLink, store as links},
     requester::device,
     secret::{self, new_id},
+    step_up,
 };
 
 /// Mails under way at once in one process: more would open more connections than mail servers like.
@@ -137,6 +138,9 @@ impl Auth {
         if mail.deadline <= self.now() {
             return Ok(Fate::Expired("its time was over before it could be sent"));
         }
+        if let Some(user) = mail.user_id {
+            return self.deliver_notice(mailer, mail, user).await;
+        }
         let (to, content) = match (mail.magic_link_id, mail.invite_id) {
             (Some(link), _) => match links::by_id(&self.pool, link).await? {
                 Some(link) if link.dead(self.now()).is_none() => (link.email.clone(), self.sign_in_content(&link).await?),
@@ -149,12 +153,47 @@ impl Auth {
                 }
                 _ => return Ok(Fate::Expired("its invitation was dead before it could be sent")),
             },
-            (None, None) => return Ok(Fate::Failed("it belongs to nothing".to_owned())),
+            (None, None) => match mail.step_up_code_id {
+                Some(code) => match step_up::store::by_id(&self.pool, code).await? {
+                    Some(code) if !code.used && code.expires_at > self.now() => self.step_up_content(&code).await?,
+                    _ => return Ok(Fate::Expired("its code was dead before it could be sent")),
+                },
+                None => return Ok(Fate::Failed("it belongs to nothing".to_owned())),
+            },
         };
         let Some(content) = content else {
             return Ok(Fate::Failed("the key it was made with is gone (WALLET_ENCRYPTION_KEY_PREVIOUS)".to_owned()));
         };
-        let Some(to) = EmailAddress::stored(&to) else {
+        self.hand_over(mailer, mail, &to, content).await
+    }
+
+    async fn deliver_notice<M: Mailer>(&self, mailer: &M, mail: &store::Claimed, user: Uuid) -> Result<Fate, sqlx::Error> {
+        let mut connection = self.pool.acquire().await?;
+        let Some(account) = account::store::by_id(&mut connection, user).await? else {
+            return Ok(Fate::Expired("its account was gone before it could be sent"));
+        };
+        drop(connection);
+        let Some(Details { notice, by }) = mail.details.clone().and_then(|details| serde_json::from_value(details).ok()) else {
+            return Ok(Fate::Failed("what it says can't be read".to_owned()));
+        };
+        self.hand_over(mailer, mail, &account.email, Content::Notice { notice, at: mail.created_at, by }).await
+    }
+
+    async fn step_up_content(&self, code: &step_up::store::MailedCode) -> Result<(String, Option<Content>), sqlx::Error> {
+        let mut connection = self.pool.acquire().await?;
+        let to = account::store::by_id(&mut connection, code.user).await?.map(|account| account.email).unwrap_or_default();
+        let asked = Asked { device: device(&code.user_agent), ip: code.ip.addr().to_string(), at: code.created_at };
+        Ok((to, self.keys.step_up_code(&code.seed).map(|code| Content::StepUp { code, asked })))
+    }
+
+    async fn hand_over<M: Mailer>(
+        &self,
+        mailer: &M,
+        mail: &store::Claimed,
+        to: &str,
+        content: Content,
+    ) -> Result<Fate, sqlx::Error> {
+        let Some(to) = EmailAddress::stored(to) else {
             return Ok(Fate::Failed("its address can't be read".to_owned()));
         };
         let kind = content.kind();
@@ -233,6 +272,9 @@ mod tests {
             id: Uuid::nil(),
             magic_link_id: None,
             invite_id: None,
+            step_up_code_id: None,
+            user_id: None,
+            details: None,
             created_at: now,
             deadline: now + Duration::from_mins(10),
             attempt,

@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use crate::{
     Auth, Error,
-    event::{Event, Method, RevokeReason, Work},
-    policy::PRE_SIGN_IN_TTL,
+    event::{Event, Method, RevokeReason, SecondFactor, Work},
+    policy::{PRE_SIGN_IN_TTL, RequireTwoFactor},
     requester::Requester,
     secret::{SessionKey, new_id},
 };
@@ -29,6 +29,15 @@ pub enum Level {
 }
 
 impl Level {
+    /// What a session has proven of an account that has two-factor, or not. The one rule; whoever gives a session authority asks it.
+    pub(crate) fn of(two_factor: bool, second: Option<SecondFactor>) -> Self {
+        match (two_factor, second) {
+            (false, _) => Self::Email,
+            (true, None) => Self::FirstFactor,
+            (true, Some(_)) => Self::TwoFactor,
+        }
+    }
+
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::FirstFactor => "first_factor",
@@ -49,12 +58,32 @@ pub struct Authority {
     pub user: Uuid,
     pub email: String,
     pub admin: bool,
+    /// The account has two-factor, at this very moment.
+    pub two_factor: bool,
     pub level: Level,
     pub method: Method,
+    pub second: Option<SecondFactor>,
     #[serde(with = "time::serde::rfc3339")]
     pub authenticated_at: OffsetDateTime,
+    /// When the account's strongest factor was last given in this session.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub verified_at: Option<OffsetDateTime>,
     pub ip: IpAddr,
     pub device: String,
+}
+
+impl Authority {
+    /// Whether the strongest factor was given lately enough for a change to the account (NIST 800-63B-4 §4.1.2.1).
+    #[must_use]
+    pub fn is_fresh(&self, now: OffsetDateTime, step_up_ttl: std::time::Duration) -> bool {
+        self.level != Level::FirstFactor && self.verified_at.is_some_and(|at| at + step_up_ttl > now)
+    }
+
+    /// Whether it must set two-factor up before it may do anything else.
+    #[must_use]
+    pub fn owes_two_factor(&self, required: RequireTwoFactor) -> bool {
+        !self.two_factor && required.covers(self.admin)
+    }
 }
 
 /// A live session as it was found.

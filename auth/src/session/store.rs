@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{Authority, Level, Stored};
 use crate::{
-    event::{Method, RevokeReason},
+    event::{Method, RevokeReason, SecondFactor},
     requester::{Requester, device},
     secret::SessionKey,
 };
@@ -72,8 +72,9 @@ pub(super) async fn load(
 ) -> Result<Option<Found>, sqlx::Error> {
     let row = sqlx::query!(
         r#"
-        select s.id, s.data, s.user_id, s.level, s.method, s.authenticated_at, s.ip as "ip: IpNet", s.user_agent, s.last_seen_at, s.expires_at,
-               u.email as "email?", u.is_admin as "is_admin?"
+        select s.id, s.data, s.user_id, s.level, s.method, s.second_method, s.authenticated_at, s.verified_at, s.ip as "ip: IpNet",
+               s.user_agent, s.last_seen_at, s.expires_at, u.email as "email?", u.is_admin as "is_admin?",
+               exists (select 1 from totp_credentials t where t.user_id = s.user_id and t.confirmed_at is not null) as "two_factor!"
         from sessions s left join users u on u.id = s.user_id
         where s.token_hash = $1 and s.audience = 'browser' and s.revoked_at is null and s.expires_at > $2
             and (s.user_id is null or (s.last_seen_at > $3 and u.disabled_at is null))
@@ -92,13 +93,19 @@ pub(super) async fn load(
                 user: row.user_id?,
                 email: row.email?,
                 admin: row.is_admin?,
-                level: Level::parse(row.level.as_deref()?)?,
-                method: match row.method.as_deref()? {
-                    "link" => Method::Link,
-                    "code" => Method::Code,
-                    _ => return None,
+                two_factor: row.two_factor,
+                level: match Level::parse(row.level.as_deref()?)? {
+                    // Signed in while two-factor was being turned on: it has given one factor of two.
+                    Level::Email if row.two_factor => Level::FirstFactor,
+                    level => level,
+                },
+                method: Method::parse(row.method.as_deref()?)?,
+                second: match row.second_method.as_deref() {
+                    Some(second) => Some(SecondFactor::parse(second)?),
+                    None => None,
                 },
                 authenticated_at: row.authenticated_at?,
+                verified_at: row.verified_at,
                 ip: row.ip?.addr(),
                 device: device(row.user_agent.as_deref()?),
             })
@@ -159,17 +166,82 @@ pub(crate) async fn revoke(
     Ok(row.map(|row| (row.id, row.user_id)))
 }
 
+/// Ends all sessions of an account but one. Returns which.
+pub(crate) async fn revoke_others(
+    connection: &mut PgConnection,
+    user: Uuid,
+    keep: Option<Uuid>,
+    reason: RevokeReason,
+    now: OffsetDateTime,
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"
+        update sessions set revoked_at = $3, revoke_reason = $4
+        where user_id = $1 and ($2::uuid is null or id <> $2) and revoked_at is null and expires_at > $3
+        returning id
+        "#,
+        user,
+        keep,
+        now,
+        reason.as_str(),
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// What a session that has given one factor of two leaves behind.
+pub(crate) struct Half {
+    pub session: Uuid,
+    pub user: Uuid,
+    pub method: Method,
+    pub link: Option<Uuid>,
+}
+
+/// Ends a half-signed-in session, for the second factor to take its place. Of any number of parallel tries one gets it.
+pub(crate) async fn finish_half(
+    connection: &mut PgConnection,
+    key: SessionKey,
+    now: OffsetDateTime,
+) -> Result<Option<Half>, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"
+        update sessions set revoked_at = $2, revoke_reason = $3
+        where token_hash = $1 and audience = 'browser' and user_id is not null and level <> 'two_factor'
+            and revoked_at is null and expires_at > $2
+        returning id, user_id as "user_id!", method as "method!", magic_link_id
+        "#,
+        &key.0,
+        now,
+        RevokeReason::Replaced.as_str(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.and_then(|row| {
+        Some(Half { session: row.id, user: row.user_id, method: Method::parse(&row.method)?, link: row.magic_link_id })
+    }))
+}
+
+/// A session's authority. Its level is no field: it follows from the account and what was given ([`Level::of`]).
 pub(crate) struct Grant<'a> {
     pub id: Uuid,
     pub key: SessionKey,
     pub data: &'a Value,
     pub user: Uuid,
-    pub level: Level,
+    /// As it stands in the transaction that grants.
+    pub two_factor: bool,
     pub method: Method,
-    pub link: Uuid,
+    pub second: Option<SecondFactor>,
+    pub verified_at: Option<OffsetDateTime>,
+    pub link: Option<Uuid>,
     pub from: &'a Requester,
     pub now: OffsetDateTime,
     pub expires_at: OffsetDateTime,
+}
+
+impl Grant<'_> {
+    pub fn level(&self) -> Level {
+        Level::of(self.two_factor, self.second)
+    }
 }
 
 /// The only statement that makes a session with authority. It makes a new row, never raises an old one: an id that anybody could
@@ -177,16 +249,18 @@ pub(crate) struct Grant<'a> {
 pub(crate) async fn grant(connection: &mut PgConnection, grant: &Grant<'_>) -> Result<(), sqlx::Error> {
     sqlx::query!(
         r#"
-        insert into sessions (id, token_hash, audience, data, user_id, level, method, magic_link_id, ip, user_agent,
-                              authenticated_at, created_at, last_seen_at, expires_at)
-        values ($1, $2, 'browser', $3, $4, $5, $6, $7, $8, $9, $10, $10, $10, $11)
+        insert into sessions (id, token_hash, audience, data, user_id, level, method, second_method, verified_at, magic_link_id, ip,
+                              user_agent, authenticated_at, created_at, last_seen_at, expires_at)
+        values ($1, $2, 'browser', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $12, $13)
         "#,
         grant.id,
         &grant.key.0,
         grant.data,
         grant.user,
-        grant.level.as_str(),
+        grant.level().as_str(),
         grant.method.as_str(),
+        grant.second.map(SecondFactor::as_str),
+        grant.verified_at,
         grant.link,
         IpNet::from(grant.from.ip) as IpNet,
         grant.from.user_agent(),
@@ -196,4 +270,36 @@ pub(crate) async fn grant(connection: &mut PgConnection, grant: &Grant<'_>) -> R
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// A live session proves its account's strongest factor again, and gets another id: whoever held the old one holds nothing.
+pub(crate) struct Renewal {
+    pub session: Uuid,
+    pub old: SessionKey,
+    pub fresh: SessionKey,
+    /// As it stands in the transaction that renews.
+    pub two_factor: bool,
+    pub second: Option<SecondFactor>,
+    pub now: OffsetDateTime,
+}
+
+/// `false` where the session is not live any more, or was renewed by another request. No session comes to speak for anybody by
+/// it that did not before, and one that has given one factor of two is not renewed.
+pub(crate) async fn renew(connection: &mut PgConnection, renewal: &Renewal) -> Result<bool, sqlx::Error> {
+    let renewed = sqlx::query!(
+        r#"
+        update sessions set token_hash = $3, level = $4, second_method = $5, verified_at = $6, last_seen_at = $6
+        where id = $1 and token_hash = $2 and audience = 'browser' and user_id is not null and level <> 'first_factor'
+            and revoked_at is null and expires_at > $6
+        "#,
+        renewal.session,
+        &renewal.old.0,
+        &renewal.fresh.0,
+        Level::of(renewal.two_factor, renewal.second).as_str(),
+        renewal.second.map(SecondFactor::as_str),
+        renewal.now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(renewed.rows_affected() == 1)
 }

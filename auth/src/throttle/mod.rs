@@ -33,11 +33,45 @@ pub enum Limit {
     CodeAddress,
     /// Wrong codes from a browser the account knows.
     CodeKnownBrowser,
+    /// Wrong authenticator codes for one account, from browsers it doesn't know.
+    TotpAccount,
+    /// Wrong authenticator codes from a browser the account knows.
+    TotpKnownBrowser,
+    /// Wrong backup codes for one account, from browsers it doesn't know.
+    BackupAccount,
+    /// Wrong backup codes from a browser the account knows.
+    BackupKnownBrowser,
+    /// Wrong codes for one account from someone signed in to it, on browsers it doesn't know.
+    StepUpAccount,
+    /// The same from a browser the account knows.
+    StepUpKnownBrowser,
+    /// Codes by mail for changes to one account.
+    StepUpMail,
     /// Accounts made from one network.
     SignUpNetwork,
 }
 
 impl Limit {
+    const ALL: [Self; 17] = [
+        Self::LinkAddressNetwork,
+        Self::LinkAddress,
+        Self::LinkKnownBrowser,
+        Self::LinkNetwork,
+        Self::LinkAll,
+        Self::LinkBrowser,
+        Self::CodeNetwork,
+        Self::CodeAddress,
+        Self::CodeKnownBrowser,
+        Self::TotpAccount,
+        Self::TotpKnownBrowser,
+        Self::BackupAccount,
+        Self::BackupKnownBrowser,
+        Self::StepUpAccount,
+        Self::StepUpKnownBrowser,
+        Self::StepUpMail,
+        Self::SignUpNetwork,
+    ];
+
     /// The name in metrics, logs and the table.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -51,25 +85,19 @@ impl Limit {
             Self::CodeNetwork => "code_network",
             Self::CodeAddress => "code_address",
             Self::CodeKnownBrowser => "code_known_browser",
+            Self::TotpAccount => "totp_account",
+            Self::TotpKnownBrowser => "totp_known_browser",
+            Self::BackupAccount => "backup_account",
+            Self::BackupKnownBrowser => "backup_known_browser",
+            Self::StepUpAccount => "step_up_account",
+            Self::StepUpKnownBrowser => "step_up_known_browser",
+            Self::StepUpMail => "step_up_mail",
             Self::SignUpNetwork => "signup_network",
         }
     }
 
     fn by_name(name: &str) -> Option<Self> {
-        [
-            Self::LinkAddressNetwork,
-            Self::LinkAddress,
-            Self::LinkKnownBrowser,
-            Self::LinkNetwork,
-            Self::LinkAll,
-            Self::LinkBrowser,
-            Self::CodeNetwork,
-            Self::CodeAddress,
-            Self::CodeKnownBrowser,
-            Self::SignUpNetwork,
-        ]
-        .into_iter()
-        .find(|limit| limit.name() == name)
+        Self::ALL.into_iter().find(|limit| limit.name() == name)
     }
 }
 
@@ -102,6 +130,10 @@ pub struct Limits {
     pub link_network: Rate,
     pub link_all: Rate,
     pub code_network: Rate,
+    pub totp_account: Rate,
+    pub backup_account: Rate,
+    pub step_up_account: Rate,
+    pub step_up_mail: Rate,
     pub sign_up_network: Rate,
 }
 
@@ -118,6 +150,10 @@ impl Default for Limits {
             link_network: per(30, 15),
             link_all: per(2_000, 1),
             code_network: per(30, 15),
+            totp_account: per(5, 15),
+            backup_account: per(5, 60),
+            step_up_account: per(10, 15),
+            step_up_mail: per(5, 60),
             sign_up_network: per(20, 60),
         }
     }
@@ -134,6 +170,10 @@ impl Limits {
             Limit::LinkAll => self.link_all,
             Limit::LinkBrowser => Rate::new(1, Duration::from_secs(30)),
             Limit::CodeNetwork | Limit::CodeKnownBrowser => self.code_network,
+            Limit::TotpAccount | Limit::TotpKnownBrowser => self.totp_account,
+            Limit::BackupAccount | Limit::BackupKnownBrowser => self.backup_account,
+            Limit::StepUpAccount | Limit::StepUpKnownBrowser => self.step_up_account,
+            Limit::StepUpMail => self.step_up_mail,
             Limit::CodeAddress => Rate::new(30, Duration::from_hours(24)),
             Limit::SignUpNetwork => self.sign_up_network,
         }
@@ -151,7 +191,7 @@ pub struct Limited {
 /// One unit of one limit, for one identity.
 #[derive(Clone)]
 pub(crate) struct Charge {
-    limit: Limit,
+    pub limit: Limit,
     key: [u8; 32],
     rate: Rate,
 }
@@ -208,6 +248,18 @@ impl Throttle<'_> {
         }
         tracing::info!(limit = limited.limit.name(), wait_s = limited.wait.as_secs(), "limit.refused");
         Ok(Err(limited))
+    }
+
+    /// How many more of `charge` would pass now, and how long until the next would. For the page that says so: nothing is decided
+    /// by it.
+    pub async fn left(&self, pool: &PgPool, charge: &Charge, now: OffsetDateTime) -> Result<(u32, Duration), sqlx::Error> {
+        if !self.limits.enabled {
+            return Ok((charge.rate.burst, Duration::ZERO));
+        }
+        let (ahead, emission) = (store::ahead(pool, charge, now).await?, charge.rate.emission());
+        let free = charge.rate.period.saturating_sub(ahead);
+        let left = u32::try_from(free.as_nanos() / emission.as_nanos().max(1)).unwrap_or(u32::MAX);
+        Ok((left, emission.saturating_sub(free)))
     }
 
     /// Gives back what turned out not to count: a right code is no wrong one.

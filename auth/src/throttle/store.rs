@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use sqlx::{PgConnection, postgres::types::PgInterval};
+use sqlx::{PgConnection, PgPool, postgres::types::PgInterval};
 use time::OffsetDateTime;
 
 use super::{Charge, Limit, Limited};
@@ -89,4 +89,12 @@ pub(super) async fn waits(
         .into_iter()
         .filter_map(|row| Some(Limited { limit: Limit::by_name(&row.name)?, wait: Duration::try_from(row.free_at - now).ok()? }))
         .collect())
+}
+
+/// How far a key has run ahead of the clock.
+pub(super) async fn ahead(pool: &PgPool, charge: &Charge, now: OffsetDateTime) -> Result<Duration, sqlx::Error> {
+    let tat = sqlx::query_scalar!("select tat from rate_limits where name = $1 and key = $2", charge.limit.name(), &charge.key)
+        .fetch_optional(pool)
+        .await?;
+    Ok(tat.and_then(|tat| Duration::try_from(tat - now).ok()).unwrap_or_default())
 }

@@ -121,6 +121,11 @@ pub(super) fn duration(text: &str) -> Parsed<Duration> {
     Ok(span)
 }
 
+/// As [`duration`], or `0` for "not at all".
+pub(super) fn duration_or_zero(text: &str) -> Parsed<Duration> {
+    if text == "0" { Ok(Duration::ZERO) } else { duration(text) }
+}
+
 /// `4/15m`.
 pub(super) fn limit(text: &str) -> Parsed<Limit> {
     let (burst, period) = text.split_once('/').ok_or("is not a limit (a number, a slash, a time span)")?;
@@ -318,6 +323,8 @@ mod tests {
         for text in ["", "m", "10", "10 m", "+1m", "-1m", "1.5h", "1h30m", "0s", "4000d", "99999999999d", "5µ", "１m"] {
             assert!(duration(text).is_err(), "{text}");
         }
+        assert_eq!((duration_or_zero("0"), duration_or_zero("1d")), (Ok(Duration::ZERO), duration("1d")));
+        assert!(duration("0").is_err() && duration_or_zero("0d").is_err());
     }
 
     #[test]

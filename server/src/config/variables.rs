@@ -65,6 +65,9 @@ pub(super) const VARIABLES: &[Variable] = &[
     public("MAGIC_LINK_TTL", "10m", "10m"),
     public("SESSION_IDLE", "1d", "1d"),
     public("SESSION_MAX", "30d", "30d"),
+    public("REQUIRE_2FA", "admins", "none, admins or everyone"),
+    public("STEP_UP_TTL", "10m", "10m"),
+    public("TRUSTED_DEVICE_TTL", "30d", "30d, or 0 for off"),
     public("LIMITS", "on", "on"),
     public("LIMIT_LINK_ADDRESS_NETWORK", "4/15m", "4/15m"),
     public("LIMIT_LINK_ADDRESS", "10/1h", "10/1h"),
@@ -72,6 +75,10 @@ pub(super) const VARIABLES: &[Variable] = &[
     public("LIMIT_LINK_NETWORK", "30/15m", "30/15m"),
     public("LIMIT_LINK_ALL", "2000/1m", "2000/1m"),
     public("LIMIT_CODE_NETWORK", "30/15m", "30/15m"),
+    public("LIMIT_TOTP_ACCOUNT", "5/15m", "5/15m"),
+    public("LIMIT_BACKUP_ACCOUNT", "5/1h", "5/1h"),
+    public("LIMIT_STEP_UP_ACCOUNT", "10/15m", "10/15m"),
+    public("LIMIT_STEP_UP_MAIL", "5/1h", "5/1h"),
     public("LIMIT_SIGNUP_NETWORK", "20/1h", "20/1h"),
     public("LOG_FORMAT", "", "pretty or json"),
     public("RUST_LOG", "info", "info"),
@@ -143,7 +150,7 @@ mod tests {
         assert!(advice("LIMIT_LINK_ADRESS").contains("mean LIMIT_LINK_ADDRESS?"));
         assert!(advice("DATABASE_URI").contains("mean DATABASE_URL?"));
         assert!(advice("WALLET_ENCRYPTION_KEYS").contains("mean WALLET_ENCRYPTION_KEY?"));
-        assert!(advice("REQUIRE_2FA").contains("no such setting"));
+        assert!(advice("REQUIRE_MFA_ALWAYS").contains("no such setting"));
         assert!(advice("BASE_URL_FILE").contains("only secrets"));
         for name in ["PATH", "HOME", "SESSION_MANAGER", "LINES", "DATABASE_URL", "DATABASE_URL_FILE", "PGDATA"] {
             assert_eq!(misnamed(name), None, "{name}");

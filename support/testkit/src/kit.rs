@@ -9,8 +9,9 @@ use auth::{
     mail::{Content, Letter, Mailer, SendError},
     policy::{Policy, SignUp},
     requester::Requester,
-    secret::{BrowserNonce, Code, Keys, KnownBrowserToken, LinkToken, SessionKey, random},
-    sign_in::{BrowserProof, Handover},
+    secret::{BrowserNonce, Code, Keys, KnownBrowserToken, LinkToken, SessionKey, TrustedDeviceToken, random},
+    session::Authority,
+    sign_in::{BrowserProof, Handover, Outcome},
 };
 use sqlx::PgPool;
 
@@ -70,6 +71,9 @@ impl Kit {
 pub struct Visitor {
     pub nonce: BrowserNonce,
     pub known: Option<KnownBrowserToken>,
+    pub trusted: Option<TrustedDeviceToken>,
+    /// The session it holds.
+    pub session: Option<SessionKey>,
     pub from: Requester,
 }
 
@@ -79,13 +83,37 @@ impl Visitor {
         Self {
             nonce: BrowserNonce::new(),
             known: None,
+            trusted: None,
+            session: None,
             from: Requester::new(ip.into(), "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0", "test"),
         }
     }
 
     #[must_use]
     pub fn proof(&self) -> BrowserProof<'_> {
-        BrowserProof { nonce: Some(&self.nonce), known: self.known.as_ref() }
+        BrowserProof { nonce: Some(&self.nonce), known: self.known.as_ref(), trusted: self.trusted.as_ref() }
+    }
+
+    /// Who its session speaks for.
+    pub async fn authority(&self, auth: &Auth) -> Option<Authority> {
+        auth.load_session(self.session?).await.expect("the database answers")?.authority
+    }
+
+    /// Gives the first factor, a code by mail. Waits until no limit on mails is in the way.
+    ///
+    /// # Panics
+    /// Where any step of it is refused.
+    pub async fn give_first_factor(&mut self, kit: &Kit, email: &EmailAddress) -> Outcome {
+        kit.clock.advance(time::Duration::minutes(6));
+        kit.auth.request_link(email, &self.nonce, self.proof(), &self.from).await.expect("the request is taken");
+        let (_, code) = kit.sign_in_mail().await;
+        let handover = Handover { old: self.session, ..handover() };
+        let outcome = kit.auth.enter_code(&code, self.proof(), &handover, &self.from).await.expect("the code is right");
+        self.session = Some(handover.fresh);
+        if let Outcome::Complete { known_browser } = &outcome {
+            self.known = Some(known_browser.clone());
+        }
+        outcome
     }
 }
 

@@ -1,0 +1,125 @@
+use sqlx::{PgConnection, PgPool};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::BackupCode;
+
+/// Puts a new set beside the one in use. It works only once it is saved ([`save`]); an earlier one that never was goes.
+pub(crate) async fn propose(
+    connection: &mut PgConnection,
+    user: Uuid,
+    set: Uuid,
+    ids: &[Uuid],
+    codes: &[BackupCode],
+    hashes: &[String],
+    now: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    let selectors: Vec<String> = codes.iter().map(|code| code.selector().to_owned()).collect();
+    sqlx::query!(
+        r#"
+        with gone as (delete from backup_codes where user_id = $1 and saved_at is null)
+        insert into backup_codes (id, user_id, set_id, selector, hash, created_at)
+        select id, $1, $2, selector, hash, $6 from unnest($3::uuid[], $4::text[], $5::text[]) as new (id, selector, hash)
+        "#,
+        user,
+        set,
+        ids,
+        &selectors,
+        hashes,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Takes a proposed set into use and the old one out of it, in one statement: never both. `false` where there is no such set.
+pub(crate) async fn save(connection: &mut PgConnection, user: Uuid, set: Uuid, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
+    let saved = sqlx::query_scalar!(
+        r#"
+        with saved as (
+            update backup_codes set saved_at = $3 where user_id = $1 and set_id = $2 and saved_at is null returning id
+        ), gone as (
+            delete from backup_codes where user_id = $1 and set_id <> $2 and exists (select 1 from saved)
+        )
+        select count(*) as "count!" from saved
+        "#,
+        user,
+        set,
+        now,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(saved > 0)
+}
+
+/// A code of the set in use, found by how it begins.
+pub(crate) struct Found {
+    pub id: Uuid,
+    pub hash: String,
+    pub used: bool,
+}
+
+pub(crate) async fn by_selector(pool: &PgPool, user: Uuid, selector: &str) -> Result<Option<Found>, sqlx::Error> {
+    sqlx::query_as!(
+        Found,
+        r#"
+        select id, hash, used_at is not null as "used!" from backup_codes
+        where user_id = $1 and selector = $2 and saved_at is not null
+        "#,
+        user,
+        selector,
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// Uses a code up. One statement decides: of any number of parallel tries one gets `true`.
+pub(crate) async fn consume(connection: &mut PgConnection, id: Uuid, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
+    let consumed =
+        sqlx::query!("update backup_codes set used_at = $2 where id = $1 and saved_at is not null and used_at is null", id, now)
+            .execute(connection)
+            .await?;
+    Ok(consumed.rows_affected() == 1)
+}
+
+/// What there is: codes left of the set in use, and whether a new one waits to be saved.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    pub left: i64,
+    pub made_at: Option<OffsetDateTime>,
+    pub last_used_at: Option<OffsetDateTime>,
+    /// When a set was shown that nobody has confirmed as saved. Its codes don't work.
+    pub proposed_at: Option<OffsetDateTime>,
+}
+
+pub(crate) async fn standing<'e>(executor: impl sqlx::PgExecutor<'e>, user: Uuid) -> Result<Standing, sqlx::Error> {
+    sqlx::query_as!(
+        Standing,
+        r#"
+        select count(*) filter (where saved_at is not null and used_at is null) as "left!",
+               max(created_at) filter (where saved_at is not null) as made_at,
+               max(used_at) as last_used_at,
+               max(created_at) filter (where saved_at is null) as proposed_at
+        from backup_codes where user_id = $1
+        "#,
+        user,
+    )
+    .fetch_one(executor)
+    .await
+}
+
+pub(crate) async fn remove_all(connection: &mut PgConnection, user: Uuid) -> Result<(), sqlx::Error> {
+    sqlx::query!("delete from backup_codes where user_id = $1", user).execute(connection).await?;
+    Ok(())
+}
+
+pub(crate) async fn is_saved(connection: &mut PgConnection, user: Uuid, set: Uuid) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select exists (select 1 from backup_codes where user_id = $1 and set_id = $2 and saved_at is not null) as "saved!""#,
+        user,
+        set,
+    )
+    .fetch_one(connection)
+    .await
+}

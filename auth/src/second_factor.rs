@@ -1,0 +1,425 @@
+//! The second factor: a code of an authenticator app, or a backup code. Here it is looked at and used up, whatever it is given
+//! for; [`Auth::enter_totp`] and [`Auth::enter_backup_code`] finish a sign-in with it.
+//!
+//! A try is counted before anything is compared. Browsers the account doesn't know count together, by account, with waits that
+//! grow; each known browser counts by itself, so that strangers can't keep the owner out.
+
+use uuid::Uuid;
+
+use crate::{
+    Auth, Error, account,
+    backup_code::{self, BackupCode, store as codes},
+    event::{self, CodeRefusal, Event, Purpose, RevokeReason, SecondFactor, Work},
+    known_browser,
+    mail::{self, Notice},
+    policy::KNOWN_BROWSER_TTL,
+    requester::Requester,
+    secret::{Code, KnownBrowserToken, SessionKey, TrustedDeviceToken, new_id},
+    session::{self, store::Grant},
+    sign_in::{BrowserProof, Handover},
+    throttle::{Charge, Limit, Limited},
+    totp::{self, Secret, Verdict, store as authenticators},
+    trusted_device,
+};
+use time::OffsetDateTime;
+
+/// Both factors were right. The browser gets these cookies.
+#[derive(Debug)]
+pub struct SignedIn {
+    pub known_browser: KnownBrowserToken,
+    /// Where its owner asked for it.
+    pub trusted_device: Option<TrustedDeviceToken>,
+}
+
+/// Why a second factor was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum SecondFactorError {
+    #[error("signing in by mail is off")]
+    Off,
+    /// The session it was given for is over, or was never there.
+    #[error("the session is over")]
+    SessionOver,
+    #[error("the account has no two-factor")]
+    NotEnrolled,
+    #[error("the code was wrong")]
+    Wrong { left: u32 },
+    #[error("the code was used before")]
+    Used,
+    /// The code is of another time: the app's clock is off by so many steps of 30 seconds; positive: ahead.
+    #[error("the code is of another time")]
+    Clock { steps: i64 },
+    /// After too many wrong codes the app's are not looked at in browsers the account doesn't know, until it is set up anew.
+    #[error("codes of the app are not taken any more")]
+    AppOff,
+    /// No code can be checked: the secret's key is missing, or the row was tampered with.
+    #[error("codes of the app can't be checked")]
+    Unreadable,
+    #[error("a limit refused")]
+    Limited(Limited),
+    #[error(transparent)]
+    Unavailable(#[from] Error),
+}
+
+impl From<sqlx::Error> for SecondFactorError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Unavailable(error.into())
+    }
+}
+
+/// Who gives it, and what for.
+#[derive(Clone, Copy)]
+pub(crate) struct Giving<'a> {
+    pub user: Uuid,
+    pub purpose: Purpose,
+    pub browser: BrowserProof<'a>,
+    pub from: &'a Requester,
+    pub now: OffsetDateTime,
+}
+
+/// A right second factor, not used up yet.
+pub(crate) struct Right {
+    what: RightWhat,
+    charge: Charge,
+    /// The try was counted at the account rather than at a known browser.
+    by_account: bool,
+}
+
+enum RightWhat {
+    Totp { credential: Uuid, steps: Vec<i64>, drift: i16 },
+    Backup { code: Uuid },
+}
+
+impl Right {
+    pub fn factor(&self) -> SecondFactor {
+        match self.what {
+            RightWhat::Totp { .. } => SecondFactor::Totp,
+            RightWhat::Backup { .. } => SecondFactor::BackupCode,
+        }
+    }
+}
+
+impl Auth {
+    /// Finishes a sign-in with a code of the app. `trust`: don't ask on this browser for a while.
+    ///
+    /// # Errors
+    /// [`SecondFactorError`]. A wrong code was counted before it was compared; the sessions are as they were.
+    pub async fn enter_totp(
+        &self,
+        half: SessionKey,
+        user: Uuid,
+        code: &Code,
+        trust: bool,
+        browser: BrowserProof<'_>,
+        handover: &Handover,
+        from: &Requester,
+    ) -> Result<SignedIn, SecondFactorError> {
+        if !self.policy.passwordless_auth {
+            return Err(SecondFactorError::Off);
+        }
+        let giving = Giving { user, purpose: Purpose::SignIn, browser, from, now: self.now() };
+        let right = self.look_at_totp(code, giving).await?;
+        self.finish_sign_in(half, right, trust, handover, giving).await
+    }
+
+    /// Finishes a sign-in with a backup code. It gives no trust: whoever has lost the phone should not be trusted for it.
+    ///
+    /// # Errors
+    /// [`SecondFactorError`], as for [`Auth::enter_totp`].
+    pub async fn enter_backup_code(
+        &self,
+        half: SessionKey,
+        user: Uuid,
+        code: &BackupCode,
+        browser: BrowserProof<'_>,
+        handover: &Handover,
+        from: &Requester,
+    ) -> Result<SignedIn, SecondFactorError> {
+        if !self.policy.passwordless_auth {
+            return Err(SecondFactorError::Off);
+        }
+        let giving = Giving { user, purpose: Purpose::SignIn, browser, from, now: self.now() };
+        let right = self.look_at_backup_code(code, giving).await?;
+        self.finish_sign_in(half, right, false, handover, giving).await
+    }
+
+    /// The factor is used up, the half-signed-in session ends, and one with authority takes its place: all of it, or nothing.
+    async fn finish_sign_in(
+        &self,
+        half: SessionKey,
+        right: Right,
+        trust: bool,
+        handover: &Handover,
+        giving: Giving<'_>,
+    ) -> Result<SignedIn, SecondFactorError> {
+        let Giving { user, browser, from, now, .. } = giving;
+        let mut work = Work::begin(&self.pool, Some(from), now).await?;
+        if !self.use_up(&mut work, &right, giving).await? {
+            drop(work);
+            return Err(self.refuse(&right, giving).await?);
+        }
+        let half = session::store::finish_half(work.connection(), half, now).await?;
+        let half = half.filter(|half| half.user == user).ok_or(SecondFactorError::SessionOver)?;
+        let account = account::store::by_id(work.connection(), user).await?;
+        let account = account.filter(|account| !account.disabled).ok_or(SecondFactorError::SessionOver)?;
+        let grant = Grant {
+            id: new_id(now),
+            key: handover.fresh,
+            data: &handover.data,
+            user,
+            two_factor: account.two_factor,
+            method: half.method,
+            second: Some(right.factor()),
+            verified_at: Some(now),
+            link: half.link,
+            from,
+            now,
+            expires_at: now + self.policy.session_max,
+        };
+        session::store::grant(work.connection(), &grant).await?;
+        work.record(Event::SessionRevoked { user, session: half.session, reason: RevokeReason::Replaced });
+        work.record(grant_event(&grant));
+        account::store::signed_in(work.connection(), user, now).await?;
+        let known_browser = self.remember_browser(&mut work, user, browser, now).await?;
+        let trusted_device = if trust && !self.policy.trusted_device_ttl.is_zero() {
+            let (token, device) = (TrustedDeviceToken::new(), new_id(now));
+            let until = now + self.policy.trusted_device_ttl;
+            trusted_device::store::trust(work.connection(), device, user, &token.hash(), from, now, until).await?;
+            work.record(Event::DeviceTrusted { user, device });
+            Some(token)
+        } else {
+            None
+        };
+        work.commit().await?;
+        self.outbox.notify_one();
+        Ok(SignedIn { known_browser, trusted_device })
+    }
+
+    pub(crate) async fn remember_browser(
+        &self,
+        work: &mut Work<'_>,
+        user: Uuid,
+        browser: BrowserProof<'_>,
+        now: OffsetDateTime,
+    ) -> Result<KnownBrowserToken, sqlx::Error> {
+        let token = browser.known.cloned().unwrap_or_default();
+        known_browser::store::remember(work.connection(), &token.hash(), user, now, now + KNOWN_BROWSER_TTL).await?;
+        Ok(token)
+    }
+
+    /// Compares a code of an app, with what each of the account's apps would show.
+    pub(crate) async fn look_at_totp(&self, code: &Code, giving: Giving<'_>) -> Result<Right, SecondFactorError> {
+        let Giving { user, purpose, from, now, .. } = giving;
+        let credentials = authenticators::confirmed(&self.pool, user).await?;
+        if credentials.is_empty() {
+            return Err(SecondFactorError::NotEnrolled);
+        }
+        let mut readable = Vec::with_capacity(credentials.len());
+        for credential in &credentials {
+            match Secret::open(&self.keys, &credential.sealed, credential.id, user) {
+                Ok(secret) => readable.push((credential, secret)),
+                Err(unreadable) => {
+                    let event = Event::TotpUnreadable { user, credential: credential.id, reason: unreadable.reason() };
+                    event::record(&self.pool, event, from, now).await?;
+                }
+            }
+        }
+        if readable.is_empty() {
+            return Err(SecondFactorError::Unreadable);
+        }
+
+        let limits = match purpose {
+            Purpose::SignIn => (Limit::TotpAccount, Limit::TotpKnownBrowser),
+            Purpose::StepUp | Purpose::TurnOff => (Limit::StepUpAccount, Limit::StepUpKnownBrowser),
+        };
+        let (charge, known) = self.charge_for(limits, giving).await?;
+        self.take(&charge, now).await.inspect_err(|error| {
+            if matches!(error, SecondFactorError::Limited(_)) {
+                event::count_totp("locked");
+            }
+        })?;
+        let by_account = match known {
+            Some(token) => !known_browser::store::charge(&self.pool, &token.hash(), user, now).await?,
+            None => true,
+        };
+        let mut failures = 0;
+        if by_account {
+            match authenticators::charge(&self.pool, user, now).await? {
+                authenticators::Charged::Yes(counted) => failures = counted,
+                authenticators::Charged::Wait(until) => {
+                    event::count_totp("locked");
+                    let wait = std::time::Duration::try_from(until - now).unwrap_or_default();
+                    return Err(SecondFactorError::Limited(Limited { limit: limits.0, wait }));
+                }
+                authenticators::Charged::Off => {
+                    event::record(&self.pool, Event::TotpRefused { user, refusal: CodeRefusal::Off, purpose }, from, now).await?;
+                    return Err(SecondFactorError::AppOff);
+                }
+            }
+        }
+
+        let current = totp::step(now);
+        let mut refused = Verdict::Wrong;
+        for (credential, secret) in &readable {
+            match totp::judge(secret, code, current, credential.history) {
+                Verdict::Right { steps, drift } => {
+                    self.reseal(credential.id, user, secret, &credential.sealed).await?;
+                    return Ok(Right { what: RightWhat::Totp { credential: credential.id, steps, drift }, charge, by_account });
+                }
+                Verdict::Clock { steps } => {
+                    let early = (steps > 0).then_some(current + steps);
+                    let drift = if steps == -1 { 0 } else { credential.history.drift };
+                    authenticators::note(&self.pool, credential.id, early, drift).await?;
+                    refused = Verdict::Clock { steps };
+                }
+                Verdict::Used => refused = Verdict::Used,
+                Verdict::Wrong => {}
+            }
+        }
+        let refusal = match refused {
+            Verdict::Used => CodeRefusal::Used,
+            Verdict::Clock { .. } => CodeRefusal::Clock,
+            Verdict::Right { .. } | Verdict::Wrong => CodeRefusal::Wrong,
+        };
+        event::record(&self.pool, Event::TotpRefused { user, refusal, purpose }, from, now).await?;
+        if failures >= totp::MAX_FAILURES {
+            event::record(&self.pool, Event::TotpLocked { user }, from, now).await?;
+            return Err(SecondFactorError::AppOff);
+        }
+        Err(match refused {
+            Verdict::Used => SecondFactorError::Used,
+            Verdict::Clock { steps } => SecondFactorError::Clock { steps },
+            Verdict::Right { .. } | Verdict::Wrong => self.wrong(&charge, failures, now).await?,
+        })
+    }
+
+    /// Compares a backup code, at the price of one slow hash whether or not there is one that begins like it.
+    pub(crate) async fn look_at_backup_code(&self, code: &BackupCode, giving: Giving<'_>) -> Result<Right, SecondFactorError> {
+        let Giving { user, purpose, from, now, .. } = giving;
+        let limits = match purpose {
+            Purpose::SignIn => (Limit::BackupAccount, Limit::BackupKnownBrowser),
+            Purpose::StepUp | Purpose::TurnOff => (Limit::StepUpAccount, Limit::StepUpKnownBrowser),
+        };
+        let (charge, known) = self.charge_for(limits, giving).await?;
+        self.take(&charge, now).await.inspect_err(|error| {
+            if matches!(error, SecondFactorError::Limited(_)) {
+                event::count_backup_code("locked");
+            }
+        })?;
+        let found = codes::by_selector(&self.pool, user, code.selector()).await?;
+        let is = code.is(found.as_ref().map(|found| found.hash.clone())).await;
+        match found {
+            Some(found) if is && !found.used => {
+                Ok(Right { what: RightWhat::Backup { code: found.id }, charge, by_account: known.is_none() })
+            }
+            Some(_) if is => {
+                event::record(&self.pool, Event::BackupCodeRefused { user, refusal: CodeRefusal::Used, purpose }, from, now)
+                    .await?;
+                Err(SecondFactorError::Used)
+            }
+            _ => {
+                event::record(&self.pool, Event::BackupCodeRefused { user, refusal: CodeRefusal::Wrong, purpose }, from, now)
+                    .await?;
+                Err(self.wrong(&charge, 0, now).await?)
+            }
+        }
+    }
+
+    /// Uses a right factor up, by the one statement that decides, and gives back what was charged for the look at it. `false`: it
+    /// was used by a parallel try; nothing has changed.
+    pub(crate) async fn use_up(&self, work: &mut Work<'_>, right: &Right, giving: Giving<'_>) -> Result<bool, sqlx::Error> {
+        let Giving { user, purpose, browser, from, now } = giving;
+        match &right.what {
+            RightWhat::Totp { credential, steps, drift } => {
+                let mut used = false;
+                for step in steps {
+                    let connection = work.connection();
+                    if authenticators::accept(connection, user, *credential, *step, *drift, right.by_account, now).await? {
+                        used = true;
+                        break;
+                    }
+                }
+                if !used {
+                    return Ok(false);
+                }
+                if let (false, Some(token)) = (right.by_account, browser.known) {
+                    known_browser::store::clear(work.connection(), &token.hash(), user).await?;
+                }
+                work.record(Event::TotpAccepted { user, credential: *credential, purpose });
+            }
+            RightWhat::Backup { code } => {
+                if !codes::consume(work.connection(), *code, now).await? {
+                    return Ok(false);
+                }
+                let left = codes::standing(&mut *work.connection(), user).await?.left;
+                work.record(Event::BackupCodeUsed { user, left, purpose });
+                mail::store::enqueue_notice(work.connection(), user, Notice::BackupCodeUsed { left }, Some(from), now).await?;
+                if left == backup_code::LOW {
+                    mail::store::enqueue_notice(work.connection(), user, Notice::BackupCodesLow { left }, Some(from), now).await?;
+                }
+            }
+        }
+        self.throttle().give_back(work.connection(), std::slice::from_ref(&right.charge)).await?;
+        Ok(true)
+    }
+
+    /// What a right code that was used by a parallel try comes to.
+    pub(crate) async fn refuse(&self, right: &Right, giving: Giving<'_>) -> Result<SecondFactorError, SecondFactorError> {
+        let Giving { user, purpose, from, now, .. } = giving;
+        let event = match right.what {
+            RightWhat::Totp { .. } => Event::TotpRefused { user, refusal: CodeRefusal::Used, purpose },
+            RightWhat::Backup { .. } => Event::BackupCodeRefused { user, refusal: CodeRefusal::Used, purpose },
+        };
+        event::record(&self.pool, event, from, now).await?;
+        Ok(SecondFactorError::Used)
+    }
+
+    /// The budget of this try: the browser's own where the account knows it, else the account's.
+    pub(crate) async fn charge_for<'a>(
+        &self,
+        (account, known_browser): (Limit, Limit),
+        giving: Giving<'a>,
+    ) -> Result<(Charge, Option<&'a KnownBrowserToken>), sqlx::Error> {
+        let user = giving.user.to_string();
+        if let Some(token) = giving.browser.known
+            && known_browser::store::knows_account(&self.pool, &token.hash(), giving.user, giving.now).await?
+        {
+            return Ok((self.throttle().charge(known_browser, &[&token.reveal(), &user]), Some(token)));
+        }
+        Ok((self.throttle().charge(account, &[&user]), None))
+    }
+
+    async fn take(&self, charge: &Charge, now: OffsetDateTime) -> Result<(), SecondFactorError> {
+        self.throttle().take(&self.pool, std::slice::from_ref(charge), now).await?.map_err(SecondFactorError::Limited)
+    }
+
+    /// A wrong code, and how many more may be tried now.
+    async fn wrong(&self, charge: &Charge, failures: i32, now: OffsetDateTime) -> Result<SecondFactorError, sqlx::Error> {
+        let (left, wait) = self.throttle().left(&self.pool, charge, now).await?;
+        // A browser that counts by itself (no failures at the account) has its own budget, and no waits that grow.
+        let left = if failures == 0 { left } else { left.min(u32::try_from(totp::FREE_FAILURES - failures).unwrap_or(0)) };
+        Ok(if left == 0 {
+            SecondFactorError::Limited(Limited { limit: charge.limit, wait: wait.max(totp::wait_after(failures)) })
+        } else {
+            SecondFactorError::Wrong { left }
+        })
+    }
+
+    /// A secret that was just read under an old key is written under the new one. Losing a race with a rotation does no harm.
+    async fn reseal(&self, credential: Uuid, user: Uuid, secret: &Secret, old: &crate::secret::Sealed) -> Result<(), sqlx::Error> {
+        if old.key_id != self.keys.current_id() {
+            authenticators::reseal(&self.pool, credential, old, &secret.seal(&self.keys, credential, user)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What a grant is in the audit.
+pub(crate) fn grant_event(grant: &Grant<'_>) -> Event {
+    Event::SessionCreated {
+        user: grant.user,
+        session: grant.id,
+        level: grant.level().as_str(),
+        method: grant.method,
+        second: grant.second,
+    }
+}

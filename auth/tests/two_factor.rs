@@ -1,0 +1,1120 @@
+//! Two-factor on a real database, with the clock moved, and raced over two servers.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use auth::{
+    Auth,
+    backup_code::BackupCode,
+    email_address::EmailAddress,
+    mail::{Content, Notice},
+    policy::{Policy, RequireTwoFactor, SignUp},
+    second_factor::{SecondFactorError, SignedIn},
+    secret::{Code, Keys, random},
+    session::{Authority, Level},
+    sign_in::Outcome,
+    step_up::{MailedCodeError, SendCodeError, Stepping},
+    throttle::{Limit, Limits},
+    totp::{Secret, step},
+    two_factor::{ChangeError, NewBackupCodes, ResetError},
+};
+use futures::future::join_all;
+use testkit::{Kit, TEST_KEY, Visitor, address, handover};
+use time::Duration as Span;
+
+fn mara() -> EmailAddress {
+    address("mara@example.org")
+}
+
+fn fresh() -> auth::secret::SessionKey {
+    handover().fresh
+}
+
+/// The code of the step that is `offset` steps from now.
+fn code(kit: &Kit, secret: &Secret, offset: i64) -> Code {
+    secret.code(step(kit.auth.now()) + offset)
+}
+
+/// Six digits that no step near now has.
+fn wrong_code(kit: &Kit, secret: &Secret) -> Code {
+    let near: HashSet<String> = (-25..=25).map(|offset| code(kit, secret, offset).reveal()).collect();
+    let free = (0..).map(|n| Code::parse(&format!("{n:06}")).expect("six digits")).find(|code| !near.contains(&code.reveal()));
+    free.expect("a million is more than fifty")
+}
+
+/// Waits for a code nobody has used.
+fn next_step(kit: &Kit) {
+    kit.clock.advance(Span::seconds(30));
+}
+
+async fn signed_in(kit: &Kit, email: &EmailAddress) -> Visitor {
+    let mut visitor = Visitor::at([203, 0, 113, 24]);
+    let outcome = visitor.give_first_factor(kit, email).await;
+    assert!(matches!(outcome, Outcome::Complete { .. }), "{outcome:?}");
+    visitor
+}
+
+async fn authority(kit: &Kit, visitor: &Visitor) -> Authority {
+    visitor.authority(&kit.auth).await.expect("signed in")
+}
+
+/// Does something with a session that renews it.
+macro_rules! stepping {
+    ($kit:expr, $visitor:expr, |$stepping:ident| $work:expr) => {{
+        let authority = authority($kit, $visitor).await;
+        let new = fresh();
+        let $stepping = Stepping { authority: &authority, old: $visitor.session.expect("a session"), fresh: new };
+        let result = $work.await;
+        if result.is_ok() {
+            $visitor.session = Some(new);
+        }
+        result
+    }};
+}
+
+async fn begin(kit: &Kit, visitor: &Visitor) -> Secret {
+    let authority = authority(kit, visitor).await;
+    kit.auth.start_two_factor_setup(&authority, &visitor.from).await.expect("may be set up");
+    kit.auth.two_factor_setup(&authority).await.expect("the database answers").expect("a set-up is under way")
+}
+
+/// Turns two-factor on, with the codes not saved yet.
+async fn enrol(kit: &Kit, visitor: &mut Visitor) -> (Secret, NewBackupCodes) {
+    let secret = begin(kit, visitor).await;
+    let first = code(kit, &secret, 0);
+    let codes = stepping!(kit, visitor, |stepping| kit.auth.confirm_two_factor_setup(stepping, &first, "Phone", &visitor.from));
+    (secret, codes.expect("the code is right").expect("the first app comes with codes"))
+}
+
+/// An owner with two-factor and saved codes, signed in.
+async fn owner(kit: &Kit) -> (Visitor, Secret, Vec<BackupCode>) {
+    let mut visitor = signed_in(kit, &mara()).await;
+    let (secret, codes) = enrol(kit, &mut visitor).await;
+    let authority = authority(kit, &visitor).await;
+    kit.auth.save_backup_codes(&authority, codes.set, &visitor.from).await.expect("saved");
+    kit.letters().await;
+    next_step(kit);
+    (visitor, secret, codes.codes)
+}
+
+/// A browser that has given the first factor of the owner's account and knows nothing else.
+async fn half_signed_in(kit: &Kit) -> Visitor {
+    let mut visitor = Visitor::at([198, 51, 100, 7]);
+    let outcome = visitor.give_first_factor(kit, &mara()).await;
+    assert!(matches!(outcome, Outcome::SecondFactorNeeded), "{outcome:?}");
+    visitor
+}
+
+async fn enter_totp_at(
+    auth: &Auth,
+    visitor: &mut Visitor,
+    user: uuid::Uuid,
+    code: &Code,
+    trust: bool,
+) -> Result<SignedIn, SecondFactorError> {
+    let new = handover();
+    let half = visitor.session.expect("a session");
+    let result = auth.enter_totp(half, user, code, trust, visitor.proof(), &new, &visitor.from).await;
+    if let Ok(signed_in) = &result {
+        visitor.session = Some(new.fresh);
+        visitor.known = Some(signed_in.known_browser.clone());
+        visitor.trusted.clone_from(&signed_in.trusted_device);
+    }
+    result
+}
+
+async fn enter_totp(kit: &Kit, visitor: &mut Visitor, code: &Code) -> Result<SignedIn, SecondFactorError> {
+    let user = authority(kit, visitor).await.user;
+    enter_totp_at(&kit.auth, visitor, user, code, false).await
+}
+
+async fn enter_backup(kit: &Kit, visitor: &mut Visitor, code: &BackupCode) -> Result<SignedIn, SecondFactorError> {
+    let user = authority(kit, visitor).await.user;
+    let new = handover();
+    let half = visitor.session.expect("a session");
+    let result = kit.auth.enter_backup_code(half, user, code, visitor.proof(), &new, &visitor.from).await;
+    if result.is_ok() {
+        visitor.session = Some(new.fresh);
+    }
+    result
+}
+
+async fn notices(kit: &Kit) -> Vec<Notice> {
+    let letters = kit.letters().await;
+    letters
+        .into_iter()
+        .filter_map(|letter| if let Content::Notice { notice, .. } = letter.content { Some(notice) } else { None })
+        .collect()
+}
+
+async fn events(kit: &Kit, name: &str) -> i64 {
+    sqlx::query_scalar("select count(*) from auth_audit where event_type = $1")
+        .bind(name)
+        .fetch_one(&kit.pool)
+        .await
+        .expect("a count")
+}
+
+async fn unlimited() -> Kit {
+    let limits = Limits { enabled: false, ..Limits::default() };
+    Kit::with(Policy { passwordless_auth: true, sign_up: SignUp::Open, limits, ..Policy::default() }).await
+}
+
+// Setting up
+
+#[tokio::test]
+async fn the_first_code_turns_it_on_and_is_burnt() {
+    let kit = Kit::new().await;
+    let mut elsewhere = signed_in(&kit, &mara()).await;
+    let mut visitor = signed_in(&kit, &mara()).await;
+    let before = visitor.session;
+    let (secret, codes) = enrol(&kit, &mut visitor).await;
+    assert_eq!(codes.codes.len(), 10);
+
+    let authority = authority(&kit, &visitor).await;
+    assert_eq!((authority.level, authority.two_factor), (Level::TwoFactor, true));
+    assert!(kit.auth.load_session(before.expect("a session")).await.expect("answers").is_none(), "the session's old id is dead");
+    assert!(elsewhere.authority(&kit.auth).await.is_none(), "the other session is over");
+    assert_eq!(notices(&kit).await, [Notice::TwoFactorOn]);
+
+    let outcome = elsewhere.give_first_factor(&kit, &mara()).await;
+    assert!(matches!(outcome, Outcome::SecondFactorNeeded));
+    // The clock stands minutes later by now; go back to the code that turned it on.
+    kit.clock.advance(-Span::minutes(6));
+    let setup_code = code(&kit, &secret, 0);
+    let again = enter_totp(&kit, &mut elsewhere, &setup_code).await;
+    assert!(matches!(again, Err(SecondFactorError::Used)), "{again:?}");
+    next_step(&kit);
+    let now = code(&kit, &secret, 0);
+    enter_totp(&kit, &mut elsewhere, &now).await.expect("the next code is right");
+}
+
+#[tokio::test]
+async fn a_setup_that_is_not_finished_changes_nothing_in_use() {
+    let kit = Kit::new().await;
+    let (mut visitor, secret, _) = owner(&kit).await;
+    let second = begin(&kit, &visitor).await;
+    let wrong = wrong_code(&kit, &second);
+    let refused = stepping!(&kit, &mut visitor, |stepping| kit.auth.confirm_two_factor_setup(stepping, &wrong, "", &visitor.from));
+    assert!(matches!(refused, Err(ChangeError::WrongCode)), "{refused:?}");
+
+    let mut other = half_signed_in(&kit).await;
+    let unfinished = code(&kit, &second, 0);
+    let refused = enter_totp(&kit, &mut other, &unfinished).await;
+    assert!(matches!(refused, Err(SecondFactorError::Wrong { .. })), "{refused:?}");
+    let right = code(&kit, &secret, 0);
+    enter_totp(&kit, &mut other, &right).await.expect("the app in use works on");
+}
+
+#[tokio::test]
+async fn a_setup_is_over_after_a_quarter_of_an_hour() {
+    let kit = Kit::with(Policy {
+        passwordless_auth: true,
+        sign_up: SignUp::Open,
+        step_up_ttl: Duration::from_hours(1),
+        ..Policy::default()
+    })
+    .await;
+    let mut visitor = signed_in(&kit, &mara()).await;
+    let secret = begin(&kit, &visitor).await;
+    kit.clock.advance(Span::minutes(15));
+    let late = code(&kit, &secret, 0);
+    let refused = stepping!(&kit, &mut visitor, |stepping| kit.auth.confirm_two_factor_setup(stepping, &late, "", &visitor.from));
+    assert!(matches!(refused, Err(ChangeError::Nothing)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_setup_begun_anew_leaves_the_older_one_worthless() {
+    let kit = Kit::new().await;
+    let mut visitor = signed_in(&kit, &mara()).await;
+    let first = begin(&kit, &visitor).await;
+    let second = begin(&kit, &visitor).await;
+    let old = code(&kit, &first, 0);
+    let refused = stepping!(&kit, &mut visitor, |stepping| kit.auth.confirm_two_factor_setup(stepping, &old, "", &visitor.from));
+    assert!(matches!(refused, Err(ChangeError::WrongCode)), "{refused:?}");
+    let new = code(&kit, &second, 0);
+    stepping!(&kit, &mut visitor, |stepping| kit.auth.confirm_two_factor_setup(stepping, &new, "", &visitor.from)).expect("right");
+    assert_eq!(kit.count("select count(*) from totp_credentials").await, 1);
+}
+
+#[tokio::test]
+async fn two_apps_and_no_third_and_a_step_counts_for_both() {
+    let kit = Kit::new().await;
+    let (mut visitor, first, _) = owner(&kit).await;
+    let second = begin(&kit, &visitor).await;
+    let its_code = code(&kit, &second, 0);
+    let codes =
+        stepping!(&kit, &mut visitor, |stepping| kit.auth.confirm_two_factor_setup(stepping, &its_code, "Tablet", &visitor.from));
+    assert!(codes.expect("right").is_none(), "the codes there are stay");
+    assert_eq!(notices(&kit).await, [Notice::AuthenticatorAdded]);
+    let standing = kit.auth.two_factor(&authority(&kit, &visitor).await).await.expect("answers");
+    let names: Vec<_> = standing.authenticators.iter().map(|app| app.name.as_str()).collect();
+    assert_eq!((names, standing.backup_codes.left), (vec!["Phone", "Tablet"], 10));
+    let third = kit.auth.start_two_factor_setup(&authority(&kit, &visitor).await, &visitor.from).await;
+    assert!(matches!(third, Err(ChangeError::Full)), "{third:?}");
+
+    for app in [&first, &second] {
+        let mut other = half_signed_in(&kit).await;
+        let right = code(&kit, app, 0);
+        enter_totp(&kit, &mut other, &right).await.expect("either app signs in");
+        let mut again = half_signed_in(&kit).await;
+        kit.clock.advance(-Span::minutes(6));
+        for app in [&first, &second] {
+            let same_step = code(&kit, app, 0);
+            let refused = enter_totp(&kit, &mut again, &same_step).await;
+            assert!(matches!(refused, Err(SecondFactorError::Used)), "{refused:?}");
+        }
+        kit.clock.advance(Span::minutes(60));
+    }
+}
+
+#[tokio::test]
+async fn only_one_of_two_apps_can_be_removed() {
+    let kit = Kit::new().await;
+    let (mut visitor, first, _) = owner(&kit).await;
+    let second = begin(&kit, &visitor).await;
+    let its_code = code(&kit, &second, 0);
+    stepping!(&kit, &mut visitor, |stepping| kit.auth.confirm_two_factor_setup(stepping, &its_code, "", &visitor.from))
+        .expect("right");
+    let now = authority(&kit, &visitor).await;
+    let apps = kit.auth.two_factor(&now).await.expect("answers").authenticators;
+    kit.letters().await;
+    kit.auth.remove_authenticator(&now, apps[0].id, &visitor.from).await.expect("one may go");
+    assert_eq!(notices(&kit).await, [Notice::AuthenticatorRemoved]);
+    let refused = kit.auth.remove_authenticator(&now, apps[1].id, &visitor.from).await;
+    assert!(matches!(refused, Err(ChangeError::Nothing)), "{refused:?}");
+    let mut other = half_signed_in(&kit).await;
+    let gone = code(&kit, &first, 0);
+    assert!(matches!(enter_totp(&kit, &mut other, &gone).await, Err(SecondFactorError::Wrong { .. })));
+    let stays = code(&kit, &second, 0);
+    enter_totp(&kit, &mut other, &stays).await.expect("the other one works");
+}
+
+#[tokio::test]
+async fn another_accounts_app_cannot_be_removed() {
+    let kit = Kit::new().await;
+    let (visitor, ..) = owner(&kit).await;
+    let theirs = kit.auth.two_factor(&authority(&kit, &visitor).await).await.expect("answers").authenticators[0].id;
+    let stranger = signed_in(&kit, &address("mallory@example.org")).await;
+    let refused = kit.auth.remove_authenticator(&authority(&kit, &stranger).await, theirs, &stranger.from).await;
+    assert!(matches!(refused, Err(ChangeError::Nothing)), "{refused:?}");
+}
+
+// Signing in
+
+#[tokio::test]
+async fn one_factor_of_two_opens_nothing_for_ten_minutes_and_dies_at_use() {
+    let kit = Kit::new().await;
+    let (_, secret, _) = owner(&kit).await;
+    let mut other = half_signed_in(&kit).await;
+    let half = authority(&kit, &other).await;
+    assert_eq!((half.level, half.second, half.verified_at), (Level::FirstFactor, None, None));
+    assert!(!kit.auth.is_fresh(&half), "it may change nothing");
+
+    let before = other.session.expect("a session");
+    let right = code(&kit, &secret, 0);
+    enter_totp(&kit, &mut other, &right).await.expect("right");
+    let whole = authority(&kit, &other).await;
+    assert_eq!((whole.level, whole.second), (Level::TwoFactor, Some(auth::event::SecondFactor::Totp)));
+    assert!(kit.auth.load_session(before).await.expect("answers").is_none(), "it was used");
+
+    let mut late = half_signed_in(&kit).await;
+    let user = authority(&kit, &late).await.user;
+    kit.clock.advance(Span::minutes(10));
+    assert!(late.authority(&kit.auth).await.is_none());
+    let right = code(&kit, &secret, 0);
+    let refused = enter_totp_at(&kit.auth, &mut late, user, &right, false).await;
+    assert!(matches!(refused, Err(SecondFactorError::SessionOver)), "{refused:?}");
+    // What was refused used nothing up.
+    let mut again = half_signed_in(&kit).await;
+    kit.clock.advance(-Span::minutes(6));
+    enter_totp(&kit, &mut again, &right).await.expect("the code was not used");
+}
+
+#[tokio::test]
+async fn the_session_and_the_account_must_belong_together() {
+    let kit = Kit::new().await;
+    let (visitor, secret, _) = owner(&kit).await;
+    let user = authority(&kit, &visitor).await.user;
+    let mut mallory = signed_in(&kit, &address("mallory@example.org")).await;
+    let right = code(&kit, &secret, 0);
+    let refused = enter_totp_at(&kit.auth, &mut mallory, user, &right, false).await;
+    assert!(matches!(refused, Err(SecondFactorError::SessionOver)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn who_was_turned_off_meanwhile_stays_out() {
+    let kit = Kit::new().await;
+    let (_, secret, _) = owner(&kit).await;
+    let mut other = half_signed_in(&kit).await;
+    let user = authority(&kit, &other).await.user;
+    sqlx::query("update users set disabled_at = now()").execute(&kit.pool).await.expect("updated");
+    let right = code(&kit, &secret, 0);
+    let refused = enter_totp_at(&kit.auth, &mut other, user, &right, false).await;
+    assert!(matches!(refused, Err(SecondFactorError::SessionOver)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn the_flag_off_stops_the_second_step_too() {
+    let kit = Kit::new().await;
+    let (_, secret, codes) = owner(&kit).await;
+    let other = half_signed_in(&kit).await;
+    let user = authority(&kit, &other).await.user;
+    let policy = Policy { passwordless_auth: false, ..kit.auth.policy().clone() };
+    let off = Auth::new(kit.pool.clone(), Arc::new(kit.clock.clone()), Keys::new(&TEST_KEY, &[]), policy);
+    let half = other.session.expect("a session");
+    let right = code(&kit, &secret, 0);
+    let refused = off.enter_totp(half, user, &right, false, other.proof(), &handover(), &other.from).await;
+    assert!(matches!(refused, Err(SecondFactorError::Off)), "{refused:?}");
+    let refused = off.enter_backup_code(half, user, &codes[0], other.proof(), &handover(), &other.from).await;
+    assert!(matches!(refused, Err(SecondFactorError::Off)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_session_of_one_factor_is_half_once_the_account_has_two() {
+    let kit = Kit::new().await;
+    let (mut visitor, ..) = owner(&kit).await;
+    // As if it had been signed in while two-factor was being turned on.
+    sqlx::query("update sessions set level = 'email', second_method = null").execute(&kit.pool).await.expect("updated");
+    let half = authority(&kit, &visitor).await;
+    assert_eq!(half.level, Level::FirstFactor);
+    assert!(!kit.auth.is_fresh(&half));
+    let refused =
+        stepping!(&kit, &mut visitor, |stepping| kit.auth.turn_two_factor_off(stepping, None, visitor.proof(), &visitor.from));
+    assert!(matches!(refused, Err(ChangeError::NotFresh)), "{refused:?}");
+}
+
+/// The acceptance table, by clock: what a code of each step comes to.
+#[tokio::test]
+async fn two_steps_are_accepted_and_never_three() {
+    for (offset, right) in [(-3, false), (-2, false), (-1, true), (0, true), (1, false), (2, false), (3, false)] {
+        let kit = Kit::new().await;
+        let (_, secret, _) = owner(&kit).await;
+        let mut other = half_signed_in(&kit).await;
+        let typed = code(&kit, &secret, offset);
+        match enter_totp(&kit, &mut other, &typed).await {
+            Ok(_) => assert!(right, "{offset}"),
+            Err(SecondFactorError::Clock { steps }) => assert!(!right && steps == offset, "{offset}: {steps}"),
+            Err(error) => panic!("{offset}: {error:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_code_that_came_early_stays_refused_and_two_teach_where_the_clock_is() {
+    let kit = Kit::new().await;
+    let (_, secret, _) = owner(&kit).await;
+    let mut other = half_signed_in(&kit).await;
+    let early = code(&kit, &secret, 1);
+    assert!(matches!(enter_totp(&kit, &mut other, &early).await, Err(SecondFactorError::Clock { steps: 1 })));
+    next_step(&kit);
+    assert!(matches!(enter_totp(&kit, &mut other, &early).await, Err(SecondFactorError::Used)), "its time has come");
+    let early = code(&kit, &secret, 1);
+    enter_totp(&kit, &mut other, &early).await.expect("the second one in a row: the clock is ahead");
+
+    // From now on the window lies one step later.
+    let mut other = half_signed_in(&kit).await;
+    let late = code(&kit, &secret, -1);
+    assert!(matches!(enter_totp(&kit, &mut other, &late).await, Err(SecondFactorError::Clock { steps: -1 })));
+    // And back again, since that code showed a clock that isn't ahead.
+    enter_totp(&kit, &mut other, &late).await.expect("taken once the window is back");
+}
+
+#[tokio::test]
+async fn every_app_is_read_once_though_sixty_four_try_over_two_servers() {
+    let kit = unlimited().await;
+    let second = kit.second().await;
+    // Each knows the account, so that it is the statement that decides and not the waits of strangers.
+    let mut visitors = Vec::new();
+    for _ in 0..64 {
+        visitors.push(signed_in(&kit, &mara()).await);
+    }
+    let mut owner = signed_in(&kit, &mara()).await;
+    let (secret, _) = enrol(&kit, &mut owner).await;
+    kit.letters().await;
+    for visitor in &mut visitors {
+        assert!(matches!(visitor.give_first_factor(&kit, &mara()).await, Outcome::SecondFactorNeeded));
+        kit.clock.advance(-Span::minutes(6));
+    }
+    next_step(&kit);
+    let user = authority(&kit, &visitors[0]).await.user;
+    let right = code(&kit, &secret, 0);
+    let right = &right;
+    let servers = [&*kit.auth, &*second];
+    let tries = visitors.iter_mut().enumerate().map(|(n, visitor)| enter_totp_at(servers[n % 2], visitor, user, right, false));
+    let results = join_all(tries).await;
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
+    for refused in results.iter().filter_map(|result| result.as_ref().err()) {
+        assert!(matches!(refused, SecondFactorError::Used), "{refused:?}");
+    }
+    // Another process, started later.
+    let restarted = kit.second().await;
+    let mut last = visitors.into_iter().find(|visitor| visitor.trusted.is_none()).expect("any");
+    last.session = None;
+    last.give_first_factor(&kit, &mara()).await;
+    kit.clock.advance(-Span::minutes(6));
+    let refused = enter_totp_at(&restarted, &mut last, user, right, false).await;
+    assert!(matches!(refused, Err(SecondFactorError::Used)), "{refused:?}");
+}
+
+// Wrong codes
+
+#[tokio::test]
+async fn five_wrong_codes_and_then_a_wait_that_grows() {
+    let kit = Kit::new().await;
+    let (mut visitor, secret, _) = owner(&kit).await;
+    let mut other = half_signed_in(&kit).await;
+    for left in [4, 3, 2, 1] {
+        let wrong = wrong_code(&kit, &secret);
+        let refused = enter_totp(&kit, &mut other, &wrong).await;
+        assert!(matches!(refused, Err(SecondFactorError::Wrong { left: n }) if n == left), "{left}: {refused:?}");
+    }
+    let wrong = wrong_code(&kit, &secret);
+    for _ in 0..3 {
+        match enter_totp(&kit, &mut other, &wrong).await {
+            Err(SecondFactorError::Limited(limited)) => assert_eq!(limited.limit, Limit::TotpAccount),
+            other => panic!("{other:?}"),
+        }
+    }
+    let right = code(&kit, &secret, 0);
+    assert!(matches!(enter_totp(&kit, &mut other, &right).await, Err(SecondFactorError::Limited(_))), "not even the right one");
+
+    // The owner's known browser has a budget of its own; live sessions go on.
+    assert!(visitor.authority(&kit.auth).await.is_some());
+    visitor.session = None;
+    visitor.give_first_factor(&kit, &mara()).await;
+    let right = code(&kit, &secret, 0);
+    enter_totp(&kit, &mut visitor, &right).await.expect("the owner is let in");
+}
+
+#[tokio::test]
+async fn a_new_sign_in_brings_no_new_tries_and_waits_double_up_to_an_hour() {
+    let kit = unlimited().await;
+    let (_, secret, _) = owner(&kit).await;
+    let mut waits = Vec::new();
+    for _ in 1..=14 {
+        let mut other = half_signed_in(&kit).await;
+        kit.clock.advance(Span::hours(1));
+        // A half-signed-in session is over by then; the next one has no tries of its own.
+        other.session = None;
+        other.give_first_factor(&kit, &mara()).await;
+        let wrong = wrong_code(&kit, &secret);
+        match enter_totp(&kit, &mut other, &wrong).await {
+            Err(SecondFactorError::Wrong { .. }) => waits.push(0),
+            Err(SecondFactorError::Limited(limited)) => {
+                let blocked: time::OffsetDateTime =
+                    sqlx::query_scalar("select blocked_until from totp_credentials").fetch_one(&kit.pool).await.expect("a time");
+                // What is told and what the statement has decided are the same.
+                assert_eq!(blocked - kit.auth.now(), limited.wait);
+                waits.push(limited.wait.as_secs());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(waits, [0, 0, 0, 0, 30, 60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]);
+}
+
+#[tokio::test]
+async fn after_a_hundred_the_app_is_off_for_strangers_until_it_is_set_up_anew() {
+    let kit = unlimited().await;
+    let (mut visitor, secret, codes) = owner(&kit).await;
+    sqlx::query("update totp_credentials set failures = 99, blocked_until = null").execute(&kit.pool).await.expect("updated");
+    let mut other = half_signed_in(&kit).await;
+    let wrong = wrong_code(&kit, &secret);
+    assert!(matches!(enter_totp(&kit, &mut other, &wrong).await, Err(SecondFactorError::AppOff)), "the hundredth");
+    assert_eq!(events(&kit, "totp.locked").await, 1);
+    kit.clock.advance(Span::days(365));
+    let mut other = half_signed_in(&kit).await;
+    let right = code(&kit, &secret, 0);
+    assert!(matches!(enter_totp(&kit, &mut other, &right).await, Err(SecondFactorError::AppOff)), "time does not mend it");
+    enter_backup(&kit, &mut other, &codes[0]).await.expect("a backup code does");
+    assert!(kit.auth.two_factor(&authority(&kit, &other).await).await.expect("answers").authenticators[0].stopped);
+
+    // A browser the account knows is never kept out by strangers.
+    kit.clock.advance(-Span::days(30));
+    visitor.session = None;
+    assert!(matches!(visitor.give_first_factor(&kit, &mara()).await, Outcome::SecondFactorNeeded), "it stays two-factor");
+    let right = code(&kit, &secret, 0);
+    enter_totp(&kit, &mut visitor, &right).await.expect("the owner is let in");
+    let mut stranger = half_signed_in(&kit).await;
+    let right = code(&kit, &secret, 0);
+    assert!(matches!(enter_totp(&kit, &mut stranger, &right).await, Err(SecondFactorError::AppOff)), "that does not turn it on");
+}
+
+#[tokio::test]
+async fn a_known_browser_that_guesses_on_and_on_is_a_stranger_in_the_end() {
+    let kit = unlimited().await;
+    let (mut visitor, secret, _) = owner(&kit).await;
+    visitor.session = None;
+    visitor.give_first_factor(&kit, &mara()).await;
+    sqlx::query("update known_browsers set failures = 100").execute(&kit.pool).await.expect("updated");
+    sqlx::query("update totp_credentials set failures = 100").execute(&kit.pool).await.expect("updated");
+    let right = code(&kit, &secret, 0);
+    assert!(matches!(enter_totp(&kit, &mut visitor, &right).await, Err(SecondFactorError::AppOff)));
+}
+
+#[tokio::test]
+async fn two_hundred_guesses_at_once_get_five_looks() {
+    let kit = Kit::new().await;
+    let (_, secret, _) = owner(&kit).await;
+    let second = kit.second().await;
+    let other = half_signed_in(&kit).await;
+    let (half, user) = (other.session.expect("a session"), authority(&kit, &other).await.user);
+    let wrong = wrong_code(&kit, &secret);
+    let guess = async |n: usize| {
+        let auth = if n.is_multiple_of(2) { &*kit.auth } else { &*second };
+        auth.enter_totp(half, user, &wrong, false, other.proof(), &handover(), &other.from).await
+    };
+    join_all((0..200).map(guess)).await;
+    assert_eq!(events(&kit, "totp.refused").await, 5, "codes that were compared");
+    let right = code(&kit, &secret, 0);
+    let refused = kit.auth.enter_totp(half, user, &right, false, other.proof(), &handover(), &other.from).await;
+    assert!(matches!(refused, Err(SecondFactorError::Limited(_))), "{refused:?}");
+}
+
+// Backup codes
+
+#[tokio::test]
+async fn codes_work_once_saved_and_each_once_and_every_use_is_told() {
+    let kit = Kit::new().await;
+    let mut visitor = signed_in(&kit, &mara()).await;
+    let (_, codes) = enrol(&kit, &mut visitor).await;
+    kit.letters().await;
+    let mut other = half_signed_in(&kit).await;
+    let refused = enter_backup(&kit, &mut other, &codes.codes[0]).await;
+    assert!(matches!(refused, Err(SecondFactorError::Wrong { .. })), "not saved yet: {refused:?}");
+    let now = authority(&kit, &visitor).await;
+    assert!(kit.auth.two_factor(&now).await.expect("answers").backup_codes.proposed_at.is_some());
+    kit.auth.save_backup_codes(&now, codes.set, &visitor.from).await.expect("saved");
+    kit.auth.save_backup_codes(&now, codes.set, &visitor.from).await.expect("twice does no harm");
+    assert_eq!(notices(&kit).await, []);
+
+    for (n, code) in codes.codes.iter().enumerate() {
+        let mut other = half_signed_in(&kit).await;
+        let typed = BackupCode::parse(&code.reveal().to_uppercase().replace('-', " ")).expect("well-formed");
+        enter_backup(&kit, &mut other, &typed).await.expect("works once");
+        assert_eq!(authority(&kit, &other).await.second, Some(auth::event::SecondFactor::BackupCode));
+        let left = 9 - i64::try_from(n).expect("ten");
+        let mut told = vec![Notice::BackupCodeUsed { left }];
+        if left == 3 {
+            told.push(Notice::BackupCodesLow { left });
+        }
+        assert_eq!(notices(&kit).await, told);
+        kit.clock.advance(Span::hours(1));
+        let mut other = half_signed_in(&kit).await;
+        let refused = enter_backup(&kit, &mut other, &typed).await;
+        assert!(matches!(refused, Err(SecondFactorError::Used)), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn one_backup_code_of_sixty_four_tries_and_ten_codes_at_once() {
+    let kit = unlimited().await;
+    let second = kit.second().await;
+    let (_, _, codes) = owner(&kit).await;
+    let mut halves = Vec::new();
+    for _ in 0..64 {
+        halves.push(half_signed_in(&kit).await);
+        kit.clock.advance(-Span::minutes(6));
+    }
+    let user = authority(&kit, &halves[0]).await.user;
+    let servers = [&*kit.auth, &*second];
+    let enter = async |n: usize, visitor: &Visitor, code: &BackupCode| {
+        let half = visitor.session.expect("a session");
+        servers[n % 2].enter_backup_code(half, user, code, visitor.proof(), &handover(), &visitor.from).await
+    };
+    let results = join_all(halves.iter().enumerate().map(|(n, visitor)| enter(n, visitor, &codes[0]))).await;
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
+    assert!(results.iter().filter_map(|result| result.as_ref().err()).all(|error| matches!(error, SecondFactorError::Used)));
+
+    let mut left = Vec::new();
+    for visitor in halves {
+        if visitor.authority(&kit.auth).await.is_some() {
+            left.push(visitor);
+        }
+    }
+    let results = join_all(left.iter().zip(&codes[1..]).enumerate().map(|(n, (visitor, code))| enter(n, visitor, code))).await;
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 9);
+    assert_eq!(kit.count("select count(*) from backup_codes where used_at is null").await, 0);
+}
+
+#[tokio::test]
+async fn a_new_set_replaces_the_old_one_when_it_is_saved_and_not_before() {
+    let kit = Kit::new().await;
+    let (visitor, _, old) = owner(&kit).await;
+    let now = authority(&kit, &visitor).await;
+    let never_saved = kit.auth.new_backup_codes(&now, &visitor.from).await.expect("fresh");
+    let new = kit.auth.new_backup_codes(&now, &visitor.from).await.expect("fresh");
+    let mut other = half_signed_in(&kit).await;
+    enter_backup(&kit, &mut other, &old[0]).await.expect("the old set works until then");
+    let gone = kit.auth.save_backup_codes(&now, never_saved.set, &visitor.from).await;
+    assert!(matches!(gone, Err(ChangeError::Nothing)), "{gone:?}");
+    kit.letters().await;
+    kit.auth.save_backup_codes(&now, new.set, &visitor.from).await.expect("saved");
+    assert_eq!(notices(&kit).await, [Notice::BackupCodesNew]);
+    let mut other = half_signed_in(&kit).await;
+    assert!(matches!(enter_backup(&kit, &mut other, &old[1]).await, Err(SecondFactorError::Wrong { .. })));
+    enter_backup(&kit, &mut other, &new.codes[0]).await.expect("the new set works");
+}
+
+#[tokio::test]
+async fn another_accounts_codes_and_sets_are_nothing() {
+    let kit = Kit::new().await;
+    let (visitor, _, codes) = owner(&kit).await;
+    let waiting = kit.auth.new_backup_codes(&authority(&kit, &visitor).await, &visitor.from).await.expect("fresh");
+    let mut mallory = signed_in(&kit, &address("mallory@example.org")).await;
+    enrol(&kit, &mut mallory).await;
+    let theirs = authority(&kit, &mallory).await;
+    assert!(matches!(kit.auth.save_backup_codes(&theirs, waiting.set, &mallory.from).await, Err(ChangeError::Nothing)));
+    let refused = stepping!(&kit, &mut mallory, |stepping| kit.auth.step_up_with_backup_code(
+        stepping,
+        &codes[0],
+        mallory.proof(),
+        &mallory.from
+    ));
+    assert!(matches!(refused, Err(SecondFactorError::Wrong { .. })), "{refused:?}");
+}
+
+// Step-up
+
+#[tokio::test]
+async fn a_change_needs_a_factor_given_in_the_last_ten_minutes() {
+    let kit = Kit::new().await;
+    let (mut visitor, secret, codes) = owner(&kit).await;
+    kit.clock.advance(Span::minutes(10));
+    let stale = authority(&kit, &visitor).await;
+    assert!(!kit.auth.is_fresh(&stale));
+    let from = &visitor.from.clone();
+    assert!(matches!(kit.auth.start_two_factor_setup(&stale, from).await, Err(ChangeError::NotFresh)));
+    assert!(matches!(kit.auth.new_backup_codes(&stale, from).await, Err(ChangeError::NotFresh)));
+    assert!(matches!(kit.auth.remove_authenticator(&stale, stale.user, from).await, Err(ChangeError::NotFresh)));
+    // Mail is no way round the stronger factor.
+    assert!(matches!(kit.auth.mail_step_up_code(&stale, from).await, Err(SendCodeError::TwoFactor)));
+
+    let before = visitor.session.expect("a session");
+    let wrong = wrong_code(&kit, &secret);
+    let refused = stepping!(&kit, &mut visitor, |stepping| kit.auth.step_up_with_totp(stepping, &wrong, visitor.proof(), from));
+    assert!(matches!(refused, Err(SecondFactorError::Wrong { .. })), "{refused:?}");
+    let right = code(&kit, &secret, 0);
+    stepping!(&kit, &mut visitor, |stepping| kit.auth.step_up_with_totp(stepping, &right, visitor.proof(), from)).expect("right");
+    assert!(kit.auth.load_session(before).await.expect("answers").is_none(), "the session has another id");
+    let now = authority(&kit, &visitor).await;
+    assert_eq!(now.session, stale.session, "and is the same session");
+    assert!(kit.auth.is_fresh(&now));
+    let again = stepping!(&kit, &mut visitor, |stepping| kit.auth.step_up_with_totp(stepping, &right, visitor.proof(), from));
+    assert!(matches!(again, Err(SecondFactorError::Used)), "{again:?}");
+
+    kit.clock.advance(Span::minutes(10));
+    stepping!(&kit, &mut visitor, |stepping| kit.auth.step_up_with_backup_code(stepping, &codes[0], visitor.proof(), from))
+        .expect("a backup code does it too");
+    assert!(kit.auth.is_fresh(&authority(&kit, &visitor).await));
+}
+
+#[tokio::test]
+async fn ten_wrong_codes_and_no_more_in_a_live_session() {
+    let kit = Kit::new().await;
+    let (mut visitor, secret, _) = owner(&kit).await;
+    let wrong = wrong_code(&kit, &secret);
+    let mut refusals = Vec::new();
+    for _ in 0..12 {
+        let refused = stepping!(&kit, &mut visitor, |s| kit.auth.step_up_with_totp(s, &wrong, visitor.proof(), &visitor.from));
+        refusals.push(match refused {
+            Err(SecondFactorError::Wrong { left }) => left,
+            Err(SecondFactorError::Limited(limited)) if limited.limit == Limit::StepUpKnownBrowser => 0,
+            other => panic!("{other:?}"),
+        });
+    }
+    assert_eq!(refusals, [9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0, 0]);
+    assert!(visitor.authority(&kit.auth).await.is_some(), "the session is not ended by it");
+}
+
+#[tokio::test]
+async fn a_half_signed_in_session_cannot_step_up() {
+    let kit = Kit::new().await;
+    let (_, secret, codes) = owner(&kit).await;
+    let mut other = half_signed_in(&kit).await;
+    let right = code(&kit, &secret, 0);
+    let refused = stepping!(&kit, &mut other, |s| kit.auth.step_up_with_totp(s, &right, other.proof(), &other.from));
+    assert!(matches!(refused, Err(SecondFactorError::SessionOver)), "{refused:?}");
+    let refused = stepping!(&kit, &mut other, |s| kit.auth.step_up_with_backup_code(s, &codes[0], other.proof(), &other.from));
+    assert!(matches!(refused, Err(SecondFactorError::SessionOver)), "{refused:?}");
+    assert_eq!(authority(&kit, &other).await.level, Level::FirstFactor);
+}
+
+async fn mailed_code(kit: &Kit) -> Code {
+    match kit.letters().await.pop().map(|letter| letter.content) {
+        Some(Content::StepUp { code, .. }) => code,
+        other => panic!("expected a code, found {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn without_two_factor_a_code_by_mail_does_in_its_own_session_only() {
+    let kit = Kit::new().await;
+    let mut visitor = signed_in(&kit, &mara()).await;
+    let mut elsewhere = signed_in(&kit, &mara()).await;
+    kit.clock.advance(Span::minutes(10));
+    kit.auth.mail_step_up_code(&authority(&kit, &visitor).await, &visitor.from).await.expect("queued");
+    let code = mailed_code(&kit).await;
+    let refused =
+        stepping!(&kit, &mut elsewhere, |s| kit.auth.step_up_with_mailed_code(s, &code, elsewhere.proof(), &elsewhere.from));
+    assert!(matches!(refused, Err(MailedCodeError::NothingSent)), "{refused:?}");
+    let before = visitor.session.expect("a session");
+    stepping!(&kit, &mut visitor, |s| kit.auth.step_up_with_mailed_code(s, &code, visitor.proof(), &visitor.from)).expect("right");
+    assert!(kit.auth.load_session(before).await.expect("answers").is_none());
+    assert!(kit.auth.is_fresh(&authority(&kit, &visitor).await));
+    let again = stepping!(&kit, &mut visitor, |s| kit.auth.step_up_with_mailed_code(s, &code, visitor.proof(), &visitor.from));
+    assert!(matches!(again, Err(MailedCodeError::Expired)), "{again:?}");
+
+    kit.auth.mail_step_up_code(&authority(&kit, &visitor).await, &visitor.from).await.expect("queued");
+    let code = mailed_code(&kit).await;
+    kit.clock.advance(Span::minutes(10));
+    let late = stepping!(&kit, &mut visitor, |s| kit.auth.step_up_with_mailed_code(s, &code, visitor.proof(), &visitor.from));
+    assert!(matches!(late, Err(MailedCodeError::Expired)), "{late:?}");
+}
+
+#[tokio::test]
+async fn a_mailed_code_forgives_four_mistakes_and_mails_are_few() {
+    let kit = Kit::new().await;
+    let mut visitor = signed_in(&kit, &mara()).await;
+    kit.auth.mail_step_up_code(&authority(&kit, &visitor).await, &visitor.from).await.expect("queued");
+    let right = mailed_code(&kit).await;
+    let digits: u32 = right.reveal().replace(' ', "").parse().expect("digits");
+    let wrong = Code::parse(&format!("{:06}", (digits + 1) % 1_000_000)).expect("six digits");
+    for left in [4, 3, 2, 1] {
+        let refused =
+            stepping!(&kit, &mut visitor, |s| kit.auth.step_up_with_mailed_code(s, &wrong, visitor.proof(), &visitor.from));
+        assert!(matches!(refused, Err(MailedCodeError::Wrong { left: n }) if n == left), "{refused:?}");
+    }
+    for code in [&wrong, &right] {
+        let refused = stepping!(&kit, &mut visitor, |s| kit.auth.step_up_with_mailed_code(s, code, visitor.proof(), &visitor.from));
+        assert!(matches!(refused, Err(MailedCodeError::LastTry)), "{refused:?}");
+    }
+    let now = authority(&kit, &visitor).await;
+    for _ in 1..5 {
+        kit.auth.mail_step_up_code(&now, &visitor.from).await.expect("five an hour");
+    }
+    let refused = kit.auth.mail_step_up_code(&now, &visitor.from).await;
+    assert!(matches!(refused, Err(SendCodeError::Limited(limited)) if limited.limit == Limit::StepUpMail), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_step_up_code_signs_nobody_in_and_a_sign_in_code_is_no_step_up() {
+    let kit = Kit::new().await;
+    let mut visitor = signed_in(&kit, &mara()).await;
+    kit.clock.advance(Span::minutes(6));
+    kit.auth.request_link(&mara(), &visitor.nonce, visitor.proof(), &visitor.from).await.expect("taken");
+    let (_, sign_in) = kit.sign_in_mail().await;
+    kit.auth.mail_step_up_code(&authority(&kit, &visitor).await, &visitor.from).await.expect("queued");
+    let step_up = mailed_code(&kit).await;
+    let refused = kit.auth.enter_code(&step_up, visitor.proof(), &handover(), &visitor.from).await;
+    assert!(refused.is_err(), "{refused:?}");
+    let refused = stepping!(&kit, &mut visitor, |s| kit.auth.step_up_with_mailed_code(s, &sign_in, visitor.proof(), &visitor.from));
+    assert!(matches!(refused, Err(MailedCodeError::Wrong { .. })), "{refused:?}");
+}
+
+// Off, and reset
+
+#[tokio::test]
+async fn off_takes_a_right_factor_and_everything_with_it() {
+    let kit = Kit::new().await;
+    let (mut visitor, secret, _) = owner(&kit).await;
+    let mut elsewhere = half_signed_in(&kit).await;
+    let right = code(&kit, &secret, 0);
+    let user = authority(&kit, &elsewhere).await.user;
+    enter_totp_at(&kit.auth, &mut elsewhere, user, &right, true).await.expect("right");
+    next_step(&kit);
+
+    let wrong = wrong_code(&kit, &secret);
+    for code in [Some(&wrong), Some(&right), None] {
+        let refused = stepping!(&kit, &mut visitor, |s| kit.auth.turn_two_factor_off(s, code, visitor.proof(), &visitor.from));
+        assert!(matches!(refused, Err(ChangeError::Factor(_) | ChangeError::NotFresh)), "{refused:?}");
+    }
+    kit.letters().await;
+    let right = code(&kit, &secret, 0);
+    stepping!(&kit, &mut visitor, |s| kit.auth.turn_two_factor_off(s, Some(&right), visitor.proof(), &visitor.from))
+        .expect("right");
+    assert_eq!(notices(&kit).await, [Notice::TwoFactorOff]);
+    let now = authority(&kit, &visitor).await;
+    assert_eq!((now.level, now.two_factor), (Level::Email, false));
+    assert!(elsewhere.authority(&kit.auth).await.is_none(), "other sessions are over");
+    assert_eq!(kit.count("select count(*) from totp_credentials").await, 0);
+    assert_eq!(kit.count("select count(*) from backup_codes").await, 0);
+    assert_eq!(kit.count("select count(*) from trusted_devices where revoked_at is null").await, 0);
+    assert!(matches!(elsewhere.give_first_factor(&kit, &mara()).await, Outcome::Complete { .. }));
+}
+
+#[tokio::test]
+async fn off_takes_a_backup_code_given_just_before() {
+    let kit = Kit::new().await;
+    let (mut visitor, _, codes) = owner(&kit).await;
+    stepping!(&kit, &mut visitor, |s| kit.auth.step_up_with_backup_code(s, &codes[0], visitor.proof(), &visitor.from))
+        .expect("right");
+    kit.clock.advance(Span::minutes(10));
+    let refused = stepping!(&kit, &mut visitor, |s| kit.auth.turn_two_factor_off(s, None, visitor.proof(), &visitor.from));
+    assert!(matches!(refused, Err(ChangeError::NotFresh)), "{refused:?}");
+    stepping!(&kit, &mut visitor, |s| kit.auth.step_up_with_backup_code(s, &codes[1], visitor.proof(), &visitor.from))
+        .expect("right");
+    stepping!(&kit, &mut visitor, |s| kit.auth.turn_two_factor_off(s, None, visitor.proof(), &visitor.from)).expect("fresh");
+}
+
+#[tokio::test]
+async fn what_is_required_cannot_be_turned_off() {
+    let kit = Kit::with(Policy {
+        passwordless_auth: true,
+        sign_up: SignUp::Open,
+        require_two_factor: RequireTwoFactor::Everyone,
+        ..Policy::default()
+    })
+    .await;
+    let mut visitor = signed_in(&kit, &mara()).await;
+    assert!(authority(&kit, &visitor).await.owes_two_factor(RequireTwoFactor::Everyone));
+    assert!(!authority(&kit, &visitor).await.owes_two_factor(RequireTwoFactor::Admins));
+    let (secret, _) = enrol(&kit, &mut visitor).await;
+    assert!(!authority(&kit, &visitor).await.owes_two_factor(RequireTwoFactor::Everyone));
+    next_step(&kit);
+    let right = code(&kit, &secret, 0);
+    let refused = stepping!(&kit, &mut visitor, |s| kit.auth.turn_two_factor_off(s, Some(&right), visitor.proof(), &visitor.from));
+    assert!(matches!(refused, Err(ChangeError::Required)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn an_operator_resets_it_with_a_reason_that_the_audit_keeps() {
+    let kit = Kit::new().await;
+    let refused = kit.auth.reset_two_factor(&mara(), "lost phone").await;
+    assert!(matches!(refused, Err(ResetError::NoAccount)), "{refused:?}");
+    let (visitor, ..) = owner(&kit).await;
+    let user = kit.auth.reset_two_factor(&mara(), "lost phone, ticket 7").await.expect("reset");
+    assert!(visitor.authority(&kit.auth).await.is_none(), "every session is over");
+    assert_eq!(notices(&kit).await, [Notice::TwoFactorReset]);
+    let reason: String =
+        sqlx::query_scalar("select details->>'reason' from auth_audit where event_type = 'two_factor.reset' and user_id = $1")
+            .bind(user)
+            .fetch_one(&kit.pool)
+            .await
+            .expect("audited");
+    assert_eq!(reason, "lost phone, ticket 7");
+    assert!(matches!(kit.auth.reset_two_factor(&mara(), "again").await, Err(ResetError::NotOn)));
+    signed_in(&kit, &mara()).await;
+}
+
+// Trusted browsers
+
+async fn trusting(kit: &Kit, secret: &Secret) -> Visitor {
+    let mut visitor = half_signed_in(kit).await;
+    let right = code(kit, secret, 0);
+    let user = authority(kit, &visitor).await.user;
+    enter_totp_at(&kit.auth, &mut visitor, user, &right, true).await.expect("right");
+    assert!(visitor.trusted.is_some());
+    visitor
+}
+
+#[tokio::test]
+async fn a_trusted_browser_is_not_asked_and_may_change_nothing_without() {
+    let kit = Kit::new().await;
+    let (_, secret, _) = owner(&kit).await;
+    let mut visitor = trusting(&kit, &secret).await;
+    assert!(matches!(visitor.give_first_factor(&kit, &mara()).await, Outcome::Complete { .. }));
+    let now = authority(&kit, &visitor).await;
+    assert_eq!((now.level, now.second), (Level::TwoFactor, Some(auth::event::SecondFactor::TrustedDevice)));
+    assert!(!kit.auth.is_fresh(&now), "trust is no factor");
+    let devices = kit.auth.trusted_devices(&now, visitor.trusted.as_ref()).await.expect("answers");
+    assert_eq!((devices.len(), devices[0].here), (1, true));
+
+    kit.clock.advance(Span::days(30));
+    assert!(matches!(visitor.give_first_factor(&kit, &mara()).await, Outcome::SecondFactorNeeded), "for thirty days");
+}
+
+#[tokio::test]
+async fn trust_is_the_accounts_own_and_can_be_taken_back() {
+    let kit = Kit::new().await;
+    let (owner, secret, _) = owner(&kit).await;
+    let mut visitor = trusting(&kit, &secret).await;
+    let mut mallory = signed_in(&kit, &address("mallory@example.org")).await;
+    let (its, _) = enrol(&kit, &mut mallory).await;
+    mallory.trusted.clone_from(&visitor.trusted);
+    assert!(matches!(mallory.give_first_factor(&kit, &address("mallory@example.org")).await, Outcome::SecondFactorNeeded));
+    let right = code(&kit, &its, 0);
+    enter_totp(&kit, &mut mallory, &right).await.expect("right");
+
+    let id = kit.auth.trusted_devices(&authority(&kit, &owner).await, None).await.expect("answers")[0].id;
+    assert!(!kit.auth.revoke_trusted_device(&authority(&kit, &mallory).await, id, &mallory.from).await.expect("answers"));
+    assert!(matches!(visitor.give_first_factor(&kit, &mara()).await, Outcome::Complete { .. }), "it still holds");
+    assert!(kit.auth.revoke_trusted_device(&authority(&kit, &owner).await, id, &owner.from).await.expect("answers"));
+    assert!(matches!(visitor.give_first_factor(&kit, &mara()).await, Outcome::SecondFactorNeeded));
+}
+
+#[tokio::test]
+async fn trust_dies_with_new_codes_and_with_another_app() {
+    let kit = Kit::new().await;
+    let (mut owner, secret, _) = owner(&kit).await;
+    let mut visitor = trusting(&kit, &secret).await;
+    next_step(&kit);
+    let right = code(&kit, &secret, 0);
+    stepping!(&kit, &mut owner, |s| kit.auth.step_up_with_totp(s, &right, owner.proof(), &owner.from)).expect("right");
+    let now = authority(&kit, &owner).await;
+    let new = kit.auth.new_backup_codes(&now, &owner.from).await.expect("fresh");
+    kit.auth.save_backup_codes(&now, new.set, &owner.from).await.expect("saved");
+    assert!(matches!(visitor.give_first_factor(&kit, &mara()).await, Outcome::SecondFactorNeeded));
+
+    let mut visitor = trusting(&kit, &secret).await;
+    next_step(&kit);
+    let right = code(&kit, &secret, 0);
+    stepping!(&kit, &mut owner, |s| kit.auth.step_up_with_totp(s, &right, owner.proof(), &owner.from)).expect("right");
+    let second = begin(&kit, &owner).await;
+    next_step(&kit);
+    let its_code = code(&kit, &second, 0);
+    stepping!(&kit, &mut owner, |s| kit.auth.confirm_two_factor_setup(s, &its_code, "", &owner.from)).expect("right");
+    assert!(matches!(visitor.give_first_factor(&kit, &mara()).await, Outcome::SecondFactorNeeded));
+}
+
+#[tokio::test]
+async fn trust_can_be_switched_off_for_all() {
+    let kit = Kit::with(Policy {
+        passwordless_auth: true,
+        sign_up: SignUp::Open,
+        trusted_device_ttl: Duration::ZERO,
+        ..Policy::default()
+    })
+    .await;
+    let (_, secret, _) = owner(&kit).await;
+    let mut visitor = half_signed_in(&kit).await;
+    let right = code(&kit, &secret, 0);
+    let user = authority(&kit, &visitor).await.user;
+    enter_totp_at(&kit.auth, &mut visitor, user, &right, true).await.expect("right");
+    assert!(visitor.trusted.is_none());
+}
+
+// Keys at rest
+
+fn with_keys(kit: &Kit, current: [u8; 32], previous: &[[u8; 32]]) -> Auth {
+    Auth::new(kit.pool.clone(), Arc::new(kit.clock.clone()), Keys::new(&current, previous), kit.auth.policy().clone())
+}
+
+async fn refused_as_unreadable(kit: &Kit, auth: &Auth, secret: &Secret, reason: &str) {
+    let mut other = half_signed_in(kit).await;
+    let right = code(kit, secret, 0);
+    let user = authority(kit, &other).await.user;
+    let refused = enter_totp_at(auth, &mut other, user, &right, false).await;
+    assert!(matches!(refused, Err(SecondFactorError::Unreadable)), "{refused:?}");
+    let found: i64 =
+        sqlx::query_scalar("select count(*) from auth_audit where event_type = 'totp.unreadable' and details->>'reason' = $1")
+            .bind(reason)
+            .fetch_one(&kit.pool)
+            .await
+            .expect("a count");
+    assert!(found > 0, "{reason}");
+}
+
+#[tokio::test]
+async fn a_flipped_bit_and_a_missing_key_fail_closed() {
+    let kit = Kit::new().await;
+    let (_, secret, codes) = owner(&kit).await;
+    refused_as_unreadable(&kit, &with_keys(&kit, random(), &[]), &secret, "key_missing").await;
+    sqlx::query("update totp_credentials set secret = set_byte(secret, 20, get_byte(secret, 20) # 1)")
+        .execute(&kit.pool)
+        .await
+        .expect("updated");
+    refused_as_unreadable(&kit, &kit.auth, &secret, "tampered").await;
+    let mut other = half_signed_in(&kit).await;
+    enter_backup(&kit, &mut other, &codes[0]).await.expect("a backup code is the way on");
+}
+
+#[tokio::test]
+async fn two_accounts_secrets_cannot_be_swapped() {
+    let kit = Kit::new().await;
+    let (_, secret, _) = owner(&kit).await;
+    let mut mallory = signed_in(&kit, &address("mallory@example.org")).await;
+    let (theirs, _) = enrol(&kit, &mut mallory).await;
+    sqlx::query("update totp_credentials a set secret = b.secret from totp_credentials b where a.id <> b.id")
+        .execute(&kit.pool)
+        .await
+        .expect("swapped");
+    refused_as_unreadable(&kit, &kit.auth, &secret, "tampered").await;
+    refused_as_unreadable(&kit, &kit.auth, &theirs, "tampered").await;
+}
+
+#[tokio::test]
+async fn a_row_moved_to_another_account_opens_nothing() {
+    let kit = Kit::new().await;
+    owner(&kit).await;
+    let mut mallory = signed_in(&kit, &address("mallory@example.org")).await;
+    let (theirs, _) = enrol(&kit, &mut mallory).await;
+    sqlx::query(
+        "update totp_credentials set user_id = (select id from users where email = 'mara@example.org'), last_step = null
+         where user_id = (select id from users where email = 'mallory@example.org')",
+    )
+    .execute(&kit.pool)
+    .await
+    .expect("moved");
+    let mut other = half_signed_in(&kit).await;
+    let known_to_mallory = code(&kit, &theirs, 0);
+    let refused = enter_totp(&kit, &mut other, &known_to_mallory).await;
+    assert!(matches!(refused, Err(SecondFactorError::Wrong { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn keys_rotate_while_people_sign_in() {
+    let kit = unlimited().await;
+    let (_, secret, _) = owner(&kit).await;
+    let both = with_keys(&kit, [7; 32], &[TEST_KEY]);
+    let status = both.key_status().await.expect("answers");
+    assert_eq!(
+        status.iter().map(|key| (key.current, key.known, key.totp_secrets)).collect::<Vec<_>>(),
+        [(true, true, 0), (false, true, 1)]
+    );
+    let only_new = with_keys(&kit, [7; 32], &[]);
+    let missing = only_new.key_status().await.expect("answers");
+    assert!(missing.iter().any(|key| !key.known && key.totp_secrets == 1), "{missing:?}");
+    assert_eq!(only_new.rotate_keys().await.expect("answers").unreadable, 1);
+
+    // An instance that already reads the new key and writes the old one still, as in the middle of a deployment.
+    let serving = with_keys(&kit, TEST_KEY, &[[7; 32]]);
+    for _ in 0..20 {
+        let mut other = half_signed_in(&kit).await;
+        let user = authority(&kit, &other).await.user;
+        let right = code(&kit, &secret, 0);
+        let (rotated, signed_in) = tokio::join!(both.rotate_keys(), enter_totp_at(&serving, &mut other, user, &right, false));
+        signed_in.expect("a sign-in under way is not lost");
+        rotated.expect("answers");
+    }
+    both.rotate_keys().await.expect("answers");
+    next_step(&kit);
+    let mut other = half_signed_in(&kit).await;
+    let right = code(&kit, &secret, 0);
+    let user = authority(&kit, &other).await.user;
+    enter_totp_at(&only_new, &mut other, user, &right, false).await.expect("the old key is not needed any more");
+    let status = only_new.key_status().await.expect("answers");
+    assert_eq!(status.iter().map(|key| (key.known, key.totp_secrets)).collect::<Vec<_>>(), [(true, 1)]);
+}
+
+#[tokio::test]
+async fn a_secret_that_is_used_comes_under_the_current_key() {
+    let kit = Kit::new().await;
+    let (_, secret, _) = owner(&kit).await;
+    let both = with_keys(&kit, [7; 32], &[TEST_KEY]);
+    let mut other = half_signed_in(&kit).await;
+    let user = authority(&kit, &other).await.user;
+    let right = code(&kit, &secret, 0);
+    enter_totp_at(&both, &mut other, user, &right, false).await.expect("right");
+    assert_eq!(with_keys(&kit, [7; 32], &[]).key_status().await.expect("answers").len(), 1);
+}
+
+#[tokio::test]
+async fn a_dump_holds_no_secret_and_no_code() {
+    let kit = Kit::new().await;
+    let (_, secret, codes) = owner(&kit).await;
+    let rows: Vec<String> = sqlx::query_scalar(
+        "select t::text from totp_credentials t union all select b::text from backup_codes b union all select a::text from auth_audit a
+         union all select m::text from mail_outbox m",
+    )
+    .fetch_all(&kit.pool)
+    .await
+    .expect("rows");
+    let dump = rows.join("\n").to_lowercase();
+    let base32 = secret.base32().to_lowercase();
+    assert!(!dump.contains(&base32));
+    for code in codes {
+        let shown = code.reveal();
+        assert!(!dump.contains(&shown) && !dump.contains(&shown.replace('-', "")) && !dump.contains(&shown[5..].replace('-', "")));
+    }
+}
