@@ -1,6 +1,7 @@
 //! The real binary, on a real database, over real sockets and real mail.
 
 mod mail_tls;
+mod outages;
 
 use std::{
     net::SocketAddr,
