@@ -14,4 +14,5 @@ pub mod mailer;
 pub mod middleware;
 pub mod router;
 pub mod serve;
+pub mod smtp;
 pub mod telemetry;

@@ -11,28 +11,18 @@ use auth::{
     two_factor::BACKUP_CODES,
 };
 use lettre::{
-    Address, AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor,
+    Address, Message,
     message::{
         Attachment, Body, Mailbox, MultiPart, SinglePart,
         header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue},
     },
-    transport::smtp::{
-        PoolConfig,
-        authentication::Credentials,
-        client::{Tls, TlsParameters},
-        extension::ClientId,
-    },
 };
 
 use crate::{
-    config::{Mail, Smtp, SmtpTls},
+    config::Mail,
     dev_inbox::{DevInbox, DevMail},
+    smtp::SmtpServer,
 };
-
-/// For each thing said to a mail server, and for connecting to it.
-const STEP_TIMEOUT: Duration = Duration::from_secs(10);
-/// As many as the worker sends at once.
-const CONNECTIONS: u32 = 8;
 
 pub struct MailRoom {
     transport: Transport,
@@ -42,7 +32,7 @@ pub struct MailRoom {
 }
 
 enum Transport {
-    Smtp(AsyncSmtpTransport<Tokio1Executor>),
+    Smtp(SmtpServer),
     DevInbox(Arc<DevInbox>),
 }
 
@@ -55,7 +45,7 @@ impl MailRoom {
         link_ttl: Duration,
     ) -> anyhow::Result<Self> {
         let transport = match (mail, dev_inbox) {
-            (Mail::Smtp(smtp), _) => Transport::Smtp(smtp_transport(smtp, &site)?),
+            (Mail::Smtp(smtp), _) => Transport::Smtp(SmtpServer::new(smtp, site.host().to_owned())?),
             (Mail::DevInbox, Some(inbox)) => Transport::DevInbox(inbox),
             (Mail::DevInbox, None) => anyhow::bail!("there is no mail server, and no dev inbox to keep mail in"),
         };
@@ -149,42 +139,10 @@ impl Mailer for MailRoom {
                 });
                 Ok(())
             }
-            Transport::Smtp(transport) => {
+            Transport::Smtp(server) => {
                 let message = self.message(&letter, mail).map_err(|error| SendError::Permanent(format!("{error:#}")))?;
-                transport.send(message).await.map(drop).map_err(|error| smtp_error(&error))
+                server.send(&message).await
             }
         }
     }
-}
-
-/// What operators see of a refusal. A server's own words may quote the recipient, so of them only the code is kept.
-fn smtp_error(error: &lettre::transport::smtp::Error) -> SendError {
-    let code = error.status().map(|code| code.to_string());
-    if error.is_permanent() {
-        return SendError::Permanent(format!("the mail server refused it ({})", code.unwrap_or_default()));
-    }
-    SendError::Temporary(match code {
-        Some(code) => format!("the mail server refused it for now ({code})"),
-        None if error.is_timeout() => "the mail server took too long".to_owned(),
-        None if error.is_tls() => "no safe connection to the mail server".to_owned(),
-        None => "no connection to the mail server".to_owned(),
-    })
-}
-
-fn smtp_transport(smtp: &Smtp, site: &Site) -> anyhow::Result<AsyncSmtpTransport<Tokio1Executor>> {
-    let tls = || TlsParameters::new(smtp.host.clone()).context("TLS for the mail server");
-    let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&smtp.host)
-        .port(smtp.port)
-        .tls(match smtp.tls {
-            SmtpTls::Implicit => Tls::Wrapper(tls()?),
-            SmtpTls::StartTls => Tls::Required(tls()?),
-            SmtpTls::Plain => Tls::None,
-        })
-        .hello_name(ClientId::Domain(site.host().to_owned()))
-        .timeout(Some(STEP_TIMEOUT))
-        .pool_config(PoolConfig::new().max_size(CONNECTIONS).idle_timeout(Duration::from_secs(30)));
-    if let Some(credentials) = &smtp.credentials {
-        builder = builder.credentials(Credentials::new(credentials.user.clone(), credentials.password.expose().clone()));
-    }
-    Ok(builder.build())
 }

@@ -14,11 +14,12 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use server::{
     assemble,
     config::{Config, Environment, load},
-    dev_inbox::DevInbox,
+    dev_inbox::{DevInbox, DevMail},
     health::Health,
     router::{Parts, router, surround},
 };
 use testkit::{Kit, address};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tower::ServiceExt as _;
 
 const ORIGIN: &str = "http://localhost:3000";
@@ -28,10 +29,18 @@ fn config(extra: &[(&str, &str)]) -> Config {
     load(&variables.iter().chain(extra).copied().collect::<Environment>()).expect("a right configuration")
 }
 
+/// With a mail in the dev inbox.
 fn service(config: &Config, auth: Arc<Auth>) -> Router {
     let state = AppState::new(auth.clone(), assemble::site(config));
-    let dev_inbox = Some(Arc::<DevInbox>::default());
-    router(config, Parts { state, health: Health::new(auth.clone()), auth, dev_inbox })
+    let dev_inbox = Arc::<DevInbox>::default();
+    dev_inbox.keep(DevMail {
+        to: "mara@example.org".to_owned(),
+        subject: "Sign in".to_owned(),
+        text: "a text".to_owned(),
+        html: "<p>a page</p>".to_owned(),
+        at: auth.now(),
+    });
+    router(config, Parts { state, health: Health::new(auth.clone()), auth, dev_inbox: Some(dev_inbox) })
 }
 
 /// A request as a browser on this machine sends it.
@@ -56,14 +65,22 @@ async fn get_path(app: &Router, path: &str) -> Response<Body> {
     send(app, request(&Method::GET, path, "", "")).await
 }
 
+const CSP: &str =
+    "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+/// A mail as it was sent, styles in its tags; in a sandbox.
+const MAIL: &str = "/dev/inbox/1/html";
+const MAIL_CSP: &str =
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; base-uri 'none'; sandbox";
+
 #[track_caller]
 fn assert_headers(what: &str, headers: &HeaderMap, https: bool) {
+    assert_headers_and_csp(what, headers, https, CSP);
+}
+
+#[track_caller]
+fn assert_headers_and_csp(what: &str, headers: &HeaderMap, https: bool, csp: &str) {
     let value = |name: &str| headers.get(name).unwrap_or_else(|| panic!("{what}: no {name}")).to_str().expect("ASCII");
-    assert_eq!(
-        value("content-security-policy"),
-        "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-        "{what}"
-    );
+    assert_eq!(value("content-security-policy"), csp, "{what}");
     for (name, expected) in [
         ("x-content-type-options", "nosniff"),
         ("referrer-policy", "same-origin"),
@@ -110,7 +127,10 @@ async fn every_answer_carries_the_security_headers() {
                     request.headers_mut().insert(header::ORIGIN, base_url.parse().expect("ASCII"));
                 }
                 let response = send(&app, request).await;
-                assert_headers(&format!("{method} {path}: {}", response.status()), response.headers(), https);
+                let what = format!("{method} {path}: {}", response.status());
+                let csp = if path == MAIL && response.status() == StatusCode::OK { MAIL_CSP } else { CSP };
+                assert_headers_and_csp(&what, response.headers(), https, csp);
+                assert!(method != Method::GET || !path.starts_with(routes::DEV_INBOX) || response.status() == 200, "{what}");
                 seen.push(response.status().as_u16());
             }
         }
@@ -150,6 +170,32 @@ async fn so_do_the_answers_that_no_page_makes() {
     assert_eq!(get_path(&away, "/healthz").await.status(), StatusCode::OK, "alive without its database");
 }
 
+/// What is no HTTP never reaches the router: hyper answers by itself, says nothing and hangs up.
+#[tokio::test]
+async fn what_hyper_answers_is_bare_and_the_last_word() {
+    let kit = Kit::new().await;
+    let app = service(&config(&[]), kit.auth.clone());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let serving = tokio::spawn(server::listener::serve(listener, app, std::future::pending()));
+    let long = format!("GET /login HTTP/1.1\r\nHost: localhost:3000\r\nCookie: {}\r\n\r\n", "a".repeat(32 * 1024));
+    for (bytes, status) in [("nonsense\r\n\r\n", "400 Bad Request"), (long.as_str(), "431 Request Header Fields Too Large")] {
+        let mut stream = tokio::net::TcpStream::connect(address).await.expect("accepted");
+        stream.write_all(bytes.as_bytes()).await.expect("taken");
+        // To the end: that it ends is what shows the connection closed.
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("closed, not reset");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        let mut lines = head.lines();
+        assert_eq!((lines.next(), body), (Some(format!("HTTP/1.1 {status}").as_str()), ""), "{answer}");
+        let mut names: Vec<&str> = lines.filter_map(|line| line.split(':').next()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["connection", "content-length", "date"], "{answer}");
+        assert!(head.contains("connection: close\r\n") && head.contains("content-length: 0\r\n"), "{answer}");
+    }
+    serving.abort();
+}
+
 /// A database that isn't there.
 fn dead_pool() -> sqlx::PgPool {
     sqlx::postgres::PgPoolOptions::new()
@@ -164,7 +210,8 @@ fn policy() -> Policy {
 
 /// The paths of the routing table, read from its source: a route added there is in these tests at once.
 fn paths() -> Vec<String> {
-    let source = concat!(include_str!("../../app/src/router.rs"), include_str!("../src/health.rs"));
+    let source =
+        concat!(include_str!("../../app/src/router.rs"), include_str!("../src/health.rs"), include_str!("../src/dev_inbox.rs"));
     let constants = include_str!("../../app/src/routes.rs");
     let mut paths: Vec<String> = source
         .split(".route(")
@@ -172,7 +219,7 @@ fn paths() -> Vec<String> {
         .map(|rest| {
             let argument = rest.split(',').next().expect("a path").trim();
             match argument.strip_prefix("routes::") {
-                None => argument.trim_matches('"').to_owned(),
+                None => argument.trim_matches('"').replace("{id}", "1"),
                 Some(name) => constants
                     .lines()
                     .find_map(|line| line.strip_prefix(&format!("pub const {name}: &str = \"")))
@@ -183,7 +230,7 @@ fn paths() -> Vec<String> {
         })
         .collect();
     paths.extend(app::assets::ALL.iter().map(|asset| asset.path.to_owned()));
-    assert!(paths.len() > 15 && paths.contains(&routes::LOGIN_CONFIRM.to_owned()), "{paths:?}");
+    assert!(paths.len() > 15 && [routes::LOGIN_CONFIRM, MAIL].iter().all(|path| paths.iter().any(|p| p == path)), "{paths:?}");
     paths
 }
 

@@ -1,4 +1,7 @@
-//! The real binary, two of it, on one database, over real sockets and real mail.
+//! The real binary, on a real database, over real sockets and real mail.
+
+mod mail_tls;
+mod outages;
 
 use std::{
     net::SocketAddr,
@@ -21,6 +24,10 @@ struct Server {
 
 impl Server {
     async fn start(database: &Database, sink: &SmtpSink, limits: &str) -> Self {
+        Self::start_with(database, &[("EMAIL_SMTP", &sink.url()), ("LIMITS", limits)]).await
+    }
+
+    async fn start_with(database: &Database, variables: &[(&str, &str)]) -> Self {
         // The port is free a moment before the server takes it, which is as good as a test gets without passing sockets.
         let address = TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("bound");
         let process = Command::new(env!("CARGO_BIN_EXE_latchkey"))
@@ -32,10 +39,9 @@ impl Server {
                 ("DATABASE_MIGRATOR_URL", database.owner_url.as_str()),
                 ("LISTEN_ADDR", &address.to_string()),
                 ("BASE_URL", ORIGIN),
-                ("EMAIL_SMTP", &sink.url()),
-                ("LIMITS", limits),
                 ("WALLET_ENCRYPTION_KEY", "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA="),
             ])
+            .envs(variables.iter().copied())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()

@@ -1,0 +1,165 @@
+//! A mail server that hangs, and a database that goes away, in the middle of sign-ins.
+
+use std::{path::PathBuf, process::Command};
+
+use private_postgres::{APPLICATION, Cluster, DATABASE, Lifetime, OWNER, Settings};
+use testkit::{Browser, Database, Manner, Received, Reply, SmtpSink, Stage};
+
+use crate::{ORIGIN, Server};
+
+/// As many mails as the worker sends at once.
+const LANES: usize = 8;
+
+fn message_id(mail: &Received) -> &str {
+    mail.data.lines().find(|line| line.starts_with("Message-ID: ")).expect("every mail has one")
+}
+
+/// Every lane of the worker ends at a mail server that says nothing more: pages don't wait for it, and the mail after those goes
+/// out all the same, once the worker has had enough.
+async fn mail_server_hangs(stage: Stage) {
+    let (database, sink) = (Database::new().await, SmtpSink::start_as(Manner::Silent(LANES, stage)).await);
+    let server = Server::start(&database, &sink, "off").await;
+    let ask = async |email: &str| {
+        let mut browser = Browser::new(server.address, ORIGIN);
+        assert_eq!(browser.post("/login", &[("email", email)]).await.location(), "/login/sent");
+        browser
+    };
+    let stuck: Vec<String> = (0..LANES).map(|n| format!("stuck{n}@example.org")).collect();
+    for email in &stuck {
+        ask(email).await;
+    }
+    sink.fallen_silent(LANES).await;
+
+    let mut browser = ask("mara@example.org").await;
+    assert_eq!(browser.get("/login/sent").await.status, 200);
+    assert_eq!(sink.silent(), LANES, "answered while all of them hang");
+
+    let code = sink.nth_to("mara@example.org", 1).await.code();
+    assert_eq!(browser.post("/login/sent", &[("code", &code)]).await.location(), "/account");
+    for email in &stuck {
+        match stage {
+            Stage::Greeting => drop(sink.nth_to(email, 1).await),
+            // What was taken without a word is sent again, as the same mail.
+            Stage::Taken => {
+                let (first, second) = (sink.nth_to(email, 1).await, sink.nth_to(email, 2).await);
+                assert_eq!((message_id(&first), first.link(), first.code()), (message_id(&second), second.link(), second.code()));
+            }
+        }
+    }
+}
+
+/// Half a minute, which is how long the worker waits; so both at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_server_that_hangs_costs_no_page_and_no_other_mail() {
+    tokio::join!(mail_server_hangs(Stage::Greeting), mail_server_hangs(Stage::Taken));
+}
+
+/// A cluster to stop, since the other tests share theirs.
+struct OwnPostgres {
+    dir: PathBuf,
+    cluster: Option<Cluster>,
+}
+
+impl OwnPostgres {
+    fn start() -> Self {
+        // Started by root, PostgreSQL runs as another user, who must get through every folder above.
+        let dir = PathBuf::from(format!("/var/tmp/latchkey-outage-{}", std::process::id()));
+        let mut postgres = Self { dir, cluster: None };
+        postgres.start_again();
+        postgres
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "tests find their tools where the shell does")]
+    fn start_again(&mut self) {
+        let settings = Settings {
+            data_dir: self.dir.clone(),
+            bin_dir: None,
+            search_path: std::env::var_os("PATH"),
+            durable: true,
+            lifetime: Lifetime::DiesWithParent,
+            max_connections: 60,
+        };
+        self.cluster = Some(private_postgres::start(&settings).expect("a private PostgreSQL starts"));
+    }
+
+    fn database(&self) -> Database {
+        let cluster = self.cluster.as_ref().expect("it runs");
+        Database { name: DATABASE.to_owned(), url: cluster.url(APPLICATION, DATABASE), owner_url: cluster.url(OWNER, DATABASE) }
+    }
+
+    /// SIGQUIT, what `pg_ctl stop -m immediate` sends: as sudden as a stop can be without losing the machine.
+    fn stop_at_once(&mut self) {
+        let cluster = self.cluster.take().expect("it runs");
+        let pid_file = std::fs::read_to_string(cluster.data_dir().join("data/postmaster.pid")).expect("it runs");
+        let pid = pid_file.lines().next().expect("begins with the process's id");
+        assert!(Command::new("kill").args(["-QUIT", pid]).status().expect("kill runs").success());
+        cluster.stop().expect("it ends");
+    }
+}
+
+impl Drop for OwnPostgres {
+    fn drop(&mut self) {
+        let dir = self.cluster.take().map(|cluster| cluster.data_dir().to_owned());
+        let _ = std::fs::remove_dir_all(dir.as_ref().unwrap_or(&self.dir));
+    }
+}
+
+fn assert_away(what: &str, answer: &Reply) {
+    assert_eq!(answer.status, 503, "{what}");
+    assert!(answer.headers.contains_key("retry-after"), "{what}: {:?}", answer.headers);
+    assert_eq!(answer.headers["content-type"], "text/html; charset=utf-8", "{what}");
+    assert!(answer.body.contains("Nothing was changed."), "{what}: {}", answer.body);
+}
+
+/// At every step: a page that says so, nothing lost, and once the database is back everybody goes on where they were.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_goes_away_costs_nobody_more_than_the_time_it_was_away() {
+    let mut postgres = OwnPostgres::start();
+    let sink = SmtpSink::start().await;
+    let server = Server::start(&postgres.database(), &sink, "on").await;
+    let new = || Browser::new(server.address, ORIGIN);
+    let (mut newcomer, mut typing, mut opening, mut opened, mut signed_in) = (new(), new(), new(), new(), new());
+    for (browser, email) in [
+        (&mut typing, "typing@example.org"),
+        (&mut opening, "opening@example.org"),
+        (&mut opened, "opened@example.org"),
+        (&mut signed_in, "signed-in@example.org"),
+    ] {
+        assert_eq!(browser.post("/login", &[("email", email)]).await.location(), "/login/sent");
+    }
+    let typed = sink.nth_to("typing@example.org", 1).await.code();
+    let link = sink.nth_to("opening@example.org", 1).await.link();
+    assert_eq!(opened.get(&sink.nth_to("opened@example.org", 1).await.link()).await.location(), "/login/confirm");
+    let code = sink.nth_to("signed-in@example.org", 1).await.code();
+    assert_eq!(signed_in.post("/login/sent", &[("code", &code)]).await.location(), "/account");
+
+    postgres.stop_at_once();
+    assert_away("asking", &newcomer.post("/login", &[("email", "newcomer@example.org")]).await);
+    assert_away("looking for the mail", &typing.get("/login/sent").await);
+    assert_away("typing the code", &typing.post("/login/sent", &[("code", &typed)]).await);
+    assert_away("another mail", &typing.post("/login/sent/resend", &[]).await);
+    // Opening only moves the token from the address into a cookie.
+    assert_eq!(opening.get(&link).await.location(), "/login/confirm");
+    assert_away("looking at the link", &opening.get("/login/confirm").await);
+    assert_away("pressing the button", &opened.post("/login/confirm", &[]).await);
+    assert_away("not me", &opened.post("/login/confirm/cancel", &[]).await);
+    assert_away("the account", &signed_in.get("/account").await);
+    assert_away("signing in again", &signed_in.get("/login").await);
+    assert_away("signing out", &signed_in.post("/logout", &[]).await);
+    assert_eq!(new().get("/login").await.status, 200, "a page that needs no database");
+    assert_eq!(new().get("/healthz").await.status, 200);
+    assert_eq!(new().get("/readyz").await.status, 503);
+
+    postgres.start_again();
+    server.wait_ready().await;
+    assert_eq!(signed_in.get("/account").await.status, 200);
+    assert_eq!(typing.post("/login/sent", &[("code", &typed)]).await.location(), "/account");
+    for mut browser in [opening, opened] {
+        assert_eq!(browser.get("/login/confirm").await.status, 200);
+        assert_eq!(browser.post("/login/confirm", &[]).await.location(), "/account");
+    }
+    assert_eq!(newcomer.post("/login", &[("email", "newcomer@example.org")]).await.location(), "/login/sent");
+    let code = sink.nth_to("newcomer@example.org", 1).await.code();
+    assert_eq!(newcomer.post("/login/sent", &[("code", &code)]).await.location(), "/account");
+    assert_eq!(signed_in.post("/logout", &[]).await.status, 303);
+}
