@@ -18,7 +18,8 @@ impl RequestId {
     /// An id that sorts by time, so that a log's ids lie as its lines do.
     #[expect(clippy::disallowed_methods, reason = "a name for logs: no decision reads its time")]
     fn fresh() -> Self {
-        Self(Uuid::now_v7().to_string().into())
+        let mut text = Uuid::encode_buffer();
+        Self((&*Uuid::now_v7().hyphenated().encode_lower(&mut text)).into())
     }
 
     fn parse(text: &str) -> Option<Self> {

@@ -42,6 +42,8 @@ pub struct SecurityHeaders {
 
 impl SecurityHeaders {
     pub fn write(self, headers: &mut HeaderMap) {
+        // Once, instead of growing from 4 to 8 to 16 and putting all in their places anew each time.
+        headers.reserve(ALWAYS.len() + 3);
         for (name, value) in ALWAYS {
             headers.insert(name, value);
         }
