@@ -5,7 +5,7 @@ use std::{net::IpAddr, str::FromStr as _, time::Duration};
 use anyhow::Context as _;
 use private_postgres::{APPLICATION, Cluster, DATABASE, Lifetime, OWNER, Settings};
 use sqlx::{
-    Executor as _, PgPool,
+    Connection as _, Executor as _, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
 
@@ -14,6 +14,10 @@ use crate::config::{self, Config};
 /// One connection serves many requests a second; more than this and PostgreSQL slows down before we do.
 const CONNECTIONS: u32 = 16;
 const PRIVATE_CONNECTIONS: u32 = 60;
+
+/// A connection that came back this recently was alive then: sqlx asks when it is given back, and asking again before each use
+/// would be one more round trip for every statement.
+const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
 /// Where the two roles connect, and the cluster behind them if it is ours.
 pub struct Database {
@@ -103,6 +107,15 @@ fn pool_options(connections: u32) -> PgPoolOptions {
         .max_connections(connections)
         .acquire_timeout(Duration::from_secs(3))
         .max_lifetime(Duration::from_mins(30))
+        .test_before_acquire(false)
+        .before_acquire(|connection, usage| {
+            Box::pin(async move {
+                if usage.idle_for > TRUSTED_FOR {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         .after_connect(|connection, _| {
             Box::pin(async move {
                 // A statement that hangs must not hold a connection and a person for longer than a page may take.

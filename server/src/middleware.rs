@@ -1,10 +1,12 @@
 //! What happens to every request before a page sees it, and to every answer after.
 //!
-//! Each file is one concern: a state type, and an async function for `axum::middleware::from_fn_with_state`. The order is
-//! [`crate::router`]'s, within these rules:
+//! Each file is one concern: a type that holds what it must know, and a method that does it. [`crate::router::surround`] is the
+//! one layer, and calls them in order; a layer each would cost every request an allocation and a copy of all routes below, eleven
+//! times. The order keeps these rules:
 //!
-//! * laid on with `Router::layer` after the fallbacks, not around the router: only inside it is a route's template known;
-//! * [`security_headers`] outermost, so that no answer of the layers below goes without them;
+//! * the layer is laid on with `Router::layer` after the fallbacks, not around the router: only inside it is a route's template
+//!   known;
+//! * [`security_headers`] outermost, so that no answer of what is below goes without them;
 //! * [`request_id`] above all that show or log it, [`client_ip`] above [`shield`], [`access_log`] above what catches panics;
 //! * [`origin`] and [`shield`] above [`body_limit`], which reads the body: what they refuse is never read.
 
@@ -41,25 +43,48 @@ fn retry_after(response: &mut Response, wait: Duration) {
 
 #[cfg(test)]
 mod test {
-    //! What the tests of the layers share.
+    //! What the tests of the concerns share.
 
-    use std::net::SocketAddr;
+    use std::net::{IpAddr, SocketAddr};
 
     use axum::{
         Router,
         body::Body,
         extract::ConnectInfo,
+        middleware::{Next, from_fn},
         response::{IntoResponse as _, Response},
     };
     use http::Request;
     use http_body_util::BodyExt as _;
     use tower::ServiceExt as _;
 
-    use super::request_id::RequestId;
+    use super::{client_ip::TrustedProxies, request_id::RequestId};
 
     /// A page that shows the request's id, with a status that must not survive.
     pub fn page(id: &RequestId) -> Response {
         format!("page of {id}").into_response()
+    }
+
+    /// An id of ours, as a stranger's request is given.
+    pub fn id() -> RequestId {
+        let peer = IpAddr::from([192, 0, 2, 7]);
+        RequestId::of(&Request::new(Body::empty()), peer, &TrustedProxies::default())
+    }
+
+    /// `routes` behind something that refuses some requests.
+    pub fn guarded<R>(routes: Router, refuse: R) -> Router
+    where
+        R: Fn(&Request<Body>) -> Option<Response> + Clone + Send + Sync + 'static,
+    {
+        routes.layer(from_fn(move |request: Request<Body>, next: Next| {
+            let refused = refuse(&request);
+            async move {
+                match refused {
+                    Some(refused) => refused,
+                    None => next.run(request).await,
+                }
+            }
+        }))
     }
 
     pub fn from(peer: &str, mut request: Request<Body>) -> Request<Body> {

@@ -3,35 +3,34 @@
 //! security headers → request id → client ip → access log → error pages → caught panics → time limit → shield → origin → body limit →
 //! requester → routes.
 
-use std::{any::Any, sync::Arc};
+use std::{
+    any::Any,
+    net::{IpAddr, SocketAddr},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+};
 
 use app::{AppState, pages::errors};
 use auth::{Auth, requester::Requester};
 use axum::{
     Router,
-    extract::Request,
-    middleware::{Next, from_fn, from_fn_with_state},
+    extract::{ConnectInfo, Request, State},
+    middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
 };
+use futures::FutureExt as _;
 use http::{
     StatusCode,
     header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, SET_COOKIE, USER_AGENT},
 };
-use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
     config::Config,
     dev_inbox::{self, DevInbox},
     health::Health,
     middleware::{
-        access_log::access_log,
-        body_limit::{BodyLimit, body_limit},
-        client_ip::{ClientIp, TrustedProxies, client_ip},
-        origin::{SameOrigin, origin},
-        request_id::{RequestId, request_id},
-        security_headers::{SecurityHeaders, security_headers},
-        shield::{Shield, shield},
-        time_limit::{TimeLimit, time_limit},
+        access_log::Line, body_limit::BodyLimit, client_ip::TrustedProxies, origin::SameOrigin, request_id::RequestId,
+        security_headers::SecurityHeaders, shield::Shield, time_limit::TimeLimit,
     },
 };
 
@@ -58,49 +57,75 @@ pub fn ops_router(config: &Config, health: Health) -> Router {
 
 /// What surrounds every route, also in tests that bring routes of their own.
 pub fn surround(routes: Router, config: &Config) -> Router {
-    let proxies = TrustedProxies::new(config.trusted_proxies.iter().copied());
-    let shielded = if config.limits.enforced { Shield::new(|id| errors::busy(id.as_str())) } else { Shield::off() };
-    routes
-        .layer(from_fn(requester))
-        .layer(from_fn_with_state(
-            BodyLimit {
-                bytes: BodyLimit::BYTES,
-                read_within: BodyLimit::READ_WITHIN,
-                too_large: |id| errors::too_large(id.as_str()),
-                too_slow: |id| errors::busy(id.as_str()),
-            },
-            body_limit,
-        ))
-        .layer(from_fn_with_state(SameOrigin::new(&config.base_url.origin(), |id| errors::cross_site(id.as_str())), origin))
-        .layer(from_fn_with_state(shielded, shield))
-        .layer(from_fn_with_state(TimeLimit { limit: TimeLimit::DEFAULT, busy: |id| errors::busy(id.as_str()) }, time_limit))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(error_pages))
-        .layer(from_fn(access_log))
-        .layer(from_fn_with_state(proxies.clone(), client_ip))
-        .layer(from_fn_with_state(proxies, request_id))
-        .layer(from_fn_with_state(SecurityHeaders { https: config.base_url.is_https() }, security_headers))
+    let surroundings = Surroundings {
+        headers: SecurityHeaders { https: config.base_url.is_https() },
+        proxies: TrustedProxies::new(config.trusted_proxies.iter().copied()),
+        time_limit: TimeLimit { limit: TimeLimit::DEFAULT, busy: |id| errors::busy(id.as_str()) },
+        shield: if config.limits.enforced { Shield::new(|id| errors::busy(id.as_str())) } else { Shield::off() },
+        origin: SameOrigin::new(&config.base_url.origin(), |id| errors::cross_site(id.as_str())),
+        body_limit: BodyLimit {
+            bytes: BodyLimit::BYTES,
+            read_within: BodyLimit::READ_WITHIN,
+            too_large: |id| errors::too_large(id.as_str()),
+            too_slow: |id| errors::busy(id.as_str()),
+        },
+    };
+    routes.layer(from_fn_with_state(Arc::new(surroundings), answer))
 }
 
-/// Tells the pages who asks, in the domain's terms.
-async fn requester(mut request: Request, next: Next) -> Response {
-    let id = RequestId::of(&request);
-    let user_agent = request.headers().get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if let Some(ClientIp(ip)) = request.extensions().get() {
-        let requester = Requester::new(*ip, user_agent, id.as_str());
+struct Surroundings {
+    headers: SecurityHeaders,
+    proxies: TrustedProxies,
+    time_limit: TimeLimit,
+    shield: Shield,
+    origin: SameOrigin,
+    body_limit: BodyLimit,
+}
+
+async fn answer(
+    State(around): State<Arc<Surroundings>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let id = RequestId::of(&request, peer.ip(), &around.proxies);
+    let client = around.proxies.client(peer.ip(), request.headers());
+    let line = Line::begin(&request, &id);
+    let logged = async {
+        let machine = matches!(request.uri().path(), "/healthz" | "/readyz");
+        let within = around.time_limit.hold(&id, around.admit(client, &id, request, next));
+        let response = AssertUnwindSafe(within).catch_unwind().await.unwrap_or_else(panicked);
+        if machine { response } else { with_page(response, &id) }
+    };
+    let mut response = line.tell_of(logged).await;
+    id.write(response.headers_mut());
+    around.headers.write(response.headers_mut());
+    response
+}
+
+impl Surroundings {
+    /// Runs the handler of a request that may get there, and tells the pages who asks, in the domain's terms.
+    async fn admit(&self, client: IpAddr, id: &RequestId, request: Request, next: Next) -> Response {
+        let refused = self.shield.refuse(client, &request, id).or_else(|| self.origin.refuse(&request, id));
+        if let Some(refused) = refused {
+            return refused;
+        }
+        let mut request = match self.body_limit.read(request, id).await {
+            Ok(request) => request,
+            Err(refused) => return refused,
+        };
+        let user_agent = request.headers().get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let requester = Requester::new(client, user_agent, id.as_str());
         request.extensions_mut().insert(requester);
+        next.run(request).await
     }
-    next.run(request).await
 }
 
 /// Puts a page around a bare status: what the framework answers by itself (404, 405, a query it can't read), and what failed.
-async fn error_pages(request: Request, next: Next) -> Response {
-    let id = RequestId::of(&request);
-    let machine = request.uri().path() == "/healthz" || request.uri().path() == "/readyz";
-    let response = next.run(request).await;
+fn with_page(response: Response, id: &RequestId) -> Response {
     let status = response.status();
     let has_page = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
-    if machine || has_page || !(status.is_client_error() || status.is_server_error()) {
+    if has_page || !(status.is_client_error() || status.is_server_error()) {
         return response;
     }
     let mut page = match status {
@@ -118,7 +143,7 @@ async fn error_pages(request: Request, next: Next) -> Response {
     page
 }
 
-/// The panic's text stays in the log, with the request's id; `error_pages` puts the page around the status.
+/// The panic's text stays in the log, with the request's id; [`with_page`] puts the page around the status.
 fn panicked(panic: Box<dyn Any + Send>) -> Response {
     let what = panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref::<String>().cloned());
     tracing::error!(panic = what.as_deref().unwrap_or("no text"), "request.panicked");

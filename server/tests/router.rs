@@ -7,9 +7,10 @@ use auth::{
     Auth,
     mail::Content,
     policy::{Policy, SignUp},
+    requester::Requester,
     secret::Keys,
 };
-use axum::{Router, body::Body, extract::ConnectInfo, routing::get};
+use axum::{Extension, Router, body::Body, extract::ConnectInfo, routing::get};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use server::{
     assemble,
@@ -136,6 +137,32 @@ async fn every_answer_carries_the_security_headers() {
         }
         for status in [200, 303, 404, 405, 422] {
             assert!(seen.contains(&status), "the table never saw {status}: it proves less than it says");
+        }
+    }
+}
+
+/// One name for a request, whoever tells it, and one client, whoever asks.
+#[tokio::test]
+async fn pages_learn_who_asks_and_show_the_requests_id() {
+    let config = config(&[("TRUSTED_PROXIES", "127.0.0.1/32")]);
+    let who = async |Extension(from): Extension<Requester>| format!("{} {} {}", from.ip, from.user_agent(), from.request_id);
+    let app = surround(Router::new().route("/who", get(who)), &config);
+    for (peer, client, id) in [([127, 0, 0, 1], "192.0.2.7", Some("edge-1")), ([127, 0, 0, 2], "127.0.0.2", None)] {
+        for path in ["/who", "/nowhere"] {
+            let mut request = request(&Method::GET, path, "", "");
+            request.extensions_mut().insert(ConnectInfo(SocketAddr::from((peer, 4_711))));
+            for (name, value) in [("x-forwarded-for", "192.0.2.7"), ("x-request-id", "edge-1"), ("user-agent", "a browser")] {
+                request.headers_mut().insert(name, value.parse().expect("ASCII"));
+            }
+            let response = send(&app, request).await;
+            let named = response.headers()["x-request-id"].to_str().expect("ASCII").to_owned();
+            assert_eq!(id.unwrap_or(&named), named, "a stranger's id is not kept");
+            let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.expect("whole");
+            let body = String::from_utf8_lossy(&body);
+            match path {
+                "/who" => assert_eq!(body, format!("{client} a browser {named}")),
+                _ => assert!(body.contains(&named), "{body}"),
+            }
         }
     }
 }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use axum::{
     extract::{MatchedPath, Request},
-    middleware::Next,
     response::Response,
 };
 use http::{Method, StatusCode};
+use metrics::{Label, SharedString};
 use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
@@ -18,16 +18,6 @@ use super::request_id::RequestId;
 
 /// What nginx calls a request whose client didn't wait for the answer.
 const CLIENT_WENT_AWAY: &str = "499";
-
-pub async fn access_log(request: Request, next: Next) -> Response {
-    let method = known(request.method());
-    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
-    let span = tracing::info_span!("request", request_id = %RequestId::of(&request), method, route);
-    let mut line = Line { span: span.clone(), method, route, begun: Instant::now(), status: None };
-    let response = next.run(request).instrument(span).await;
-    line.status = Some(response.status());
-    response
-}
 
 /// A method is whatever a client writes; a label must be one of a few.
 fn known(method: &Method) -> &'static str {
@@ -44,12 +34,27 @@ fn known(method: &Method) -> &'static str {
 }
 
 /// Written when dropped, so a request is told of however it ends: hyper drops the future of one whose client hung up.
-struct Line {
+pub struct Line {
     span: Span,
     method: &'static str,
-    route: String,
+    route: SharedString,
     begun: Instant,
     status: Option<StatusCode>,
+}
+
+impl Line {
+    pub fn begin(request: &Request, id: &RequestId) -> Self {
+        let method = known(request.method());
+        let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
+        let span = tracing::info_span!("request", request_id = %id, method, route);
+        Self { span, method, route: SharedString::from_shared(route.into()), begun: Instant::now(), status: None }
+    }
+
+    pub async fn tell_of(mut self, answer: impl Future<Output = Response>) -> Response {
+        let response = answer.instrument(self.span.clone()).await;
+        self.status = Some(response.status());
+        response
+    }
 }
 
 impl Drop for Line {
@@ -57,10 +62,13 @@ impl Drop for Line {
         let took = self.begun.elapsed();
         let status = self.status.as_ref().map_or(CLIENT_WENT_AWAY, StatusCode::as_str);
         self.span.in_scope(|| tracing::info!(status, duration_ms = milliseconds(took), "answered"));
-        let labels =
-            [("method", self.method.to_owned()), ("route", std::mem::take(&mut self.route)), ("status", status.to_owned())];
-        metrics::counter!("http_requests_total", &labels).increment(1);
-        metrics::histogram!("http_request_duration_seconds", &labels).record(took);
+        let labels = vec![
+            Label::from_static_parts("method", self.method),
+            Label::new("route", self.route.clone()),
+            Label::new("status", status.to_owned()),
+        ];
+        metrics::counter!("http_requests_total", labels.clone()).increment(1);
+        metrics::histogram!("http_request_duration_seconds", labels).record(took);
     }
 }
 
@@ -77,11 +85,19 @@ mod tests {
         sync::{Arc, Mutex, PoisonError},
     };
 
-    use axum::{Router, body::Body, middleware::from_fn, routing::any};
-    use metrics::{Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+    use axum::{
+        Router,
+        body::Body,
+        middleware::{Next, from_fn},
+        routing::any,
+    };
+    use metrics::{Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, Unit};
 
     use super::*;
-    use crate::{middleware::test::send, telemetry::test::captured};
+    use crate::{
+        middleware::test::{id, send},
+        telemetry::test::captured,
+    };
 
     /// How often each series was counted or observed.
     #[derive(Clone, Default)]
@@ -140,7 +156,9 @@ mod tests {
                     let app = Router::new()
                         .route("/users/{id}", any(|| async { tracing::info!("inside") }))
                         .route("/stuck", any(pending::<()>))
-                        .layer(from_fn(access_log));
+                        .layer(from_fn(async |request: Request, next: Next| {
+                            Line::begin(&request, &id()).tell_of(next.run(request)).await
+                        }));
                     for (method, uri) in requests {
                         let request = Request::builder().method(*method).uri(*uri).body(Body::empty()).expect("valid");
                         let _ = tokio::time::timeout(Duration::from_secs(1), send(&app, request)).await;

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use axum::{
-    body::Body,
-    extract::{Request, State},
-    middleware::Next,
+    body::{Body, HttpBody as _},
+    extract::Request,
     response::{IntoResponse as _, Response},
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -26,28 +25,30 @@ impl BodyLimit {
     /// Our largest form is a few hundred bytes.
     pub const BYTES: usize = 64 * 1024;
     pub const READ_WITHIN: Duration = Duration::from_secs(8);
-}
 
-/// Reads the whole body before the handler runs. So one that grows past the limit as it streams is refused like one
-/// that announced its size, whatever the handler makes of read errors; and a body that trickles in holds a task, never
-/// a database connection.
-pub async fn body_limit(State(limit): State<BodyLimit>, request: Request, next: Next) -> Response {
-    let id = RequestId::of(&request);
-    // Refused unread, so a client that asked with `Expect: 100-continue` is spared the sending.
-    if announced_length(request.headers()).is_some_and(|length| length > limit.bytes as u64) {
-        return refused(limit.too_large, &id, StatusCode::PAYLOAD_TOO_LARGE);
-    }
-    let (head, body) = request.into_parts();
-    let read = tokio::time::timeout(limit.read_within, Limited::new(body, limit.bytes).collect()).await;
-    match read {
-        Ok(Ok(body)) => next.run(Request::from_parts(head, Body::from(body.to_bytes()))).await,
-        Ok(Err(error)) if error.is::<LengthLimitError>() => refused(limit.too_large, &id, StatusCode::PAYLOAD_TOO_LARGE),
-        Ok(Err(error)) => {
-            // Broken framing, or a client that went away; whoever it is, nobody reads a page.
-            tracing::debug!(error, "could not read a body");
-            (StatusCode::BAD_REQUEST, [(header::CONNECTION, CLOSE)]).into_response()
+    /// Reads the whole body before the handler runs. So one that grows past the limit as it streams is refused like one
+    /// that announced its size, whatever the handler makes of read errors; and a body that trickles in holds a task, never
+    /// a database connection.
+    pub async fn read(self, request: Request, id: &RequestId) -> Result<Request, Response> {
+        if request.body().is_end_stream() {
+            return Ok(request);
         }
-        Err(_) => refused(limit.too_slow, &id, StatusCode::REQUEST_TIMEOUT),
+        // Refused unread, so a client that asked with `Expect: 100-continue` is spared the sending.
+        if announced_length(request.headers()).is_some_and(|length| length > self.bytes as u64) {
+            return Err(refused(self.too_large, id, StatusCode::PAYLOAD_TOO_LARGE));
+        }
+        let (head, body) = request.into_parts();
+        let read = tokio::time::timeout(self.read_within, Limited::new(body, self.bytes).collect()).await;
+        match read {
+            Ok(Ok(body)) => Ok(Request::from_parts(head, Body::from(body.to_bytes()))),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(refused(self.too_large, id, StatusCode::PAYLOAD_TOO_LARGE)),
+            Ok(Err(error)) => {
+                // Broken framing, or a client that went away; whoever it is, nobody reads a page.
+                tracing::debug!(error, "could not read a body");
+                Err((StatusCode::BAD_REQUEST, [(header::CONNECTION, CLOSE)]).into_response())
+            }
+            Err(_) => Err(refused(self.too_slow, id, StatusCode::REQUEST_TIMEOUT)),
+        }
     }
 }
 
@@ -68,17 +69,27 @@ fn announced_length(headers: &HeaderMap) -> Option<u64> {
 mod tests {
     use std::{convert::Infallible, io};
 
-    use axum::{Router, body::Bytes, middleware::from_fn_with_state, routing::post};
+    use axum::{
+        Router,
+        body::Bytes,
+        middleware::{Next, from_fn},
+        routing::post,
+    };
     use futures::stream::{self, StreamExt as _};
 
     use super::*;
-    use crate::middleware::test::{page, send, text};
+    use crate::middleware::test::{id, page, send, text};
 
     fn app() -> Router {
         let limit = BodyLimit { bytes: BodyLimit::BYTES, read_within: BodyLimit::READ_WITHIN, too_large: page, too_slow: page };
-        Router::new()
-            .route("/", post(|body: Bytes| async move { body.len().to_string() }))
-            .layer(from_fn_with_state(limit, body_limit))
+        Router::new().route("/", post(|body: Bytes| async move { body.len().to_string() })).layer(from_fn(
+            move |request: Request, next: Next| async move {
+                match limit.read(request, &id()).await {
+                    Ok(request) => next.run(request).await,
+                    Err(refused) => refused,
+                }
+            },
+        ))
     }
 
     fn streamed(chunks: usize) -> Body {

@@ -5,19 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use axum::{
-    extract::{ConnectInfo, Request, State},
-    middleware::Next,
-    response::Response,
-};
 use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-
-/// The client's address, IPv4 never in IPv6 clothes (`::ffff:192.0.2.1` would be a second bucket for the same client).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClientIp(pub IpAddr);
 
 /// The proxies whose word about a request counts.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +26,9 @@ impl TrustedProxies {
 
     /// Every proxy appends the address it was called from, so the list is true from the right as far as the hops are
     /// ours, and anybody's invention from there on. The client is the first hop that is not ours.
-    fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    ///
+    /// IPv4 never in IPv6 clothes: `::ffff:192.0.2.1` would be a second bucket for the same client.
+    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer.to_canonical();
         for line in headers.get_all(X_FORWARDED_FOR).iter().rev() {
             // Bytes that are no text make no address either; the lossy form keeps the entries beside them.
@@ -59,24 +52,11 @@ fn address(entry: &str) -> Option<IpAddr> {
     address.map(|address| address.to_canonical())
 }
 
-pub async fn client_ip(
-    State(proxies): State<TrustedProxies>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let client = proxies.client(peer.ip(), request.headers());
-    request.extensions_mut().insert(ClientIp(client));
-    next.run(request).await
-}
-
 #[cfg(test)]
 mod tests {
-    use axum::{Extension, Router, body::Body, middleware::from_fn_with_state, routing::get};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::middleware::test::{from, send, text};
 
     fn proxies(networks: &[&str]) -> TrustedProxies {
         TrustedProxies::new(networks.iter().map(|network| network.parse::<IpNet>().expect("a network")))
@@ -118,16 +98,6 @@ mod tests {
             let found = ours.client(peer.parse().expect("an address"), &headers(lines));
             assert_eq!(found.to_string(), client, "{peer} {lines:?}");
         }
-    }
-
-    #[tokio::test]
-    async fn the_request_carries_it() {
-        let app = Router::new()
-            .route("/", get(|Extension(ClientIp(ip)): Extension<ClientIp>| async move { ip.to_string() }))
-            .layer(from_fn_with_state(proxies(&["127.0.0.1/32"]), client_ip));
-        let request = || Request::get("/").header(X_FORWARDED_FOR, "192.0.2.7").body(Body::empty()).expect("valid");
-        assert_eq!(text(send(&app, from("127.0.0.1", request())).await).await, "192.0.2.7");
-        assert_eq!(text(send(&app, from("127.0.0.2", request())).await).await, "127.0.0.2");
     }
 
     fn any_header() -> impl Strategy<Value = Vec<Vec<u8>>> {

@@ -1,8 +1,7 @@
 //! Cross-site request forgery: a request that may change something must come from a page of ours (A9).
 
 use axum::{
-    extract::{Request, State},
-    middleware::Next,
+    extract::Request,
     response::{IntoResponse as _, Response},
 };
 use http::{
@@ -17,7 +16,6 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Methods some route of ours may answer.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE");
 
-#[derive(Clone)]
 pub struct SameOrigin {
     origin: HeaderValue,
     refused: Render,
@@ -27,6 +25,27 @@ impl SameOrigin {
     /// `origin` as browsers write it: `https://login.example.org`.
     pub fn new(origin: &str, refused: Render) -> Self {
         Self { origin: HeaderValue::from_str(origin).expect("an origin is ASCII without control characters"), refused }
+    }
+
+    /// The answer to a request that no handler may see.
+    pub fn refuse(&self, request: &Request, id: &RequestId) -> Option<Response> {
+        match *request.method() {
+            Method::GET | Method::HEAD | Method::OPTIONS => None,
+            Method::POST | Method::PUT | Method::PATCH | Method::DELETE => {
+                if self.allows(request.headers()) {
+                    return None;
+                }
+                // `none` and `cross-site` tell an operator more than the refusal does; neither is secret.
+                tracing::warn!(
+                    origin = ?request.headers().get(ORIGIN),
+                    site = ?request.headers().get(SEC_FETCH_SITE),
+                    "refused a cross-site request"
+                );
+                Some(refusal(self.refused, id, StatusCode::FORBIDDEN))
+            }
+            // TRACE would send cookies back, CONNECT asks for a tunnel, and a method nobody knows is not known to be safe.
+            _ => Some((StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, METHODS)]).into_response()),
+        }
     }
 
     /// Browsers say themselves where a request comes from, and no script can change what they say. Other clients hold
@@ -62,26 +81,6 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Line<'a> {
     }
 }
 
-pub async fn origin(State(ours): State<SameOrigin>, request: Request, next: Next) -> Response {
-    match *request.method() {
-        Method::GET | Method::HEAD | Method::OPTIONS => {}
-        Method::POST | Method::PUT | Method::PATCH | Method::DELETE => {
-            if !ours.allows(request.headers()) {
-                // `none` and `cross-site` tell an operator more than the refusal does; neither is secret.
-                tracing::warn!(
-                    origin = ?request.headers().get(ORIGIN),
-                    site = ?request.headers().get(SEC_FETCH_SITE),
-                    "refused a cross-site request"
-                );
-                return refusal(ours.refused, &RequestId::of(&request), StatusCode::FORBIDDEN);
-            }
-        }
-        // TRACE would send cookies back, CONNECT asks for a tunnel, and a method nobody knows is not known to be safe.
-        _ => return (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, METHODS)]).into_response(),
-    }
-    next.run(request).await
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::{
@@ -89,10 +88,10 @@ mod tests {
         atomic::{AtomicUsize, Ordering},
     };
 
-    use axum::{Router, body::Body, middleware::from_fn_with_state, routing::any};
+    use axum::{Router, body::Body, routing::any};
 
     use super::*;
-    use crate::middleware::test::{page, send, text};
+    use crate::middleware::test::{guarded, id, page, send, text};
 
     const OURS: &str = "https://login.example.org";
 
@@ -103,7 +102,8 @@ mod tests {
         let handler = move || async move {
             counter.fetch_add(1, Ordering::Relaxed);
         };
-        let app = Router::new().route("/", any(handler)).layer(from_fn_with_state(SameOrigin::new(OURS, page), origin));
+        let ours = Arc::new(SameOrigin::new(OURS, page));
+        let app = guarded(Router::new().route("/", any(handler)), move |request| ours.refuse(request, &id()));
         let request =
             lines.iter().fold(Request::builder().method(method).uri("/"), |request, (name, value)| request.header(*name, *value));
         let response = send(&app, request.body(Body::empty()).expect("valid")).await;

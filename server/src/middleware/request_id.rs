@@ -1,12 +1,8 @@
 //! One name for a request, in the answer, in every log line and in the audit.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
-use axum::{
-    extract::{ConnectInfo, Request, State},
-    middleware::Next,
-    response::Response,
-};
+use axum::extract::Request;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use uuid::Uuid;
 
@@ -22,7 +18,8 @@ impl RequestId {
     /// An id that sorts by time, so that a log's ids lie as its lines do.
     #[expect(clippy::disallowed_methods, reason = "a name for logs: no decision reads its time")]
     fn fresh() -> Self {
-        Self(Uuid::now_v7().to_string().into())
+        let mut text = Uuid::encode_buffer();
+        Self((&*Uuid::now_v7().hyphenated().encode_lower(&mut text)).into())
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -39,9 +36,15 @@ impl RequestId {
         }
     }
 
-    /// The id this request was given.
-    pub fn of(request: &Request) -> Self {
-        request.extensions().get().cloned().unwrap_or_else(Self::fresh)
+    /// An id that comes with the request is kept only from a proxy of ours: a stranger could borrow another request's
+    /// name and muddle the audit.
+    pub fn of(request: &Request, peer: IpAddr, proxies: &TrustedProxies) -> Self {
+        let forwarded = if proxies.contains(peer) { Self::forwarded(request.headers()) } else { None };
+        forwarded.unwrap_or_else(Self::fresh)
+    }
+
+    pub fn write(&self, headers: &mut HeaderMap) {
+        headers.insert(X_REQUEST_ID, HeaderValue::from_str(&self.0).expect("an id holds only what a header may"));
     }
 
     pub fn as_str(&self) -> &str {
@@ -55,35 +58,34 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// An id that comes with the request is kept only from a proxy of ours: a stranger could borrow another request's
-/// name and muddle the audit.
-pub async fn request_id(
-    State(proxies): State<TrustedProxies>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let forwarded = if proxies.contains(peer.ip()) { RequestId::forwarded(request.headers()) } else { None };
-    let id = forwarded.unwrap_or_else(RequestId::fresh);
-    let header = HeaderValue::from_str(id.as_str()).expect("an id holds only what a header may");
-    request.extensions_mut().insert(id);
-    let mut response = next.run(request).await;
-    response.headers_mut().insert(X_REQUEST_ID, header);
-    response
-}
-
 #[cfg(test)]
 mod tests {
-    use axum::{Extension, Router, body::Body, middleware::from_fn_with_state, routing::get};
+    use std::net::SocketAddr;
+
+    use axum::{
+        Extension, Router,
+        body::Body,
+        extract::ConnectInfo,
+        middleware::{Next, from_fn},
+        routing::get,
+    };
 
     use super::*;
     use crate::middleware::test::{from, send, text};
 
     fn app() -> Router {
         let proxies = TrustedProxies::new(["127.0.0.1/32".parse::<ipnet::IpNet>().expect("a network")]);
-        Router::new()
-            .route("/", get(|Extension(id): Extension<RequestId>| async move { id.to_string() }))
-            .layer(from_fn_with_state(proxies, request_id))
+        Router::new().route("/", get(|Extension(id): Extension<RequestId>| async move { id.to_string() })).layer(from_fn(
+            move |ConnectInfo(peer): ConnectInfo<SocketAddr>, mut request: Request, next: Next| {
+                let id = RequestId::of(&request, peer.ip(), &proxies);
+                request.extensions_mut().insert(id.clone());
+                async move {
+                    let mut response = next.run(request).await;
+                    id.write(response.headers_mut());
+                    response
+                }
+            },
+        ))
     }
 
     /// The id in the answer, which must be the one the handler saw.

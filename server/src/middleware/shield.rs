@@ -11,12 +11,7 @@ use std::{
     },
 };
 
-use axum::{
-    Extension,
-    extract::{Request, State},
-    middleware::Next,
-    response::Response,
-};
+use axum::{extract::Request, response::Response};
 use governor::{
     Quota, RateLimiter,
     clock::{Clock, DefaultClock},
@@ -25,7 +20,7 @@ use governor::{
 };
 use http::{Method, StatusCode};
 
-use super::{Render, client_ip::ClientIp, refusal, request_id::RequestId, retry_after};
+use super::{Render, refusal, request_id::RequestId, retry_after};
 
 /// Far above what an office behind one address does, far below what wears the database out.
 const QUOTA: Quota = Quota::per_second(NonZeroU32::new(50).expect("not zero")).allow_burst(NonZeroU32::new(200).expect("not zero"));
@@ -61,18 +56,23 @@ impl<C: Clock + Clone> Shield<C> {
         let limiter = RateLimiter::dashmap_with_clock(QUOTA, clock.clone());
         Self(Some(Arc::new(Inner { limiter, clock, checks: AtomicU32::new(0), refused })))
     }
+
+    /// The answer to one request too many.
+    pub fn refuse(&self, client: IpAddr, request: &Request, id: &RequestId) -> Option<Response> {
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+        self.0.as_ref().filter(|_| !reads)?.check(client, id)
+    }
 }
 
 impl<C: Clock> Inner<C> {
-    /// The answer to one request too many.
-    fn check(&self, client: IpAddr, request: &Request) -> Option<Response> {
+    fn check(&self, client: IpAddr, id: &RequestId) -> Option<Response> {
         // Memory holds the networks of the last four seconds and of one sweep's checks, whoever sends from wherever.
         if self.checks.fetch_add(1, Ordering::Relaxed) % CHECKS_PER_SWEEP == CHECKS_PER_SWEEP - 1 {
             self.limiter.retain_recent();
         }
         let until = self.limiter.check_key(&network(client)).err()?;
         metrics::counter!("rate_limited_total", "limit" => "shield").increment(1);
-        let mut response = refusal(self.refused, &RequestId::of(request), StatusCode::TOO_MANY_REQUESTS);
+        let mut response = refusal(self.refused, id, StatusCode::TOO_MANY_REQUESTS);
         retry_after(&mut response, until.wait_time_from(self.clock.now()));
         Some(response)
     }
@@ -86,43 +86,27 @@ fn network(client: IpAddr) -> IpAddr {
     }
 }
 
-pub async fn shield<C>(
-    State(shield): State<Shield<C>>,
-    Extension(ClientIp(client)): Extension<ClientIp>,
-    request: Request,
-    next: Next,
-) -> Response
-where
-    C: Clock + Clone + Send + Sync + 'static,
-    C::Instant: Send + Sync,
-{
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if let Some(shield) = shield.0.filter(|_| !reads)
-        && let Some(refused) = shield.check(client, &request)
-    {
-        return refused;
-    }
-    next.run(request).await
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use axum::{Router, body::Body, middleware::from_fn_with_state, routing::any};
+    use axum::{Router, body::Body, routing::any};
     use governor::clock::FakeRelativeClock;
     use http::header::RETRY_AFTER;
 
     use super::*;
-    use crate::middleware::test::{page, send, text};
+    use crate::middleware::test::{guarded, id, page, send, text};
 
-    fn app(shield_state: Shield<FakeRelativeClock>) -> Router {
-        Router::new().route("/", any(|| async {})).layer(from_fn_with_state(shield_state, shield::<FakeRelativeClock>))
+    fn app(shield: Shield<FakeRelativeClock>) -> Router {
+        guarded(Router::new().route("/", any(|| async {})), move |request| {
+            let client: &IpAddr = request.extensions().get().expect("a client");
+            shield.refuse(*client, request, &id())
+        })
     }
 
     async fn answer(app: &Router, method: Method, client: &str) -> Response {
         let mut request = Request::builder().method(method).uri("/").body(Body::empty()).expect("valid");
-        request.extensions_mut().insert(ClientIp(client.parse().expect("an address")));
+        request.extensions_mut().insert(client.parse::<IpAddr>().expect("an address"));
         send(app, request).await
     }
 
