@@ -24,7 +24,8 @@ pub fn local(next: &str, base: &Url) -> Option<String> {
 
 /// `path` with `next` in its query.
 pub fn carried(path: &str, next: &str) -> String {
-    let next: String = form_urlencoded::byte_serialize(next.as_bytes()).collect();
+    // A slash needs no encoding in a query, and people read these.
+    let next = form_urlencoded::byte_serialize(next.as_bytes()).collect::<String>().replace("%2F", "/");
     format!("{path}?next={next}")
 }
 

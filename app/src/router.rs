@@ -5,6 +5,7 @@ use auth::requester::Requester;
 use axum::{
     Extension, Router,
     extract::{Request, State},
+    middleware::map_response,
     response::Redirect,
     routing::{MethodRouter, get, post},
 };
@@ -18,7 +19,7 @@ use crate::{
         account, backup_codes, confirm_link, devices, help, invite, login, login_backup_code, login_sent, login_two_factor, reauth,
         signed_out, two_factor, two_factor_off, two_factor_setup,
     },
-    routes,
+    routes, session,
     state::AppState,
 };
 
@@ -70,11 +71,12 @@ pub fn router(state: AppState) -> Router {
         .route(routes::TWO_FACTOR_SETUP_START, form_of(routes::TWO_FACTOR_SETUP))
         .route(routes::TWO_FACTOR_OFF, get(two_factor_off::get).merge(form()))
         .route(routes::BACKUP_CODES, get(backup_codes::get).merge(form()))
-        .route(routes::BACKUP_CODES_SAVED, form_of(routes::TWO_FACTOR))
+        .route(routes::BACKUP_CODES_SAVED, form_of(routes::BACKUP_CODES))
         .route(routes::DEVICES, get(devices::get))
         .route(routes::DEVICES_REVOKE, form_of(routes::DEVICES))
         .route(routes::DEVICES_REVOKE_ALL, form_of(routes::DEVICES))
         .layer(sessions)
+        .layer(map_response(session::keep_cookie))
         .route(routes::HELP, get(help::get))
         .with_state(state)
 }

@@ -13,8 +13,12 @@ use auth::{
     session::Authority,
     sign_in::{BrowserProof, Handover},
 };
+use axum::response::Response;
 use cookie::{Cookie, SameSite};
-use http::{HeaderMap, header::COOKIE};
+use http::{
+    HeaderMap, HeaderValue,
+    header::{COOKIE, SET_COOKIE},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::Duration;
@@ -161,6 +165,24 @@ pub fn known(token: &KnownBrowserToken) -> Cookie<'static> {
 
 pub fn removal(name: &'static str) -> Cookie<'static> {
     cookie(name, String::new(), Duration::ZERO)
+}
+
+/// The session layer takes a cookie away whose session it can't find. A second press of a button, sent before the first one's
+/// answer came, brings the cookie of a session that has just got another id: taking "the" cookie away would take the new one. So
+/// only signing out takes it away, which does so itself.
+pub async fn keep_cookie(mut response: Response) -> Response {
+    let taken_away =
+        |cookie: &HeaderValue| cookie.as_bytes().strip_prefix(SESSION.as_bytes()).is_some_and(|rest| rest.starts_with(b"=;"));
+    let mut cookies: Vec<HeaderValue> = response.headers().get_all(SET_COOKIE).iter().cloned().collect();
+    // The layer's own comes last.
+    if let Some(at) = cookies.iter().rposition(taken_away) {
+        cookies.remove(at);
+        response.headers_mut().remove(SET_COOKIE);
+        for cookie in cookies {
+            response.headers_mut().append(SET_COOKIE, cookie);
+        }
+    }
+    response
 }
 
 /// Sessions as `tower-sessions` wants them, over the domain's own.

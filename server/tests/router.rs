@@ -9,6 +9,8 @@ use auth::{
     policy::{Policy, SignUp},
     requester::Requester,
     secret::Keys,
+    step_up::Stepping,
+    totp::{self, Secret},
 };
 use axum::{Extension, Router, body::Body, extract::ConnectInfo, routing::get};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
@@ -19,7 +21,7 @@ use server::{
     health::Health,
     router::{Parts, router, surround},
 };
-use testkit::{Kit, address};
+use testkit::{Kit, Visitor, address};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tower::ServiceExt as _;
 
@@ -293,7 +295,8 @@ const SIGNED_IN: &str = "select count(*) from sessions where user_id is not null
 #[tokio::test]
 async fn nothing_but_a_confirmed_redemption_signs_anybody_in() {
     let kit = Kit::new().await;
-    let app = service(&config(&[]), kit.auth.clone());
+    // Without the limit per process: a walk posts faster than people.
+    let app = service(&config(&[("LIMITS", "off")]), kit.auth.clone());
     let redemptions = [routes::LOGIN_CONFIRM, routes::LOGIN_SENT];
     for path in paths() {
         for method in [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS] {
@@ -315,6 +318,137 @@ async fn nothing_but_a_confirmed_redemption_signs_anybody_in() {
     let (cookies, code) = about_to_sign_in(&kit, &app).await;
     send(&app, request(&Method::POST, routes::LOGIN_SENT, &cookies, &format!("code={}", code.replace(' ', "+")))).await;
     assert_eq!(kit.count(SIGNED_IN).await, 2);
+}
+
+/// Turns two-factor on for the account that [`about_to_sign_in`] signs in.
+async fn two_factor(kit: &Kit, admin: bool) -> Secret {
+    let mut owner = Visitor::at([203, 0, 113, 24]);
+    owner.give_first_factor(kit, &address("mara@example.org")).await;
+    let authority = owner.authority(&kit.auth).await.expect("signed in");
+    kit.auth.start_two_factor_setup(&authority, &owner.from).await.expect("fresh");
+    let secret = kit.auth.two_factor_setup(&authority).await.expect("answers").expect("begun");
+    let (old, fresh) = (owner.session.expect("a session"), testkit::handover().fresh);
+    let stepping = Stepping { authority: &authority, old, fresh };
+    let code = secret.code(totp::step(kit.auth.now()));
+    kit.auth.confirm_two_factor_setup(stepping, &code, "", &owner.from).await.expect("right");
+    sqlx::query("update users set is_admin = $1").bind(admin).execute(&kit.pool).await.expect("updated");
+    kit.letters().await;
+    kit.clock.advance(time::Duration::hours(1));
+    secret
+}
+
+/// What an account owns, to be compared: who is half signed in changes none of it.
+async fn belongings(kit: &Kit) -> Vec<String> {
+    sqlx::query_scalar(
+        "select t::text from totp_credentials t union all select b::text from backup_codes b
+         union all select d::text from trusted_devices d union all select u.id || u.email || coalesce(u.last_sign_in_at::text, '') from users u
+         union all select s.id::text from sessions s where level = 'two_factor' order by 1",
+    )
+    .fetch_all(&kit.pool)
+    .await
+    .expect("rows")
+}
+
+/// Walks every route with every method in a session that has given one factor of two. It opens the second step, signing out, help and
+/// what is anybody's; everything else leads back to the second step, and nothing changes.
+#[tokio::test]
+async fn a_half_signed_in_session_opens_the_second_step_and_nothing_else() {
+    for admin in [false, true] {
+        let kit = Kit::new().await;
+        let app = service(&config(&[("LIMITS", "off")]), kit.auth.clone());
+        let secret = two_factor(&kit, admin).await;
+        let before = belongings(&kit).await;
+        // `verify` knows no session: it moves a link's token into a cookie.
+        let anybodys = [routes::LOGOUT, routes::HELP, routes::LOGIN_VERIFY, "/healthz", "/readyz"];
+        let open = [[routes::LOGIN_TWO_FACTOR, routes::LOGIN_BACKUP_CODE].as_slice(), &anybodys].concat();
+        let mut cookies = String::new();
+        let mut half_used = true;
+        for path in paths() {
+            if path.starts_with("/assets/")
+                || path.starts_with(routes::DEV_INBOX)
+                || app::assets::ALL.iter().any(|asset| asset.path == path)
+            {
+                continue;
+            }
+            for method in [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS] {
+                if half_used {
+                    kit.clock.advance(time::Duration::hours(2));
+                    let (link, _) = about_to_sign_in(&kit, &app).await;
+                    let confirmed = send(&app, request(&Method::POST, routes::LOGIN_CONFIRM, &link, "")).await;
+                    assert_eq!(confirmed.headers()[header::LOCATION], routes::LOGIN_TWO_FACTOR);
+                    cookies = keep(&link, &confirmed);
+                    half_used = false;
+                }
+                let body = "email=mara%40example.org&next=%2Faccount&id=1&set=1&saved=on&code=000000&token=x&name=x";
+                let response = send(&app, request(&method, &path, &cookies, body)).await;
+                let (status, what) = (response.status(), format!("{method} {path}: {}", response.status()));
+                if open.contains(&path.as_str()) {
+                    half_used |= path == routes::LOGOUT && method == Method::POST;
+                } else if status == StatusCode::SEE_OTHER {
+                    let leads = response.headers()[header::LOCATION].to_str().expect("ASCII").to_owned();
+                    // The bare path of a page's second form leads to the page, which then leads to the second step.
+                    let page = path.starts_with(&leads) && leads != path && method != Method::POST;
+                    assert!(leads == routes::LOGIN_TWO_FACTOR || page, "{what}: leads to {leads}");
+                } else {
+                    assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED, "{what}");
+                }
+            }
+        }
+        assert_eq!(belongings(&kit).await, before);
+
+        // The positive twin: the code opens it.
+        kit.clock.advance(time::Duration::hours(2));
+        let (link, _) = about_to_sign_in(&kit, &app).await;
+        let cookies = keep(&link, &send(&app, request(&Method::POST, routes::LOGIN_CONFIRM, &link, "")).await);
+        let code = secret.code(totp::step(kit.auth.now())).reveal().replace(' ', "");
+        let entered = send(&app, request(&Method::POST, routes::LOGIN_TWO_FACTOR, &cookies, &format!("code={code}"))).await;
+        assert_eq!(
+            (entered.status(), &entered.headers()[header::LOCATION]),
+            (StatusCode::SEE_OTHER, &routes::ACCOUNT.parse().expect("ASCII"))
+        );
+        let cookies = keep(&cookies, &entered);
+        assert_eq!(send(&app, request(&Method::GET, routes::ACCOUNT, &cookies, "")).await.status(), StatusCode::OK);
+    }
+}
+
+/// Whom `REQUIRE_2FA` covers can set it up, sign out and read help, and do nothing else.
+#[tokio::test]
+async fn who_owes_two_factor_is_sent_to_set_it_up() {
+    let kit = Kit::new().await;
+    let app = service(&config(&[]), kit.auth.clone());
+    let (link, _) = about_to_sign_in(&kit, &app).await;
+    let cookies = keep(&link, &send(&app, request(&Method::POST, routes::LOGIN_CONFIRM, &link, "")).await);
+    assert_eq!(send(&app, request(&Method::GET, routes::ACCOUNT, &cookies, "")).await.status(), StatusCode::OK);
+    sqlx::query("update users set is_admin = true").execute(&kit.pool).await.expect("updated");
+    for path in paths().into_iter().filter(|path| path.starts_with("/account") && !path.starts_with(routes::TWO_FACTOR_SETUP)) {
+        for method in [Method::GET, Method::POST] {
+            let response = send(&app, request(&method, &path, &cookies, "id=1&set=1&saved=on&code=000000")).await;
+            let leads = response.headers().get(header::LOCATION).map(|value| value.to_str().expect("ASCII").to_owned());
+            let page = method == Method::GET && leads.as_ref().is_some_and(|leads| path.starts_with(leads.as_str()));
+            let allowed = response.status() == StatusCode::METHOD_NOT_ALLOWED;
+            assert!(leads.as_deref() == Some(routes::TWO_FACTOR_SETUP) || page || allowed, "{method} {path}: {leads:?}");
+        }
+    }
+    let setup = send(&app, request(&Method::GET, routes::TWO_FACTOR_SETUP, &cookies, "")).await;
+    assert_eq!(setup.status(), StatusCode::OK);
+}
+
+/// A second press brings a cookie that is dead by then; it must not cost the browser the new one.
+#[tokio::test]
+async fn only_signing_out_takes_the_cookie_away() {
+    let kit = Kit::new().await;
+    let app = service(&config(&[]), kit.auth.clone());
+    let removals = |response: &Response<Body>| {
+        let cookies = response.headers().get_all(header::SET_COOKIE).iter();
+        cookies.filter(|cookie| cookie.as_bytes().starts_with(b"__Host-latchkey=;")).count()
+    };
+    let unknown = "__Host-latchkey=AAAAAAAAAAAAAAAAAAAAAA";
+    for path in [routes::LOGIN, routes::ACCOUNT, routes::REAUTH] {
+        assert_eq!(removals(&send(&app, request(&Method::GET, path, unknown, "")).await), 0, "{path}");
+    }
+    let (link, _) = about_to_sign_in(&kit, &app).await;
+    let cookies = keep(&link, &send(&app, request(&Method::POST, routes::LOGIN_CONFIRM, &link, "")).await);
+    assert_eq!(removals(&send(&app, request(&Method::POST, routes::LOGOUT, &cookies, "")).await), 1);
 }
 
 /// A session with only its first factor opens nothing yet.

@@ -345,7 +345,7 @@ mod tests {
 
     #[test]
     fn app_and_backup_code_lead_to_one_another() {
-        let next = "next=%2Faccount%2Ftwo-factor%2Fsetup%3Fa%3D1%26b%3D2";
+        let next = "next=/account/two-factor/setup%3Fa%3D1%26b%3D2";
         assert!(html(ReauthHow::App, None).contains(&format!(r#"href="/reauth/backup-code?{next}""#)));
         assert!(html(ReauthHow::BackupCode, None).contains(&format!(r#"href="/reauth?{next}""#)));
     }

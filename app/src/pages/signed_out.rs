@@ -9,7 +9,7 @@ use crate::{
     form::{Form, FormError},
     gate::Passerby,
     page::page,
-    routes,
+    routes, session,
 };
 
 #[component]
@@ -38,6 +38,7 @@ pub async fn sign_out() -> Result<(), FormError> {
     if let Some(key) = visitor.key() {
         form.state.auth.sign_out(key, &form.from).await.map_err(|error| form.fail(error.into()))?;
         visitor.forget().await.map_err(|error| form.fail(error.into()))?;
+        form.set_cookie(&session::removal(session::SESSION));
     }
     // Pages of ours are never stored; this is for what a browser kept all the same. Not "cookies": they hold device trust.
     form.set_header(HeaderName::from_static("clear-site-data"), "\"cache\"");

@@ -121,7 +121,7 @@ mod tests {
         ));
         assert!(page.contains(r#"<button class="button danger">Turn off two-factor</button>"#));
         assert!(page.contains(r#"<a href="/account/two-factor" class="button">Keep it on</a>"#));
-        assert!(page.contains(r#"href="/reauth/backup-code?next=%2Faccount%2Ftwo-factor%2Fturn-off""#));
+        assert!(page.contains(r#"href="/reauth/backup-code?next=/account/two-factor/turn-off""#));
         assert!(html(1, true, None).contains("your 1 remaining backup code will"));
         assert!(!html(0, true, None).contains("backup codes"));
     }
