@@ -14,7 +14,7 @@ run:
 	APP_ENV=development cargo run
 
 test:
-	support/scripts/install.sh postgresql chromium node
+	support/scripts/install.sh postgresql chromium node zbar
 	cargo test --workspace
 	cargo build
 	npm --prefix end2end ci --no-audit --no-fund

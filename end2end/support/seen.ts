@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 
 export interface Seen {
-  kind: "token" | "code" | "cookie" | "address";
+  kind: "token" | "code" | "cookie" | "address" | "secret";
   value: string;
 }
 

@@ -145,6 +145,23 @@ export async function dump(server: Server): Promise<string> {
   return (await run("pg_dump", connection(server), { maxBuffer: 1 << 30 })).stdout;
 }
 
+/** Runs a command of the binary beside a running server, as its operator does. */
+export async function latchkey({ dataDir, url }: Server, ...args: string[]): Promise<string> {
+  const env = { PATH: process.env["PATH"] ?? "", APP_ENV: "development", DATA_DIR: dataDir, BASE_URL: url };
+  return (await run(binary, args, { cwd: dataDir, env })).stdout.trim();
+}
+
+/** Minutes pass for an account's codes and for what it has proven: used steps are past, and sessions have to step up. */
+export async function letFactorsAge(server: Server, address: string): Promise<void> {
+  const user = "(select id from users where email_key = :'address')";
+  await sql(
+    server,
+    `update totp_credentials set last_step = last_step - 100 where user_id = ${user};
+     update sessions set verified_at = verified_at - interval '11 minutes' where user_id = ${user};`,
+    { address },
+  );
+}
+
 /** Eleven minutes pass for the mails of one address: one more than link and code live. */
 export async function letMailsExpire(server: Server, address: string): Promise<void> {
   const shift = "interval '11 minutes'";

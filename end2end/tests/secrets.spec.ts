@@ -69,7 +69,7 @@ function spellingsOf({ kind, value }: Seen): string[] {
     kind === "code"
       ? // The digits themselves are looked for as a word.
         [value, `${value.slice(0, 3)} ${value.slice(3)}`].flatMap((code) => spellings(code).filter((s) => !/^[\d %]{6,9}$/.test(s)))
-      : kind === "address"
+      : kind === "address" || kind === "secret"
         ? spellings(value)
         : spellingsOfRandom(value);
   return all.map((spelling) => spelling.toLowerCase()).filter((spelling) => spelling.length >= KEY);

@@ -340,7 +340,7 @@ async fn two_factor(kit: &Kit, admin: bool) -> Secret {
 /// What an account owns, to be compared: who is half signed in changes none of it.
 async fn belongings(kit: &Kit) -> Vec<String> {
     sqlx::query_scalar(
-        "select t::text from totp_credentials t union all select b::text from backup_codes b
+        "select (t.id, t.user_id, t.secret, t.confirmed_at, t.last_step)::text from totp_credentials t union all select b::text from backup_codes b
          union all select d::text from trusted_devices d union all select u.id || u.email || coalesce(u.last_sign_in_at::text, '') from users u
          union all select s.id::text from sessions s where level = 'two_factor' order by 1",
     )

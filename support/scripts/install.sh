@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing of: postgresql, chromium, node, python. With apt where there is one; elsewhere it says what to install.
+# Installs what is missing of: postgresql, chromium, node, python, zbar. With apt where there is one; elsewhere it says what to install.
 set -euo pipefail
 
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -18,6 +18,7 @@ for tool in "$@"; do
         postgresql) has_postgresql || packages+=(postgresql) ;;
         chromium) has chromium || has chromium-browser || has google-chrome || packages+=(chromium) ;;
         node) has node && has npm || packages+=(nodejs npm) ;;
+        zbar) has zbarimg || packages+=(zbar-tools) ;;
         python) python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3 python3-venv) ;;
         *) echo "install.sh: no tool called $tool" >&2; exit 2 ;;
     esac

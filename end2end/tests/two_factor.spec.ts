@@ -1,0 +1,262 @@
+import type { Page } from "@playwright/test";
+
+import { Authenticator, scan } from "../support/authenticator.ts";
+import { askForMail, button, expectAccount, expectPage, link, press, signIn, submitCode } from "../support/journey.ts";
+import type { Mailbox } from "../support/post_office.ts";
+import { note } from "../support/seen.ts";
+import { latchkey, letFactorsAge } from "../support/servers.ts";
+import { expect, test } from "../support/test.ts";
+
+async function begin(page: Page): Promise<Authenticator> {
+  await press(button(page, "Set up two-factor"));
+  await expectPage(page, "Set up two-factor", "/account/two-factor/setup");
+  const key = await page.locator(".copy").innerText();
+  return new Authenticator(key.replaceAll(/\s/g, ""));
+}
+
+async function shownCodes(page: Page): Promise<string[]> {
+  const codes = await page.locator("ol.codes li").allInnerTexts();
+  for (const code of codes) {
+    expect(code).toMatch(/^[a-hjkmnp-z2-9]{4}-[a-hjkmnp-z2-9]{4}-[a-hjkmnp-z2-9]{4}$/);
+    note({ kind: "secret", value: code });
+    note({ kind: "secret", value: code.replaceAll("-", "") });
+  }
+  expect(new Set(codes).size).toBe(10);
+  return codes;
+}
+
+async function finish(page: Page): Promise<void> {
+  await page.getByRole("checkbox").check();
+  await press(button(page, "Finish"));
+  await expectPage(page, "Two-factor", "/account/two-factor");
+}
+
+async function enrol(page: Page): Promise<{ app: Authenticator; codes: string[] }> {
+  await page.goto("/account/two-factor");
+  const app = await begin(page);
+  await page.getByLabel("Code from your app").fill(app.code());
+  await press(button(page, "Turn on two-factor"));
+  await expectPage(page, "Save your backup codes");
+  const codes = await shownCodes(page);
+  await finish(page);
+  return { app, codes };
+}
+
+async function signOut(page: Page): Promise<void> {
+  await page.goto("/account");
+  await press(button(page, "Sign out"));
+  await expectPage(page, "You're signed out");
+}
+
+async function giveFirstFactor(page: Page, mailbox: Mailbox, address: string): Promise<void> {
+  const mail = await askForMail(page, mailbox, address);
+  await submitCode(page, mail.code);
+  await expectPage(page, "Enter your authenticator code", "/login/two-factor");
+}
+
+async function giveSecondFactor(page: Page, code: string): Promise<number> {
+  await page.getByLabel("6-digit code").fill(code);
+  return (await press(button(page, "Continue"))).status();
+}
+
+async function giveBackupCode(page: Page, code: string): Promise<number> {
+  await page.getByLabel("Backup code").fill(code);
+  return (await press(button(page, "Continue"))).status();
+}
+
+test("two-factor: set up by scanning, sign in with it, turn it off", async ({ page, server, mailbox, address, checkPage }, info) => {
+  await signIn(page, mailbox, address);
+  await press(page.getByRole("main").getByRole("button", { name: "Set up two-factor" }));
+  await expectPage(page, "Set up two-factor", "/account/two-factor/setup");
+  await checkPage(page, "two-factor-setup");
+
+  const key = (await page.locator(".copy").innerText()).replaceAll(/\s/g, "");
+  for (const colorScheme of ["light", "dark"] as const) {
+    await page.emulateMedia({ colorScheme });
+    const picture = info.outputPath(`qr-${colorScheme}.png`);
+    await page.locator(".qr").screenshot({ path: picture });
+    const scanned = await scan(picture);
+    expect(scanned.protocol).toBe("otpauth:");
+    expect(decodeURIComponent(scanned.pathname)).toContain(`Latchkey:${address}`);
+    expect(scanned.searchParams.get("secret")).toBe(key);
+    expect(scanned.searchParams.get("issuer")).toBe("Latchkey");
+  }
+  await page.emulateMedia({ colorScheme: null });
+
+  const app = new Authenticator(key);
+  await page.getByLabel("Name of this app").fill("Work phone");
+  await page.getByLabel("Code from your app").fill(app.wrongCode());
+  expect((await press(button(page, "Turn on two-factor"))).status()).toBe(422);
+  await expect(page.getByText("Check that your phone's clock sets itself").first()).toBeVisible();
+  await expect(page.getByLabel("Name of this app")).toHaveValue("Work phone");
+  await checkPage(page, "two-factor-setup-wrong");
+
+  await page.getByLabel("Code from your app").fill(app.code());
+  const revealed = await press(button(page, "Turn on two-factor"));
+  expect(await revealed.headerValue("cache-control")).toContain("no-store");
+  await expectPage(page, "Save your backup codes");
+  await expect(page.getByText("Two-factor is on.")).toBeVisible();
+  const codes = await shownCodes(page);
+  const download = await page.getByRole("link", { name: "Download (.txt)" }).getAttribute("href");
+  const file = Buffer.from(download?.split(",")[1] ?? "", "base64").toString();
+  for (const code of codes) expect(file).toContain(code);
+  await checkPage(page, "backup-codes");
+  await finish(page);
+  await checkPage(page, "two-factor");
+  await page.goto("/account");
+  await checkPage(page, "account-two-factor");
+  expect((await mailbox.next(address)).letter.subject).toBe("Two-factor is on");
+
+  await signOut(page);
+  await giveFirstFactor(page, mailbox, address);
+  await checkPage(page, "login-two-factor");
+  // The code that turned it on is burnt, as long as the app shows it.
+  await page.goto("/account");
+  await expectPage(page, "Enter your authenticator code", "/login/two-factor");
+  expect(await giveSecondFactor(page, app.wrongCode())).toBe(422);
+  await expect(page.getByText(/That code isn't right\. Wait for the next code in your app and try that\./)).toBeVisible();
+  await checkPage(page, "login-two-factor-wrong");
+  await letFactorsAge(server, address);
+  await giveSecondFactor(page, app.code());
+  await expectAccount(page, address);
+  await expect(page.getByRole("main")).toContainText("then your authenticator app");
+
+  await page.goto("/account/two-factor/turn-off");
+  await expectPage(page, "Turn off two-factor?");
+  await checkPage(page, "two-factor-off");
+  await page.getByLabel("Code from your app").fill(app.wrongCode());
+  expect((await press(button(page, "Turn off two-factor"))).status()).toBe(422);
+  await letFactorsAge(server, address);
+  await page.getByLabel("Code from your app").fill(app.code());
+  await press(button(page, "Turn off two-factor"));
+  await expectAccount(page, address);
+  expect((await mailbox.next(address)).letter.subject).toBe("Two-factor is off");
+  await signOut(page);
+  await signIn(page, mailbox, address);
+});
+
+test("a code works once, whoever has seen it", async ({ page, server, mailbox, address, otherBrowser }) => {
+  await signIn(page, mailbox, address);
+  const { app } = await enrol(page);
+  await mailbox.next(address);
+  await signOut(page);
+  await giveFirstFactor(page, mailbox, address);
+  await letFactorsAge(server, address);
+  const code = app.code();
+  await giveSecondFactor(page, code);
+  await expectAccount(page, address);
+  const other = await otherBrowser();
+  await other.goto(`${server.url}/login`);
+  await other.getByLabel("Email address").fill(address);
+  await press(button(other, "Send sign-in email"));
+  await submitCode(other, (await mailbox.next(address)).code);
+  await expectPage(other, "Enter your authenticator code");
+  expect(await giveSecondFactor(other, code)).toBe(422);
+  await expect(other.getByText("You've used that code. Wait for the next one.")).toBeVisible();
+});
+
+test("the phone is lost: a backup code signs in, new codes are made, two-factor is turned off", async ({ page, mailbox, address, server, checkPage }) => {
+  await signIn(page, mailbox, address);
+  const { codes } = await enrol(page);
+  await mailbox.next(address);
+  await signOut(page);
+  await giveFirstFactor(page, mailbox, address);
+  await press(link(page, "Use a backup code"));
+  await expectPage(page, "Enter a backup code", "/login/backup-code");
+  await checkPage(page, "login-backup-code");
+  expect(await giveBackupCode(page, "nonsense")).toBe(422);
+  await expect(page.getByText("Enter a backup code, like k7qd-m2xw-t9hp")).toBeVisible();
+  await giveBackupCode(page, codes[0]?.toUpperCase().replaceAll("-", " ") ?? "");
+  await expectAccount(page, address);
+  expect((await mailbox.next(address)).letter.subject).toBe("A backup code was used");
+
+  await letFactorsAge(server, address);
+  await page.goto("/account/backup-codes");
+  await expectPage(page, "Confirm it's you", "/reauth?next=/account/backup-codes");
+  await checkPage(page, "reauth-app");
+  await press(link(page, "Use a backup code"));
+  expect(await giveBackupCode(page, codes[0] ?? "")).toBe(422);
+  await expect(page.getByText("You've already used that backup code. Try another.")).toBeVisible();
+  await checkPage(page, "reauth-backup-code");
+  await giveBackupCode(page, codes[1] ?? "");
+  await expectPage(page, "Get new backup codes?", "/account/backup-codes");
+  await checkPage(page, "backup-codes-ask");
+  await press(button(page, "Get new codes"));
+  await expectPage(page, "Save your backup codes");
+  const fresh = await shownCodes(page);
+  expect(fresh.filter((code) => codes.includes(code))).toEqual([]);
+  // Gone without a tick: the security page says so, and the old codes work on.
+  await page.goto("/account");
+  await expect(page.getByText("You haven't saved your backup codes.")).toBeVisible();
+  await page.goto("/account/backup-codes");
+  await press(button(page, "Get new codes"));
+  const saved = await shownCodes(page);
+  await finish(page);
+
+  await press(page.getByRole("link", { name: "Turn off two-factor" }));
+  await press(button(page, "Turn off two-factor"));
+  await expectAccount(page, address);
+  await expect(page.getByRole("main")).toContainText("Off");
+  expect(saved).toHaveLength(10);
+});
+
+test("an operator resets two-factor", async ({ page, mailbox, address, server }) => {
+  await signIn(page, mailbox, address);
+  await enrol(page);
+  await mailbox.next(address);
+  const said = await latchkey(server, "user", "reset-2fa", address, "--reason", "lost phone, seen in person");
+  expect(said).toContain("Two-factor");
+  await page.goto("/account");
+  await expectPage(page, "Sign in", "/login?next=/account");
+  const told = (await mailbox.next(address)).letter;
+  expect(told.subject).toBe("Two-factor was reset");
+  expect(told.text).not.toContain("seen in person");
+  await signIn(page, mailbox, address);
+});
+
+test("a trusted browser is not asked, until trust is taken back", async ({ page, mailbox, address, server, context, checkPage }) => {
+  await signIn(page, mailbox, address);
+  const { app } = await enrol(page);
+  await mailbox.next(address);
+  await signOut(page);
+  await giveFirstFactor(page, mailbox, address);
+  await letFactorsAge(server, address);
+  await page.getByRole("checkbox", { name: "Don't ask for a code on this browser for 30 days." }).check();
+  await giveSecondFactor(page, app.code());
+  await expectAccount(page, address);
+  const cookie = (await context.cookies()).find(({ name }) => name === "__Host-latchkey-device");
+  expect(cookie).toMatchObject({ secure: true, httpOnly: true, sameSite: "Lax", path: "/" });
+
+  await signOut(page);
+  await signIn(page, mailbox, address);
+  await expect(page.getByRole("main")).toContainText("in a browser you trust");
+  // Trust is no factor: a change asks for one.
+  await page.goto("/account/backup-codes");
+  await expectPage(page, "Confirm it's you");
+
+  await page.goto("/account/devices");
+  await expectPage(page, "Trusted browsers");
+  await checkPage(page, "devices");
+  await press(page.getByRole("button", { name: /^Stop trusting/ }).first());
+  await expect(page.getByText("No trusted browsers")).toBeVisible();
+  await checkPage(page, "devices-none");
+  await signOut(page);
+  await giveFirstFactor(page, mailbox, address);
+});
+
+test("a change asks for a code by mail where there is no two-factor", async ({ page, mailbox, address, server, checkPage }) => {
+  await signIn(page, mailbox, address);
+  await letFactorsAge(server, address);
+  await page.goto("/account/two-factor/setup");
+  await expectPage(page, "Confirm it's you", "/reauth?next=/account/two-factor/setup");
+  await checkPage(page, "reauth-mail");
+  await press(button(page, "Send the code"));
+  const mail = await mailbox.next(address);
+  expect(mail.letter.subject).toBe("Your code for Latchkey");
+  await checkPage(page, "reauth-mail-sent");
+  await page.getByLabel("6-digit code").fill(mail.wrongCode());
+  expect((await press(button(page, "Continue"))).status()).toBe(422);
+  await page.getByLabel("6-digit code").fill(mail.code);
+  await press(button(page, "Continue"));
+  await expectPage(page, "Set up two-factor", "/account/two-factor/setup");
+});
