@@ -23,6 +23,14 @@ use crate::{
 };
 use time::OffsetDateTime;
 
+/// A sign-in that has one factor of two: its session, who that speaks for, and the session that takes its place.
+#[derive(Clone, Copy)]
+pub struct Finishing<'a> {
+    pub half: SessionKey,
+    pub user: Uuid,
+    pub handover: &'a Handover,
+}
+
 /// Both factors were right. The browser gets these cookies.
 #[derive(Debug)]
 pub struct SignedIn {
@@ -105,20 +113,18 @@ impl Auth {
     /// [`SecondFactorError`]. A wrong code was counted before it was compared; the sessions are as they were.
     pub async fn enter_totp(
         &self,
-        half: SessionKey,
-        user: Uuid,
+        finishing: Finishing<'_>,
         code: &Code,
         trust: bool,
         browser: BrowserProof<'_>,
-        handover: &Handover,
         from: &Requester,
     ) -> Result<SignedIn, SecondFactorError> {
         if !self.policy.passwordless_auth {
             return Err(SecondFactorError::Off);
         }
-        let giving = Giving { user, purpose: Purpose::SignIn, browser, from, now: self.now() };
+        let giving = Giving { user: finishing.user, purpose: Purpose::SignIn, browser, from, now: self.now() };
         let right = self.look_at_totp(code, giving).await?;
-        self.finish_sign_in(half, right, trust, handover, giving).await
+        self.finish_sign_in(finishing, right, trust, giving).await
     }
 
     /// Finishes a sign-in with a backup code. It gives no trust: whoever has lost the phone should not be trusted for it.
@@ -127,31 +133,29 @@ impl Auth {
     /// [`SecondFactorError`], as for [`Auth::enter_totp`].
     pub async fn enter_backup_code(
         &self,
-        half: SessionKey,
-        user: Uuid,
+        finishing: Finishing<'_>,
         code: &BackupCode,
         browser: BrowserProof<'_>,
-        handover: &Handover,
         from: &Requester,
     ) -> Result<SignedIn, SecondFactorError> {
         if !self.policy.passwordless_auth {
             return Err(SecondFactorError::Off);
         }
-        let giving = Giving { user, purpose: Purpose::SignIn, browser, from, now: self.now() };
+        let giving = Giving { user: finishing.user, purpose: Purpose::SignIn, browser, from, now: self.now() };
         let right = self.look_at_backup_code(code, giving).await?;
-        self.finish_sign_in(half, right, false, handover, giving).await
+        self.finish_sign_in(finishing, right, false, giving).await
     }
 
     /// The factor is used up, the half-signed-in session ends, and one with authority takes its place: all of it, or nothing.
     async fn finish_sign_in(
         &self,
-        half: SessionKey,
+        finishing: Finishing<'_>,
         right: Right,
         trust: bool,
-        handover: &Handover,
         giving: Giving<'_>,
     ) -> Result<SignedIn, SecondFactorError> {
         let Giving { user, browser, from, now, .. } = giving;
+        let Finishing { half, handover, .. } = finishing;
         let mut work = Work::begin(&self.pool, Some(from), now).await?;
         if !self.use_up(&mut work, &right, giving).await? {
             drop(work);

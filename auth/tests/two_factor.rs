@@ -8,7 +8,7 @@ use auth::{
     email_address::EmailAddress,
     mail::{Content, Notice},
     policy::{Policy, RequireTwoFactor, SignUp},
-    second_factor::{SecondFactorError, SignedIn},
+    second_factor::{Finishing, SecondFactorError, SignedIn},
     secret::{Code, Keys, random},
     session::{Authority, Level},
     sign_in::Outcome,
@@ -37,7 +37,7 @@ fn code(kit: &Kit, secret: &Secret, offset: i64) -> Code {
 /// Six digits that no step near now has.
 fn wrong_code(kit: &Kit, secret: &Secret) -> Code {
     let near: HashSet<String> = (-25..=25).map(|offset| code(kit, secret, offset).reveal()).collect();
-    let free = (0..).map(|n| Code::parse(&format!("{n:06}")).expect("six digits")).find(|code| !near.contains(&code.reveal()));
+    let free = (0..100).map(|n| Code::parse(&format!("{n:06}")).expect("six digits")).find(|code| !near.contains(&code.reveal()));
     free.expect("a million is more than fifty")
 }
 
@@ -113,7 +113,7 @@ async fn enter_totp_at(
 ) -> Result<SignedIn, SecondFactorError> {
     let new = handover();
     let half = visitor.session.expect("a session");
-    let result = auth.enter_totp(half, user, code, trust, visitor.proof(), &new, &visitor.from).await;
+    let result = auth.enter_totp(Finishing { half, user, handover: &new }, code, trust, visitor.proof(), &visitor.from).await;
     if let Ok(signed_in) = &result {
         visitor.session = Some(new.fresh);
         visitor.known = Some(signed_in.known_browser.clone());
@@ -131,7 +131,7 @@ async fn enter_backup(kit: &Kit, visitor: &mut Visitor, code: &BackupCode) -> Re
     let user = authority(kit, visitor).await.user;
     let new = handover();
     let half = visitor.session.expect("a session");
-    let result = kit.auth.enter_backup_code(half, user, code, visitor.proof(), &new, &visitor.from).await;
+    let result = kit.auth.enter_backup_code(Finishing { half, user, handover: &new }, code, visitor.proof(), &visitor.from).await;
     if result.is_ok() {
         visitor.session = Some(new.fresh);
     }
@@ -363,9 +363,10 @@ async fn the_flag_off_stops_the_second_step_too() {
     let off = Auth::new(kit.pool.clone(), Arc::new(kit.clock.clone()), Keys::new(&TEST_KEY, &[]), policy);
     let half = other.session.expect("a session");
     let right = code(&kit, &secret, 0);
-    let refused = off.enter_totp(half, user, &right, false, other.proof(), &handover(), &other.from).await;
+    let refused = off.enter_totp(Finishing { half, user, handover: &handover() }, &right, false, other.proof(), &other.from).await;
     assert!(matches!(refused, Err(SecondFactorError::Off)), "{refused:?}");
-    let refused = off.enter_backup_code(half, user, &codes[0], other.proof(), &handover(), &other.from).await;
+    let refused =
+        off.enter_backup_code(Finishing { half, user, handover: &handover() }, &codes[0], other.proof(), &other.from).await;
     assert!(matches!(refused, Err(SecondFactorError::Off)), "{refused:?}");
 }
 
@@ -562,12 +563,13 @@ async fn two_hundred_guesses_at_once_get_five_looks() {
     let wrong = wrong_code(&kit, &secret);
     let guess = async |n: usize| {
         let auth = if n.is_multiple_of(2) { &*kit.auth } else { &*second };
-        auth.enter_totp(half, user, &wrong, false, other.proof(), &handover(), &other.from).await
+        auth.enter_totp(Finishing { half, user, handover: &handover() }, &wrong, false, other.proof(), &other.from).await
     };
     join_all((0..200).map(guess)).await;
     assert_eq!(events(&kit, "totp.refused").await, 5, "codes that were compared");
     let right = code(&kit, &secret, 0);
-    let refused = kit.auth.enter_totp(half, user, &right, false, other.proof(), &handover(), &other.from).await;
+    let refused =
+        kit.auth.enter_totp(Finishing { half, user, handover: &handover() }, &right, false, other.proof(), &other.from).await;
     assert!(matches!(refused, Err(SecondFactorError::Limited(_))), "{refused:?}");
 }
 
@@ -620,7 +622,9 @@ async fn one_backup_code_of_sixty_four_tries_and_ten_codes_at_once() {
     let servers = [&*kit.auth, &*second];
     let enter = async |n: usize, visitor: &Visitor, code: &BackupCode| {
         let half = visitor.session.expect("a session");
-        servers[n % 2].enter_backup_code(half, user, code, visitor.proof(), &handover(), &visitor.from).await
+        servers[n % 2]
+            .enter_backup_code(Finishing { half, user, handover: &handover() }, code, visitor.proof(), &visitor.from)
+            .await
     };
     let results = join_all(halves.iter().enumerate().map(|(n, visitor)| enter(n, visitor, &codes[0]))).await;
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);

@@ -152,10 +152,9 @@ pub async fn save_backup_codes(#[server(default)] set: String, #[server(default)
         return form.refuse(page(StatusCode::UNPROCESSABLE_ENTITY, || view! { <UntickedPage email=authority.email set/> }));
     }
     match form.state.auth.save_backup_codes(&authority, id, &form.from).await {
-        Ok(()) => form.see_other(routes::TWO_FACTOR),
         Err(error @ ChangeError::Unavailable(_)) => changed(&form, error, routes::TWO_FACTOR),
-        // A set that a newer one has replaced: the page says that codes wait to be saved.
-        Err(_) => form.see_other(routes::TWO_FACTOR),
+        // Also for a set that a newer one has replaced: the page says that codes wait to be saved.
+        Ok(()) | Err(_) => form.see_other(routes::TWO_FACTOR),
     }
 }
 

@@ -178,7 +178,7 @@ async fn answer(
     name: String,
     error: Option<TotpError>,
 ) -> Result<Response, Fault> {
-    let stage = match state.auth.two_factor_setup(&authority).await? {
+    let progress = match state.auth.two_factor_setup(&authority).await? {
         None => SetupStage::Start,
         Some(secret) => {
             let uri = secret.uri(&authority.email).to_string();
@@ -188,7 +188,7 @@ async fn answer(
     };
     let another = authority.two_factor;
     let required = !another && is_required(state, &authority);
-    Ok(page(status, || view! { <TwoFactorSetupPage email=authority.email another required stage/> }))
+    Ok(page(status, || view! { <TwoFactorSetupPage email=authority.email another required stage=progress/> }))
 }
 
 /// Makes the secret of a new app.

@@ -135,12 +135,9 @@ impl BackupCode {
     pub(crate) async fn is(&self, hash: Option<String>) -> bool {
         static NOBODYS: LazyLock<String> = LazyLock::new(|| BackupCode::new().hash_now());
         let code = self.clone();
-        hashing(move || match hash {
-            Some(hash) => code.is_now(&hash),
-            None => {
-                code.is_now(&NOBODYS);
-                false
-            }
+        hashing(move || {
+            let is = code.is_now(hash.as_ref().unwrap_or(&NOBODYS));
+            is && hash.is_some()
         })
         .await
     }

@@ -40,7 +40,7 @@ pub(crate) async fn vouch(
     token_hash: &[u8; 32],
     now: OffsetDateTime,
 ) -> Result<bool, sqlx::Error> {
-    let used = sqlx::query!(
+    let vouched = sqlx::query!(
         r#"
         update trusted_devices set last_used_at = $3
         where user_id = $1 and token_hash = $2 and revoked_at is null and expires_at > $3
@@ -51,7 +51,7 @@ pub(crate) async fn vouch(
     )
     .execute(connection)
     .await?;
-    Ok(used.rows_affected() == 1)
+    Ok(vouched.rows_affected() == 1)
 }
 
 /// More than a page holds can only be a mistake or an attack; the oldest are then not shown, and can be ended all at once.
