@@ -143,9 +143,7 @@ fn with_page(response: Response, id: &RequestId) -> Response {
     page
 }
 
-/// The panic's text stays in the log, with the request's id; [`with_page`] puts the page around the status.
-fn panicked(panic: Box<dyn Any + Send>) -> Response {
-    let what = panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref::<String>().cloned());
-    tracing::error!(panic = what.as_deref().unwrap_or("no text"), "request.panicked");
+/// The hook of `telemetry` has logged it, with the request's id; [`with_page`] puts the page around the status.
+fn panicked(_: Box<dyn Any + Send>) -> Response {
     StatusCode::INTERNAL_SERVER_ERROR.into_response()
 }

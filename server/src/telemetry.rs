@@ -51,7 +51,7 @@ fn log_panics() {
     panic::set_hook(Box::new(|panic| {
         let message = panic.payload_as_str().unwrap_or("no message");
         let location = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(location, "panicked: {message}");
+        tracing::error!(location, panic = message, "panicked");
     }));
 }
 
