@@ -214,26 +214,22 @@ mod tests {
         (word & 0x7fff_ffff) % 1_000_000
     }
 
-    /// A million keys and times. Left out of each run for its minute without optimization: `cargo test -- --ignored`.
-    fn agree(pairs: usize) {
-        for _ in 0..pairs {
-            let secret = Secret::new();
-            let time = u64::from_be_bytes(random()) % 100_000_000_000;
-            let step = i64::try_from(time / 30).expect("far below 2^63");
-            let expected = format!("{:06}", independently(&*secret.0, time / 30));
-            assert!(secret.code(step).is(&Code::of_digits(&expected).expect("six digits")), "at {time}");
-        }
-    }
-
     #[test]
-    fn two_implementations_agree() {
-        agree(20_000);
-    }
-
-    #[test]
-    #[ignore = "a minute without optimization"]
-    fn two_implementations_agree_a_million_times() {
-        agree(1_000_000);
+    fn two_implementations_agree_on_a_million_keys_and_times() {
+        let agree = || {
+            for _ in 0..250_000 {
+                let secret = Secret::new();
+                let time = u64::from_be_bytes(random()) % 100_000_000_000;
+                let step = i64::try_from(time / 30).expect("far below 2^63");
+                let expected = format!("{:06}", independently(&*secret.0, time / 30));
+                assert!(secret.code(step).is(&Code::of_digits(&expected).expect("six digits")), "at {time}");
+            }
+        };
+        std::thread::scope(|threads| {
+            for _ in 0..4 {
+                threads.spawn(agree);
+            }
+        });
     }
 
     #[test]
