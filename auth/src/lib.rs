@@ -17,6 +17,17 @@
 //! (its SQL, `query!` checked against `.sqlx`). Use your own store and what is shared (`clock`, `secret`, `throttle`, `event`);
 //! only [`sign_in`], [`second_factor`], [`step_up`] and [`two_factor`] join features.
 
+/// Makes each of these errors out of the database's, as its `Unavailable`.
+macro_rules! from_sqlx {
+    ($($error:ty),*) => {$(
+        impl From<sqlx::Error> for $error {
+            fn from(error: sqlx::Error) -> Self {
+                Self::Unavailable(error.into())
+            }
+        }
+    )*};
+}
+
 pub mod account;
 pub mod backup_code;
 pub mod clock;

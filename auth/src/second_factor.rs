@@ -4,6 +4,7 @@
 //! A try is counted before anything is compared. Browsers the account doesn't know count together, by account, with waits that
 //! grow; each known browser counts by itself, so that strangers can't keep the owner out.
 
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
@@ -21,7 +22,6 @@ use crate::{
     totp::{self, Secret, Verdict, store as authenticators},
     trusted_device,
 };
-use time::OffsetDateTime;
 
 /// A sign-in that has one factor of two: its session, who that speaks for, and the session that takes its place.
 #[derive(Clone, Copy)]
@@ -29,6 +29,22 @@ pub struct Finishing<'a> {
     pub half: SessionKey,
     pub user: Uuid,
     pub handover: &'a Handover,
+}
+
+/// A second factor as it was typed.
+#[derive(Clone, Copy)]
+pub enum Factor<'a> {
+    App(&'a Code),
+    BackupCode(&'a BackupCode),
+}
+
+impl Factor<'_> {
+    fn count(self, result: &'static str) {
+        match self {
+            Self::App(_) => event::count_totp(result),
+            Self::BackupCode(_) => event::count_backup_code(result),
+        }
+    }
 }
 
 /// Both factors were right. The browser gets these cookies.
@@ -68,11 +84,7 @@ pub enum SecondFactorError {
     Unavailable(#[from] Error),
 }
 
-impl From<sqlx::Error> for SecondFactorError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Unavailable(error.into())
-    }
-}
+from_sqlx!(SecondFactorError);
 
 /// Who gives it, and what for.
 #[derive(Clone, Copy)]
@@ -107,14 +119,15 @@ impl Right {
 }
 
 impl Auth {
-    /// Finishes a sign-in with a code of the app. `trust`: don't ask on this browser for a while.
+    /// Finishes a sign-in. `trust`: don't ask on this browser for a while; only with a code of the app, since whoever has lost the
+    /// phone should not be trusted for it.
     ///
     /// # Errors
     /// [`SecondFactorError`]. A wrong code was counted before it was compared; the sessions are as they were.
-    pub async fn enter_totp(
+    pub async fn enter_second_factor(
         &self,
         finishing: Finishing<'_>,
-        code: &Code,
+        factor: Factor<'_>,
         trust: bool,
         browser: BrowserProof<'_>,
         from: &Requester,
@@ -123,27 +136,8 @@ impl Auth {
             return Err(SecondFactorError::Off);
         }
         let giving = Giving { user: finishing.user, purpose: Purpose::SignIn, browser, from, now: self.now() };
-        let right = self.look_at_totp(code, giving).await?;
-        self.finish_sign_in(finishing, right, trust, giving).await
-    }
-
-    /// Finishes a sign-in with a backup code. It gives no trust: whoever has lost the phone should not be trusted for it.
-    ///
-    /// # Errors
-    /// [`SecondFactorError`], as for [`Auth::enter_totp`].
-    pub async fn enter_backup_code(
-        &self,
-        finishing: Finishing<'_>,
-        code: &BackupCode,
-        browser: BrowserProof<'_>,
-        from: &Requester,
-    ) -> Result<SignedIn, SecondFactorError> {
-        if !self.policy.passwordless_auth {
-            return Err(SecondFactorError::Off);
-        }
-        let giving = Giving { user: finishing.user, purpose: Purpose::SignIn, browser, from, now: self.now() };
-        let right = self.look_at_backup_code(code, giving).await?;
-        self.finish_sign_in(finishing, right, false, giving).await
+        let right = self.look_at(factor, giving).await?;
+        self.finish_sign_in(finishing, right, trust && matches!(factor, Factor::App(_)), giving).await
     }
 
     /// The factor is used up, the half-signed-in session ends, and one with authority takes its place: all of it, or nothing.
@@ -210,8 +204,16 @@ impl Auth {
         Ok(token)
     }
 
-    /// Compares a code of an app, with what each of the account's apps would show.
-    pub(crate) async fn look_at_totp(&self, code: &Code, giving: Giving<'_>) -> Result<Right, SecondFactorError> {
+    /// Charges one look, and compares.
+    pub(crate) async fn look_at(&self, factor: Factor<'_>, giving: Giving<'_>) -> Result<Right, SecondFactorError> {
+        match factor {
+            Factor::App(code) => self.look_at_totp(code, giving).await,
+            Factor::BackupCode(code) => self.look_at_backup_code(code, giving).await,
+        }
+    }
+
+    /// With what each of the account's apps would show.
+    async fn look_at_totp(&self, code: &Code, giving: Giving<'_>) -> Result<Right, SecondFactorError> {
         let Giving { user, purpose, from, now, .. } = giving;
         let credentials = authenticators::confirmed(&self.pool, user).await?;
         if credentials.is_empty() {
@@ -231,16 +233,7 @@ impl Auth {
             return Err(SecondFactorError::Unreadable);
         }
 
-        let limits = match purpose {
-            Purpose::SignIn => (Limit::TotpAccount, Limit::TotpKnownBrowser),
-            Purpose::StepUp | Purpose::TurnOff => (Limit::StepUpAccount, Limit::StepUpKnownBrowser),
-        };
-        let (charge, known) = self.charge_for(limits, giving).await?;
-        self.take(&charge, now).await.inspect_err(|error| {
-            if matches!(error, SecondFactorError::Limited(_)) {
-                event::count_totp("locked");
-            }
-        })?;
+        let (charge, known) = self.take_look(Factor::App(code), giving).await?;
         let by_account = match known {
             Some(token) => !known_browser::store::charge(&self.pool, &token.hash(), user, now).await?,
             None => true,
@@ -252,7 +245,7 @@ impl Auth {
                 authenticators::Charged::Wait(until) => {
                     event::count_totp("locked");
                     let wait = std::time::Duration::try_from(until - now).unwrap_or_default();
-                    return Err(SecondFactorError::Limited(Limited { limit: limits.0, wait }));
+                    return Err(SecondFactorError::Limited(Limited { limit: charge.limit, wait }));
                 }
                 authenticators::Charged::Off => {
                     event::record(&self.pool, Event::TotpRefused { user, refusal: CodeRefusal::Off, purpose }, from, now).await?;
@@ -296,19 +289,10 @@ impl Auth {
         })
     }
 
-    /// Compares a backup code, at the price of one slow hash whether or not there is one that begins like it.
-    pub(crate) async fn look_at_backup_code(&self, code: &BackupCode, giving: Giving<'_>) -> Result<Right, SecondFactorError> {
+    /// At the price of one slow hash, whether or not there is a code that begins like it.
+    async fn look_at_backup_code(&self, code: &BackupCode, giving: Giving<'_>) -> Result<Right, SecondFactorError> {
         let Giving { user, purpose, from, now, .. } = giving;
-        let limits = match purpose {
-            Purpose::SignIn => (Limit::BackupAccount, Limit::BackupKnownBrowser),
-            Purpose::StepUp | Purpose::TurnOff => (Limit::StepUpAccount, Limit::StepUpKnownBrowser),
-        };
-        let (charge, known) = self.charge_for(limits, giving).await?;
-        self.take(&charge, now).await.inspect_err(|error| {
-            if matches!(error, SecondFactorError::Limited(_)) {
-                event::count_backup_code("locked");
-            }
-        })?;
+        let (charge, known) = self.take_look(Factor::BackupCode(code), giving).await?;
         let found = codes::by_selector(&self.pool, user, code.selector()).await?;
         let is = code.is(found.as_ref().map(|found| found.hash.clone())).await;
         match found {
@@ -392,8 +376,23 @@ impl Auth {
         Ok((self.throttle().charge(account, &[&user]), None))
     }
 
-    async fn take(&self, charge: &Charge, now: OffsetDateTime) -> Result<(), SecondFactorError> {
-        self.throttle().take(&self.pool, std::slice::from_ref(charge), now).await?.map_err(SecondFactorError::Limited)
+    /// Takes one look from the budget of this factor, where it is given for this.
+    async fn take_look<'a>(
+        &self,
+        factor: Factor<'_>,
+        giving: Giving<'a>,
+    ) -> Result<(Charge, Option<&'a KnownBrowserToken>), SecondFactorError> {
+        let limits = match (giving.purpose, factor) {
+            (Purpose::SignIn, Factor::App(_)) => (Limit::TotpAccount, Limit::TotpKnownBrowser),
+            (Purpose::SignIn, Factor::BackupCode(_)) => (Limit::BackupAccount, Limit::BackupKnownBrowser),
+            (Purpose::StepUp | Purpose::TurnOff, _) => (Limit::StepUpAccount, Limit::StepUpKnownBrowser),
+        };
+        let (charge, known) = self.charge_for(limits, giving).await?;
+        if let Err(limited) = self.throttle().take(&self.pool, std::slice::from_ref(&charge), giving.now).await? {
+            factor.count("locked");
+            return Err(SecondFactorError::Limited(limited));
+        }
+        Ok((charge, known))
     }
 
     /// A wrong code, and how many more may be tried now.

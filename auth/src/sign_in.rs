@@ -98,15 +98,6 @@ pub enum EnterCodeError {
     Unavailable(#[from] Error),
 }
 
-macro_rules! from_sqlx {
-    ($($error:ty),*) => {$(
-        impl From<sqlx::Error> for $error {
-            fn from(error: sqlx::Error) -> Self {
-                Self::Unavailable(error.into())
-            }
-        }
-    )*};
-}
 from_sqlx!(RequestLinkError, ConfirmLinkError, EnterCodeError);
 
 /// Why a redemption did not come about, for the callers above to put in their own words.

@@ -9,14 +9,14 @@ use uuid::Uuid;
 use crate::{
     Auth, Error,
     account::{self, store::Account},
-    backup_code::{self, BackupCode, store as codes},
+    backup_code::{BackupCode, store as codes},
     email_address::EmailAddress,
     event::{Event, Origin, Purpose, RevokeReason, SecondFactor, Work},
     magic_link,
     mail::{self, Notice},
     policy::SETUP_TTL,
     requester::Requester,
-    second_factor::{Giving, SecondFactorError},
+    second_factor::{Factor, Giving, SecondFactorError},
     secret::{Code, new_id},
     session::{self, Authority},
     sign_in::BrowserProof,
@@ -44,7 +44,7 @@ pub struct TwoFactor {
     /// Empty: two-factor is off.
     pub authenticators: Vec<Authenticator>,
     pub backup_codes: BackupCodes,
-    pub trusted_devices: usize,
+    pub trusted_devices: i64,
 }
 
 /// Codes that were made a moment ago: to be shown once, and to be confirmed as saved.
@@ -84,11 +84,7 @@ pub enum ChangeError {
     Unavailable(#[from] Error),
 }
 
-impl From<sqlx::Error> for ChangeError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Unavailable(error.into())
-    }
-}
+from_sqlx!(ChangeError);
 
 /// Why an operator's reset did nothing.
 #[derive(Debug, thiserror::Error)]
@@ -101,11 +97,7 @@ pub enum ResetError {
     Unavailable(#[from] Error),
 }
 
-impl From<sqlx::Error> for ResetError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Unavailable(error.into())
-    }
-}
+from_sqlx!(ResetError);
 
 /// An app's name where its owner gives none.
 pub const DEFAULT_NAME: &str = "Authenticator app";
@@ -134,7 +126,7 @@ impl Auth {
         Ok(TwoFactor {
             authenticators,
             backup_codes: codes::standing(&self.pool, authority.user).await?,
-            trusted_devices: self.trusted_devices(authority, None).await?.len(),
+            trusted_devices: trusted_device::store::count(&self.pool, authority.user, self.now()).await?,
         })
     }
 
@@ -232,12 +224,13 @@ impl Auth {
         from: Option<&Requester>,
         now: OffsetDateTime,
     ) -> Result<(), sqlx::Error> {
+        // Links before sessions, as signing in takes them: the other way round the two could wait for each other.
+        magic_link::store::close_all(work.connection(), &account.email_key, now).await?;
         trusted_device::revoke_all(work, account.id, now).await?;
         let reason = RevokeReason::TwoFactorChanged;
         for session in session::store::revoke_others(work.connection(), account.id, keep, reason, now).await? {
             work.record(Event::SessionRevoked { user: account.id, session, reason });
         }
-        magic_link::store::close_all(work.connection(), &account.email_key, now).await?;
         mail::store::enqueue_notice(work.connection(), account.id, notice, from, now).await
     }
 
@@ -286,7 +279,7 @@ impl Auth {
         }
         let giving = Giving { user: authority.user, purpose: Purpose::TurnOff, browser, from, now };
         let right = match code {
-            Some(code) => Some(self.look_at_totp(code, giving).await.map_err(ChangeError::Factor)?),
+            Some(code) => Some(self.look_at(Factor::App(code), giving).await.map_err(ChangeError::Factor)?),
             None if self.may_turn_off_without_code(authority) => None,
             None => return Err(ChangeError::NotFresh),
         };
@@ -397,11 +390,6 @@ impl Proposed {
         NewBackupCodes { set: self.set, codes: self.codes, made_at: self.made_at }
     }
 }
-
-/// Codes of a whole set, for the page that says how many are left.
-pub const BACKUP_CODES: usize = backup_code::SET;
-/// At so many and fewer, their owner is warned.
-pub const BACKUP_CODES_LOW: i64 = backup_code::LOW;
 
 #[cfg(test)]
 mod tests {

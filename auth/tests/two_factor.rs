@@ -8,7 +8,7 @@ use auth::{
     email_address::EmailAddress,
     mail::{Content, Notice},
     policy::{Policy, RequireTwoFactor, SignUp},
-    second_factor::{Finishing, SecondFactorError, SignedIn},
+    second_factor::{Factor, Finishing, SecondFactorError, SignedIn},
     secret::{Code, Keys, random},
     session::{Authority, Level},
     sign_in::Outcome,
@@ -113,7 +113,9 @@ async fn enter_totp_at(
 ) -> Result<SignedIn, SecondFactorError> {
     let new = handover();
     let half = visitor.session.expect("a session");
-    let result = auth.enter_totp(Finishing { half, user, handover: &new }, code, trust, visitor.proof(), &visitor.from).await;
+    let result = auth
+        .enter_second_factor(Finishing { half, user, handover: &new }, Factor::App(code), trust, visitor.proof(), &visitor.from)
+        .await;
     if let Ok(signed_in) = &result {
         visitor.session = Some(new.fresh);
         visitor.known = Some(signed_in.known_browser.clone());
@@ -131,7 +133,16 @@ async fn enter_backup(kit: &Kit, visitor: &mut Visitor, code: &BackupCode) -> Re
     let user = authority(kit, visitor).await.user;
     let new = handover();
     let half = visitor.session.expect("a session");
-    let result = kit.auth.enter_backup_code(Finishing { half, user, handover: &new }, code, visitor.proof(), &visitor.from).await;
+    let result = kit
+        .auth
+        .enter_second_factor(
+            Finishing { half, user, handover: &new },
+            Factor::BackupCode(code),
+            false,
+            visitor.proof(),
+            &visitor.from,
+        )
+        .await;
     if result.is_ok() {
         visitor.session = Some(new.fresh);
     }
@@ -363,10 +374,25 @@ async fn the_flag_off_stops_the_second_step_too() {
     let off = Auth::new(kit.pool.clone(), Arc::new(kit.clock.clone()), Keys::new(&TEST_KEY, &[]), policy);
     let half = other.session.expect("a session");
     let right = code(&kit, &secret, 0);
-    let refused = off.enter_totp(Finishing { half, user, handover: &handover() }, &right, false, other.proof(), &other.from).await;
+    let refused = off
+        .enter_second_factor(
+            Finishing { half, user, handover: &handover() },
+            Factor::App(&right),
+            false,
+            other.proof(),
+            &other.from,
+        )
+        .await;
     assert!(matches!(refused, Err(SecondFactorError::Off)), "{refused:?}");
-    let refused =
-        off.enter_backup_code(Finishing { half, user, handover: &handover() }, &codes[0], other.proof(), &other.from).await;
+    let refused = off
+        .enter_second_factor(
+            Finishing { half, user, handover: &handover() },
+            Factor::BackupCode(&codes[0]),
+            false,
+            other.proof(),
+            &other.from,
+        )
+        .await;
     assert!(matches!(refused, Err(SecondFactorError::Off)), "{refused:?}");
 }
 
@@ -563,13 +589,28 @@ async fn two_hundred_guesses_at_once_get_five_looks() {
     let wrong = wrong_code(&kit, &secret);
     let guess = async |n: usize| {
         let auth = if n.is_multiple_of(2) { &*kit.auth } else { &*second };
-        auth.enter_totp(Finishing { half, user, handover: &handover() }, &wrong, false, other.proof(), &other.from).await
+        auth.enter_second_factor(
+            Finishing { half, user, handover: &handover() },
+            Factor::App(&wrong),
+            false,
+            other.proof(),
+            &other.from,
+        )
+        .await
     };
     join_all((0..200).map(guess)).await;
     assert_eq!(events(&kit, "totp.refused").await, 5, "codes that were compared");
     let right = code(&kit, &secret, 0);
-    let refused =
-        kit.auth.enter_totp(Finishing { half, user, handover: &handover() }, &right, false, other.proof(), &other.from).await;
+    let refused = kit
+        .auth
+        .enter_second_factor(
+            Finishing { half, user, handover: &handover() },
+            Factor::App(&right),
+            false,
+            other.proof(),
+            &other.from,
+        )
+        .await;
     assert!(matches!(refused, Err(SecondFactorError::Limited(_))), "{refused:?}");
 }
 
@@ -623,7 +664,13 @@ async fn one_backup_code_of_sixty_four_tries_and_ten_codes_at_once() {
     let enter = async |n: usize, visitor: &Visitor, code: &BackupCode| {
         let half = visitor.session.expect("a session");
         servers[n % 2]
-            .enter_backup_code(Finishing { half, user, handover: &handover() }, code, visitor.proof(), &visitor.from)
+            .enter_second_factor(
+                Finishing { half, user, handover: &handover() },
+                Factor::BackupCode(code),
+                false,
+                visitor.proof(),
+                &visitor.from,
+            )
             .await
     };
     let results = join_all(halves.iter().enumerate().map(|(n, visitor)| enter(n, visitor, &codes[0]))).await;
@@ -669,9 +716,9 @@ async fn another_accounts_codes_and_sets_are_nothing() {
     enrol(&kit, &mut mallory).await;
     let theirs = authority(&kit, &mallory).await;
     assert!(matches!(kit.auth.save_backup_codes(&theirs, waiting.set, &mallory.from).await, Err(ChangeError::Nothing)));
-    let refused = stepping!(&kit, &mut mallory, |stepping| kit.auth.step_up_with_backup_code(
+    let refused = stepping!(&kit, &mut mallory, |stepping| kit.auth.step_up(
         stepping,
-        &codes[0],
+        Factor::BackupCode(&codes[0]),
         mallory.proof(),
         &mallory.from
     ));
@@ -696,19 +743,20 @@ async fn a_change_needs_a_factor_given_in_the_last_ten_minutes() {
 
     let before = visitor.session.expect("a session");
     let wrong = wrong_code(&kit, &secret);
-    let refused = stepping!(&kit, &mut visitor, |stepping| kit.auth.step_up_with_totp(stepping, &wrong, visitor.proof(), from));
+    let refused = stepping!(&kit, &mut visitor, |stepping| kit.auth.step_up(stepping, Factor::App(&wrong), visitor.proof(), from));
     assert!(matches!(refused, Err(SecondFactorError::Wrong { .. })), "{refused:?}");
     let right = code(&kit, &secret, 0);
-    stepping!(&kit, &mut visitor, |stepping| kit.auth.step_up_with_totp(stepping, &right, visitor.proof(), from)).expect("right");
+    stepping!(&kit, &mut visitor, |stepping| kit.auth.step_up(stepping, Factor::App(&right), visitor.proof(), from))
+        .expect("right");
     assert!(kit.auth.load_session(before).await.expect("answers").is_none(), "the session has another id");
     let now = authority(&kit, &visitor).await;
     assert_eq!(now.session, stale.session, "and is the same session");
     assert!(kit.auth.is_fresh(&now));
-    let again = stepping!(&kit, &mut visitor, |stepping| kit.auth.step_up_with_totp(stepping, &right, visitor.proof(), from));
+    let again = stepping!(&kit, &mut visitor, |stepping| kit.auth.step_up(stepping, Factor::App(&right), visitor.proof(), from));
     assert!(matches!(again, Err(SecondFactorError::Used)), "{again:?}");
 
     kit.clock.advance(Span::minutes(10));
-    stepping!(&kit, &mut visitor, |stepping| kit.auth.step_up_with_backup_code(stepping, &codes[0], visitor.proof(), from))
+    stepping!(&kit, &mut visitor, |stepping| kit.auth.step_up(stepping, Factor::BackupCode(&codes[0]), visitor.proof(), from))
         .expect("a backup code does it too");
     assert!(kit.auth.is_fresh(&authority(&kit, &visitor).await));
 }
@@ -720,7 +768,7 @@ async fn ten_wrong_codes_and_no_more_in_a_live_session() {
     let wrong = wrong_code(&kit, &secret);
     let mut refusals = Vec::new();
     for _ in 0..12 {
-        let refused = stepping!(&kit, &mut visitor, |s| kit.auth.step_up_with_totp(s, &wrong, visitor.proof(), &visitor.from));
+        let refused = stepping!(&kit, &mut visitor, |s| kit.auth.step_up(s, Factor::App(&wrong), visitor.proof(), &visitor.from));
         refusals.push(match refused {
             Err(SecondFactorError::Wrong { left }) => left,
             Err(SecondFactorError::Limited(limited)) if limited.limit == Limit::StepUpKnownBrowser => 0,
@@ -737,9 +785,9 @@ async fn a_half_signed_in_session_cannot_step_up() {
     let (_, secret, codes) = owner(&kit).await;
     let mut other = half_signed_in(&kit).await;
     let right = code(&kit, &secret, 0);
-    let refused = stepping!(&kit, &mut other, |s| kit.auth.step_up_with_totp(s, &right, other.proof(), &other.from));
+    let refused = stepping!(&kit, &mut other, |s| kit.auth.step_up(s, Factor::App(&right), other.proof(), &other.from));
     assert!(matches!(refused, Err(SecondFactorError::SessionOver)), "{refused:?}");
-    let refused = stepping!(&kit, &mut other, |s| kit.auth.step_up_with_backup_code(s, &codes[0], other.proof(), &other.from));
+    let refused = stepping!(&kit, &mut other, |s| kit.auth.step_up(s, Factor::BackupCode(&codes[0]), other.proof(), &other.from));
     assert!(matches!(refused, Err(SecondFactorError::SessionOver)), "{refused:?}");
     assert_eq!(authority(&kit, &other).await.level, Level::FirstFactor);
 }
@@ -851,12 +899,12 @@ async fn off_takes_a_right_factor_and_everything_with_it() {
 async fn off_takes_a_backup_code_given_just_before() {
     let kit = Kit::new().await;
     let (mut visitor, _, codes) = owner(&kit).await;
-    stepping!(&kit, &mut visitor, |s| kit.auth.step_up_with_backup_code(s, &codes[0], visitor.proof(), &visitor.from))
+    stepping!(&kit, &mut visitor, |s| kit.auth.step_up(s, Factor::BackupCode(&codes[0]), visitor.proof(), &visitor.from))
         .expect("right");
     kit.clock.advance(Span::minutes(10));
     let refused = stepping!(&kit, &mut visitor, |s| kit.auth.turn_two_factor_off(s, None, visitor.proof(), &visitor.from));
     assert!(matches!(refused, Err(ChangeError::NotFresh)), "{refused:?}");
-    stepping!(&kit, &mut visitor, |s| kit.auth.step_up_with_backup_code(s, &codes[1], visitor.proof(), &visitor.from))
+    stepping!(&kit, &mut visitor, |s| kit.auth.step_up(s, Factor::BackupCode(&codes[1]), visitor.proof(), &visitor.from))
         .expect("right");
     stepping!(&kit, &mut visitor, |s| kit.auth.turn_two_factor_off(s, None, visitor.proof(), &visitor.from)).expect("fresh");
 }
@@ -954,7 +1002,7 @@ async fn trust_dies_with_new_codes_and_with_another_app() {
     let mut visitor = trusting(&kit, &secret).await;
     next_step(&kit);
     let right = code(&kit, &secret, 0);
-    stepping!(&kit, &mut owner, |s| kit.auth.step_up_with_totp(s, &right, owner.proof(), &owner.from)).expect("right");
+    stepping!(&kit, &mut owner, |s| kit.auth.step_up(s, Factor::App(&right), owner.proof(), &owner.from)).expect("right");
     let now = authority(&kit, &owner).await;
     let new = kit.auth.new_backup_codes(&now, &owner.from).await.expect("fresh");
     kit.auth.save_backup_codes(&now, new.set, &owner.from).await.expect("saved");
@@ -963,7 +1011,7 @@ async fn trust_dies_with_new_codes_and_with_another_app() {
     let mut visitor = trusting(&kit, &secret).await;
     next_step(&kit);
     let right = code(&kit, &secret, 0);
-    stepping!(&kit, &mut owner, |s| kit.auth.step_up_with_totp(s, &right, owner.proof(), &owner.from)).expect("right");
+    stepping!(&kit, &mut owner, |s| kit.auth.step_up(s, Factor::App(&right), owner.proof(), &owner.from)).expect("right");
     let second = begin(&kit, &owner).await;
     next_step(&kit);
     let its_code = code(&kit, &second, 0);

@@ -5,10 +5,9 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use app::{mails, routes, state::Site};
 use auth::{
+    backup_code,
     mail::{Content, Letter, Mailer, Notice, SendError},
-    policy::INVITE_TTL,
-    step_up::CODE_LIFETIME,
-    two_factor::BACKUP_CODES,
+    policy::{INVITE_TTL, STEP_UP_CODE_TTL},
 };
 use lettre::{
     Address, Message,
@@ -76,7 +75,7 @@ impl MailRoom {
             })?,
             Content::StepUp { code, asked } => {
                 let by = mails::By { device: &asked.device, ip: &asked.ip, at: asked.at };
-                mails::step_up_code(links, &mails::StepUpCode { code: &code.reveal(), lifetime: CODE_LIFETIME, by })?
+                mails::step_up_code(links, &mails::StepUpCode { code: &code.reveal(), lifetime: STEP_UP_CODE_TTL, by })?
             }
             Content::Notice { notice, at, by } => {
                 // What an operator does, no browser has done.
@@ -89,7 +88,9 @@ impl MailRoom {
                     Notice::AuthenticatorAdded => mails::authenticator_added(links, by)?,
                     Notice::AuthenticatorRemoved => mails::authenticator_removed(links, by)?,
                     Notice::BackupCodesNew => mails::backup_codes_new(links, *at)?,
-                    Notice::BackupCodesLow { left } => mails::backup_codes_left(links, left.unsigned_abs(), BACKUP_CODES as u64)?,
+                    Notice::BackupCodesLow { left } => {
+                        mails::backup_codes_left(links, left.unsigned_abs(), backup_code::SET as u64)?
+                    }
                     Notice::BackupCodeUsed { left } => mails::backup_code_used(links, left.unsigned_abs(), by)?,
                 }
             }

@@ -1,7 +1,7 @@
 //! `/login/two-factor`: asks for the code of an authenticator app.
 
 use auth::{
-    second_factor::{Finishing, SecondFactorError, SignedIn},
+    second_factor::{Factor, Finishing, SecondFactorError, SignedIn},
     secret::{Code, CodeFormat},
 };
 use axum::{extract::State, response::Response};
@@ -210,7 +210,7 @@ pub async fn enter_totp(#[server(default)] code: String, #[server(default)] trus
     let (handover, cookie) = visitor.handover(&form.state.sessions);
     let finishing = Finishing { half, user: authority.user, handover: &handover };
     let trust = !trust_device.is_empty();
-    match form.state.auth.enter_totp(finishing, &code, trust, visitor.proof(), &form.from).await {
+    match form.state.auth.enter_second_factor(finishing, Factor::App(&code), trust, visitor.proof(), &form.from).await {
         Ok(signed_in) => finish(&form, &visitor, &signed_in, &cookie),
         Err(error) => match refused(&form, error, routes::LOGIN_BACKUP_CODE, totp_field)? {
             Refused::Field(error) => refuse(StatusCode::UNPROCESSABLE_ENTITY, error),

@@ -2,6 +2,8 @@
 
 use auth::{
     backup_code::BackupCode,
+    policy::STEP_UP_CODE_TTL,
+    second_factor::Factor,
     secret::{Code, CodeFormat},
     session::Authority,
     step_up::{MailedCodeError, SendCodeError, Stepping},
@@ -249,7 +251,7 @@ pub async fn step_up(#[server(default)] code: String, #[server(default)] next: S
             }
             Err(MailedCodeError::SessionOver) => return form.see_other(routes::LOGIN),
             Err(MailedCodeError::Limited(limited)) => {
-                return form.refuse(limited::answer(limited, 0, auth::step_up::CODE_LIFETIME));
+                return form.refuse(limited::answer(limited, 0, STEP_UP_CODE_TTL));
             }
             Err(MailedCodeError::Unavailable(error)) => return Err(form.fail(error.into())),
         };
@@ -257,7 +259,7 @@ pub async fn step_up(#[server(default)] code: String, #[server(default)] next: S
         let how = ReauthHow::Mail { address: authority.email.as_str().into(), sent: true };
         return form.refuse(answer(StatusCode::GONE, how, next.clone(), Some(ReauthError::Mail(error))));
     }
-    match auth.step_up_with_totp(stepping, &code, visitor.proof(), &form.from).await {
+    match auth.step_up(stepping, Factor::App(&code), visitor.proof(), &form.from).await {
         Ok(()) => passed(&form, &cookie, &next),
         Err(error) => match refused(&form, error, &next::carried(routes::REAUTH_BACKUP_CODE, &next), totp_field)? {
             Refused::Field(error) => refuse(StatusCode::UNPROCESSABLE_ENTITY, ReauthError::App(error)),
@@ -286,7 +288,7 @@ pub async fn step_up_with_backup_code(#[server(default)] code: String, #[server(
         Ok(code) => code,
         Err(format) => return refuse(format.into()),
     };
-    match form.state.auth.step_up_with_backup_code(stepping, &code, visitor.proof(), &form.from).await {
+    match form.state.auth.step_up(stepping, Factor::BackupCode(&code), visitor.proof(), &form.from).await {
         Ok(()) => passed(&form, &cookie, &next),
         Err(error) => match refused(&form, error, routes::REAUTH_BACKUP_CODE, backup_code_field)? {
             Refused::Field(error) => refuse(error),
@@ -304,7 +306,7 @@ pub async fn send_step_up_code(#[server(default)] next: String) -> Result<(), Fo
     let next = to(&form.state, &next);
     match form.state.auth.mail_step_up_code(&authority, &form.from).await {
         Ok(()) | Err(SendCodeError::TwoFactor) => form.see_other(&next::carried(routes::REAUTH, &next)),
-        Err(SendCodeError::Limited(limited)) => form.refuse(limited::answer(limited, 0, auth::step_up::CODE_LIFETIME)),
+        Err(SendCodeError::Limited(limited)) => form.refuse(limited::answer(limited, 0, STEP_UP_CODE_TTL)),
         Err(SendCodeError::Unavailable(error)) => Err(form.fail(error.into())),
     }
 }

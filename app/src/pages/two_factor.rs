@@ -1,10 +1,6 @@
 //! `/account/two-factor`: what stands between someone's inbox and their account.
 
-use auth::{
-    session::Authority,
-    totp::MAX_AUTHENTICATORS,
-    two_factor::{self, ChangeError},
-};
+use auth::{backup_code, session::Authority, totp::MAX_AUTHENTICATORS, two_factor::ChangeError};
 use axum::{extract::State, response::Response};
 use http::StatusCode;
 use leptos::prelude::*;
@@ -24,7 +20,7 @@ use crate::{
 };
 
 /// So many backup codes, and it is time for new ones.
-pub(crate) const FEW_CODES: u64 = two_factor::BACKUP_CODES_LOW.unsigned_abs();
+pub(crate) const FEW_CODES: u64 = backup_code::LOW.unsigned_abs();
 
 /// Two-factor as it stands for one account; off by default.
 #[derive(Clone, Debug, Default)]
@@ -205,12 +201,12 @@ pub(crate) async fn summary(state: &AppState, authority: &Authority) -> Result<T
             .collect(),
         codes: made.map(|made| BackupCodes {
             left: codes.left.unsigned_abs(),
-            total: two_factor::BACKUP_CODES as u64,
+            total: backup_code::SET as u64,
             made,
             last_used: codes.last_used_at,
             saved: codes.proposed_at.is_none(),
         }),
-        trusted: trust_days(state).map(|_| standing.trusted_devices as u64),
+        trusted: trust_days(state).map(|_| standing.trusted_devices.unsigned_abs()),
     })
 }
 

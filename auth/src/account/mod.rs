@@ -19,11 +19,7 @@ pub enum CreateUserError {
     Unavailable(#[from] Error),
 }
 
-impl From<sqlx::Error> for CreateUserError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Unavailable(error.into())
-    }
-}
+from_sqlx!(CreateUserError);
 
 impl Auth {
     /// Makes an account. It holds no factor: its owner signs in by mail.

@@ -21,11 +21,7 @@ pub enum CreateInviteError {
     Unavailable(#[from] Error),
 }
 
-impl From<sqlx::Error> for CreateInviteError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Unavailable(error.into())
-    }
-}
+from_sqlx!(CreateInviteError);
 
 /// Where an invitation stands.
 #[derive(Debug, Clone, PartialEq, Eq)]

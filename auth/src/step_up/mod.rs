@@ -5,22 +5,20 @@
 
 pub(crate) mod store;
 
-use std::time::Duration;
+use time::OffsetDateTime;
 
 use crate::{
     Auth, Error, account,
-    backup_code::BackupCode,
     event::{self, Event, Purpose, SecondFactor, Work},
     mail,
     policy::{CODE_TRIES, STEP_UP_CODE_TTL},
     requester::Requester,
-    second_factor::{Giving, Right, SecondFactorError},
+    second_factor::{Factor, Giving, SecondFactorError},
     secret::{Code, SessionKey, new_id, same},
     session::{self, Authority, Level, store::Renewal},
     sign_in::BrowserProof,
     throttle::{Limit, Limited},
 };
-use time::OffsetDateTime;
 
 /// The session that steps up: who it speaks for, its id now, and an id nobody has used, which it gets.
 #[derive(Clone, Copy)]
@@ -66,15 +64,6 @@ pub enum MailedCodeError {
     Unavailable(#[from] Error),
 }
 
-macro_rules! from_sqlx {
-    ($($error:ty),*) => {$(
-        impl From<sqlx::Error> for $error {
-            fn from(error: sqlx::Error) -> Self {
-                Self::Unavailable(error.into())
-            }
-        }
-    )*};
-}
 from_sqlx!(SendCodeError, MailedCodeError);
 
 impl Auth {
@@ -84,52 +73,23 @@ impl Auth {
         authority.is_fresh(self.now(), self.policy.step_up_ttl)
     }
 
-    /// Steps up with a code of the app.
+    /// Steps up with a second factor.
     ///
     /// # Errors
     /// [`SecondFactorError`].
-    pub async fn step_up_with_totp(
+    pub async fn step_up(
         &self,
         stepping: Stepping<'_>,
-        code: &Code,
+        factor: Factor<'_>,
         browser: BrowserProof<'_>,
         from: &Requester,
     ) -> Result<(), SecondFactorError> {
-        let giving = self.giving(stepping, browser, from)?;
-        let right = self.look_at_totp(code, giving).await?;
-        self.finish_step_up(stepping, right, giving).await
-    }
-
-    /// Steps up with a backup code.
-    ///
-    /// # Errors
-    /// [`SecondFactorError`].
-    pub async fn step_up_with_backup_code(
-        &self,
-        stepping: Stepping<'_>,
-        code: &BackupCode,
-        browser: BrowserProof<'_>,
-        from: &Requester,
-    ) -> Result<(), SecondFactorError> {
-        let giving = self.giving(stepping, browser, from)?;
-        let right = self.look_at_backup_code(code, giving).await?;
-        self.finish_step_up(stepping, right, giving).await
-    }
-
-    fn giving<'a>(
-        &self,
-        stepping: Stepping<'a>,
-        browser: BrowserProof<'a>,
-        from: &'a Requester,
-    ) -> Result<Giving<'a>, SecondFactorError> {
         if stepping.authority.level == Level::FirstFactor {
             return Err(SecondFactorError::SessionOver);
         }
-        Ok(Giving { user: stepping.authority.user, purpose: Purpose::StepUp, browser, from, now: self.now() })
-    }
-
-    async fn finish_step_up(&self, stepping: Stepping<'_>, right: Right, giving: Giving<'_>) -> Result<(), SecondFactorError> {
-        let mut work = Work::begin(&self.pool, Some(giving.from), giving.now).await?;
+        let giving = Giving { user: stepping.authority.user, purpose: Purpose::StepUp, browser, from, now: self.now() };
+        let right = self.look_at(factor, giving).await?;
+        let mut work = Work::begin(&self.pool, Some(from), giving.now).await?;
         if !self.use_up(&mut work, &right, giving).await? {
             drop(work);
             return Err(self.refuse(&right, giving).await?);
@@ -252,6 +212,3 @@ pub(crate) async fn renew(
     work.record(Event::SteppedUp { user: authority.user, session: authority.session, factor });
     Ok(true)
 }
-
-/// How long a mailed code works, for the mail and the page.
-pub const CODE_LIFETIME: Duration = STEP_UP_CODE_TTL;

@@ -222,8 +222,8 @@ pub(crate) async fn pending(pool: &PgPool, user: Uuid, begun_since: OffsetDateTi
 }
 
 /// Puts an authenticator into use, its first code used up with it, and takes the waits of the others away: the app was set up
-/// anew. `false` where that set-up is over. The account's row is locked first: of two set-ups confirmed at once, the second must
-/// see the first.
+/// anew. `false` where that set-up is over. All of the account's rows are locked, pending ones too: of two set-ups confirmed at
+/// once, the second sees the first.
 pub(crate) async fn confirm(
     connection: &mut PgConnection,
     user: Uuid,
@@ -233,7 +233,6 @@ pub(crate) async fn confirm(
     drift: i16,
     now: OffsetDateTime,
 ) -> Result<bool, sqlx::Error> {
-    sqlx::query!("select id from users where id = $1 for update", user).fetch_optional(&mut *connection).await?;
     let confirmed = sqlx::query!(
         r#"
         with mine as materialized (
@@ -286,7 +285,8 @@ pub(crate) async fn remove(connection: &mut PgConnection, user: Uuid, credential
 pub(crate) async fn remove_all(connection: &mut PgConnection, user: Uuid) -> Result<bool, sqlx::Error> {
     let removed = sqlx::query_scalar!(
         r#"
-        with gone as (delete from totp_credentials where user_id = $1 returning confirmed_at)
+        with mine as materialized (select id from totp_credentials where user_id = $1 order by id for update),
+             gone as (delete from totp_credentials c using mine where c.id = mine.id returning c.confirmed_at)
         select count(confirmed_at) as "count!" from gone
         "#,
         user,

@@ -91,6 +91,16 @@ pub(super) async fn list(
         .collect())
 }
 
+pub(crate) async fn count(pool: &PgPool, user: Uuid, now: OffsetDateTime) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select count(*) as "count!" from trusted_devices where user_id = $1 and revoked_at is null and expires_at > $2"#,
+        user,
+        now,
+    )
+    .fetch_one(pool)
+    .await
+}
+
 /// Ends one trust, or all of an account. Returns which.
 pub(super) async fn revoke(
     connection: &mut PgConnection,
