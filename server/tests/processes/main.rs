@@ -2,6 +2,7 @@
 
 mod mail_tls;
 mod outages;
+mod two_factor;
 
 use std::{
     net::SocketAddr,
