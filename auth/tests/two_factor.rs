@@ -792,6 +792,25 @@ async fn a_half_signed_in_session_cannot_step_up() {
     assert_eq!(authority(&kit, &other).await.level, Level::FirstFactor);
 }
 
+#[tokio::test]
+async fn neither_can_one_that_became_half_nor_one_that_says_it_is_whole() {
+    let kit = Kit::new().await;
+    let (mut visitor, secret, _) = owner(&kit).await;
+    sqlx::query("update sessions set level = 'email', second_method = null").execute(&kit.pool).await.expect("updated");
+    let right = code(&kit, &secret, 0);
+    let refused = stepping!(&kit, &mut visitor, |s| kit.auth.step_up(s, Factor::App(&right), visitor.proof(), &visitor.from));
+    assert!(matches!(refused, Err(SecondFactorError::SessionOver)), "{refused:?}");
+
+    // The row is asked too, whatever the caller believes of the session.
+    let other = half_signed_in(&kit).await;
+    let believed = Authority { level: Level::TwoFactor, ..authority(&kit, &other).await };
+    let stepping = Stepping { authority: &believed, old: other.session.expect("a session"), fresh: fresh() };
+    let right = code(&kit, &secret, 0);
+    let refused = kit.auth.step_up(stepping, Factor::App(&right), other.proof(), &other.from).await;
+    assert!(matches!(refused, Err(SecondFactorError::SessionOver)), "{refused:?}");
+    assert_eq!(authority(&kit, &other).await.level, Level::FirstFactor);
+}
+
 async fn mailed_code(kit: &Kit) -> Code {
     match kit.letters().await.pop().map(|letter| letter.content) {
         Some(Content::StepUp { code, .. }) => code,
@@ -847,6 +866,34 @@ async fn a_mailed_code_forgives_four_mistakes_and_mails_are_few() {
     }
     let refused = kit.auth.mail_step_up_code(&now, &visitor.from).await;
     assert!(matches!(refused, Err(SendCodeError::Limited(limited)) if limited.limit == Limit::StepUpMail), "{refused:?}");
+}
+
+#[tokio::test]
+async fn fifty_guesses_at_once_at_a_mailed_code_get_five_looks() {
+    let kit = unlimited().await;
+    let visitor = signed_in(&kit, &mara()).await;
+    let now = authority(&kit, &visitor).await;
+    kit.auth.mail_step_up_code(&now, &visitor.from).await.expect("queued");
+    let digits: u32 = mailed_code(&kit).await.reveal().replace(' ', "").parse().expect("digits");
+    let wrong = Code::parse(&format!("{:06}", (digits + 1) % 1_000_000)).expect("six digits");
+    let old = visitor.session.expect("a session");
+    let guess = async || {
+        let stepping = Stepping { authority: &now, old, fresh: fresh() };
+        kit.auth.step_up_with_mailed_code(stepping, &wrong, visitor.proof(), &visitor.from).await
+    };
+    join_all((0..50).map(|_| guess())).await;
+    assert_eq!(events(&kit, "step_up.refused").await, 5, "codes that were compared");
+}
+
+#[tokio::test]
+async fn a_code_mailed_before_two_factor_was_on_is_no_way_round_it() {
+    let kit = Kit::new().await;
+    let mut visitor = signed_in(&kit, &mara()).await;
+    kit.auth.mail_step_up_code(&authority(&kit, &visitor).await, &visitor.from).await.expect("queued");
+    let mailed = mailed_code(&kit).await;
+    enrol(&kit, &mut visitor).await;
+    let refused = stepping!(&kit, &mut visitor, |s| kit.auth.step_up_with_mailed_code(s, &mailed, visitor.proof(), &visitor.from));
+    assert!(matches!(refused, Err(MailedCodeError::TwoFactor)), "{refused:?}");
 }
 
 #[tokio::test]
@@ -1017,6 +1064,18 @@ async fn trust_dies_with_new_codes_and_with_another_app() {
     let its_code = code(&kit, &second, 0);
     stepping!(&kit, &mut owner, |s| kit.auth.confirm_two_factor_setup(s, &its_code, "", &owner.from)).expect("right");
     assert!(matches!(visitor.give_first_factor(&kit, &mara()).await, Outcome::SecondFactorNeeded));
+}
+
+#[tokio::test]
+async fn a_backup_code_gives_no_trust_whatever_is_asked() {
+    let kit = Kit::new().await;
+    let (_, _, codes) = owner(&kit).await;
+    let other = half_signed_in(&kit).await;
+    let (half, user) = (other.session.expect("a session"), authority(&kit, &other).await.user);
+    let finishing = Finishing { half, user, handover: &handover() };
+    let signed_in = kit.auth.enter_second_factor(finishing, Factor::BackupCode(&codes[0]), true, other.proof(), &other.from).await;
+    assert!(signed_in.expect("right").trusted_device.is_none());
+    assert_eq!(kit.count("select count(*) from trusted_devices").await, 0);
 }
 
 #[tokio::test]

@@ -156,9 +156,6 @@ impl Auth {
         from: &Requester,
     ) -> Result<(), MailedCodeError> {
         let (now, user) = (self.now(), stepping.authority.user);
-        if stepping.authority.two_factor {
-            return Err(MailedCodeError::TwoFactor);
-        }
         let mailed = store::newest(&self.pool, stepping.authority.session).await?.ok_or(MailedCodeError::NothingSent)?;
         if mailed.used || mailed.expires_at <= now {
             return Err(MailedCodeError::Expired);
@@ -184,6 +181,7 @@ impl Auth {
         }
         let account = account::store::by_id(work.connection(), user).await?.ok_or(MailedCodeError::SessionOver)?;
         if account.two_factor {
+            // Asked here and not before: it may have been turned on since this request began.
             return Err(MailedCodeError::TwoFactor);
         }
         if !renew(&mut work, stepping, false, None, now).await? {

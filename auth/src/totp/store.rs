@@ -115,7 +115,7 @@ pub(crate) async fn accept(
     let accepted = sqlx::query!(
         r#"
         with mine as materialized (
-            select id, last_step, early_step from totp_credentials
+            select id, last_step from totp_credentials
             where user_id = $1 and confirmed_at is not null
             order by id
             for update
@@ -130,7 +130,7 @@ pub(crate) async fn accept(
         from mine
         where c.id = mine.id
             and not exists (select 1 from mine where last_step >= $3)
-            and exists (select 1 from mine own where own.id = $2 and own.early_step is distinct from $3)
+            and exists (select 1 from mine own where own.id = $2)
         "#,
         user,
         credential,
