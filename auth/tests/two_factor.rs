@@ -541,6 +541,28 @@ async fn a_new_sign_in_brings_no_new_tries_and_waits_double_up_to_an_hour() {
 }
 
 #[tokio::test]
+async fn during_a_wait_not_even_a_right_code_is_looked_at_and_waiting_as_told_is_enough() {
+    // With the other limits off: this one stays.
+    let kit = unlimited().await;
+    let (_, secret, _) = owner(&kit).await;
+    let mut other = half_signed_in(&kit).await;
+    for _ in 0..5 {
+        let wrong = wrong_code(&kit, &secret);
+        enter_totp(&kit, &mut other, &wrong).await.expect_err("wrong");
+    }
+    let right = code(&kit, &secret, 0);
+    for _ in 0..3 {
+        match enter_totp(&kit, &mut other, &right).await {
+            Err(SecondFactorError::Limited(limited)) => assert_eq!(limited.wait, Duration::from_secs(30)),
+            other => panic!("{other:?}"),
+        }
+    }
+    kit.clock.advance(Span::seconds(30));
+    let right = code(&kit, &secret, 0);
+    enter_totp(&kit, &mut other, &right).await.expect("the wait is over, and being refused cost nothing");
+}
+
+#[tokio::test]
 async fn after_a_hundred_the_app_is_off_for_strangers_until_it_is_set_up_anew() {
     let kit = unlimited().await;
     let (mut visitor, secret, codes) = owner(&kit).await;
