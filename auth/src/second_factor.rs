@@ -1,5 +1,5 @@
 //! The second factor: a code of an authenticator app, or a backup code. Here it is looked at and used up, whatever it is given
-//! for; [`Auth::enter_totp`] and [`Auth::enter_backup_code`] finish a sign-in with it.
+//! for; [`Auth::enter_second_factor`] finishes a sign-in with it.
 //!
 //! A try is counted before anything is compared. Browsers the account doesn't know count together, by account, with waits that
 //! grow; each known browser counts by itself, so that strangers can't keep the owner out.
