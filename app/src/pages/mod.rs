@@ -6,6 +6,7 @@
 //! [`crate::components`] see to that.
 
 pub mod account;
+pub mod admin;
 pub mod backup_codes;
 pub mod confirm_link;
 pub mod dev_inbox;
