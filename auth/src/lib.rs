@@ -51,6 +51,7 @@ pub mod throttle;
 pub mod totp;
 pub mod trusted_device;
 pub mod two_factor;
+pub mod undo;
 
 use std::sync::Arc;
 

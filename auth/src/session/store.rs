@@ -77,7 +77,8 @@ pub(super) async fn load(
                exists (select 1 from totp_credentials t where t.user_id = s.user_id and t.confirmed_at is not null) as "two_factor!"
         from sessions s left join users u on u.id = s.user_id
         where s.token_hash = $1 and s.audience = 'browser' and s.revoked_at is null and s.expires_at > $2
-            and (s.user_id is null or (s.last_seen_at > $3 and u.disabled_at is null))
+            and (s.user_id is null
+                 or (s.last_seen_at > $3 and u.disabled_at is null and (u.deletes_at is null or u.deletes_at > $2)))
         "#,
         &key.0,
         now,
@@ -233,6 +234,8 @@ pub(crate) struct Grant<'a> {
     pub second: Option<SecondFactor>,
     pub verified_at: Option<OffsetDateTime>,
     pub link: Option<Uuid>,
+    /// The account did not know this browser.
+    pub new_device: bool,
     pub from: &'a Requester,
     pub now: OffsetDateTime,
     pub expires_at: OffsetDateTime,
@@ -250,8 +253,8 @@ pub(crate) async fn grant(connection: &mut PgConnection, grant: &Grant<'_>) -> R
     sqlx::query!(
         r#"
         insert into sessions (id, token_hash, audience, data, user_id, level, method, second_method, verified_at, magic_link_id, ip,
-                              user_agent, authenticated_at, created_at, last_seen_at, expires_at)
-        values ($1, $2, 'browser', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $12, $13)
+                              user_agent, authenticated_at, created_at, last_seen_at, expires_at, new_device)
+        values ($1, $2, 'browser', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $12, $13, $14)
         "#,
         grant.id,
         &grant.key.0,
@@ -266,6 +269,7 @@ pub(crate) async fn grant(connection: &mut PgConnection, grant: &Grant<'_>) -> R
         grant.from.user_agent(),
         grant.now,
         grant.expires_at,
+        grant.new_device,
     )
     .execute(connection)
     .await?;
