@@ -29,6 +29,7 @@ macro_rules! from_sqlx {
 }
 
 pub mod account;
+pub mod activity;
 pub mod backup_code;
 pub mod clock;
 pub mod email_address;

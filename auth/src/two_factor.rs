@@ -227,10 +227,7 @@ impl Auth {
         // Links before sessions, as signing in takes them: the other way round the two could wait for each other.
         magic_link::store::close_all(work.connection(), &account.email_key, now).await?;
         trusted_device::revoke_all(work, account.id, now).await?;
-        let reason = RevokeReason::TwoFactorChanged;
-        for session in session::store::revoke_others(work.connection(), account.id, keep, reason, now).await? {
-            work.record(Event::SessionRevoked { user: account.id, session, reason });
-        }
+        session::end_all(work, account.id, keep, RevokeReason::TwoFactorChanged, now).await?;
         mail::store::enqueue_notice(work.connection(), account.id, notice, from, now).await
     }
 
