@@ -149,11 +149,13 @@ async fn enter_backup(kit: &Kit, visitor: &mut Visitor, code: &BackupCode) -> Re
     result
 }
 
+/// What the owner was told since the last look, but of the new browsers that these tests sign in with: tests/account.rs has those.
 async fn notices(kit: &Kit) -> Vec<Notice> {
     let letters = kit.letters().await;
     letters
         .into_iter()
         .filter_map(|letter| if let Content::Notice { notice, .. } = letter.content { Some(notice) } else { None })
+        .filter(|notice| !matches!(notice, Notice::NewSignIn { .. }))
         .collect()
 }
 
@@ -651,7 +653,7 @@ async fn codes_work_once_saved_and_each_once_and_every_use_is_told() {
     assert!(kit.auth.two_factor(&now).await.expect("answers").backup_codes.proposed_at.is_some());
     kit.auth.save_backup_codes(&now, codes.set, &visitor.from).await.expect("saved");
     kit.auth.save_backup_codes(&now, codes.set, &visitor.from).await.expect("twice does no harm");
-    assert_eq!(notices(&kit).await, []);
+    assert_eq!(notices(&kit).await, [Notice::SecondStepFailed], "of the codes the first mail told");
 
     for (n, code) in codes.codes.iter().enumerate() {
         let mut other = half_signed_in(&kit).await;
@@ -1249,5 +1251,21 @@ async fn a_dump_holds_no_secret_and_no_code() {
     for code in codes {
         let shown = code.reveal();
         assert!(!dump.contains(&shown) && !dump.contains(&shown.replace('-', "")) && !dump.contains(&shown[5..].replace('-', "")));
+    }
+}
+
+#[tokio::test]
+async fn a_failed_second_step_is_told_once_an_hour() {
+    let kit = Kit::new().await;
+    let mut owner = signed_in(&kit, &mara()).await;
+    let (secret, _) = enrol(&kit, &mut owner).await;
+    kit.letters().await;
+    for (minutes, told) in [(0, 1), (9, 0), (61, 1)] {
+        kit.clock.advance(Span::minutes(minutes));
+        let mut stranger = half_signed_in(&kit).await;
+        let refused = enter_totp(&kit, &mut stranger, &wrong_code(&kit, &secret)).await;
+        assert!(matches!(refused, Err(SecondFactorError::Wrong { .. })), "{refused:?}");
+        let notices = notices(&kit).await;
+        assert_eq!(notices, vec![Notice::SecondStepFailed; told], "after {minutes} minutes");
     }
 }
