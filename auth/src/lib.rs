@@ -30,6 +30,7 @@ macro_rules! from_sqlx {
 
 pub mod account;
 pub mod activity;
+pub mod admin;
 pub mod backup_code;
 pub mod clock;
 pub mod email_address;

@@ -4,6 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use auth::{
     Auth,
+    admin::{ActError, Who},
     backup_code::BackupCode,
     email_address::EmailAddress,
     mail::{Content, Notice},
@@ -15,7 +16,7 @@ use auth::{
     step_up::{MailedCodeError, SendCodeError, Stepping},
     throttle::{Limit, Limits},
     totp::{Secret, step},
-    two_factor::{ChangeError, NewBackupCodes, ResetError},
+    two_factor::{ChangeError, NewBackupCodes},
 };
 use futures::future::join_all;
 use testkit::{Kit, TEST_KEY, Visitor, address, handover};
@@ -1003,10 +1004,11 @@ async fn what_is_required_cannot_be_turned_off() {
 #[tokio::test]
 async fn an_operator_resets_it_with_a_reason_that_the_audit_keeps() {
     let kit = Kit::new().await;
-    let refused = kit.auth.reset_two_factor(&mara(), "lost phone").await;
-    assert!(matches!(refused, Err(ResetError::NoAccount)), "{refused:?}");
+    let reset = async |user, reason| kit.auth.reset_user_two_factor(Who::Operator, user, reason).await;
+    assert!(matches!(reset(uuid::Uuid::nil(), "lost phone").await, Err(ActError::NoSuchUser)));
     let (visitor, ..) = owner(&kit).await;
-    let user = kit.auth.reset_two_factor(&mara(), "lost phone, ticket 7").await.expect("reset");
+    let user = kit.auth.user_id(&mara()).await.expect("answers").expect("an account");
+    reset(user, "lost phone, ticket 7").await.expect("reset");
     assert!(visitor.authority(&kit.auth).await.is_none(), "every session is over");
     assert_eq!(notices(&kit).await, [Notice::TwoFactorReset]);
     let reason: String =
@@ -1016,7 +1018,7 @@ async fn an_operator_resets_it_with_a_reason_that_the_audit_keeps() {
             .await
             .expect("audited");
     assert_eq!(reason, "lost phone, ticket 7");
-    assert!(matches!(kit.auth.reset_two_factor(&mara(), "again").await, Err(ResetError::NotOn)));
+    assert!(matches!(reset(user, "again").await, Err(ActError::Nothing)));
     signed_in(&kit, &mara()).await;
 }
 

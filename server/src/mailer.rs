@@ -67,9 +67,9 @@ impl MailRoom {
             })?,
             Content::NoAccount { .. } => mails::no_account(help_url)?,
             Content::AccountOff { .. } => mails::account_off(help_url)?,
-            Content::Invite { token } => mails::invite(&mails::Invite {
+            Content::Invite { token, inviter } => mails::invite(&mails::Invite {
                 url: &format!("{}?token={}", self.site.link(routes::INVITE), token.reveal()),
-                inviter: None,
+                inviter: inviter.as_deref(),
                 host: self.site.host(),
                 days: INVITE_TTL.as_secs() / 86_400,
                 help_url,

@@ -56,8 +56,10 @@ pub enum Content {
     AccountOff {
         asked: Asked,
     },
+    /// `inviter`: a name or an address.
     Invite {
         token: InviteToken,
+        inviter: Option<String>,
     },
     /// A code for someone signed in who wants to change something.
     StepUp {

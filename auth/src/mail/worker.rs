@@ -151,7 +151,7 @@ impl Auth {
             (None, Some(invite)) => match invite::store::by_id(&self.pool, invite).await? {
                 Some(invite) if invite.used_at.is_none() && invite.revoked_at.is_none() => {
                     let token = self.keys.invite_token(&invite.seed());
-                    (invite.email, token.map(|token| Content::Invite { token }))
+                    (invite.email, token.map(|token| Content::Invite { token, inviter: invite.inviter }))
                 }
                 _ => return Ok(Fate::Expired("its invitation was dead before it could be sent")),
             },
