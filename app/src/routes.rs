@@ -37,6 +37,7 @@ pub const ADMIN_USERS_RESET_TWO_FACTOR: &str = "/admin/users/reset-two-factor";
 pub const ADMIN_USERS_MAKE_ADMIN: &str = "/admin/users/make-admin";
 pub const ADMIN_USERS_REMOVE_ADMIN: &str = "/admin/users/remove-admin";
 pub const INVITE: &str = "/invite";
+pub const UNDO: &str = "/undo";
 pub const HELP: &str = "/help";
 pub const HELP_LIMITS: &str = "/help#limits";
 pub const HELP_DIDNT_ASK: &str = "/help#didnt-ask";

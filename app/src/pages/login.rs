@@ -19,7 +19,7 @@ use crate::{
     form::{Form, FormError},
     gate::Passerby,
     next,
-    page::page,
+    page::{drawn, page, render},
     pages::{limited, unavailable},
     routes,
     session::{AskedFor, Visit, Visitor},
@@ -87,6 +87,10 @@ pub async fn get(
 
 fn answer(state: &AppState, status: StatusCode, email: String, next: Option<String>, error: Option<EmailError>) -> Response {
     let lifetime = state.auth.policy().link_ttl;
+    if status == StatusCode::OK && email.is_empty() && next.is_none() && error.is_none() {
+        let draw = || render(|| view! { <LoginPage email next error lifetime/> }).into();
+        return drawn(status, state.empty_login.get_or_init(draw).clone());
+    }
     page(status, || view! { <LoginPage email next error lifetime/> })
 }
 
