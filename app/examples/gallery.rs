@@ -10,9 +10,9 @@ use app::{
     pages::account::{AccountPage, ThisSession},
     pages::admin::{
         change::{Change, ChangePage, LastAdminPage, ReasonError},
-        invite::{InviteError, InviteSomeonePage},
+        invite::{AddressError, InviteSomeonePage},
         user::{self, Activity, User, UserPage},
-        users::{Filter as UserFilter, Status, UserRow, Users, UsersPage},
+        users::{UserRow, Users, UsersPage},
     },
     pages::backup_codes::{BackupCodesPage, RevealedCodesPage, UntickedPage},
     pages::confirm_link::{ConfirmLinkPage, DeadLink, DeadLinkPage, OtherBrowserPage, Request},
@@ -35,7 +35,10 @@ use app::{
     qr::Qr,
     routes,
 };
-use auth::event::{Method, SecondFactor};
+use auth::{
+    admin::{Status, UserFilter},
+    event::{Method, SecondFactor},
+};
 use leptos::prelude::*;
 use time::{OffsetDateTime, macros::datetime};
 
@@ -361,16 +364,16 @@ fn admin_lists() -> Vec<(&'static str, String)> {
         let (email, lifetime) = (email.to_owned(), Duration::from_hours(7 * 24));
         render(move || view! { <InviteSomeonePage who=ADMIN.to_owned() email error lifetime/> })
     };
-    let filter = || UserFilter { search: "mara".to_owned(), status: Some(Status::Active), two_factor: Some(true) };
-    let none = || UserFilter { search: LONG.to_owned(), status: Some(Status::Leaving), ..UserFilter::default() };
+    let filter = || UserFilter { search: Some("mara".to_owned()), status: Some(Status::Active), two_factor: Some(true) };
+    let none = || UserFilter { search: Some(LONG.to_owned()), status: Some(Status::Leaving), ..UserFilter::default() };
     vec![
         ("admin-users", users(UserFilter::default(), user_rows(), 16_840, false)),
         ("admin-users-invited", users(UserFilter::default(), user_rows(), 8, true)),
         ("admin-users-filtered", users(filter(), user_rows().drain(5..6).collect(), 1, false)),
         ("admin-users-none", users(none(), vec![], 0, false)),
         ("admin-invite", invite("", None)),
-        ("admin-invite-missing", invite("", Some(InviteError::Missing))),
-        ("admin-invite-exists", invite(EMAIL, Some(InviteError::HasAccount))),
+        ("admin-invite-missing", invite("", Some(AddressError::Missing))),
+        ("admin-invite-exists", invite(EMAIL, Some(AddressError::HasAccount))),
     ]
 }
 

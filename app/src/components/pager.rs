@@ -12,5 +12,5 @@ pub fn Pager(
         // A link that leads nowhere has no `href`; its role tells screen readers that it would be one.
         None => view! { <a class="button sm" role="link" aria-disabled="true">{name}</a> }.into_any(),
     });
-    view! { <nav class="paging" aria-label="Pages"><p>{text}</p>{links}</nav> }
+    view! { <nav class="paging" aria-label="Pages"><p>{text}</p><div>{links}</div></nav> }
 }

@@ -21,14 +21,22 @@ impl Column {
 /// another: a browser then no longer takes it for a table, hence the roles.
 #[component]
 pub fn Table(label: &'static str, columns: &'static [Column], rows: Vec<Vec<AnyView>>) -> impl IntoView {
-    let class = |column: &Column| column.number.then_some("number");
-    let heads = columns.iter().map(|column| view! { <th role="columnheader" scope="col" class=class(column)>{column.name}</th> });
+    let heads = columns.iter().map(|Column { name, number }| {
+        if *number {
+            view! { <th role="columnheader" scope="col" class="number">{*name}</th> }.into_any()
+        } else {
+            view! { <th role="columnheader" scope="col">{*name}</th> }.into_any()
+        }
+    });
     let rows = rows.into_iter().map(|cells| {
-        let cells = cells.into_iter().zip(columns).enumerate().map(|(at, (cell, column))| {
+        let cells = cells.into_iter().zip(columns).enumerate().map(|(at, (cell, Column { name, number }))| {
             if at == 0 {
-                return view! { <th role="rowheader" scope="row">{cell}</th> }.into_any();
+                view! { <th role="rowheader" scope="row">{cell}</th> }.into_any()
+            } else if *number {
+                view! { <td role="cell" data-label=*name class="number">{cell}</td> }.into_any()
+            } else {
+                view! { <td role="cell" data-label=*name>{cell}</td> }.into_any()
             }
-            view! { <td role="cell" data-label=column.name class=class(column)>{cell}</td> }.into_any()
         });
         view! { <tr role="row">{cells.collect_view()}</tr> }
     });

@@ -1,14 +1,32 @@
 //! `/admin/users/{id}/{change}`: asks first, and why.
 
+use auth::{
+    admin::{ActError, Status, Who},
+    requester::Requester,
+};
+use axum::{
+    Extension,
+    extract::{Path, State},
+    response::{IntoResponse, Redirect, Response},
+};
+use http::StatusCode;
 use leptos::prelude::*;
+use uuid::Uuid;
 
 use crate::{
     components::{Admin, ReasonField},
+    fault::Fault,
+    form::{Form, FormError},
+    gate::{Administrator, Barred},
+    next,
+    page::page,
     pages::admin::{
+        line,
         user::{self, User},
-        users::Status,
     },
-    routes, words,
+    routes,
+    state::AppState,
+    words,
 };
 
 /// As long as a reason may be.
@@ -29,7 +47,7 @@ impl Change {
     pub(crate) const ALL: [Self; 6] =
         [Self::EndSessions, Self::ResetTwoFactor, Self::MakeAdmin, Self::RemoveAdmin, Self::Disable, Self::Enable];
 
-    const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Disable => "disable",
             Self::Enable => "enable",
@@ -132,6 +150,14 @@ pub enum ReasonError {
 }
 
 impl ReasonError {
+    fn of(reason: &str) -> Option<Self> {
+        match reason.chars().count() {
+            0 => Some(Self::Missing),
+            1..=MAX_REASON => None,
+            _ => Some(Self::TooLong),
+        }
+    }
+
     fn text(self) -> String {
         match self {
             Self::Missing => "Say why you're changing this".to_owned(),
@@ -187,6 +213,101 @@ pub fn LastAdminPage(who: String, id: String) -> impl IntoView {
     }
 }
 
+/// Asks first, and for the administrator's strongest factor before that: a reason that was typed would not survive it.
+pub async fn get(
+    State(state): State<AppState>,
+    Administrator(_, authority): Administrator,
+    Extension(from): Extension<Requester>,
+    Path((id, change)): Path<(String, String)>,
+) -> Result<Response, Fault> {
+    let (Ok(id), Some(change)) = (id.parse::<Uuid>(), Change::parse(&change)) else {
+        return Ok(Barred::NoSuchPage.into_response());
+    };
+    if !state.auth.is_fresh(&authority) {
+        return Ok(Redirect::to(&next::carried(routes::REAUTH, &change.path(&id.to_string()))).into_response());
+    }
+    let Some(user) = user::find(&state, &authority, &from, id).await? else { return Ok(Barred::NoSuchPage.into_response()) };
+    if !change.applies_to(&user) {
+        return Ok(Redirect::to(&user::path(&user.id)).into_response());
+    }
+    Ok(page(StatusCode::OK, || {
+        view! { <ChangePage who=authority.email change user reason=String::new() error=None/> }
+    }))
+}
+
+async fn act(change: Change, id: &str, reason: &str) -> Result<(), FormError> {
+    let form = Form::current()?;
+    let id = id.parse::<Uuid>().ok();
+    let here = id.map_or_else(|| routes::ADMIN_USERS.to_owned(), |id| change.path(&id.to_string()));
+    let Administrator(_, authority) = form.admit(&here).await?;
+    let no_such_page = || form.refuse(Barred::NoSuchPage.into_response());
+    let Some(id) = id else { return no_such_page() };
+    let (auth, who, reason) = (&form.state.auth, authority.email.clone(), line(reason));
+    if let Some(error) = ReasonError::of(&reason) {
+        let found = user::find(&form.state, &authority, &form.from, id).await.map_err(|error| form.fail(error.into()))?;
+        let Some(user) = found else { return no_such_page() };
+        return form.refuse(page(StatusCode::UNPROCESSABLE_ENTITY, || {
+            view! { <ChangePage who change user reason error=Some(error)/> }
+        }));
+    }
+    let by = Who::Admin { authority: &authority, from: &form.from };
+    let done = match change {
+        Change::Disable => auth.disable_user(by, id, &reason).await,
+        Change::Enable => auth.enable_user(by, id, &reason).await,
+        Change::EndSessions => auth.end_user_sessions(by, id, &reason).await.map(|_| ()),
+        Change::ResetTwoFactor => auth.reset_user_two_factor(by, id, &reason).await,
+        Change::MakeAdmin => auth.set_admin(by, id, true, &reason).await,
+        Change::RemoveAdmin => auth.set_admin(by, id, false, &reason).await,
+    };
+    match done {
+        // These pages may be theirs no more.
+        Ok(()) if id == authority.user => form.see_other(routes::ACCOUNT),
+        Ok(()) => form.see_other(&user::path_after(change, &id.to_string())),
+        // Somebody was faster. The page shows how things are now.
+        Err(ActError::Nothing) => form.see_other(&user::path(&id.to_string())),
+        Err(ActError::NotFresh) => form.see_other(&next::carried(routes::REAUTH, &here)),
+        Err(ActError::NotAdmin | ActError::NoSuchUser) => no_such_page(),
+        Err(ActError::LastAdmin) => form.refuse(page(StatusCode::CONFLICT, || view! { <LastAdminPage who id=id.to_string()/> })),
+        Err(ActError::Unavailable(error)) => Err(form.fail(error.into())),
+    }
+}
+
+/// Turns an account off.
+#[server(prefix = "", endpoint = "admin/users/disable")]
+pub async fn disable_user(#[server(default)] id: String, #[server(default)] reason: String) -> Result<(), FormError> {
+    act(Change::Disable, &id, &reason).await
+}
+
+/// Turns an account on again.
+#[server(prefix = "", endpoint = "admin/users/enable")]
+pub async fn enable_user(#[server(default)] id: String, #[server(default)] reason: String) -> Result<(), FormError> {
+    act(Change::Enable, &id, &reason).await
+}
+
+/// Ends every session of an account.
+#[server(prefix = "", endpoint = "admin/users/end-sessions")]
+pub async fn end_user_sessions(#[server(default)] id: String, #[server(default)] reason: String) -> Result<(), FormError> {
+    act(Change::EndSessions, &id, &reason).await
+}
+
+/// Takes two-factor off an account whose owner has lost every factor.
+#[server(prefix = "", endpoint = "admin/users/reset-two-factor")]
+pub async fn reset_user_two_factor(#[server(default)] id: String, #[server(default)] reason: String) -> Result<(), FormError> {
+    act(Change::ResetTwoFactor, &id, &reason).await
+}
+
+/// Makes an account an administrator's.
+#[server(prefix = "", endpoint = "admin/users/make-admin")]
+pub async fn make_admin(#[server(default)] id: String, #[server(default)] reason: String) -> Result<(), FormError> {
+    act(Change::MakeAdmin, &id, &reason).await
+}
+
+/// Makes an administrator's account an ordinary one again.
+#[server(prefix = "", endpoint = "admin/users/remove-admin")]
+pub async fn remove_admin(#[server(default)] id: String, #[server(default)] reason: String) -> Result<(), FormError> {
+    act(Change::RemoveAdmin, &id, &reason).await
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,6 +360,13 @@ mod tests {
         let typed = html(Change::Disable, "\"><script>", Some(ReasonError::TooLong));
         assert!(typed.contains(r#"value="&quot;&gt;&lt;script&gt;""#) && !typed.contains("<script"));
         assert!(typed.contains("Say it in 500 characters or fewer"));
+    }
+
+    #[test]
+    fn a_reason_is_one_to_five_hundred_characters() {
+        assert_eq!(ReasonError::of(""), Some(ReasonError::Missing));
+        assert_eq!(ReasonError::of(&"é".repeat(500)), None);
+        assert_eq!(ReasonError::of(&"é".repeat(501)), Some(ReasonError::TooLong));
     }
 
     #[test]

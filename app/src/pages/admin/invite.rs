@@ -2,22 +2,41 @@
 
 use std::time::Duration;
 
+use auth::{
+    admin::{ActError, InviteError, Who},
+    email_address::{EmailAddress, EmailAddressError},
+    policy::INVITE_TTL,
+};
+use axum::{
+    extract::State,
+    response::{IntoResponse, Redirect, Response},
+};
+use http::StatusCode;
 use leptos::prelude::*;
 
 use crate::{
     components::{Admin, EmailField},
-    routes, words,
+    form::{Form, FormError},
+    gate::{Administrator, Barred},
+    next,
+    page::page,
+    routes,
+    state::AppState,
+    words,
 };
+
+/// Says in the list's URL that somebody was invited a moment ago.
+pub(crate) const DONE: &str = "invited";
 
 /// Why nobody was invited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InviteError {
+pub enum AddressError {
     Missing,
     Malformed,
     HasAccount,
 }
 
-impl InviteError {
+impl AddressError {
     const fn text(self) -> &'static str {
         match self {
             Self::Missing => "Enter an email address",
@@ -29,7 +48,7 @@ impl InviteError {
 
 /// `who`: the administrator's own address. `email` is what was typed before, `lifetime` how long an invitation works.
 #[component]
-pub fn InviteSomeonePage(who: String, email: String, error: Option<InviteError>, lifetime: Duration) -> impl IntoView {
+pub fn InviteSomeonePage(who: String, email: String, error: Option<AddressError>, lifetime: Duration) -> impl IntoView {
     let wrong = error.is_some();
     let days = words::count(lifetime.as_secs() / 86_400, "day");
     view! {
@@ -50,13 +69,47 @@ pub fn InviteSomeonePage(who: String, email: String, error: Option<InviteError>,
     }
 }
 
+fn answer(status: StatusCode, who: String, email: String, error: Option<AddressError>) -> Response {
+    page(status, || view! { <InviteSomeonePage who email error lifetime=INVITE_TTL/> })
+}
+
+/// Asks for the administrator's strongest factor first: an address that was typed would not survive it.
+pub async fn get(State(state): State<AppState>, Administrator(_, authority): Administrator) -> Response {
+    if !state.auth.is_fresh(&authority) {
+        return Redirect::to(&next::carried(routes::REAUTH, routes::ADMIN_USERS_INVITE)).into_response();
+    }
+    answer(StatusCode::OK, authority.email, String::new(), None)
+}
+
+/// Invites an address to sign up.
+#[server(prefix = "", endpoint = "admin/users/invite")]
+pub async fn invite_someone(#[server(default)] email: String) -> Result<(), FormError> {
+    let form = Form::current()?;
+    let Administrator(_, authority) = form.admit(routes::ADMIN_USERS_INVITE).await?;
+    let who = authority.email.clone();
+    let refuse = |error| form.refuse(answer(StatusCode::UNPROCESSABLE_ENTITY, who, email.clone(), Some(error)));
+    let address = match EmailAddress::parse(&email) {
+        Ok(address) => address,
+        Err(EmailAddressError::Missing) => return refuse(AddressError::Missing),
+        Err(EmailAddressError::Malformed) => return refuse(AddressError::Malformed),
+    };
+    match form.state.auth.invite_as(Who::Admin { authority: &authority, from: &form.from }, &address).await {
+        Ok(_) => form.see_other(&format!("{}?done={DONE}", routes::ADMIN_USERS)),
+        Err(InviteError::AccountExists) => refuse(AddressError::HasAccount),
+        Err(InviteError::Act(ActError::NotFresh)) => form.see_other(&next::carried(routes::REAUTH, routes::ADMIN_USERS_INVITE)),
+        Err(InviteError::Act(ActError::Unavailable(error)) | InviteError::Unavailable(error)) => Err(form.fail(error.into())),
+        // Of what can be in the way of a change, only this is in the way of an invitation.
+        Err(InviteError::Act(_)) => form.refuse(Barred::NoSuchPage.into_response()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::page::render;
 
-    fn html(email: &str, error: Option<InviteError>) -> String {
-        let (email, lifetime) = (email.to_owned(), auth::policy::INVITE_TTL);
+    fn html(email: &str, error: Option<AddressError>) -> String {
+        let (email, lifetime) = (email.to_owned(), INVITE_TTL);
         render(move || view! { <InviteSomeonePage who="priya@example.org".to_owned() email error lifetime/> })
     }
 
@@ -71,9 +124,9 @@ mod tests {
     #[test]
     fn what_was_typed_stays_with_its_error() {
         for (error, words) in [
-            (InviteError::Missing, "Enter an email address"),
-            (InviteError::Malformed, "Enter an email address, like name@example.org"),
-            (InviteError::HasAccount, "There's already an account with this address"),
+            (AddressError::Missing, "Enter an email address"),
+            (AddressError::Malformed, "Enter an email address, like name@example.org"),
+            (AddressError::HasAccount, "There's already an account with this address"),
         ] {
             let html = html("\"><script>", Some(error));
             assert!(html.contains("<title>Error: Invite someone – Latchkey admin</title>") && html.contains(words), "{words}");

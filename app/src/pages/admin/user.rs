@@ -1,25 +1,45 @@
 //! `/admin/users/{id}`: one account, and what can be done about it.
 
-use auth::event::{Method, SecondFactor};
+use auth::{
+    activity::{Cursor, Filter},
+    admin::{Status, Who},
+    event::{Method, SecondFactor},
+    requester::Requester,
+    session::{Authority, SessionView},
+};
+use axum::{
+    Extension,
+    extract::{Path, Query, State},
+    response::{IntoResponse, Response},
+};
+use http::StatusCode;
 use leptos::prelude::*;
 use time::OffsetDateTime;
 use url::form_urlencoded;
+use uuid::Uuid;
 
 use crate::{
     components::{Admin, Badge, BadgeKind, Column, Date, DateTime, Empty, Glyph, Notice, Pager, Row, Table, Tone},
+    fault::Fault,
+    gate::{Administrator, Barred},
+    page::page,
     pages::{
-        admin::{
-            change::Change,
-            users::{Status, StatusBadge},
-        },
-        two_factor::TwoFactorSummary,
+        admin::{change::Change, users::StatusBadge},
+        two_factor::{self, TwoFactorSummary},
     },
-    routes, words,
+    routes,
+    state::AppState,
+    words,
 };
 
 /// The page of one account.
 pub(crate) fn path(id: &str) -> String {
     format!("{}/{id}", routes::ADMIN_USERS)
+}
+
+/// The page of one account, saying what was done if it was.
+pub(crate) fn path_after(change: Change, id: &str) -> String {
+    format!("{}?done={}", path(id), change.as_str())
 }
 
 /// An account, whole: opening it is recorded.
@@ -262,6 +282,68 @@ fn cells(entry: Entry, now: OffsetDateTime) -> Vec<AnyView> {
     ]
 }
 
+/// The account with this id, if there is one. That the administrator saw it is recorded.
+pub(crate) async fn find(state: &AppState, authority: &Authority, from: &Requester, id: Uuid) -> Result<Option<User>, auth::Error> {
+    let Some(found) = state.auth.user(Who::Admin { authority, from }, id).await? else { return Ok(None) };
+    let session = |session: SessionView| Session {
+        here: session.id == authority.session,
+        device: session.device,
+        ip: session.ip.map(|ip| ip.to_string()).unwrap_or_default(),
+        method: session.method,
+        second: session.second,
+        signed_in: session.signed_in_at,
+        last_seen: session.last_seen_at,
+    };
+    Ok(Some(User {
+        own: id == authority.user,
+        id: id.to_string(),
+        email: found.row.email,
+        name: found.display_name,
+        status: found.row.status,
+        admin: found.row.admin,
+        created: found.created_at,
+        last_sign_in: found.row.last_sign_in_at,
+        deletes: found.deletes_at,
+        two_factor: two_factor::summed_up(state, found.two_factor),
+        sessions: found.sessions.into_iter().map(session).collect(),
+    }))
+}
+
+#[derive(serde::Deserialize)]
+pub struct UserQuery {
+    #[serde(default)]
+    at: String,
+    #[serde(default)]
+    done: String,
+}
+
+pub async fn get(
+    State(state): State<AppState>,
+    Administrator(_, authority): Administrator,
+    Extension(from): Extension<Requester>,
+    Path(id): Path<String>,
+    Query(UserQuery { at, done }): Query<UserQuery>,
+) -> Result<Response, Fault> {
+    let Ok(id) = id.parse() else { return Ok(Barred::NoSuchPage.into_response()) };
+    let Some(user) = find(&state, &authority, &from, id).await? else { return Ok(Barred::NoSuchPage.into_response()) };
+    let found = state.auth.activity(id, Filter::All, Cursor::parse(&at)).await?;
+    let entry = |entry: auth::activity::Entry| Entry {
+        at: entry.at,
+        what: entry.happened,
+        more: None,
+        device: entry.device.unwrap_or_default(),
+        ip: entry.ip.map(|ip| ip.to_string()).unwrap_or_default(),
+        by_other: entry.by_other,
+    };
+    let activity = Activity {
+        entries: found.entries.into_iter().map(entry).collect(),
+        newer: found.newer.map(|cursor| cursor.to_string()),
+        older: found.older.map(|cursor| cursor.to_string()),
+    };
+    let (done, now) = (Change::parse(&done), state.auth.now());
+    Ok(page(StatusCode::OK, || view! { <UserPage who=authority.email user activity done now/> }))
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -339,7 +421,7 @@ pub(crate) mod tests {
         assert!(html.contains(r#"<li><a href="/admin/users">Users</a></li><li aria-current="page">Account</li>"#));
         assert!(html.contains(r#"<a href="/admin/users" aria-current="true">Users</a>"#), "the page is below Users");
         assert!(html.contains(r#"<span class="badge warn">Leaving</span>"#) && !html.contains(">Admin</span></div>"));
-        assert!(html.contains(r#"<dt>Last sign-in</dt><dd>Never</dd>"#));
+        assert!(html.contains("<dt>Last sign-in</dt><dd>Never</dd>"));
         assert!(html.contains(r#"<dt>Will be deleted</dt><dd><time datetime="2026-11-24">24 November 2026</time></dd>"#));
         assert!(html.contains("added <time datetime=\"2026-11-03\">3 November 2026</time>. Off after too many wrong codes"));
         assert!(html.contains("<dd>2 of 10 left</dd>") && html.contains("<dt>Trusted browsers</dt><dd>1</dd>"));

@@ -1,50 +1,38 @@
 //! `/admin/users`: every account, and who was invited.
 
+use auth::admin::{self, Status, UserFilter};
+use axum::{
+    extract::{Query, State},
+    response::Response,
+};
+use http::StatusCode;
 use leptos::prelude::*;
 use time::OffsetDateTime;
 use url::form_urlencoded;
 
 use crate::{
     components::{Admin, Badge, BadgeKind, Column, Empty, Masked, Notice, Pager, SearchField, SelectField, Table, Tone},
-    pages::{admin::user, two_factor::FEW_CODES},
+    fault::Fault,
+    gate::Administrator,
+    page::page,
+    pages::{
+        admin::{invite, line, user},
+        two_factor::FEW_CODES,
+    },
     routes,
+    state::AppState,
     words::{self, MaskedAddress},
 };
 
 /// As long as an address can be.
 const MAX_SEARCH: usize = 254;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    Active,
-    Disabled,
-    Invited,
-    Leaving,
-}
-
-impl Status {
-    const ALL: [Self; 4] = [Self::Active, Self::Disabled, Self::Invited, Self::Leaving];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Disabled => "disabled",
-            Self::Invited => "invited",
-            Self::Leaving => "leaving",
-        }
-    }
-
-    const fn text(self) -> &'static str {
-        match self {
-            Self::Active => "Active",
-            Self::Disabled => "Disabled",
-            Self::Invited => "Invited",
-            Self::Leaving => "Leaving",
-        }
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|status| status.as_str() == text)
+const fn status_text(status: Status) -> &'static str {
+    match status {
+        Status::Active => "Active",
+        Status::Disabled => "Disabled",
+        Status::Invited => "Invited",
+        Status::Leaving => "Leaving",
     }
 }
 
@@ -56,38 +44,29 @@ pub(crate) fn StatusBadge(status: Status) -> impl IntoView {
         Status::Invited => BadgeKind::Off,
         Status::Leaving => BadgeKind::Warn,
     };
-    view! { <Badge kind text=status.text()/> }
+    view! { <Badge kind text=status_text(status)/> }
 }
 
-/// Which users to show.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Filter {
-    pub search: String,
-    pub status: Option<Status>,
-    pub two_factor: Option<bool>,
+const fn on_or_off(two_factor: Option<bool>) -> &'static str {
+    match two_factor {
+        None => "",
+        Some(true) => "on",
+        Some(false) => "off",
+    }
 }
 
-impl Filter {
-    fn is_on(&self) -> bool {
-        *self != Self::default()
-    }
-
-    const fn two_factor_str(&self) -> &'static str {
-        match self.two_factor {
-            None => "",
-            Some(true) => "on",
-            Some(false) => "off",
-        }
-    }
-
-    /// This page with these filters, from one place in the list on.
-    fn path(&self, at: &str) -> String {
-        let status = self.status.map_or("", Status::as_str);
-        let set = [("q", self.search.as_str()), ("status", status), ("two_factor", self.two_factor_str()), ("at", at)];
-        let set = set.into_iter().filter(|(_, value)| !value.is_empty());
-        let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(set).finish();
-        format!("{}?{query}", routes::ADMIN_USERS)
-    }
+/// This page with these filters, from one place in the list on.
+fn path(filter: &UserFilter, at: &str) -> String {
+    let status = filter.status.map_or("", Status::as_str);
+    let set = [
+        ("q", filter.search.as_deref().unwrap_or_default()),
+        ("status", status),
+        ("two_factor", on_or_off(filter.two_factor)),
+        ("at", at),
+    ];
+    let set = set.into_iter().filter(|(_, value)| !value.is_empty());
+    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(set).finish();
+    format!("{}?{query}", routes::ADMIN_USERS)
 }
 
 /// One of the list, by its masked address.
@@ -126,19 +105,19 @@ const COLUMNS: &[Column] = &[
 
 /// `who`: the administrator's own address. `invited`: somebody was, a moment ago.
 #[component]
-pub fn UsersPage(who: String, filter: Filter, users: Users, invited: bool, now: OffsetDateTime) -> impl IntoView {
+pub fn UsersPage(who: String, filter: UserFilter, users: Users, invited: bool, now: OffsetDateTime) -> impl IntoView {
     let Users { rows, matching, from, previous, next } = users;
     let count = words::grouped(matching);
-    let lede = match (filter.is_on(), matching) {
+    let lede = match (filter != UserFilter::default(), matching) {
         (true, 0) => String::new(),
         (true, 1) => "1 matches. ".to_owned(),
         (true, _) => format!("{count} match. "),
         (false, _) => format!("{count} accounts and invitations. "),
     };
     let action = view! { <a class="button sm" href=routes::ADMIN_USERS_INVITE>"Invite someone"</a> }.into_any();
-    let last = from + (rows.len() as u64).saturating_sub(1);
-    let text = format!("{} to {} of {count}", words::grouped(from), words::grouped(last));
-    let link = |cursor: Option<String>| cursor.map(|at| filter.path(&at));
+    let to = from + (rows.len() as u64).saturating_sub(1);
+    let text = format!("{} to {} of {count}", words::grouped(from), words::grouped(to));
+    let link = |cursor: Option<String>| cursor.map(|at| path(&filter, &at));
     let (previous, next) = (link(previous), link(next));
     let list = if rows.is_empty() {
         let action = view! { <a class="button" href=routes::ADMIN_USERS>"Clear filters"</a> }.into_any();
@@ -166,13 +145,13 @@ pub fn UsersPage(who: String, filter: Filter, users: Users, invited: bool, now: 
 }
 
 #[component]
-fn Filters(filter: Filter) -> impl IntoView {
-    let two_factor = filter.two_factor_str();
+fn Filters(filter: UserFilter) -> impl IntoView {
+    let two_factor = on_or_off(filter.two_factor);
     let status = filter.status.map_or("", Status::as_str);
-    let statuses = [("", "Any")].into_iter().chain(Status::ALL.map(|status| (status.as_str(), status.text()))).collect();
+    let statuses = [("", "Any")].into_iter().chain(Status::ALL.map(|status| (status.as_str(), status_text(status)))).collect();
     view! {
         <form class="filters" method="get" action=routes::ADMIN_USERS role="search">
-            <SearchField id="q" label="Email or user ID" value=filter.search maxlength=MAX_SEARCH/>
+            <SearchField id="q" label="Email or user ID" value=filter.search.unwrap_or_default() maxlength=MAX_SEARCH/>
             <SelectField id="status" label="Status" options=statuses chosen=status/>
             <SelectField
                 id="two_factor" label="Two-factor" options=vec![("", "Any"), ("on", "On"), ("off", "Off")] chosen=two_factor
@@ -200,12 +179,64 @@ fn cells(row: UserRow, now: OffsetDateTime) -> Vec<AnyView> {
         None => "Never".into_any(),
     };
     vec![
-        view! { <span class="whole">{address}</span>{admin.then(|| view! { <Badge text="Admin"/> })} }.into_any(),
+        view! { <span class="whole">{address}</span>" "{admin.then(|| view! { <Badge text="Admin"/> })} }.into_any(),
         view! { <StatusBadge status/> }.into_any(),
         two_factor.into_any(),
         last_sign_in,
         words::grouped(sessions).into_any(),
     ]
+}
+
+#[derive(serde::Deserialize)]
+pub struct UsersQuery {
+    #[serde(default)]
+    q: String,
+    #[serde(default)]
+    status: String,
+    #[serde(default)]
+    two_factor: String,
+    #[serde(default)]
+    at: String,
+    #[serde(default)]
+    done: String,
+}
+
+impl UsersQuery {
+    /// What is no filter filters nothing.
+    fn filter(&self) -> UserFilter {
+        UserFilter {
+            search: Some(line(&self.q)).filter(|search| !search.is_empty()),
+            status: Status::parse(&self.status),
+            two_factor: [true, false].into_iter().find(|on| on_or_off(Some(*on)) == self.two_factor),
+        }
+    }
+}
+
+pub async fn get(
+    State(state): State<AppState>,
+    Administrator(_, authority): Administrator,
+    Query(query): Query<UsersQuery>,
+) -> Result<Response, Fault> {
+    let filter = query.filter();
+    let found = state.auth.users(&filter, Some(query.at.as_str())).await?;
+    let row = |row: admin::UserRow| UserRow {
+        id: row.id.to_string(),
+        address: row.email.as_str().into(),
+        status: row.status,
+        admin: row.admin,
+        two_factor: row.two_factor.then_some(row.codes_left.unsigned_abs()),
+        last_sign_in: row.last_sign_in_at,
+        sessions: row.sessions.unsigned_abs(),
+    };
+    let users = Users {
+        rows: found.rows.into_iter().map(row).collect(),
+        matching: found.matching.unsigned_abs(),
+        from: found.from.unsigned_abs(),
+        previous: found.previous,
+        next: found.next,
+    };
+    let (invited, now) = (query.done == invite::DONE, state.auth.now());
+    Ok(page(StatusCode::OK, || view! { <UsersPage who=authority.email filter users invited now/> }))
 }
 
 #[cfg(test)]
@@ -229,13 +260,13 @@ mod tests {
         }
     }
 
-    fn html(filter: Filter, rows: Vec<UserRow>, matching: u64) -> String {
+    fn html(filter: UserFilter, rows: Vec<UserRow>, matching: u64) -> String {
         let users = Users { rows, matching, from: 26, previous: Some("a&b".to_owned()), next: None };
         render(move || view! { <UsersPage who="priya@example.org".to_owned() filter users invited=false now=NOW/> })
     }
 
     fn all(rows: Vec<UserRow>) -> String {
-        html(Filter::default(), rows, 16_840)
+        html(UserFilter::default(), rows, 16_840)
     }
 
     #[test]
@@ -243,7 +274,7 @@ mod tests {
         let html = all(vec![row("mara@example.org", Status::Active, None)]);
         assert!(html.contains("<title>Users – Latchkey admin</title>") && html.contains("<h1>Users</h1>"));
         assert!(
-            html.contains(r#"<nav class="nav" aria-label="Admin"><ul><li><a href="/admin/users" aria-current="page">Users</a>"#)
+            html.contains(r#"<nav aria-label="Admin" class="nav"><ul><li><a href="/admin/users" aria-current="page">Users</a>"#)
         );
         assert!(html.contains(r#"<span class="who">priya@example.org</span><a href="/account" class="button ghost">Account</a>"#));
         assert!(html.contains(r#"<form method="post" action="/logout">"#) && !html.contains("Breadcrumb"));
@@ -298,7 +329,7 @@ mod tests {
 
     #[test]
     fn filters_stay_as_they_were_set_and_go_along_to_other_pages() {
-        let filter = Filter { search: "\"><script>".to_owned(), status: Some(Status::Leaving), two_factor: Some(false) };
+        let filter = UserFilter { search: Some("\"><script>".to_owned()), status: Some(Status::Leaving), two_factor: Some(false) };
         let html = html(filter, vec![row("mara@example.org", Status::Leaving, None)], 26);
         assert!(html.contains(r#"name="q" type="text" value="&quot;&gt;&lt;script&gt;""#) && !html.contains("<script"));
         assert!(html.contains(r#"<option value="leaving" selected>"#) && html.contains(r#"<option value="off" selected>"#));
@@ -319,7 +350,7 @@ mod tests {
 
     #[test]
     fn nobody_matches() {
-        let filter = Filter { search: "nobody".to_owned(), ..Filter::default() };
+        let filter = UserFilter { search: Some("nobody".to_owned()), ..UserFilter::default() };
         let html = html(filter, vec![], 0);
         assert!(html.contains("Nobody matches") && html.contains("Check the spelling, or clear the filters."));
         assert!(html.contains(r#"<a href="/admin/users" class="button">Clear filters</a>"#));
@@ -327,11 +358,14 @@ mod tests {
     }
 
     #[test]
-    fn a_status_is_named_by_its_own_word_only() {
-        for status in Status::ALL {
-            assert_eq!(Status::parse(status.as_str()), Some(status));
-        }
-        assert_eq!(Status::parse("Active"), None);
-        assert_eq!(Status::parse(""), None);
+    fn what_is_no_filter_filters_nothing() {
+        let query = |q: &str, status: &str, two_factor: &str| {
+            let [q, status, two_factor] = [q, status, two_factor].map(str::to_owned);
+            UsersQuery { q, status, two_factor, at: String::new(), done: String::new() }.filter()
+        };
+        assert_eq!(query(" \0\n ", "Active", "true"), UserFilter::default());
+        let search = Some("mara@example.org".to_owned());
+        let filter = UserFilter { search, status: Some(Status::Leaving), two_factor: Some(false) };
+        assert_eq!(query(" mara@\0example.org\n", "leaving", "off"), filter);
     }
 }
