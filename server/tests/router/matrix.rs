@@ -71,6 +71,16 @@ const TABLE: &[(&str, Class, What)] = &[
     (routes::DEVICES, SignedIn, Page),
     (routes::DEVICES_REVOKE, SignedIn, FormOf(routes::DEVICES)),
     (routes::DEVICES_REVOKE_ALL, SignedIn, FormOf(routes::DEVICES)),
+    (routes::ADMIN_USERS, Admin, Page),
+    (routes::ADMIN_USERS_INVITE, Admin, PageWithForm),
+    (routes::ADMIN_USER, Admin, Page),
+    (routes::ADMIN_USER_CHANGE, Admin, Page),
+    (routes::ADMIN_USERS_DISABLE, Admin, FormOf(routes::ADMIN_USERS)),
+    (routes::ADMIN_USERS_ENABLE, Admin, FormOf(routes::ADMIN_USERS)),
+    (routes::ADMIN_USERS_END_SESSIONS, Admin, FormOf(routes::ADMIN_USERS)),
+    (routes::ADMIN_USERS_RESET_TWO_FACTOR, Admin, FormOf(routes::ADMIN_USERS)),
+    (routes::ADMIN_USERS_MAKE_ADMIN, Admin, FormOf(routes::ADMIN_USERS)),
+    (routes::ADMIN_USERS_REMOVE_ADMIN, Admin, FormOf(routes::ADMIN_USERS)),
 ];
 
 /// Paths without sessions: health, the development inbox, static files.
