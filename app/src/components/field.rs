@@ -82,7 +82,14 @@ pub fn BackupCodeField(error: Option<String>) -> impl IntoView {
 
 /// A few words of one's own.
 #[component]
-pub fn TextField(id: &'static str, label: &'static str, hint: &'static str, value: String, maxlength: usize) -> impl IntoView {
+pub fn TextField(
+    id: &'static str,
+    label: &'static str,
+    #[prop(optional)] hint: Option<&'static str>,
+    value: String,
+    maxlength: usize,
+    #[prop(default = "off")] autocomplete: &'static str,
+) -> impl IntoView {
     view! {
         <Field id label hint error=None>
             <input
@@ -90,9 +97,9 @@ pub fn TextField(id: &'static str, label: &'static str, hint: &'static str, valu
                 name=id
                 type="text"
                 value=value
-                autocomplete="off"
+                autocomplete=autocomplete
                 maxlength=maxlength.to_string()
-                aria-describedby=described_by(id, true, false)
+                aria-describedby=described_by(id, hint.is_some(), false)
             />
         </Field>
     }
