@@ -36,6 +36,7 @@ pub const DEVICES: &str = "/account/devices";
 pub const DEVICES_REVOKE: &str = "/account/devices/revoke";
 pub const DEVICES_REVOKE_ALL: &str = "/account/devices/revoke-all";
 pub const INVITE: &str = "/invite";
+pub const UNDO: &str = "/undo";
 pub const HELP: &str = "/help";
 pub const HELP_LIMITS: &str = "/help#limits";
 pub const HELP_DIDNT_ASK: &str = "/help#didnt-ask";

@@ -5,6 +5,7 @@
 
 use std::{fmt, time::Duration};
 
+use auth::event::{Method, SecondFactor};
 use time::OffsetDateTime;
 
 /// "1 minute", "12 minutes".
@@ -57,6 +58,20 @@ pub fn lasting(lifetime: Duration) -> String {
 /// A wait in whole seconds, rounded up.
 pub fn seconds_up(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
+
+/// "Email code, authenticator app": how somebody signed in.
+pub fn sign_in_method(method: Method, second: Option<SecondFactor>) -> String {
+    let first = match method {
+        Method::Link => "Email link",
+        Method::Code => "Email code",
+    };
+    match second {
+        None => first.to_owned(),
+        Some(SecondFactor::Totp) => format!("{first}, authenticator app"),
+        Some(SecondFactor::BackupCode) => format!("{first}, backup code"),
+        Some(SecondFactor::TrustedDevice) => format!("{first}, trusted browser"),
+    }
 }
 
 /// "24 November 2026, 14:29 UTC"

@@ -138,6 +138,8 @@ pub enum Purpose {
     /// Before a change to the account.
     StepUp,
     TurnOff,
+    /// Before a change of address is taken back.
+    Undo,
 }
 
 impl Purpose {
@@ -146,6 +148,7 @@ impl Purpose {
             Self::SignIn => "sign_in",
             Self::StepUp => "step_up",
             Self::TurnOff => "turn_off",
+            Self::Undo => "undo",
         }
     }
 }
@@ -157,6 +160,17 @@ pub enum RevokeReason {
     Replaced,
     /// Two-factor was turned on, off, or reset.
     TwoFactorChanged,
+    /// By its owner, in another session.
+    SignedOutElsewhere,
+    /// The account's address was changed, or changed back.
+    EmailChanged,
+    /// By the link in the mail that told of it.
+    Undone,
+    /// By an administrator or an operator.
+    EndedByAdmin,
+    AccountOff,
+    /// Its owner asked for the account to be deleted.
+    Leaving,
 }
 
 impl RevokeReason {
@@ -165,6 +179,12 @@ impl RevokeReason {
             Self::SignedOut => "signed_out",
             Self::Replaced => "replaced",
             Self::TwoFactorChanged => "two_factor_changed",
+            Self::SignedOutElsewhere => "signed_out_elsewhere",
+            Self::EmailChanged => "email_changed",
+            Self::Undone => "undone",
+            Self::EndedByAdmin => "ended_by_admin",
+            Self::AccountOff => "account_off",
+            Self::Leaving => "leaving",
         }
     }
 }
@@ -199,6 +219,8 @@ pub enum Event {
         level: &'static str,
         method: Method,
         second: Option<SecondFactor>,
+        /// By a browser that the account did not know.
+        new_device: bool,
     },
     SessionRevoked {
         user: Uuid,
@@ -207,6 +229,7 @@ pub enum Event {
     },
     InviteCreated {
         invite: Uuid,
+        by: Origin,
     },
     InviteUsed {
         user: Uuid,
@@ -291,6 +314,70 @@ pub enum Event {
         session: Uuid,
         factor: &'static str,
     },
+    NameChanged {
+        user: Uuid,
+    },
+    /// A code was sent to another address, for the account to go there.
+    EmailChangeRequested {
+        user: Uuid,
+        change: Uuid,
+    },
+    EmailChangeRefused {
+        user: Uuid,
+        change: Uuid,
+    },
+    EmailChanged {
+        user: Uuid,
+        change: Uuid,
+    },
+    EmailChangeUndone {
+        user: Uuid,
+        undo: Uuid,
+    },
+    AccountExported {
+        user: Uuid,
+    },
+    DeletionRequested {
+        user: Uuid,
+    },
+    DeletionCancelled {
+        user: Uuid,
+    },
+    /// The row is gone. The account's id stays in the audit, and means nobody any more.
+    UserDeleted {
+        user: Uuid,
+    },
+    UserDisabled {
+        user: Uuid,
+        by: Origin,
+        reason: String,
+    },
+    UserEnabled {
+        user: Uuid,
+        by: Origin,
+        reason: String,
+    },
+    AdminGranted {
+        user: Uuid,
+        by: Origin,
+        reason: String,
+    },
+    AdminRevoked {
+        user: Uuid,
+        by: Origin,
+        reason: String,
+    },
+    /// All its sessions, besides one `session.revoked` each: with who and why.
+    UserSessionsEnded {
+        user: Uuid,
+        by: Origin,
+        reason: String,
+        sessions: u64,
+    },
+    /// An administrator opened the account's page, where its address stands whole.
+    UserViewed {
+        user: Uuid,
+    },
     KeysRotated {
         key: String,
         secrets: u64,
@@ -312,6 +399,8 @@ pub enum Origin {
     SignUp,
     /// An operator, from the shell.
     Operator,
+    /// An administrator, on the pages; the audit row's `actor_id` says which.
+    Admin,
 }
 
 impl Origin {
@@ -319,6 +408,7 @@ impl Origin {
         match self {
             Self::SignUp => "sign_up",
             Self::Operator => "operator",
+            Self::Admin => "admin",
         }
     }
 }
@@ -354,6 +444,21 @@ impl Event {
             Self::StepUpMailed { .. } => "step_up.mailed",
             Self::StepUpRefused { .. } => "step_up.refused",
             Self::SteppedUp { .. } => "step_up.passed",
+            Self::NameChanged { .. } => "name.changed",
+            Self::EmailChangeRequested { .. } => "email.change_requested",
+            Self::EmailChangeRefused { .. } => "email.change_refused",
+            Self::EmailChanged { .. } => "email.changed",
+            Self::EmailChangeUndone { .. } => "email.change_undone",
+            Self::AccountExported { .. } => "account.exported",
+            Self::DeletionRequested { .. } => "account.deletion_requested",
+            Self::DeletionCancelled { .. } => "account.deletion_cancelled",
+            Self::UserDeleted { .. } => "user.deleted",
+            Self::UserDisabled { .. } => "user.disabled",
+            Self::UserEnabled { .. } => "user.enabled",
+            Self::AdminGranted { .. } => "admin.granted",
+            Self::AdminRevoked { .. } => "admin.revoked",
+            Self::UserSessionsEnded { .. } => "user.sessions_ended",
+            Self::UserViewed { .. } => "user.viewed",
             Self::KeysRotated { .. } => "keys.rotated",
             Self::MailSent { .. } => "mail.sent",
             Self::MailFailed { .. } => "mail.failed",
@@ -384,7 +489,22 @@ impl Event {
             | Self::DeviceRevoked { user, .. }
             | Self::StepUpMailed { user, .. }
             | Self::StepUpRefused { user, .. }
-            | Self::SteppedUp { user, .. } => Some(*user),
+            | Self::SteppedUp { user, .. }
+            | Self::NameChanged { user }
+            | Self::EmailChangeRequested { user, .. }
+            | Self::EmailChangeRefused { user, .. }
+            | Self::EmailChanged { user, .. }
+            | Self::EmailChangeUndone { user, .. }
+            | Self::AccountExported { user }
+            | Self::DeletionRequested { user }
+            | Self::DeletionCancelled { user }
+            | Self::UserDeleted { user }
+            | Self::UserDisabled { user, .. }
+            | Self::UserEnabled { user, .. }
+            | Self::AdminGranted { user, .. }
+            | Self::AdminRevoked { user, .. }
+            | Self::UserSessionsEnded { user, .. }
+            | Self::UserViewed { user } => Some(*user),
             Self::LinkRequested { .. }
             | Self::LinkRefused { .. }
             | Self::LinkCancelled { .. }
@@ -402,8 +522,8 @@ impl Event {
             Self::LinkRefused { link, method, refusal } => json!({ "link": link, "method": method, "reason": refusal.reason() }),
             Self::LinkCancelled { link } => json!({ "link": link }),
             Self::UserCreated { by, admin, .. } => json!({ "by": by.as_str(), "admin": admin }),
-            Self::SessionCreated { session, level, method, second, .. } => {
-                json!({ "session": session, "level": level, "method": method, "second_method": second })
+            Self::SessionCreated { session, level, method, second, new_device, .. } => {
+                json!({ "session": session, "level": level, "method": method, "second_method": second, "new_device": new_device })
             }
             Self::TotpSetUpStarted { credential, .. }
             | Self::TotpEnrolled { credential, .. }
@@ -417,14 +537,33 @@ impl Event {
             Self::TotpUnreadable { credential, reason, .. } => json!({ "authenticator": credential, "reason": reason }),
             Self::BackupCodesProposed { set, .. } | Self::BackupCodesSaved { set, .. } => json!({ "set": set }),
             Self::BackupCodeUsed { left, purpose, .. } => json!({ "left": left, "for": purpose.as_str() }),
-            Self::TwoFactorReset { by, reason, .. } => json!({ "by": by.as_str(), "reason": reason }),
+            Self::TwoFactorReset { by, reason, .. }
+            | Self::UserDisabled { by, reason, .. }
+            | Self::UserEnabled { by, reason, .. }
+            | Self::AdminGranted { by, reason, .. }
+            | Self::AdminRevoked { by, reason, .. } => json!({ "by": by.as_str(), "reason": reason }),
+            Self::UserSessionsEnded { by, reason, sessions, .. } => {
+                json!({ "by": by.as_str(), "reason": reason, "sessions": sessions })
+            }
             Self::DeviceTrusted { device, .. } | Self::DeviceRevoked { device, .. } => json!({ "device": device }),
             Self::StepUpMailed { code, .. } | Self::StepUpRefused { code, .. } => json!({ "code": code }),
             Self::SteppedUp { session, factor, .. } => json!({ "session": session, "factor": factor }),
             Self::KeysRotated { key, secrets } => json!({ "key": key, "secrets": secrets }),
-            Self::TotpLocked { .. } | Self::TwoFactorTurnedOff { .. } => json!({}),
+            Self::EmailChangeRequested { change, .. }
+            | Self::EmailChangeRefused { change, .. }
+            | Self::EmailChanged { change, .. } => json!({ "change": change }),
+            Self::EmailChangeUndone { undo, .. } => json!({ "undo": undo }),
+            Self::TotpLocked { .. }
+            | Self::TwoFactorTurnedOff { .. }
+            | Self::NameChanged { .. }
+            | Self::AccountExported { .. }
+            | Self::DeletionRequested { .. }
+            | Self::DeletionCancelled { .. }
+            | Self::UserDeleted { .. }
+            | Self::UserViewed { .. } => json!({}),
             Self::SessionRevoked { session, reason, .. } => json!({ "session": session, "reason": reason.as_str() }),
-            Self::InviteCreated { invite } | Self::InviteUsed { invite, .. } => json!({ "invite": invite }),
+            Self::InviteCreated { invite, by } => json!({ "invite": invite, "by": by.as_str() }),
+            Self::InviteUsed { invite, .. } => json!({ "invite": invite }),
             Self::MailSent { mail, kind } => json!({ "mail": mail, "kind": kind }),
             Self::MailFailed { mail, state } => json!({ "mail": mail, "state": state }),
         }
@@ -469,6 +608,21 @@ impl Event {
             | Self::StepUpMailed { .. }
             | Self::StepUpRefused { .. }
             | Self::SteppedUp { .. }
+            | Self::NameChanged { .. }
+            | Self::EmailChangeRequested { .. }
+            | Self::EmailChangeRefused { .. }
+            | Self::EmailChanged { .. }
+            | Self::EmailChangeUndone { .. }
+            | Self::AccountExported { .. }
+            | Self::DeletionRequested { .. }
+            | Self::DeletionCancelled { .. }
+            | Self::UserDeleted { .. }
+            | Self::UserDisabled { .. }
+            | Self::UserEnabled { .. }
+            | Self::AdminGranted { .. }
+            | Self::AdminRevoked { .. }
+            | Self::UserSessionsEnded { .. }
+            | Self::UserViewed { .. }
             | Self::KeysRotated { .. } => {}
         }
     }
@@ -496,12 +650,18 @@ pub(crate) struct Work<'a> {
     events: Vec<Event>,
     /// `None` for what no request caused.
     from: Option<&'a Requester>,
+    /// The administrator who does it to somebody else's account.
+    actor: Option<Uuid>,
     now: OffsetDateTime,
 }
 
 impl<'a> Work<'a> {
     pub async fn begin(pool: &PgPool, from: Option<&'a Requester>, now: OffsetDateTime) -> Result<Self, sqlx::Error> {
-        Ok(Self { transaction: pool.begin().await?, events: Vec::new(), from, now })
+        Ok(Self { transaction: pool.begin().await?, events: Vec::new(), from, actor: None, now })
+    }
+
+    pub fn by(self, actor: Option<Uuid>) -> Self {
+        Self { actor, ..self }
     }
 
     pub fn connection(&mut self) -> &mut PgConnection {
@@ -514,7 +674,7 @@ impl<'a> Work<'a> {
 
     /// Writes the audit rows, commits, and only then tells.
     pub async fn commit(mut self) -> Result<(), sqlx::Error> {
-        insert_audit(&mut self.transaction, &self.events, self.from, self.now).await?;
+        insert_audit(&mut self.transaction, &self.events, self.from, self.actor, self.now).await?;
         self.transaction.commit().await?;
         for event in &self.events {
             event.emit(self.from.map_or("", |from| &from.request_id));
@@ -526,7 +686,7 @@ impl<'a> Work<'a> {
 /// Records what changed nothing else: a refusal.
 pub(crate) async fn record(pool: &PgPool, event: Event, from: &Requester, now: OffsetDateTime) -> Result<(), sqlx::Error> {
     let mut connection = pool.acquire().await?;
-    insert_audit(&mut connection, std::slice::from_ref(&event), Some(from), now).await?;
+    insert_audit(&mut connection, std::slice::from_ref(&event), Some(from), None, now).await?;
     event.emit(&from.request_id);
     Ok(())
 }
@@ -535,6 +695,7 @@ async fn insert_audit(
     connection: &mut PgConnection,
     events: &[Event],
     from: Option<&Requester>,
+    actor: Option<Uuid>,
     now: OffsetDateTime,
 ) -> Result<(), sqlx::Error> {
     if events.is_empty() {
@@ -546,8 +707,8 @@ async fn insert_audit(
     let details: Vec<Value> = events.iter().map(Event::details).collect();
     sqlx::query!(
         r#"
-        insert into auth_audit (id, created_at, event_type, user_id, ip, user_agent, request_id, details)
-        select id, $5, event_type, user_id, $6, $7, $8, details
+        insert into auth_audit (id, created_at, event_type, user_id, actor_id, ip, user_agent, request_id, details)
+        select id, $5, event_type, user_id, $9, $6, $7, $8, details
         from unnest($1::uuid[], $2::text[], $3::uuid[], $4::jsonb[]) as happened (id, event_type, user_id, details)
         "#,
         &ids,
@@ -558,6 +719,7 @@ async fn insert_audit(
         from.map(|from| ipnet::IpNet::from(from.ip)) as Option<ipnet::IpNet>,
         from.map(Requester::user_agent),
         from.map(|from| from.request_id.as_str()),
+        actor,
     )
     .execute(connection)
     .await?;

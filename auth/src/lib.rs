@@ -29,6 +29,7 @@ macro_rules! from_sqlx {
 }
 
 pub mod account;
+pub mod activity;
 pub mod backup_code;
 pub mod clock;
 pub mod email_address;
@@ -51,6 +52,7 @@ pub mod throttle;
 pub mod totp;
 pub mod trusted_device;
 pub mod two_factor;
+pub mod undo;
 
 use std::sync::Arc;
 

@@ -28,7 +28,7 @@ pub async fn migrate(owner: &PgPool, application: Option<&str>) -> Result<(), sq
         "grant select, insert, update, delete on all tables in schema public to {role};
          revoke update, delete, truncate on auth_audit, auth_audit_default from {role};
          revoke insert, update, delete on _sqlx_migrations from {role};
-         grant execute on function auth_audit_make_partition(timestamptz) to {role};"
+         grant execute on function auth_audit_make_partition(timestamptz), auth_audit_drop_partitions(timestamptz) to {role};"
     );
     sqlx::raw_sql(AssertSqlSafe(grants)).execute(owner).await?;
     Ok(())

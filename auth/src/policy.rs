@@ -22,6 +22,8 @@ pub const SETUP_TTL: Duration = Duration::from_mins(15);
 pub const STEP_UP_CODE_TTL: Duration = Duration::from_mins(10);
 /// How long a browser stays known after its last sign-in.
 pub const KNOWN_BROWSER_TTL: Duration = Duration::from_hours(365 * 24);
+/// Between asking for an account to be deleted and its end.
+pub const DELETION_WAIT: Duration = Duration::from_hours(7 * 24);
 /// How long an invitation works.
 pub const INVITE_TTL: Duration = Duration::from_hours(7 * 24);
 

@@ -8,7 +8,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    Auth, Error, account,
+    Auth, Error,
+    account::{self, store::Account},
     backup_code::{self, BackupCode, store as codes},
     event::{self, CodeRefusal, Event, Purpose, RevokeReason, SecondFactor, Work},
     known_browser,
@@ -21,6 +22,7 @@ use crate::{
     throttle::{Charge, Limit, Limited},
     totp::{self, Secret, Verdict, store as authenticators},
     trusted_device,
+    undo::Undoes,
 };
 
 /// A sign-in that has one factor of two: its session, who that speaks for, and the session that takes its place.
@@ -85,6 +87,13 @@ pub enum SecondFactorError {
 }
 
 from_sqlx!(SecondFactorError);
+
+/// A browser that has just signed in, from now on known.
+pub(crate) struct Remembered {
+    pub token: KnownBrowserToken,
+    /// It was not known, and the account has signed in elsewhere before.
+    pub new_device: bool,
+}
 
 /// Who gives it, and what for.
 #[derive(Clone, Copy)]
@@ -157,8 +166,9 @@ impl Auth {
         }
         let half = session::store::finish_half(work.connection(), half, now).await?;
         let half = half.filter(|half| half.user == user).ok_or(SecondFactorError::SessionOver)?;
-        let account = account::store::by_id(work.connection(), user).await?;
+        let account = account::store::by_id(work.connection(), user, now).await?;
         let account = account.filter(|account| !account.disabled).ok_or(SecondFactorError::SessionOver)?;
+        let remembered = self.remember_browser(&mut work, &account, browser, now).await?;
         let grant = Grant {
             id: new_id(now),
             key: handover.fresh,
@@ -169,15 +179,14 @@ impl Auth {
             second: Some(right.factor()),
             verified_at: Some(now),
             link: half.link,
+            new_device: remembered.new_device,
             from,
             now,
             expires_at: now + self.policy.session_max,
         };
-        session::store::grant(work.connection(), &grant).await?;
         work.record(Event::SessionRevoked { user, session: half.session, reason: RevokeReason::Replaced });
-        work.record(grant_event(&grant));
+        self.grant(&mut work, &grant, &account).await?;
         account::store::signed_in(work.connection(), user, now).await?;
-        let known_browser = self.remember_browser(&mut work, user, browser, now).await?;
         let trusted_device = if trust && !self.policy.trusted_device_ttl.is_zero() {
             let (token, device) = (TrustedDeviceToken::new(), new_id(now));
             let until = now + self.policy.trusted_device_ttl;
@@ -189,19 +198,62 @@ impl Auth {
         };
         work.commit().await?;
         self.outbox.notify_one();
-        Ok(SignedIn { known_browser, trusted_device })
+        Ok(SignedIn { known_browser: remembered.token, trusted_device })
     }
 
     pub(crate) async fn remember_browser(
         &self,
         work: &mut Work<'_>,
-        user: Uuid,
+        account: &Account,
         browser: BrowserProof<'_>,
         now: OffsetDateTime,
-    ) -> Result<KnownBrowserToken, sqlx::Error> {
+    ) -> Result<Remembered, sqlx::Error> {
         let token = browser.known.cloned().unwrap_or_default();
-        known_browser::store::remember(work.connection(), &token.hash(), user, now, now + KNOWN_BROWSER_TTL).await?;
-        Ok(token)
+        let new =
+            known_browser::store::remember(work.connection(), &token.hash(), account.id, now, now + KNOWN_BROWSER_TTL).await?;
+        Ok(Remembered { token, new_device: new && account.signed_in_before })
+    }
+
+    /// Gives a session its authority, and tells the owner where the browser is one the account doesn't know. The mail has a link
+    /// that ends this very session.
+    pub(crate) async fn grant(&self, work: &mut Work<'_>, grant: &Grant<'_>, account: &Account) -> Result<(), sqlx::Error> {
+        session::store::grant(work.connection(), grant).await?;
+        work.record(Event::SessionCreated {
+            user: grant.user,
+            session: grant.id,
+            level: grant.level().as_str(),
+            method: grant.method,
+            second: grant.second,
+            new_device: grant.new_device,
+        });
+        if !grant.new_device {
+            return Ok(());
+        }
+        let (device, ip) = (grant.from.device(), grant.from.ip.to_string());
+        let charge = self.throttle().charge(Limit::Notice, &["new_sign_in", &account.id.to_string(), &device, &ip]);
+        if self.throttle().take_within(work.connection(), &[charge], grant.now).await?.is_err() {
+            return Ok(());
+        }
+        let undo = self.undo_link(work, account, Undoes::Session(grant.id), grant.now).await?;
+        let notice = Notice::NewSignIn { method: grant.method, second: grant.second };
+        mail::store::enqueue_undoable(work.connection(), account.id, notice, undo, Some(grant.from), grant.now).await
+    }
+
+    /// Records a refused code. Where the first factor was right before it, the owner is told: somebody can read their mail, or
+    /// they themselves mistyped.
+    async fn refuse_factor(&self, event: Event, giving: Giving<'_>) -> Result<(), sqlx::Error> {
+        let Giving { user, purpose, from, now, .. } = giving;
+        let mut work = Work::begin(&self.pool, Some(from), now).await?;
+        work.record(event);
+        if purpose == Purpose::SignIn {
+            let charge = self.throttle().charge(Limit::Notice, &["second_step_failed", &user.to_string()]);
+            if self.throttle().take_within(work.connection(), &[charge], now).await?.is_ok() {
+                mail::store::enqueue_notice(work.connection(), user, Notice::SecondStepFailed, Some(from), now).await?;
+            }
+        }
+        work.commit().await?;
+        self.outbox.notify_one();
+        Ok(())
     }
 
     /// Charges one look, and compares.
@@ -248,7 +300,7 @@ impl Auth {
                     return Err(SecondFactorError::Limited(Limited { limit: charge.limit, wait }));
                 }
                 authenticators::Charged::Off => {
-                    event::record(&self.pool, Event::TotpRefused { user, refusal: CodeRefusal::Off, purpose }, from, now).await?;
+                    self.refuse_factor(Event::TotpRefused { user, refusal: CodeRefusal::Off, purpose }, giving).await?;
                     return Err(SecondFactorError::AppOff);
                 }
             }
@@ -277,7 +329,7 @@ impl Auth {
             Verdict::Clock { .. } => CodeRefusal::Clock,
             Verdict::Right { .. } | Verdict::Wrong => CodeRefusal::Wrong,
         };
-        event::record(&self.pool, Event::TotpRefused { user, refusal, purpose }, from, now).await?;
+        self.refuse_factor(Event::TotpRefused { user, refusal, purpose }, giving).await?;
         if failures >= totp::MAX_FAILURES {
             event::record(&self.pool, Event::TotpLocked { user }, from, now).await?;
             return Err(SecondFactorError::AppOff);
@@ -291,7 +343,7 @@ impl Auth {
 
     /// At the price of one slow hash, whether or not there is a code that begins like it.
     async fn look_at_backup_code(&self, code: &BackupCode, giving: Giving<'_>) -> Result<Right, SecondFactorError> {
-        let Giving { user, purpose, from, now, .. } = giving;
+        let Giving { user, purpose, now, .. } = giving;
         let (charge, known) = self.take_look(Factor::BackupCode(code), giving).await?;
         let found = codes::by_selector(&self.pool, user, code.selector()).await?;
         let is = code.is(found.as_ref().map(|found| found.hash.clone())).await;
@@ -300,13 +352,11 @@ impl Auth {
                 Ok(Right { what: RightWhat::Backup { code: found.id }, charge, by_account: known.is_none() })
             }
             Some(_) if is => {
-                event::record(&self.pool, Event::BackupCodeRefused { user, refusal: CodeRefusal::Used, purpose }, from, now)
-                    .await?;
+                self.refuse_factor(Event::BackupCodeRefused { user, refusal: CodeRefusal::Used, purpose }, giving).await?;
                 Err(SecondFactorError::Used)
             }
             _ => {
-                event::record(&self.pool, Event::BackupCodeRefused { user, refusal: CodeRefusal::Wrong, purpose }, from, now)
-                    .await?;
+                self.refuse_factor(Event::BackupCodeRefused { user, refusal: CodeRefusal::Wrong, purpose }, giving).await?;
                 Err(self.wrong(&charge, 0, now).await?)
             }
         }
@@ -385,7 +435,7 @@ impl Auth {
         let limits = match (giving.purpose, factor) {
             (Purpose::SignIn, Factor::App(_)) => (Limit::TotpAccount, Limit::TotpKnownBrowser),
             (Purpose::SignIn, Factor::BackupCode(_)) => (Limit::BackupAccount, Limit::BackupKnownBrowser),
-            (Purpose::StepUp | Purpose::TurnOff, _) => (Limit::StepUpAccount, Limit::StepUpKnownBrowser),
+            (Purpose::StepUp | Purpose::TurnOff | Purpose::Undo, _) => (Limit::StepUpAccount, Limit::StepUpKnownBrowser),
         };
         let (charge, known) = self.charge_for(limits, giving).await?;
         if let Err(limited) = self.throttle().take(&self.pool, std::slice::from_ref(&charge), giving.now).await? {
@@ -413,16 +463,5 @@ impl Auth {
             authenticators::reseal(&self.pool, credential, old, &secret.seal(&self.keys, credential, user)).await?;
         }
         Ok(())
-    }
-}
-
-/// What a grant is in the audit.
-pub(crate) fn grant_event(grant: &Grant<'_>) -> Event {
-    Event::SessionCreated {
-        user: grant.user,
-        session: grant.id,
-        level: grant.level().as_str(),
-        method: grant.method,
-        second: grant.second,
     }
 }

@@ -58,11 +58,16 @@ pub enum KnownBrowser {}
 #[derive(Clone, PartialEq, Eq)]
 pub enum TrustedDevice {}
 
+/// The token in a mail's link that takes something back.
+#[derive(Clone, PartialEq, Eq)]
+pub enum UndoLink {}
+
 pub type LinkToken = Token<Link>;
 pub type InviteToken = Token<Invitation>;
 pub type BrowserNonce = Token<Browser>;
 pub type KnownBrowserToken = Token<KnownBrowser>;
 pub type TrustedDeviceToken = Token<TrustedDevice>;
+pub type UndoToken = Token<UndoLink>;
 
 impl<K> Token<K> {
     #[must_use]
@@ -197,6 +202,8 @@ struct Derived {
     invite_token: hmac::Key,
     pseudonym: hmac::Key,
     step_up_code: hmac::Key,
+    email_change_code: hmac::Key,
+    undo_token: hmac::Key,
     at_rest: RandomizedNonceKey,
 }
 
@@ -259,6 +266,8 @@ impl Derived {
             invite_token: derive(b"invite token"),
             pseudonym: derive(b"pseudonym"),
             step_up_code: derive(b"step-up code"),
+            email_change_code: derive(b"email change code"),
+            undo_token: derive(b"undo token"),
             at_rest: RandomizedNonceKey::new(&AES_256_GCM, &*expand(b"at rest")).expect("a key of 32 bytes"),
         }
     }
@@ -300,6 +309,16 @@ impl Keys {
     /// A code for someone signed in: derived by a key of its own, so that no sign-in code is ever one.
     pub(crate) fn step_up_code(&self, seed: &Seed) -> Option<Code> {
         Some(six_digits(&mac(&self.by_id(&seed.key_id)?.step_up_code, &seed.nonce)))
+    }
+
+    /// A code to a new address. It proves that address, and nothing else.
+    pub(crate) fn email_change_code(&self, seed: &Seed) -> Option<Code> {
+        Some(six_digits(&mac(&self.by_id(&seed.key_id)?.email_change_code, &seed.nonce)))
+    }
+
+    pub(crate) fn undo_token(&self, seed: &Seed) -> Option<UndoToken> {
+        let key = self.by_id(&seed.key_id)?;
+        Some(Token::from_bytes(mac(&key.undo_token, &seed.nonce)))
     }
 
     /// Keyed, and bound to its request: six digits under a plain hash would be found in a second.

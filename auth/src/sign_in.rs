@@ -19,7 +19,6 @@ use crate::{
     mail,
     policy::{RETIRED_FOR, SECOND_STEP_TTL},
     requester::Requester,
-    second_factor::grant_event,
     secret::{BrowserNonce, Code, KnownBrowserToken, LinkToken, SessionKey, TrustedDeviceToken, new_id, same},
     session::{self, Level},
     throttle::{Charge, Limit, Limited, Throttle},
@@ -390,6 +389,10 @@ impl Auth {
         let trusted = account.two_factor && self.is_trusted(&mut work, account.id, browser, now).await?;
         let second = trusted.then_some(SecondFactor::TrustedDevice);
         let level = Level::of(account.two_factor, second);
+        let remembered = match level {
+            Level::FirstFactor => None,
+            Level::Email | Level::TwoFactor => Some(self.remember_browser(&mut work, &account, browser, now).await?),
+        };
         let grant = session::store::Grant {
             id: new_id(now),
             key: handover.fresh,
@@ -401,12 +404,12 @@ impl Auth {
             // Trust stands in for the second factor at sign-in, and nowhere else.
             verified_at: (level == Level::Email).then_some(now),
             link: Some(link.id),
+            new_device: remembered.as_ref().is_some_and(|remembered| remembered.new_device),
             from,
             now,
             expires_at: now + if level == Level::FirstFactor { SECOND_STEP_TTL } else { self.policy.session_max },
         };
-        session::store::grant(work.connection(), &grant).await?;
-        work.record(grant_event(&grant));
+        self.grant(&mut work, &grant, &account).await?;
         if let Some(old) = handover.old {
             match session::store::revoke(work.connection(), old, RevokeReason::Replaced, now).await? {
                 Some((session, user)) => work.record(Event::SessionRevoked { user, session, reason: RevokeReason::Replaced }),
@@ -414,14 +417,14 @@ impl Auth {
             }
         }
 
-        if level == Level::FirstFactor {
+        let Some(remembered) = remembered else {
             work.commit().await?;
             return Ok(Outcome::SecondFactorNeeded);
-        }
+        };
         account::store::signed_in(work.connection(), account.id, now).await?;
-        let known_browser = self.remember_browser(&mut work, account.id, browser, now).await?;
         work.commit().await?;
-        Ok(Outcome::Complete { known_browser })
+        self.outbox.notify_one();
+        Ok(Outcome::Complete { known_browser: remembered.token })
     }
 
     async fn is_trusted(
@@ -447,7 +450,7 @@ impl Auth {
         from: &Requester,
         now: OffsetDateTime,
     ) -> Result<Account, Redeem> {
-        if let Some(account) = account::store::by_email(work.connection(), &link.email_key).await? {
+        if let Some(account) = account::store::by_email(work.connection(), &link.email_key, now).await? {
             return if account.disabled { Err(Redeem::NotLive(Refusal::AccountOff)) } else { Ok(account) };
         }
         let email = EmailAddress::stored(&link.email).ok_or(Redeem::NotLive(Refusal::NotAdmitted))?;
@@ -470,7 +473,7 @@ impl Auth {
             work.record(Event::InviteUsed { user: id, invite });
         }
         let (email, email_key) = (email.as_str().to_owned(), email.key().to_owned());
-        Ok(Account { id, email, email_key, disabled: false, two_factor: false })
+        Ok(Account { id, email, email_key, disabled: false, signed_in_before: false, two_factor: false })
     }
 }
 

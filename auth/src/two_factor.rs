@@ -190,7 +190,7 @@ impl Auth {
         let proposed = if stepping.authority.two_factor { None } else { Some(Proposed::new(now).await) };
 
         let mut work = Work::begin(&self.pool, Some(from), now).await?;
-        let account = account::store::by_id(work.connection(), user).await?.ok_or(ChangeError::SessionOver)?;
+        let account = account::store::by_id(work.connection(), user, now).await?.ok_or(ChangeError::SessionOver)?;
         if account.two_factor != stepping.authority.two_factor {
             // Turned on or off by another request this very moment.
             return Err(ChangeError::SessionOver);
@@ -227,10 +227,7 @@ impl Auth {
         // Links before sessions, as signing in takes them: the other way round the two could wait for each other.
         magic_link::store::close_all(work.connection(), &account.email_key, now).await?;
         trusted_device::revoke_all(work, account.id, now).await?;
-        let reason = RevokeReason::TwoFactorChanged;
-        for session in session::store::revoke_others(work.connection(), account.id, keep, reason, now).await? {
-            work.record(Event::SessionRevoked { user: account.id, session, reason });
-        }
+        session::end_all(work, account.id, keep, RevokeReason::TwoFactorChanged, now).await?;
         mail::store::enqueue_notice(work.connection(), account.id, notice, from, now).await
     }
 
@@ -246,7 +243,7 @@ impl Auth {
             return Err(ChangeError::Nothing);
         }
         work.record(Event::TotpRemoved { user, credential: id });
-        let account = account::store::by_id(work.connection(), user).await?.ok_or(ChangeError::SessionOver)?;
+        let account = account::store::by_id(work.connection(), user, now).await?.ok_or(ChangeError::SessionOver)?;
         self.changed(&mut work, &account, Some(authority.session), Notice::AuthenticatorRemoved, Some(from), now).await?;
         work.commit().await?;
         self.outbox.notify_one();
@@ -290,7 +287,7 @@ impl Auth {
             drop(work);
             return Err(ChangeError::Factor(self.refuse(right, giving).await.map_err(ChangeError::Factor)?));
         }
-        let account = account::store::by_id(work.connection(), authority.user).await?.ok_or(ChangeError::SessionOver)?;
+        let account = account::store::by_id(work.connection(), authority.user, now).await?.ok_or(ChangeError::SessionOver)?;
         if !authenticators::remove_all(work.connection(), account.id).await? {
             return Err(ChangeError::Nothing);
         }
@@ -351,7 +348,7 @@ impl Auth {
     pub async fn reset_two_factor(&self, email: &EmailAddress, reason: &str) -> Result<Uuid, ResetError> {
         let now = self.now();
         let mut work = Work::begin(&self.pool, None, now).await?;
-        let account = account::store::by_email(work.connection(), email.key()).await?.ok_or(ResetError::NoAccount)?;
+        let account = account::store::by_email(work.connection(), email.key(), now).await?.ok_or(ResetError::NoAccount)?;
         if !authenticators::remove_all(work.connection(), account.id).await? {
             return Err(ResetError::NotOn);
         }

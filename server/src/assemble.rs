@@ -38,6 +38,7 @@ pub fn policy(config: &Config) -> Policy {
             backup_account: rate(limits.backup_account),
             step_up_account: rate(limits.step_up_account),
             step_up_mail: rate(limits.step_up_mail),
+            address_change: rate(limits.address_change),
             sign_up_network: rate(limits.signup_network),
         },
     }

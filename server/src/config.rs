@@ -147,6 +147,7 @@ pub struct Limits {
     pub backup_account: Limit,
     pub step_up_account: Limit,
     pub step_up_mail: Limit,
+    pub address_change: Limit,
     pub signup_network: Limit,
 }
 
@@ -415,6 +416,7 @@ fn limits(read: &mut Reader<'_>, production: bool) -> Result<Limits, Noted> {
     let step_up_account = limit("LIMIT_STEP_UP_ACCOUNT");
     let step_up_mail = limit("LIMIT_STEP_UP_MAIL");
     let signup_network = limit("LIMIT_SIGNUP_NETWORK");
+    let address_change = limit("LIMIT_ADDRESS_CHANGE");
     Ok(Limits {
         enforced: enforced?,
         link_address_network: link_address_network?,
@@ -428,6 +430,7 @@ fn limits(read: &mut Reader<'_>, production: bool) -> Result<Limits, Noted> {
         step_up_account: step_up_account?,
         step_up_mail: step_up_mail?,
         signup_network: signup_network?,
+        address_change: address_change?,
     })
 }
 

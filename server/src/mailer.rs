@@ -3,11 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use app::{mails, routes, state::Site};
+use app::{mails, routes, state::Site, words};
 use auth::{
     backup_code,
     mail::{Content, Letter, Mailer, Notice, SendError},
     policy::{INVITE_TTL, STEP_UP_CODE_TTL},
+    undo::EMAIL_CHANGE_UNDO,
 };
 use lettre::{
     Address, Message,
@@ -77,10 +78,14 @@ impl MailRoom {
                 let by = mails::By { device: &asked.device, ip: &asked.ip, at: asked.at };
                 mails::step_up_code(links, &mails::StepUpCode { code: &code.reveal(), lifetime: STEP_UP_CODE_TTL, by })?
             }
-            Content::Notice { notice, at, by } => {
+            Content::Notice { notice, at, by, undo } => {
                 // What an operator does, no browser has done.
                 let (device, ip) = by.as_ref().map_or(("", ""), |by| (&by.device, &by.ip));
                 let by = &mails::By { device, ip, at: *at };
+                let undo_url = &undo.as_ref().map_or_else(
+                    || links.account_url.to_owned(),
+                    |token| format!("{}?token={}", self.site.link(routes::UNDO), token.reveal()),
+                );
                 match *notice {
                     Notice::TwoFactorOn => mails::two_factor_on(links)?,
                     Notice::TwoFactorOff => mails::two_factor_off(links, by)?,
@@ -92,6 +97,19 @@ impl MailRoom {
                         mails::backup_codes_left(links, left.unsigned_abs(), backup_code::SET as u64)?
                     }
                     Notice::BackupCodeUsed { left } => mails::backup_code_used(links, left.unsigned_abs(), by)?,
+                    Notice::NewSignIn { method, second } => {
+                        mails::new_sign_in(links, undo_url, &words::sign_in_method(method, second), by)?
+                    }
+                    Notice::SecondStepFailed => mails::second_step_failed(links, by)?,
+                    Notice::EmailChanged => mails::email_changed(links, undo_url, EMAIL_CHANGE_UNDO.as_secs() / 3_600, by)?,
+                    Notice::EmailChangeUndone => mails::email_change_undone(links, *at)?,
+                    Notice::DeletionRequested { deletes_at } => mails::deletion_requested(links, undo_url, deletes_at, by)?,
+                    Notice::DeletionCancelled => mails::deletion_cancelled(links, *at)?,
+                    Notice::AccountDisabled => mails::account_disabled(links, *at)?,
+                    Notice::AccountEnabled => mails::account_enabled(links, *at)?,
+                    Notice::SessionsEnded => mails::sessions_ended(links, *at)?,
+                    Notice::AdminGranted => mails::admin_granted(links, *at)?,
+                    Notice::AdminRevoked => mails::admin_revoked(links, *at)?,
                 }
             }
         })

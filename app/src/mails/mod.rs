@@ -224,9 +224,13 @@ struct Security<'a> {
 
 impl Security<'_> {
     fn compose(self, links: &Links<'_>) -> askama::Result<Mail> {
+        self.leading_to(links.account_url, links.help_url)
+    }
+
+    fn leading_to(self, url: &str, help_url: &str) -> askama::Result<Mail> {
         let Self { subject, what, lead, advice, label } = self;
-        let html = SecurityHtml { subject, help_url: links.help_url, what, lead, advice, label, links };
-        compose(subject, &html, &SecurityText { subject, what, lead, advice, label, links })
+        let html = SecurityHtml { subject, help_url, what, lead, advice, label, url };
+        compose(subject, &html, &SecurityText { subject, what, lead, advice, label, url })
     }
 }
 
@@ -239,7 +243,7 @@ struct SecurityHtml<'a> {
     lead: &'a str,
     advice: &'a str,
     label: &'a str,
-    links: &'a Links<'a>,
+    url: &'a str,
 }
 
 #[derive(Template)]
@@ -250,7 +254,7 @@ struct SecurityText<'a> {
     lead: &'a str,
     advice: &'a str,
     label: &'a str,
-    links: &'a Links<'a>,
+    url: &'a str,
 }
 
 const REVIEW: &str = "Review your account";
@@ -362,6 +366,162 @@ pub fn backup_code_used(links: &Links<'_>, left: u64, by: &By<'_>) -> askama::Re
     mail.compose(links)
 }
 
+/// `how`: "Email link". `undo_url` ends that very session and signs nobody in.
+pub fn new_sign_in(links: &Links<'_>, undo_url: &str, how: &str, by: &By<'_>) -> askama::Result<Mail> {
+    let (subject, help_url) = ("New sign-in to your Latchkey account", links.help_url);
+    let rows = [("Device", by.device()), ("When", words::date_time(by.at)), ("From", by.ip()), ("How", how.to_owned())];
+    let html = NewSignInHtml { subject, help_url, links, undo_url, rows: &rows };
+    compose(subject, &html, &NewSignInText { subject, links, undo_url, rows: &rows })
+}
+
+#[derive(Template)]
+#[template(path = "mails/new_sign_in.html")]
+struct NewSignInHtml<'a> {
+    subject: &'a str,
+    help_url: &'a str,
+    links: &'a Links<'a>,
+    undo_url: &'a str,
+    rows: &'a [(&'static str, String)],
+}
+
+#[derive(Template)]
+#[template(path = "mails/new_sign_in.txt")]
+struct NewSignInText<'a> {
+    subject: &'a str,
+    links: &'a Links<'a>,
+    undo_url: &'a str,
+    rows: &'a [(&'static str, String)],
+}
+
+/// The code from the mail was right, and what came after it wasn't.
+pub fn second_step_failed(links: &Links<'_>, by: &By<'_>) -> askama::Result<Mail> {
+    let what = format!(
+        "Someone signed in with an email link or code at {}, on {}, from {}, and then gave a wrong authenticator or backup code. If this was you, there's nothing to do.",
+        by.at(),
+        by.device(),
+        by.ip()
+    );
+    let mail = Security {
+        subject: "A sign-in was stopped at the second step",
+        what: &what,
+        lead: "If it wasn't you,",
+        advice: "someone can read your email. Two-factor kept them out. Secure your inbox.",
+        label: REVIEW,
+    };
+    mail.compose(links)
+}
+
+/// To the old address. `hours`: how long the change can be taken back.
+pub fn email_changed(links: &Links<'_>, undo_url: &str, hours: u64, by: &By<'_>) -> askama::Result<Mail> {
+    let what = format!(
+        "Your account now signs in with another address, and no longer with this one. Changed at {}, from {}, {}.",
+        by.at(),
+        by.device(),
+        by.ip()
+    );
+    let advice = format!("take it back within {}. It ends every session of the account.", words::count(hours, "hour"));
+    let mail = Security {
+        subject: "Your email address was changed",
+        what: &what,
+        lead: "If it wasn't you,",
+        advice: &advice,
+        label: "Take it back",
+    };
+    mail.leading_to(undo_url, links.help_url)
+}
+
+pub fn email_change_undone(links: &Links<'_>, at: OffsetDateTime) -> askama::Result<Mail> {
+    let what = format!(
+        "The change of your email address was taken back at {}. You sign in with this address again. Every session has ended.",
+        words::time_on_date(at)
+    );
+    let mail = Security {
+        subject: "Your email address is back",
+        what: &what,
+        lead: "Someone else changed it?",
+        advice: "Check that nobody else can read your email, then set up two-factor.",
+        label: REVIEW,
+    };
+    mail.compose(links)
+}
+
+pub fn deletion_requested(links: &Links<'_>, undo_url: &str, deletes_at: OffsetDateTime, by: &By<'_>) -> askama::Result<Mail> {
+    let what = format!(
+        "Your account will be deleted at {}. Asked for at {}, from {}, {}. Until then you can sign in, and keep it.",
+        words::time_on_date(deletes_at),
+        by.at(),
+        by.device(),
+        by.ip()
+    );
+    let mail = Security {
+        subject: "Your account will be deleted",
+        what: &what,
+        lead: "Changed your mind, or wasn't it you?",
+        advice: "",
+        label: "Keep my account",
+    };
+    mail.leading_to(undo_url, links.help_url)
+}
+
+pub fn deletion_cancelled(links: &Links<'_>, at: OffsetDateTime) -> askama::Result<Mail> {
+    let what = format!("It was to be deleted. That was called off at {}.", words::time_on_date(at));
+    let mail = Security { subject: "Your account stays", what: &what, lead: "Not you?", advice: "", label: REVIEW };
+    mail.compose(links)
+}
+
+const ASK: &str = "ask whoever runs this service.";
+
+pub fn account_disabled(links: &Links<'_>, at: OffsetDateTime) -> askama::Result<Mail> {
+    let what = format!("An administrator turned your account off at {}. Nobody can sign in to it.", words::time_on_date(at));
+    let mail = Security {
+        subject: "Your account was turned off",
+        what: &what,
+        lead: "If you don't know why,",
+        advice: ASK,
+        label: "Read more in help",
+    };
+    mail.leading_to(links.help_url, links.help_url)
+}
+
+pub fn account_enabled(links: &Links<'_>, at: OffsetDateTime) -> askama::Result<Mail> {
+    let what = format!("An administrator turned your account on again at {}. You can sign in.", words::time_on_date(at));
+    let mail = Security { subject: "Your account is on again", what: &what, lead: "", advice: "", label: REVIEW };
+    mail.compose(links)
+}
+
+pub fn sessions_ended(links: &Links<'_>, at: OffsetDateTime) -> askama::Result<Mail> {
+    let what = format!("An administrator ended all your sessions at {}. Sign in again to go on.", words::time_on_date(at));
+    let mail = Security {
+        subject: "You were signed out everywhere",
+        what: &what,
+        lead: "If you don't know why,",
+        advice: ASK,
+        label: REVIEW,
+    };
+    mail.compose(links)
+}
+
+pub fn admin_granted(links: &Links<'_>, at: OffsetDateTime) -> askama::Result<Mail> {
+    let what = format!(
+        "You can look after other people's accounts since {}. Your next sign-in may ask you to set up two-factor.",
+        words::time_on_date(at)
+    );
+    let mail = Security { subject: "You're an administrator now", what: &what, lead: "Not expected?", advice: "", label: REVIEW };
+    mail.compose(links)
+}
+
+pub fn admin_revoked(links: &Links<'_>, at: OffsetDateTime) -> askama::Result<Mail> {
+    let what = format!("You can't look after other people's accounts any more, since {}.", words::time_on_date(at));
+    let mail = Security {
+        subject: "You're no longer an administrator",
+        what: &what,
+        lead: "If you don't know why,",
+        advice: ASK,
+        label: REVIEW,
+    };
+    mail.compose(links)
+}
+
 /// Confirms a change by someone who is signed in.
 #[derive(Clone, Debug)]
 pub struct StepUpCode<'a> {
@@ -436,6 +596,8 @@ mod tests {
 
     const LINKS: Links<'_> = Links { account_url: "https://latchkey.example/account", help_url: HELP };
     const AT: OffsetDateTime = datetime!(2026-11-24 14:29 UTC);
+    const DAYS_7: time::Duration = time::Duration::days(7);
+    const UNDO: &str = "https://latchkey.example/undo?token=t0k";
 
     const fn by<'a>(device: &'a str, ip: &'a str) -> By<'a> {
         By { device, ip, at: AT }
@@ -459,6 +621,17 @@ mod tests {
             ("backup_codes_left", backup_codes_left(&LINKS, 2, 10)?),
             ("backup_code_used", backup_code_used(&LINKS, 7, &by("Firefox on Windows", "203.0.113.24"))?),
             ("step_up_code", step_up_from("Firefox on Windows", "203.0.113.24")?),
+            ("new_sign_in", new_sign_in(&LINKS, UNDO, "Email link", &by("Chrome on Android", "192.0.2.188"))?),
+            ("second_step_failed", second_step_failed(&LINKS, &by("Chrome on Android", "192.0.2.188"))?),
+            ("email_changed", email_changed(&LINKS, UNDO, 72, &by("Firefox on Windows", "203.0.113.24"))?),
+            ("email_change_undone", email_change_undone(&LINKS, AT)?),
+            ("deletion_requested", deletion_requested(&LINKS, UNDO, AT + DAYS_7, &by("Firefox on Windows", "203.0.113.24"))?),
+            ("deletion_cancelled", deletion_cancelled(&LINKS, AT)?),
+            ("account_disabled", account_disabled(&LINKS, AT)?),
+            ("account_enabled", account_enabled(&LINKS, AT)?),
+            ("sessions_ended", sessions_ended(&LINKS, AT)?),
+            ("admin_granted", admin_granted(&LINKS, AT)?),
+            ("admin_revoked", admin_revoked(&LINKS, AT)?),
         ] {
             insta::assert_snapshot!(format!("{name}.txt"), format!("Subject: {}\n\n{}", mail.subject, mail.text));
             insta::assert_snapshot!(format!("{name}.html"), mail.html);
@@ -519,6 +692,10 @@ mod tests {
             invite_by(Some(hostile))?,
             two_factor_off(&LINKS, &by(hostile, hostile))?,
             backup_code_used(&LINKS, 7, &by(hostile, hostile))?,
+            new_sign_in(&LINKS, UNDO, "Email link", &by(hostile, hostile))?,
+            second_step_failed(&LINKS, &by(hostile, hostile))?,
+            email_changed(&LINKS, UNDO, 72, &by(hostile, hostile))?,
+            deletion_requested(&LINKS, UNDO, AT, &by(hostile, hostile))?,
             step_up_from(hostile, hostile)?,
         ] {
             assert!(!mail.html.contains("<a href=x>") && mail.html.contains("&#60;a href=x&#62;"));

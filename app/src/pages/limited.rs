@@ -109,7 +109,8 @@ pub fn answer(limited: throttle::Limited, sent: u32, lifetime: Duration) -> Resp
         | Limit::BackupKnownBrowser
         | Limit::StepUpAccount
         | Limit::StepUpKnownBrowser => Limited::Tries { minutes },
-        Limit::StepUpMail => Limited::StepUpCodes { minutes, lifetime },
+        // The last refuses mails, and never a person.
+        Limit::StepUpMail | Limit::AddressChange | Limit::Notice => Limited::StepUpCodes { minutes, lifetime },
         Limit::LinkNetwork | Limit::SignUpNetwork => Limited::Network { minutes },
         Limit::LinkAll => Limited::Everyone { minutes },
     };

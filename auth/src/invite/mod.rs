@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::{
     Auth, Error,
     email_address::EmailAddress,
-    event::{Event, Work},
+    event::{Event, Origin, Work},
     mail,
     policy::INVITE_TTL,
     secret::{InviteToken, new_id},
@@ -42,13 +42,13 @@ impl Auth {
         let seed = self.keys.seed();
         let token = self.keys.invite_token(&seed).expect("the current key is there");
         let mut work = Work::begin(&self.pool, None, now).await?;
-        if crate::account::store::by_email(work.connection(), email.key()).await?.is_some() {
+        if crate::account::store::by_email(work.connection(), email.key(), now).await?.is_some() {
             return Err(CreateInviteError::AccountExists);
         }
         let id = new_id(now);
         store::insert(work.connection(), id, email, &seed, &token.hash(), now, now + INVITE_TTL).await?;
         mail::store::enqueue_invite(work.connection(), new_id(now), id, now, now + mail::INVITE_DEADLINE).await?;
-        work.record(Event::InviteCreated { invite: id });
+        work.record(Event::InviteCreated { invite: id, by: Origin::Operator });
         work.commit().await?;
         self.outbox.notify_one();
         Ok(id)

@@ -19,26 +19,28 @@ pub(crate) async fn knows(pool: &PgPool, token_hash: &[u8; 32], email_key: &str,
     .await
 }
 
+/// `true`: the account did not know it.
 pub(crate) async fn remember(
     connection: &mut PgConnection,
     token_hash: &[u8; 32],
     user: Uuid,
     now: OffsetDateTime,
     expires_at: OffsetDateTime,
-) -> Result<(), sqlx::Error> {
-    sqlx::query!(
+) -> Result<bool, sqlx::Error> {
+    // A row that was just inserted has no `xmax`; one that was updated has.
+    sqlx::query_scalar!(
         r#"
         insert into known_browsers (token_hash, user_id, created_at, last_used_at, expires_at) values ($1, $2, $3, $3, $4)
         on conflict (token_hash, user_id) do update set last_used_at = excluded.last_used_at, expires_at = excluded.expires_at
+        returning (xmax = 0) as "new!"
         "#,
         token_hash,
         user,
         now,
         expires_at,
     )
-    .execute(connection)
-    .await?;
-    Ok(())
+    .fetch_one(connection)
+    .await
 }
 
 /// How many wrong authenticator codes in a row a browser may send and still count as known.

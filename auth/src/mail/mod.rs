@@ -14,7 +14,8 @@ use uuid::Uuid;
 
 use crate::{
     email_address::EmailAddress,
-    secret::{Code, InviteToken, LinkToken},
+    event::{Method, SecondFactor},
+    secret::{Code, InviteToken, LinkToken, UndoToken},
 };
 
 /// A notice may wait as long.
@@ -68,6 +69,8 @@ pub enum Content {
         notice: Notice,
         at: OffsetDateTime,
         by: Option<By>,
+        /// The token of a link that takes it back.
+        undo: Option<UndoToken>,
     },
 }
 
@@ -88,8 +91,33 @@ pub enum Notice {
     AuthenticatorAdded,
     AuthenticatorRemoved,
     BackupCodesNew,
-    BackupCodesLow { left: i64 },
-    BackupCodeUsed { left: i64 },
+    BackupCodesLow {
+        left: i64,
+    },
+    BackupCodeUsed {
+        left: i64,
+    },
+    /// From a browser that the account did not know.
+    NewSignIn {
+        method: Method,
+        second: Option<SecondFactor>,
+    },
+    /// A wrong second factor after a right first one.
+    SecondStepFailed,
+    /// To the address it was.
+    EmailChanged,
+    EmailChangeUndone,
+    DeletionRequested {
+        #[serde(with = "time::serde::rfc3339")]
+        deletes_at: OffsetDateTime,
+    },
+    DeletionCancelled,
+    /// By an administrator, as the next ones.
+    AccountDisabled,
+    AccountEnabled,
+    SessionsEnded,
+    AdminGranted,
+    AdminRevoked,
 }
 
 impl Notice {
@@ -103,6 +131,17 @@ impl Notice {
             Self::BackupCodesNew => "backup_codes_new",
             Self::BackupCodesLow { .. } => "backup_codes_low",
             Self::BackupCodeUsed { .. } => "backup_code_used",
+            Self::NewSignIn { .. } => "new_sign_in",
+            Self::SecondStepFailed => "second_step_failed",
+            Self::EmailChanged => "email_changed",
+            Self::EmailChangeUndone => "email_change_undone",
+            Self::DeletionRequested { .. } => "deletion_requested",
+            Self::DeletionCancelled => "deletion_cancelled",
+            Self::AccountDisabled => "account_disabled",
+            Self::AccountEnabled => "account_enabled",
+            Self::SessionsEnded => "sessions_ended",
+            Self::AdminGranted => "admin_granted",
+            Self::AdminRevoked => "admin_revoked",
         }
     }
 }

@@ -88,6 +88,34 @@ pub(crate) async fn enqueue_notice(
     Ok(())
 }
 
+/// A notice with a link that takes back what it tells of. It goes where the link's row says.
+pub(crate) async fn enqueue_undoable(
+    connection: &mut PgConnection,
+    user: Uuid,
+    notice: Notice,
+    undo: Uuid,
+    from: Option<&Requester>,
+    now: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    let details = Details { notice, by: from.map(|from| By { device: from.device(), ip: from.ip.to_string() }) };
+    sqlx::query!(
+        r#"
+        insert into mail_outbox (id, kind, user_id, undo_link_id, details, created_at, run_at, deadline)
+        values ($1, $2, $3, $4, $5, $6, $6, $7)
+        "#,
+        new_id(now),
+        notice.kind(),
+        user,
+        undo,
+        Json(details) as _,
+        now,
+        now + NOTICE_DEADLINE,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// A mail this process has claimed. `attempt` fences its settling: whoever's lease ran out cannot settle another's run.
 #[derive(Clone)]
 pub(super) struct Claimed {
@@ -96,6 +124,7 @@ pub(super) struct Claimed {
     pub invite_id: Option<Uuid>,
     pub step_up_code_id: Option<Uuid>,
     pub user_id: Option<Uuid>,
+    pub undo_link_id: Option<Uuid>,
     pub details: Option<Value>,
     pub created_at: OffsetDateTime,
     pub deadline: OffsetDateTime,
@@ -122,7 +151,8 @@ pub(super) async fn claim(
         )
         update mail_outbox m set attempts = m.attempts + 1, lease_until = $3, leased_by = $4
         from due where m.id = due.id
-        returning m.id, m.magic_link_id, m.invite_id, m.step_up_code_id, m.user_id, m.details, m.created_at, m.deadline, m.attempts as attempt
+        returning m.id, m.magic_link_id, m.invite_id, m.step_up_code_id, m.user_id,
+                  m.undo_link_id, m.details, m.created_at, m.deadline, m.attempts as attempt
         "#,
         now,
         i64::try_from(free).unwrap_or(i64::MAX),

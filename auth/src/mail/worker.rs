@@ -15,7 +15,7 @@ use crate::{
     magic_link::{MagicLink, store as links},
     requester::device,
     secret::{self, new_id},
-    step_up,
+    step_up, undo,
 };
 
 /// Mails under way at once in one process: more would open more connections than mail servers like.
@@ -35,6 +35,8 @@ const WAITS: [Duration; 6] = [
     Duration::from_mins(2),
     Duration::from_mins(5),
 ];
+
+const KEY_GONE: &str = "the key it was made with is gone (WALLET_ENCRYPTION_KEY_PREVIOUS)";
 
 /// What became of one try.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,26 +164,38 @@ impl Auth {
             },
         };
         let Some(content) = content else {
-            return Ok(Fate::Failed("the key it was made with is gone (WALLET_ENCRYPTION_KEY_PREVIOUS)".to_owned()));
+            return Ok(Fate::Failed(KEY_GONE.to_owned()));
         };
         self.hand_over(mailer, mail, &to, content).await
     }
 
     async fn deliver_notice<M: Mailer>(&self, mailer: &M, mail: &store::Claimed, user: Uuid) -> Result<Fate, sqlx::Error> {
-        let mut connection = self.pool.acquire().await?;
-        let Some(account) = account::store::by_id(&mut connection, user).await? else {
-            return Ok(Fate::Expired("its account was gone before it could be sent"));
-        };
-        drop(connection);
         let Some(Details { notice, by }) = mail.details.clone().and_then(|details| serde_json::from_value(details).ok()) else {
             return Ok(Fate::Failed("what it says can't be read".to_owned()));
         };
-        self.hand_over(mailer, mail, &account.email, Content::Notice { notice, at: mail.created_at, by }).await
+        let (to, undo) = match mail.undo_link_id {
+            Some(id) => match undo::store::by_id(&self.pool, id).await? {
+                Some(link) if link.is_live(self.now()) => match self.keys.undo_token(&link.seed) {
+                    Some(token) => (link.email, Some(token)),
+                    None => return Ok(Fate::Failed(KEY_GONE.to_owned())),
+                },
+                _ => return Ok(Fate::Expired("its link was dead before it could be sent")),
+            },
+            None => {
+                let mut connection = self.pool.acquire().await?;
+                match account::store::by_id(&mut connection, user, self.now()).await? {
+                    Some(account) => (account.email, None),
+                    None => return Ok(Fate::Expired("its account was gone before it could be sent")),
+                }
+            }
+        };
+        self.hand_over(mailer, mail, &to, Content::Notice { notice, at: mail.created_at, by, undo }).await
     }
 
     async fn step_up_content(&self, code: &step_up::store::MailedCode) -> Result<(String, Option<Content>), sqlx::Error> {
         let mut connection = self.pool.acquire().await?;
-        let to = account::store::by_id(&mut connection, code.user).await?.map(|account| account.email).unwrap_or_default();
+        let to =
+            account::store::by_id(&mut connection, code.user, self.now()).await?.map(|account| account.email).unwrap_or_default();
         let asked = Asked { device: device(&code.user_agent), ip: code.ip.addr().to_string(), at: code.created_at };
         Ok((to, self.keys.step_up_code(&code.seed).map(|code| Content::StepUp { code, asked })))
     }
@@ -209,7 +223,7 @@ impl Auth {
     async fn sign_in_content(&self, link: &MagicLink) -> Result<Option<Content>, sqlx::Error> {
         let asked = Asked { device: device(&link.user_agent), ip: link.ip.to_string(), at: link.created_at };
         let mut connection = self.pool.acquire().await?;
-        let admitted = match account::store::by_email(&mut connection, &link.email_key).await? {
+        let admitted = match account::store::by_email(&mut connection, &link.email_key, self.now()).await? {
             Some(account) if account.disabled => return Ok(Some(Content::AccountOff { asked })),
             Some(_) => true,
             None => {
@@ -274,6 +288,7 @@ mod tests {
             invite_id: None,
             step_up_code_id: None,
             user_id: None,
+            undo_link_id: None,
             details: None,
             created_at: now,
             deadline: now + Duration::from_mins(10),

@@ -86,6 +86,25 @@ impl Authority {
     }
 }
 
+/// One of an account's sessions, as its owner sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionView {
+    pub id: Uuid,
+    pub device: String,
+    pub ip: Option<IpAddr>,
+    pub method: Method,
+    pub second: Option<SecondFactor>,
+    /// It has proven both factors.
+    pub two_factor: bool,
+    /// The account did not know the browser when it signed in.
+    pub new_device: bool,
+    pub signed_in_at: OffsetDateTime,
+    /// To the minute.
+    pub last_seen_at: OffsetDateTime,
+    /// It is the session that asks.
+    pub here: bool,
+}
+
 /// A live session as it was found.
 pub struct Stored {
     pub data: Value,
@@ -129,6 +148,47 @@ impl Auth {
         Ok(store::forget(&self.pool, key).await?)
     }
 
+    /// The account's live sessions: the one that asks, then by when they were last used.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn sessions(&self, authority: &Authority) -> Result<Vec<SessionView>, Error> {
+        self.sessions_of(authority.user, Some(authority.session)).await
+    }
+
+    pub(crate) async fn sessions_of(&self, user: Uuid, here: Option<Uuid>) -> Result<Vec<SessionView>, Error> {
+        let now = self.now();
+        Ok(store::list(&self.pool, user, here, now, now - self.policy.session_idle).await?)
+    }
+
+    /// Ends one of the account's sessions. `false`: it is over, or another account's: the two look the same.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn end_session(&self, authority: &Authority, id: Uuid, from: &Requester) -> Result<bool, Error> {
+        let now = self.now();
+        let reason = RevokeReason::SignedOutElsewhere;
+        let mut work = Work::begin(&self.pool, Some(from), now).await?;
+        let ended = store::revoke_one(work.connection(), authority.user, id, reason, now).await?;
+        if ended {
+            work.record(Event::SessionRevoked { user: authority.user, session: id, reason });
+        }
+        work.commit().await?;
+        Ok(ended)
+    }
+
+    /// Ends all sessions of the account but the one that asks, half signed-in ones too. Returns how many.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn end_other_sessions(&self, authority: &Authority, from: &Requester) -> Result<usize, Error> {
+        let mut work = Work::begin(&self.pool, Some(from), self.now()).await?;
+        let keep = Some(authority.session);
+        let ended = end_all(&mut work, authority.user, keep, RevokeReason::SignedOutElsewhere, self.now()).await?;
+        work.commit().await?;
+        Ok(ended)
+    }
+
     /// Ends a session, at once and on every instance. Doing it twice does no harm.
     pub async fn sign_out(&self, key: SessionKey, from: &Requester) -> Result<(), Error> {
         let now = self.now();
@@ -138,4 +198,19 @@ impl Auth {
         }
         Ok(work.commit().await?)
     }
+}
+
+/// Ends the sessions of an account, as part of a larger change. Returns how many.
+pub(crate) async fn end_all(
+    work: &mut Work<'_>,
+    user: Uuid,
+    keep: Option<Uuid>,
+    reason: RevokeReason,
+    now: OffsetDateTime,
+) -> Result<usize, sqlx::Error> {
+    let ended = store::revoke_others(work.connection(), user, keep, reason, now).await?;
+    for session in &ended {
+        work.record(Event::SessionRevoked { user, session: *session, reason });
+    }
+    Ok(ended.len())
 }

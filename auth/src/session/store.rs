@@ -4,7 +4,7 @@ use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Authority, Level, Stored};
+use super::{Authority, Level, SessionView, Stored};
 use crate::{
     event::{Method, RevokeReason, SecondFactor},
     requester::{Requester, device},
@@ -77,7 +77,8 @@ pub(super) async fn load(
                exists (select 1 from totp_credentials t where t.user_id = s.user_id and t.confirmed_at is not null) as "two_factor!"
         from sessions s left join users u on u.id = s.user_id
         where s.token_hash = $1 and s.audience = 'browser' and s.revoked_at is null and s.expires_at > $2
-            and (s.user_id is null or (s.last_seen_at > $3 and u.disabled_at is null))
+            and (s.user_id is null
+                 or (s.last_seen_at > $3 and u.disabled_at is null and (u.deletes_at is null or u.deletes_at > $2)))
         "#,
         &key.0,
         now,
@@ -166,6 +167,105 @@ pub(crate) async fn revoke(
     Ok(row.map(|row| (row.id, row.user_id)))
 }
 
+/// More than a page holds can only be a mistake or an attack; the oldest are then not shown, and can be ended all at once.
+const SHOWN: i64 = 100;
+
+/// The live ones that have given every factor the account had when they signed in.
+pub(super) async fn list(
+    pool: &PgPool,
+    user: Uuid,
+    here: Option<Uuid>,
+    now: OffsetDateTime,
+    idle_since: OffsetDateTime,
+) -> Result<Vec<SessionView>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"
+        select id, user_agent, ip as "ip: IpNet", method as "method!", second_method, level as "level!", new_device,
+               authenticated_at as "authenticated_at!", last_seen_at
+        from sessions
+        where user_id = $1 and audience = 'browser' and level <> 'first_factor' and revoked_at is null and expires_at > $2
+            and last_seen_at > $3
+        order by id = $4 desc nulls last, last_seen_at desc limit $5
+        "#,
+        user,
+        now,
+        idle_since,
+        here,
+        SHOWN,
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| {
+            Some(SessionView {
+                id: row.id,
+                device: device(row.user_agent.as_deref().unwrap_or_default()),
+                ip: row.ip.map(|ip| ip.addr()),
+                method: Method::parse(&row.method)?,
+                second: row.second_method.as_deref().and_then(SecondFactor::parse),
+                two_factor: row.level == Level::TwoFactor.as_str(),
+                new_device: row.new_device,
+                signed_in_at: row.authenticated_at,
+                last_seen_at: row.last_seen_at,
+                here: here == Some(row.id),
+            })
+        })
+        .collect())
+}
+
+pub(super) async fn revoke_one(
+    connection: &mut PgConnection,
+    user: Uuid,
+    id: Uuid,
+    reason: RevokeReason,
+    now: OffsetDateTime,
+) -> Result<bool, sqlx::Error> {
+    let revoked = sqlx::query!(
+        r#"
+        update sessions set revoked_at = $3, revoke_reason = $4
+        where id = $2 and user_id = $1 and revoked_at is null and expires_at > $3
+        "#,
+        user,
+        id,
+        now,
+        reason.as_str(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(revoked.rows_affected() == 1)
+}
+
+/// Ends a number of the sessions that were signed in since `since`, whoever's. Returns which, of whom.
+pub(crate) async fn revoke_since(
+    connection: &mut PgConnection,
+    since: Option<OffsetDateTime>,
+    limit: i64,
+    reason: RevokeReason,
+    now: OffsetDateTime,
+) -> Result<Vec<(Uuid, Uuid)>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"
+        with live as materialized (
+            select id from sessions
+            where user_id is not null and revoked_at is null and expires_at > $2 and ($1::timestamptz is null or authenticated_at >= $1)
+            order by id limit $3
+            for update
+        )
+        update sessions s set revoked_at = $2, revoke_reason = $4
+        from live where s.id = live.id and s.revoked_at is null
+        returning s.id, s.user_id as "user_id!"
+        "#,
+        since,
+        now,
+        limit,
+        reason.as_str(),
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.user_id)).collect())
+}
+
 /// Ends all sessions of an account but one. Returns which.
 pub(crate) async fn revoke_others(
     connection: &mut PgConnection,
@@ -233,6 +333,8 @@ pub(crate) struct Grant<'a> {
     pub second: Option<SecondFactor>,
     pub verified_at: Option<OffsetDateTime>,
     pub link: Option<Uuid>,
+    /// The account did not know this browser.
+    pub new_device: bool,
     pub from: &'a Requester,
     pub now: OffsetDateTime,
     pub expires_at: OffsetDateTime,
@@ -250,8 +352,8 @@ pub(crate) async fn grant(connection: &mut PgConnection, grant: &Grant<'_>) -> R
     sqlx::query!(
         r#"
         insert into sessions (id, token_hash, audience, data, user_id, level, method, second_method, verified_at, magic_link_id, ip,
-                              user_agent, authenticated_at, created_at, last_seen_at, expires_at)
-        values ($1, $2, 'browser', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $12, $13)
+                              user_agent, authenticated_at, created_at, last_seen_at, expires_at, new_device)
+        values ($1, $2, 'browser', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $12, $13, $14)
         "#,
         grant.id,
         &grant.key.0,
@@ -266,6 +368,7 @@ pub(crate) async fn grant(connection: &mut PgConnection, grant: &Grant<'_>) -> R
         grant.from.user_agent(),
         grant.now,
         grant.expires_at,
+        grant.new_device,
     )
     .execute(connection)
     .await?;

@@ -179,7 +179,7 @@ impl Auth {
         if !store::consume(work.connection(), mailed.id, now).await? {
             return Err(MailedCodeError::Expired);
         }
-        let account = account::store::by_id(work.connection(), user).await?.ok_or(MailedCodeError::SessionOver)?;
+        let account = account::store::by_id(work.connection(), user, now).await?.ok_or(MailedCodeError::SessionOver)?;
         if account.two_factor {
             // Asked here and not before: it may have been turned on since this request began.
             return Err(MailedCodeError::TwoFactor);

@@ -49,10 +49,14 @@ pub enum Limit {
     StepUpMail,
     /// Accounts made from one network.
     SignUpNetwork,
+    /// Changes of one account's address that were asked for.
+    AddressChange,
+    /// Mails of one kind that tell an owner of something others can repeat at will.
+    Notice,
 }
 
 impl Limit {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 19] = [
         Self::LinkAddressNetwork,
         Self::LinkAddress,
         Self::LinkKnownBrowser,
@@ -70,6 +74,8 @@ impl Limit {
         Self::StepUpKnownBrowser,
         Self::StepUpMail,
         Self::SignUpNetwork,
+        Self::AddressChange,
+        Self::Notice,
     ];
 
     /// The name in metrics, logs and the table.
@@ -93,6 +99,8 @@ impl Limit {
             Self::StepUpKnownBrowser => "step_up_known_browser",
             Self::StepUpMail => "step_up_mail",
             Self::SignUpNetwork => "signup_network",
+            Self::AddressChange => "address_change",
+            Self::Notice => "notice",
         }
     }
 
@@ -135,6 +143,7 @@ pub struct Limits {
     pub step_up_account: Rate,
     pub step_up_mail: Rate,
     pub sign_up_network: Rate,
+    pub address_change: Rate,
 }
 
 impl Default for Limits {
@@ -155,6 +164,7 @@ impl Default for Limits {
             step_up_account: per(10, 15),
             step_up_mail: per(5, 60),
             sign_up_network: per(20, 60),
+            address_change: per(5, 24 * 60),
         }
     }
 }
@@ -176,6 +186,8 @@ impl Limits {
             Limit::StepUpMail => self.step_up_mail,
             Limit::CodeAddress => Rate::new(30, Duration::from_hours(24)),
             Limit::SignUpNetwork => self.sign_up_network,
+            Limit::AddressChange => self.address_change,
+            Limit::Notice => Rate::new(1, Duration::from_hours(1)),
         }
     }
 }

@@ -1,0 +1,110 @@
+use sqlx::{PgConnection, PgPool};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::Undoes;
+use crate::{account::store::Account, secret::Seed};
+
+pub(super) async fn insert(
+    connection: &mut PgConnection,
+    id: Uuid,
+    account: &Account,
+    undoes: Undoes,
+    seed: &Seed,
+    token_hash: &[u8; 32],
+    now: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    let session = match undoes {
+        Undoes::Session(session) => Some(session),
+        Undoes::EmailChange | Undoes::Deletion => None,
+    };
+    sqlx::query!(
+        r#"
+        insert into undo_links (id, user_id, kind, email, email_key, session_id, nonce, key_id, token_hash, created_at, expires_at)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+        "#,
+        id,
+        account.id,
+        undoes.as_str(),
+        account.email,
+        account.email_key,
+        session,
+        &seed.nonce,
+        seed.key_id,
+        token_hash,
+        now,
+        now + undoes.lifetime(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub(crate) struct UndoLink {
+    pub id: Uuid,
+    pub user: Uuid,
+    pub undoes: Undoes,
+    pub email: String,
+    pub email_key: String,
+    pub seed: Seed,
+    pub created_at: OffsetDateTime,
+    pub expires_at: OffsetDateTime,
+    pub used: bool,
+    pub closed: bool,
+}
+
+impl UndoLink {
+    pub fn is_live(&self, now: OffsetDateTime) -> bool {
+        !self.used && !self.closed && self.expires_at > now
+    }
+}
+
+struct Row {
+    id: Uuid,
+    user_id: Uuid,
+    kind: String,
+    email: String,
+    email_key: String,
+    session_id: Option<Uuid>,
+    nonce: Vec<u8>,
+    key_id: String,
+    created_at: OffsetDateTime,
+    expires_at: OffsetDateTime,
+    used_at: Option<OffsetDateTime>,
+    closed_at: Option<OffsetDateTime>,
+}
+
+impl Row {
+    /// `None` where the row is of a kind this version doesn't know: then it takes nothing back.
+    fn link(self) -> Option<UndoLink> {
+        Some(UndoLink {
+            id: self.id,
+            user: self.user_id,
+            undoes: Undoes::parse(&self.kind, self.session_id)?,
+            email: self.email,
+            email_key: self.email_key,
+            seed: Seed {
+                nonce: self.nonce.try_into().expect("a check constraint keeps the nonce at 32 bytes"),
+                key_id: self.key_id,
+            },
+            created_at: self.created_at,
+            expires_at: self.expires_at,
+            used: self.used_at.is_some(),
+            closed: self.closed_at.is_some(),
+        })
+    }
+}
+
+pub(crate) async fn by_id(pool: &PgPool, id: Uuid) -> Result<Option<UndoLink>, sqlx::Error> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"
+        select id, user_id, kind, email, email_key, session_id, nonce, key_id, created_at, expires_at, used_at, closed_at
+        from undo_links where id = $1
+        "#,
+        id,
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.and_then(Row::link))
+}
