@@ -1,6 +1,6 @@
 //! What happened, in the words of the one it happened to: from an audit row to a line of the account's activity.
 
-use auth::event::{Method, SecondFactor};
+use auth::event::Method;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -28,6 +28,7 @@ pub fn told(happened: &str, details: &Value) -> Option<Told> {
             return Some(Told { what: "Backup code used", more, new_device: false });
         }
 
+        "link.requested" => ("Sign-in email sent", ""),
         "link.redeemed" if word("method") == Method::Code.as_str() => ("Sign-in code used", ""),
         "link.redeemed" => ("Sign-in link used", ""),
         "session.revoked" => ended(word("reason")),
@@ -108,16 +109,7 @@ fn ended(reason: &str) -> (&'static str, &'static str) {
 
 /// "Email code, authenticator app". With one factor of two nobody is in yet, but whoever gave it can read the mail.
 fn signed_in(details: &Value) -> Told {
-    let first = read(details, "method").map(|method| match method {
-        Method::Link => "Email link",
-        Method::Code => "Email code",
-    });
-    let second = read(details, "second_method").map(|factor| match factor {
-        SecondFactor::Totp => "authenticator app",
-        SecondFactor::BackupCode => "backup code",
-        SecondFactor::TrustedDevice => "trusted browser",
-    });
-    let ways: Vec<&str> = first.into_iter().chain(second).collect();
+    let more = read(details, "method").map(|method| words::sign_in_method(method, read(details, "second_method")));
     let half = details.get("level").is_some_and(|level| level == "first_factor");
     let new_device = !half && details.get("new_device").is_some_and(|new| new == true);
     let what = match (half, new_device) {
@@ -125,7 +117,7 @@ fn signed_in(details: &Value) -> Told {
         (false, true) => "Signed in from a new device",
         (false, false) => "Signed in",
     };
-    Told { what, more: (!ways.is_empty()).then(|| ways.join(", ")), new_device }
+    Told { what, more, new_device }
 }
 
 fn read<T: DeserializeOwned>(details: &Value, key: &str) -> Option<T> {
@@ -142,9 +134,8 @@ mod tests {
         (told.what, told.more.unwrap_or_default())
     }
 
-    /// What happens to no account: nobody sees it in theirs.
-    const NOBODYS: [&str; 7] =
-        ["link.requested", "link.refused", "link.cancelled", "invite.created", "keys.rotated", "mail.sent", "mail.failed"];
+    /// What happens to no account, so that no owner sees it.
+    const NOBODYS: [&str; 6] = ["link.refused", "link.cancelled", "invite.created", "keys.rotated", "mail.sent", "mail.failed"];
 
     #[test]
     fn every_event_of_an_account_has_words() {

@@ -89,9 +89,11 @@ pub fn TextField(
     value: String,
     maxlength: usize,
     #[prop(default = "off")] autocomplete: &'static str,
+    #[prop(optional_no_strip)] error: Option<String>,
 ) -> impl IntoView {
+    let wrong = error.is_some();
     view! {
-        <Field id label hint error=None>
+        <Field id label hint error>
             <input
                 id=id
                 name=id
@@ -99,7 +101,9 @@ pub fn TextField(
                 value=value
                 autocomplete=autocomplete
                 maxlength=maxlength.to_string()
-                aria-describedby=described_by(id, hint.is_some(), false)
+                aria-describedby=described_by(id, hint.is_some(), wrong)
+                aria-invalid=wrong.then_some("true")
+                autofocus=wrong
             />
         </Field>
     }
