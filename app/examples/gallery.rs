@@ -5,9 +5,11 @@ use std::{env, error::Error, fs, io, path::PathBuf, time::Duration};
 
 use app::{
     assets,
+    happened::told,
     mails::{self, By, Invite, Links, Mail, SignIn, StepUpCode},
     page::render,
-    pages::account::{AccountPage, ThisSession},
+    pages::account::{AccountPage, NameError, Owner},
+    pages::activity::{ActivityPage, By as DoneBy, Entry},
     pages::backup_codes::{BackupCodesPage, RevealedCodesPage, UntickedPage},
     pages::confirm_link::{ConfirmLinkPage, DeadLink, DeadLinkPage, OtherBrowserPage, Request},
     pages::dev_inbox::{DevInboxPage, DevMessagePage, Summary},
@@ -21,6 +23,7 @@ use app::{
     pages::login_sent::{Address, CodeError, LoginSentPage, SentNotice},
     pages::login_two_factor::{LoginTwoFactorPage, NoApp, NoAppPage, TotpError},
     pages::reauth::{ReauthError, ReauthHow, ReauthPage},
+    pages::sessions::{Session, SessionsPage},
     pages::signed_out::SignedOutPage,
     pages::two_factor::{AuthenticatorApp, BackupCodes, TwoFactorPage, TwoFactorSummary},
     pages::two_factor_off::TurnOffPage,
@@ -29,8 +32,12 @@ use app::{
     qr::Qr,
     routes,
 };
-use auth::event::Method;
+use auth::{
+    activity::Filter,
+    event::{Method, SecondFactor},
+};
 use leptos::prelude::*;
+use serde_json::{Value, json};
 use time::{OffsetDateTime, macros::datetime};
 
 const LIFETIME: Duration = Duration::from_mins(10);
@@ -64,6 +71,7 @@ fn pages() -> Vec<(&'static str, String)> {
     let mut all = sign_in();
     all.extend(confirm());
     all.extend(dead_ends());
+    all.extend(own_pages());
     all.extend(the_rest());
     all
 }
@@ -137,16 +145,100 @@ fn dead_ends() -> Vec<(&'static str, String)> {
     ]
 }
 
-fn account(email: &str, admin: bool, device: &str, two_factor: TwoFactorSummary) -> String {
-    let session = ThisSession {
-        since: datetime!(2026-11-24 14:29 UTC),
-        method: Method::Link,
-        second: None,
+fn owner(email: &str) -> Owner {
+    Owner { email: email.to_owned(), name: "Mara Lindqvist".to_owned(), admin: false, deletes: None }
+}
+
+fn sessions() -> Vec<Session> {
+    let session = |id: &str, device: &str, ip: &str, method, second, signed_in, last_seen| Session {
+        id: id.to_owned(),
         device: device.to_owned(),
-        ip: "203.0.113.24".to_owned(),
+        ip: ip.to_owned(),
+        method,
+        second,
+        two_factor: second.is_some(),
+        new_device: second.is_none(),
+        signed_in,
+        last_seen,
+        here: id == "1",
     };
-    let email = email.to_owned();
-    render(|| view! { <AccountPage email admin session two_factor/> })
+    let (totp, backup) = (Some(SecondFactor::Totp), Some(SecondFactor::BackupCode));
+    vec![
+        session("1", "Firefox on Windows", "203.0.113.24", Method::Code, totp, NOW, NOW),
+        session("2", "Safari on iPhone", "198.51.100.7", Method::Link, backup, USED, datetime!(2026-11-24 11:00 UTC)),
+        session(
+            "3",
+            "Chrome on Mac",
+            "2001:db8:85a3:8d3:1319:8a2e:370:7348",
+            Method::Link,
+            totp,
+            MADE,
+            datetime!(2026-11-18 09:00 UTC),
+        ),
+        session("4", "Chrome on Android", "192.0.2.188", Method::Link, None, MADE, datetime!(2026-11-16 09:00 UTC)),
+    ]
+}
+
+fn entry(at: OffsetDateTime, happened: &str, details: &Value, by: Option<(&str, &str)>) -> Option<Entry> {
+    let by = by.map_or(DoneBy::Administrator, |(device, ip)| DoneBy::Browser { device: device.to_owned(), ip: ip.to_owned() });
+    Some(Entry { at, told: told(happened, details)?, by })
+}
+
+fn entries() -> Vec<Entry> {
+    let firefox = Some(("Firefox on Windows", "203.0.113.24"));
+    let phone = Some(("Safari on iPhone", "2001:db8:85a3:8d3:1319:8a2e:370:7348"));
+    let android = Some(("Chrome on Android", "192.0.2.188"));
+    let signed_in = |method: &str, second: Option<&str>, new_device: bool| json!({ "level": "two_factor", "method": method, "second_method": second, "new_device": new_device });
+    let all = [
+        entry(NOW, "session.created", &signed_in("code", Some("totp"), false), firefox),
+        entry(datetime!(2026-11-24 14:28 UTC), "totp.refused", &json!({ "reason": "wrong", "for": "sign_in" }), firefox),
+        entry(datetime!(2026-11-24 14:28 UTC), "totp.refused", &json!({ "reason": "clock", "for": "sign_in" }), firefox),
+        entry(datetime!(2026-11-24 14:26 UTC), "link.requested", &json!({}), firefox),
+        entry(USED, "session.created", &signed_in("link", Some("backup_code"), false), phone),
+        entry(USED, "backup_code.used", &json!({ "left": 2, "for": "sign_in" }), phone),
+        entry(datetime!(2026-11-18 10:00 UTC), "two_factor.reset", &json!({ "by": "operator" }), None),
+        entry(datetime!(2026-11-16 21:47 UTC), "session.created", &signed_in("link", None, true), android),
+        entry(datetime!(2026-11-16 21:40 UTC), "moon.risen", &json!({}), android),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+fn account(owner: Owner, sessions: Vec<Session>, recent: Vec<Entry>, two_factor: TwoFactorSummary) -> String {
+    let (sessions, recent) = (sessions.into_iter().take(3).collect(), recent.into_iter().take(5).collect());
+    render(|| view! { <AccountPage owner two_factor sessions recent now=NOW/> })
+}
+
+fn own_pages() -> Vec<(&'static str, String)> {
+    let plain = |two_factor| account(owner(EMAIL), sessions(), entries(), two_factor);
+    let new = Owner { name: String::new(), ..owner(EMAIL) };
+    let admin = Owner { admin: true, ..owner(EMAIL) };
+    let leaving = Owner { deletes: Some(datetime!(2026-12-08 10:00 UTC)), ..owner(EMAIL) };
+    let wrong_name = render(|| {
+        let (two_factor, error) = (TwoFactorSummary::default(), Some(NameError::TooLong));
+        view! { <AccountPage owner=owner(EMAIL) two_factor sessions=sessions() recent=vec![] now=NOW error/> }
+    });
+    let only = || sessions().into_iter().take(1).collect();
+    let listed = |sessions| render(move || view! { <SessionsPage email=EMAIL.to_owned() sessions now=NOW/> });
+    let activity = |show, entries, newer: Option<&str>, older: Option<&str>| {
+        let (newer, older) = (newer.map(str::to_owned), older.map(str::to_owned));
+        render(move || view! { <ActivityPage email=EMAIL.to_owned() show entries newer older now=NOW/> })
+    };
+    vec![
+        ("account", plain(TwoFactorSummary::default())),
+        ("account-new", account(new, only(), vec![], TwoFactorSummary::default())),
+        ("account-admin", account(admin, sessions(), entries(), TwoFactorSummary::default())),
+        ("account-two-factor", plain(with_apps(1, codes(10, true)))),
+        ("account-few-codes", plain(with_apps(2, codes(2, true)))),
+        ("account-no-codes", plain(stopped(codes(0, true)))),
+        ("account-leaving", account(leaving, sessions(), entries(), with_apps(1, codes(2, true)))),
+        ("account-wrong-name", wrong_name),
+        ("account-long", account(owner(LONG), sessions(), entries(), with_apps(1, codes(10, false)))),
+        ("sessions", listed(sessions())),
+        ("sessions-none", listed(only())),
+        ("activity", activity(Filter::All, entries(), None, Some("older"))),
+        ("activity-end", activity(Filter::Problems, entries().into_iter().skip(5).collect(), Some("newer"), None)),
+        ("activity-none", activity(Filter::Changes, vec![], None, None)),
+    ]
 }
 
 fn invite(inviter: Option<&str>) -> String {
@@ -165,12 +257,6 @@ fn the_rest() -> Vec<(&'static str, String)> {
     let dead = |why| render(move || view! { <DeadInvitePage why/> });
     let text = sign_in_mail().map(|mail| mail.text).unwrap_or_default();
     vec![
-        ("account", account(EMAIL, false, "Firefox on Windows", TwoFactorSummary::default())),
-        ("account-admin", account(EMAIL, true, "Safari on iPhone", TwoFactorSummary::default())),
-        ("account-two-factor", account(EMAIL, false, "Firefox on Windows", with_apps(1, codes(10, true)))),
-        ("account-few-codes", account(EMAIL, false, "Firefox on Windows", with_apps(2, codes(2, true)))),
-        ("account-no-codes", account(EMAIL, false, "Firefox on Windows", stopped(codes(0, true)))),
-        ("account-long", account(LONG, true, "Firefox on Windows", with_apps(1, codes(10, false)))),
         ("invite", invite(Some("ada@example.org"))),
         ("invite-anonymous", invite(None)),
         ("invite-expired", dead(DeadInvite::Expired)),

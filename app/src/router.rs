@@ -16,8 +16,8 @@ use crate::{
     form::form_post,
     gate::Passerby,
     pages::{
-        account, backup_codes, confirm_link, devices, help, invite, login, login_backup_code, login_sent, login_two_factor, reauth,
-        signed_out, two_factor, two_factor_off, two_factor_setup,
+        account, activity, backup_codes, confirm_link, devices, help, invite, login, login_backup_code, login_sent,
+        login_two_factor, reauth, sessions, signed_out, two_factor, two_factor_off, two_factor_setup,
     },
     routes, session,
     state::AppState,
@@ -46,6 +46,8 @@ pub fn router(state: AppState) -> Router {
     register_explicit::<backup_codes::SaveBackupCodes>();
     register_explicit::<devices::RevokeDevice>();
     register_explicit::<devices::RevokeAllDevices>();
+    register_explicit::<sessions::EndSession>();
+    register_explicit::<sessions::EndOtherSessions>();
 
     let sessions = state.sessions.layer();
     Router::new()
@@ -65,6 +67,10 @@ pub fn router(state: AppState) -> Router {
         .route(routes::REAUTH_BACKUP_CODE, get(reauth::get_backup_code).merge(form()))
         .route(routes::REAUTH_SEND, form_of(routes::REAUTH))
         .route(routes::ACCOUNT, get(account::get))
+        .route(routes::SESSIONS, get(sessions::get))
+        .route(routes::SESSIONS_END, form_of(routes::SESSIONS))
+        .route(routes::SESSIONS_END_OTHERS, form_of(routes::SESSIONS))
+        .route(routes::ACTIVITY, get(activity::get))
         .route(routes::TWO_FACTOR, get(two_factor::get))
         .route(routes::TWO_FACTOR_REMOVE, form_of(routes::TWO_FACTOR))
         .route(routes::TWO_FACTOR_SETUP, get(two_factor_setup::get).merge(form()))

@@ -7,6 +7,9 @@ use crate::{
 };
 
 const SECURITY: &str = "Security";
+/// The pages of an account that the navigation leads to, by their headings.
+const ACCOUNT: [(&str, &str); 4] =
+    [(SECURITY, routes::ACCOUNT), ("Sessions", routes::SESSIONS), ("Activity", routes::ACTIVITY), ("Email", routes::EMAIL)];
 
 /// The sign-in journey: one narrow card with one question.
 ///
@@ -42,7 +45,7 @@ pub fn Settings(
     children: Children,
 ) -> impl IntoView {
     let prefix = if error { "Error: " } else { "" };
-    let links = [(SECURITY, routes::ACCOUNT)].map(|(name, path)| {
+    let links = ACCOUNT.map(|(name, path)| {
         let current = if name == title {
             Some("page")
         } else {

@@ -6,6 +6,7 @@
 //! [`crate::components`] see to that.
 
 pub mod account;
+pub mod activity;
 pub mod backup_codes;
 pub mod confirm_link;
 pub mod dev_inbox;
@@ -19,6 +20,7 @@ pub mod login_backup_code;
 pub mod login_sent;
 pub mod login_two_factor;
 pub mod reauth;
+pub mod sessions;
 pub mod signed_out;
 pub mod two_factor;
 pub mod two_factor_off;
