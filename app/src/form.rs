@@ -79,12 +79,10 @@ impl Form {
     /// Whoever posted this, where they may pass: [`crate::gate`]. `here` is the form's page, to come back to.
     pub async fn admit<A: Admit>(&self, here: &str) -> Result<A, FormError> {
         let visitor = self.anybody().await?;
-        A::admit(visitor, &self.state, here).map_err(|elsewhere| self.send(&elsewhere))
-    }
-
-    /// Nothing was done: they have to go there first.
-    pub fn send(&self, elsewhere: &str) -> FormError {
-        self.see_other(elsewhere).err().unwrap_or(FormError::Refused)
+        A::admit(visitor, &self.state, here).map_err(|barred| {
+            self.answer().response = Some(barred.into_response());
+            FormError::Refused
+        })
     }
 
     fn answer(&self) -> std::sync::MutexGuard<'_, Answer> {

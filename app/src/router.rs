@@ -16,7 +16,7 @@ use crate::{
     form::form_post,
     gate::Passerby,
     pages::{
-        account, activity, backup_codes, confirm_link, devices, help, invite, login, login_backup_code, login_sent,
+        account, activity, admin, backup_codes, confirm_link, devices, help, invite, login, login_backup_code, login_sent,
         login_two_factor, reauth, sessions, signed_out, two_factor, two_factor_off, two_factor_setup,
     },
     routes, session,
@@ -48,6 +48,13 @@ pub fn router(state: AppState) -> Router {
     register_explicit::<devices::RevokeAllDevices>();
     register_explicit::<sessions::EndSession>();
     register_explicit::<sessions::EndOtherSessions>();
+    register_explicit::<admin::invite::InviteSomeone>();
+    register_explicit::<admin::change::DisableUser>();
+    register_explicit::<admin::change::EnableUser>();
+    register_explicit::<admin::change::EndUserSessions>();
+    register_explicit::<admin::change::ResetUserTwoFactor>();
+    register_explicit::<admin::change::MakeAdmin>();
+    register_explicit::<admin::change::RemoveAdmin>();
 
     let sessions = state.sessions.layer();
     Router::new()
@@ -81,6 +88,16 @@ pub fn router(state: AppState) -> Router {
         .route(routes::DEVICES, get(devices::get))
         .route(routes::DEVICES_REVOKE, form_of(routes::DEVICES))
         .route(routes::DEVICES_REVOKE_ALL, form_of(routes::DEVICES))
+        .route(routes::ADMIN_USERS, get(admin::users::get))
+        .route(routes::ADMIN_USERS_INVITE, get(admin::invite::get).merge(form()))
+        .route(routes::ADMIN_USER, get(admin::user::get))
+        .route(routes::ADMIN_USER_CHANGE, get(admin::change::get))
+        .route(routes::ADMIN_USERS_DISABLE, form_of(routes::ADMIN_USERS))
+        .route(routes::ADMIN_USERS_ENABLE, form_of(routes::ADMIN_USERS))
+        .route(routes::ADMIN_USERS_END_SESSIONS, form_of(routes::ADMIN_USERS))
+        .route(routes::ADMIN_USERS_RESET_TWO_FACTOR, form_of(routes::ADMIN_USERS))
+        .route(routes::ADMIN_USERS_MAKE_ADMIN, form_of(routes::ADMIN_USERS))
+        .route(routes::ADMIN_USERS_REMOVE_ADMIN, form_of(routes::ADMIN_USERS))
         .layer(sessions)
         .layer(map_response(session::keep_cookie))
         .route(routes::HELP, get(help::get))

@@ -7,6 +7,7 @@
 
 pub mod account;
 pub mod activity;
+pub mod admin;
 pub mod backup_codes;
 pub mod confirm_link;
 pub mod dev_inbox;
