@@ -4,10 +4,10 @@ use super::{Glyph, Icon};
 
 /// An address. The browser's own check stays off: its bubbles say less than our errors, and not to everyone.
 #[component]
-pub fn EmailField(value: String, error: Option<String>) -> impl IntoView {
+pub fn EmailField(#[prop(default = "Email address")] label: &'static str, value: String, error: Option<String>) -> impl IntoView {
     let wrong = error.is_some();
     view! {
-        <Field id="email" label="Email address" error>
+        <Field id="email" label error>
             <input
                 id="email"
                 name="email"
@@ -82,9 +82,17 @@ pub fn BackupCodeField(error: Option<String>) -> impl IntoView {
 
 /// A few words of one's own.
 #[component]
-pub fn TextField(id: &'static str, label: &'static str, hint: &'static str, value: String, maxlength: usize) -> impl IntoView {
+pub fn TextField(
+    id: &'static str,
+    label: &'static str,
+    hint: &'static str,
+    value: String,
+    maxlength: usize,
+    #[prop(optional_no_strip)] error: Option<String>,
+) -> impl IntoView {
+    let wrong = error.is_some();
     view! {
-        <Field id label hint error=None>
+        <Field id label hint error>
             <input
                 id=id
                 name=id
@@ -92,7 +100,9 @@ pub fn TextField(id: &'static str, label: &'static str, hint: &'static str, valu
                 value=value
                 autocomplete="off"
                 maxlength=maxlength.to_string()
-                aria-describedby=described_by(id, true, false)
+                aria-describedby=described_by(id, true, wrong)
+                aria-invalid=wrong.then_some("true")
+                autofocus=wrong
             />
         </Field>
     }
