@@ -88,10 +88,11 @@ pub(crate) async fn stay(
     from: Option<&Requester>,
     now: OffsetDateTime,
 ) -> Result<bool, sqlx::Error> {
+    // Links that take back before the account, as using one takes them: the other way round the two could wait for each other.
+    undo::store::close_deletions(work.connection(), user, now).await?;
     if !account::store::stay(work.connection(), user, now).await? {
         return Ok(false);
     }
-    undo::store::close_deletions(work.connection(), user, now).await?;
     work.record(Event::DeletionCancelled { user });
     mail::store::enqueue_notice(work.connection(), user, Notice::DeletionCancelled, from, now).await?;
     Ok(true)

@@ -175,8 +175,8 @@ impl Auth {
             return Err(if left == 0 { ConfirmChangeError::LastTry } else { ConfirmChangeError::Wrong { left } });
         }
         let mut work = Work::begin(&self.pool, Some(from), now).await?;
-        self.move_account(&mut work, stepping, &change, from, now).await?;
         throttle.give_back(work.connection(), &charges).await?;
+        self.move_account(&mut work, stepping, &change, from, now).await?;
         work.commit().await?;
         self.outbox.notify_one();
         Ok(())

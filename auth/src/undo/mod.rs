@@ -207,7 +207,7 @@ impl Auth {
             drop(work);
             return Err(UndoError::Factor(self.refuse(right, giving).await.map_err(UndoError::Factor)?));
         }
-        if !store::consume(work.connection(), link.id, now).await? {
+        if !store::consume(work.connection(), &link, now).await? {
             drop(work);
             // It died between the look and the statement: say of what.
             return Err(UndoError::NotLive(self.peek_undo(token).await?));

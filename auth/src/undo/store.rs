@@ -124,10 +124,21 @@ pub(super) async fn by_token(pool: &PgPool, token_hash: &[u8; 32]) -> Result<Opt
 }
 
 /// Uses a link up. One statement decides: of any number of parallel tries one gets `true`.
-pub(super) async fn consume(connection: &mut PgConnection, id: Uuid, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
+///
+/// All links of the account are locked in one order first: two of them used at once, of which one closes the other, would else each
+/// hold its own and wait for the other's.
+pub(super) async fn consume(connection: &mut PgConnection, link: &UndoLink, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
     let consumed = sqlx::query!(
-        "update undo_links set used_at = $2 where id = $1 and used_at is null and closed_at is null and expires_at > $2",
-        id,
+        r#"
+        with theirs as materialized (
+            select id from undo_links where user_id = $2 order by id for update
+        )
+        update undo_links l set used_at = $3
+        from theirs
+        where l.id = theirs.id and l.id = $1 and l.used_at is null and l.closed_at is null and l.expires_at > $3
+        "#,
+        link.id,
+        link.user,
         now,
     )
     .execute(connection)
@@ -160,7 +171,14 @@ pub(super) async fn close_later(
 /// Closes the links that would call a deletion off that was called off.
 pub(crate) async fn close_deletions(connection: &mut PgConnection, user: Uuid, now: OffsetDateTime) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "update undo_links set closed_at = $2 where user_id = $1 and kind = 'deletion' and used_at is null and closed_at is null",
+        r#"
+        with open as materialized (
+            select id from undo_links where user_id = $1 and kind = 'deletion' and used_at is null and closed_at is null
+            order by id
+            for update
+        )
+        update undo_links l set closed_at = $2 from open where l.id = open.id
+        "#,
         user,
         now,
     )
