@@ -40,7 +40,9 @@ pub fn minutes_up(wait: Duration) -> u64 {
 pub fn within(wait: Duration) -> String {
     match seconds_up(wait) {
         seconds @ 0..60 => format!("in {}", count(seconds.max(1), "second")),
-        _ => format!("in {}", count(minutes_up(wait), "minute")),
+        seconds @ 60..7_200 => format!("in {}", count(seconds.div_ceil(60), "minute")),
+        seconds @ 7_200..172_800 => format!("in {}", count(seconds.div_ceil(3_600), "hour")),
+        seconds => format!("in {}", count(seconds.div_ceil(86_400), "day")),
     }
 }
 
@@ -222,6 +224,10 @@ mod tests {
         assert_eq!(within(Duration::from_millis(59_001)), "in 1 minute");
         assert_eq!(within(seconds(61)), "in 2 minutes");
         assert_eq!(within(seconds(720)), "in 12 minutes");
+        assert_eq!(within(seconds(7_199)), "in 120 minutes");
+        assert_eq!(within(seconds(7_201)), "in 3 hours");
+        assert_eq!(within(seconds(172_800)), "in 2 days");
+        assert_eq!(within(seconds(172_801)), "in 3 days");
         assert_eq!(minutes_up(Duration::ZERO), 1);
         assert_eq!(minutes_up(Duration::from_millis(60_001)), 2);
     }

@@ -6,10 +6,15 @@ use super::{Glyph, Icon};
 ///
 /// `autocomplete` is off where the address is somebody else's: browsers offer one's own.
 #[component]
-pub fn EmailField(value: String, error: Option<String>, #[prop(default = "email")] autocomplete: &'static str) -> impl IntoView {
+pub fn EmailField(
+    #[prop(default = "Email address")] label: &'static str,
+    value: String,
+    error: Option<String>,
+    #[prop(default = "email")] autocomplete: &'static str,
+) -> impl IntoView {
     let wrong = error.is_some();
     view! {
-        <Field id="email" label="Email address" error>
+        <Field id="email" label error>
             <input
                 id="email"
                 name="email"
