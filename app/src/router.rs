@@ -16,8 +16,8 @@ use crate::{
     form::form_post,
     gate::Passerby,
     pages::{
-        account, activity, admin, backup_codes, change_email, change_name, confirm_link, delete_account, devices, export, help,
-        invite, login, login_backup_code, login_sent, login_two_factor, reauth, sessions, signed_out, two_factor, two_factor_off,
+        account, activity, admin, backup_codes, change_email, confirm_link, delete_account, devices, export, help, invite, login,
+        login_backup_code, login_sent, login_two_factor, reauth, sessions, signed_out, two_factor, two_factor_off,
         two_factor_setup, undo,
     },
     routes, session,
@@ -56,7 +56,7 @@ pub fn router(state: AppState) -> Router {
     register_explicit::<admin::change::ResetUserTwoFactor>();
     register_explicit::<admin::change::MakeAdmin>();
     register_explicit::<admin::change::RemoveAdmin>();
-    register_explicit::<change_name::ChangeName>();
+    register_explicit::<account::ChangeName>();
     register_explicit::<change_email::RequestAddressChange>();
     register_explicit::<change_email::ConfirmAddressChange>();
     register_explicit::<change_email::ResendAddressCode>();

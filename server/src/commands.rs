@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Prints a result, as text or as JSON.
-fn print(output: Output, text: &str, json: &serde_json::Value) {
+fn print(output: Output, text: &str, json: &Value) {
     if output.json {
         println!("{json}");
     } else {

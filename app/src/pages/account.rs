@@ -1,6 +1,11 @@
 //! `/account`: how someone signs in, where they are signed in, and what happened lately.
 
-use auth::{activity::Filter, policy::DELETION_WAIT, session::Authority};
+use auth::{
+    account::{MAX_NAME, SetNameError},
+    activity::Filter,
+    policy::DELETION_WAIT,
+    session::Authority,
+};
 use axum::{extract::State, response::Response};
 use http::StatusCode;
 use leptos::prelude::*;
@@ -9,6 +14,7 @@ use time::OffsetDateTime;
 use crate::{
     components::{Badge, BadgeKind, Date, Glyph, Notice, Row, Settings, TextField, Tone},
     fault::Fault,
+    form::{Form, FormError},
     gate::SignedIn,
     page::page,
     pages::{
@@ -24,8 +30,6 @@ use crate::{
 /// How many of each the page shows before it links to the rest.
 const NEWEST_SESSIONS: usize = 3;
 const NEWEST_ENTRIES: usize = 5;
-/// Characters of a name.
-pub(crate) const MAX_NAME: usize = 80;
 
 /// What is wrong with a name that was typed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -250,19 +254,34 @@ pub async fn get(State(state): State<AppState>, SignedIn(_, authority): SignedIn
 }
 
 /// The page. `refused` is the name that was typed, where it can't be one.
-pub(crate) async fn show(state: &AppState, authority: Authority, refused: Option<(String, NameError)>) -> Result<Response, Fault> {
+async fn show(state: &AppState, authority: Authority, refused: Option<(String, NameError)>) -> Result<Response, Fault> {
     let two_factor = two_factor::summary(state, &authority).await?;
     let mut sessions = sessions::all(state, &authority).await?;
     sessions.truncate(NEWEST_SESSIONS);
     let activity = state.auth.activity(authority.user, Filter::All, None).await?;
     let recent = activity.entries.into_iter().filter_map(Entry::of).take(NEWEST_ENTRIES).collect();
     let now = state.auth.now();
+    let profile = state.auth.profile(&authority).await?;
     let (status, name, error) = match refused {
-        None => (StatusCode::OK, String::new(), None),
+        None => (StatusCode::OK, profile.display_name.unwrap_or_default(), None),
         Some((typed, error)) => (StatusCode::UNPROCESSABLE_ENTITY, typed, Some(error)),
     };
-    let owner = Owner { email: authority.email, name, admin: authority.admin, deletes: None };
+    let owner = Owner { email: authority.email, name, admin: authority.admin, deletes: profile.deletes_at };
     Ok(page(status, || view! { <AccountPage owner two_factor sessions recent now error/> }))
+}
+
+/// Sets the name, or takes it away.
+#[server(prefix = "", endpoint = "account/name")]
+pub async fn change_name(#[server(default)] name: String) -> Result<(), FormError> {
+    let form = Form::current()?;
+    let SignedIn(_, authority) = form.admit(routes::ACCOUNT).await?;
+    let error = match form.state.auth.set_name(&authority, &name, &form.from).await {
+        Ok(()) => return form.see_other(routes::ACCOUNT),
+        Err(SetNameError::TooLong) => NameError::TooLong,
+        Err(SetNameError::NotOneLine) => NameError::NotOneLine,
+        Err(SetNameError::Unavailable(error)) => return Err(form.fail(error.into())),
+    };
+    form.refuse(show(&form.state, authority, Some((name, error))).await.map_err(|fault| form.fail(fault))?)
 }
 
 #[cfg(test)]

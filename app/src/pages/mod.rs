@@ -10,7 +10,6 @@ pub mod activity;
 pub mod admin;
 pub mod backup_codes;
 pub mod change_email;
-pub mod change_name;
 pub mod confirm_link;
 pub mod delete_account;
 pub mod dev_inbox;
