@@ -1,6 +1,6 @@
 //! `/account`: how someone signs in, where they are signed in, and what happened lately.
 
-use auth::{activity::Filter, policy::DELETION_WAIT, session::Authority};
+use auth::{activity::Filter, policy::DELETION_WAIT};
 use axum::{extract::State, response::Response};
 use http::StatusCode;
 use leptos::prelude::*;
@@ -27,22 +27,6 @@ const NEWEST_ENTRIES: usize = 5;
 /// Characters of a name.
 pub(crate) const MAX_NAME: usize = 80;
 
-/// What is wrong with a name that was typed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NameError {
-    TooLong,
-    NotOneLine,
-}
-
-impl NameError {
-    fn text(self) -> String {
-        match self {
-            Self::TooLong => format!("Your name can have up to {MAX_NAME} characters"),
-            Self::NotOneLine => "Enter your name in one line, in plain letters".to_owned(),
-        }
-    }
-}
-
 /// Whose page it is.
 #[derive(Clone, Debug)]
 pub struct Owner {
@@ -53,7 +37,7 @@ pub struct Owner {
     pub deletes: Option<OffsetDateTime>,
 }
 
-/// `sessions` and `recent` are the newest of them, this session first. `error` is about the name, which is then the one typed.
+/// `sessions` and `recent` are the newest of them, this session first.
 #[component]
 pub fn AccountPage(
     owner: Owner,
@@ -61,14 +45,13 @@ pub fn AccountPage(
     sessions: Vec<Session>,
     recent: Vec<Entry>,
     now: OffsetDateTime,
-    #[prop(optional_no_strip)] error: Option<NameError>,
 ) -> impl IntoView {
     let Owner { email, name, admin, deletes } = owner;
     let badge = admin.then(|| view! { <Badge text="Admin"/> }.into_any());
     let change = view! { <a class="button sm" href=routes::EMAIL>"Change"<span class="vh">" email"</span></a> }.into_any();
     let sessions = sessions.into_iter().map(move |session| view! { <SessionLine session now/> });
     view! {
-        <Settings title="Security" email=email.clone() badge error=error.is_some()>
+        <Settings title="Security" email=email.clone() badge>
             {deletes.map(|on| view! { <Deletion on/> })}
             <Warnings apps=two_factor.apps.clone() codes=two_factor.codes.clone()/>
             <section class="panel">
@@ -84,7 +67,7 @@ pub fn AccountPage(
                 {sessions.collect_view()}
             </section>
             <RecentActivity recent now/>
-            <You name error deletes/>
+            <You name deletes/>
         </Settings>
     }
 }
@@ -153,7 +136,7 @@ fn EntryLine(entry: Entry, now: OffsetDateTime) -> impl IntoView {
 
 /// The account itself, apart from how it is kept.
 #[component]
-fn You(name: String, error: Option<NameError>, deletes: Option<OffsetDateTime>) -> impl IntoView {
+fn You(name: String, deletes: Option<OffsetDateTime>) -> impl IntoView {
     let export = view! { <a class="button sm" href=routes::EXPORT>"Download your data"</a> }.into_any();
     let delete = deletes.is_none().then(|| view! { <a class="button sm" href=routes::DELETE>"Delete account"</a> }.into_any());
     let fate = match deletes {
@@ -167,9 +150,7 @@ fn You(name: String, error: Option<NameError>, deletes: Option<OffsetDateTime>) 
         <section class="panel">
             <h2>"You"</h2>
             <form class="body inline" method="post" action=routes::NAME>
-                <TextField
-                    id="name" label="Your name" value=name maxlength=MAX_NAME autocomplete="name" error=error.map(NameError::text)
-                />
+                <TextField id="name" label="Your name" value=name maxlength=MAX_NAME autocomplete="name"/>
                 <button class="button">"Save"<span class="vh">" your name"</span></button>
             </form>
             <Row heading="Your data" action=Some(export)><p>"A copy of what we keep about you"</p></Row>
@@ -246,23 +227,14 @@ fn TwoFactorRows(two_factor: TwoFactorSummary) -> impl IntoView {
 }
 
 pub async fn get(State(state): State<AppState>, SignedIn(_, authority): SignedIn) -> Result<Response, Fault> {
-    show(&state, authority, None).await
-}
-
-/// The page. `refused` is the name that was typed, where it can't be one.
-pub(crate) async fn show(state: &AppState, authority: Authority, refused: Option<(String, NameError)>) -> Result<Response, Fault> {
-    let two_factor = two_factor::summary(state, &authority).await?;
-    let mut sessions = sessions::all(state, &authority).await?;
+    let two_factor = two_factor::summary(&state, &authority).await?;
+    let mut sessions = sessions::all(&state, &authority).await?;
     sessions.truncate(NEWEST_SESSIONS);
     let activity = state.auth.activity(authority.user, Filter::All, None).await?;
     let recent = activity.entries.into_iter().filter_map(Entry::of).take(NEWEST_ENTRIES).collect();
+    let owner = Owner { email: authority.email, name: String::new(), admin: authority.admin, deletes: None };
     let now = state.auth.now();
-    let (status, name, error) = match refused {
-        None => (StatusCode::OK, String::new(), None),
-        Some((typed, error)) => (StatusCode::UNPROCESSABLE_ENTITY, typed, Some(error)),
-    };
-    let owner = Owner { email: authority.email, name, admin: authority.admin, deletes: None };
-    Ok(page(status, || view! { <AccountPage owner two_factor sessions recent now error/> }))
+    Ok(page(StatusCode::OK, || view! { <AccountPage owner two_factor sessions recent now/> }))
 }
 
 #[cfg(test)]
@@ -359,23 +331,6 @@ mod tests {
         assert!(html.contains(r#"<a href="/account/export" class="button sm">Download your data</a>"#));
         assert!(html.contains(r#"<a href="/account/delete" class="button sm">Delete account</a>"#));
         assert!(!html.contains("delete/cancel"));
-    }
-
-    #[test]
-    fn a_name_that_was_refused_stands_with_the_reason() {
-        let typed = Owner { name: "Ma\u{202e}ra".to_owned(), ..owner("mara@example.org") };
-        let html = render(|| {
-            view! {
-                <AccountPage
-                    owner=typed two_factor=TwoFactorSummary::default() sessions=vec![] recent=vec![] now=NOW
-                    error=Some(NameError::NotOneLine)
-                />
-            }
-        });
-        assert!(html.contains("<title>Error: Security – Latchkey</title>"));
-        assert!(html.contains("</span>Enter your name in one line, in plain letters</span>"));
-        assert!(html.contains(r#"aria-describedby="name-error" aria-invalid="true" autofocus"#));
-        assert_eq!(NameError::TooLong.text(), "Your name can have up to 80 characters");
     }
 
     #[test]
