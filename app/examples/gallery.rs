@@ -10,6 +10,12 @@ use app::{
     page::render,
     pages::account::{AccountPage, Owner},
     pages::activity::{ActivityPage, By as DoneBy, Entry},
+    pages::admin::{
+        change::{Change, ChangePage, LastAdminPage, ReasonError},
+        invite::{AddressError, InviteSomeonePage},
+        user::{self, Activity, User, UserPage},
+        users::{UserRow, Users, UsersPage},
+    },
     pages::backup_codes::{BackupCodesPage, RevealedCodesPage, UntickedPage},
     pages::confirm_link::{ConfirmLinkPage, DeadLink, DeadLinkPage, OtherBrowserPage, Request},
     pages::dev_inbox::{DevInboxPage, DevMessagePage, Summary},
@@ -34,6 +40,7 @@ use app::{
 };
 use auth::{
     activity::Filter,
+    admin::{Status, UserFilter},
     event::{Method, SecondFactor},
 };
 use leptos::prelude::*;
@@ -73,6 +80,8 @@ fn pages() -> Vec<(&'static str, String)> {
     all.extend(dead_ends());
     all.extend(own_pages());
     all.extend(the_rest());
+    all.extend(admin_lists());
+    all.extend(admin_account());
     all
 }
 
@@ -397,6 +406,131 @@ fn two_factor() -> Result<Vec<(&'static str, String)>, Box<dyn Error + Send + Sy
         ("devices-none", trusted(vec![])),
     ]);
     Ok(all)
+}
+
+const ADMIN: &str = "priya.nair@example.org";
+const ID: &str = "01995c6a-7b1e-7f3c-9d0a-2f4b6c8e1a3d";
+
+fn user_rows() -> Vec<UserRow> {
+    let row = |email: &str, status, two_factor, last_sign_in, sessions| UserRow {
+        id: ID.to_owned(),
+        address: email.into(),
+        status,
+        admin: email.starts_with('d'),
+        two_factor,
+        last_sign_in,
+        sessions,
+    };
+    vec![
+        row("ada@example.org", Status::Active, Some(10), Some(NOW), 3),
+        row("bert@example.com", Status::Active, None, Some(datetime!(2026-11-24 13:58 UTC)), 1),
+        row("dora@example.net", Status::Active, Some(10), Some(datetime!(2026-11-24 13:40 UTC)), 12),
+        row("ed@example.org", Status::Disabled, Some(4), Some(datetime!(2026-11-23 22:05 UTC)), 0),
+        row("jan@example.com", Status::Invited, None, None, 0),
+        row(EMAIL, Status::Active, Some(2), Some(USED), 4),
+        row(LONG, Status::Active, Some(1), Some(MADE), 1),
+        row("sue@example.org", Status::Leaving, None, Some(datetime!(2025-12-31 17:30 UTC)), 0),
+    ]
+}
+
+fn admin_lists() -> Vec<(&'static str, String)> {
+    let users = |filter, rows: Vec<UserRow>, matching, invited| {
+        let next = (matching > 25).then(|| "bert@example.com".to_owned());
+        let users = Users { rows, matching, from: 1, previous: None, next };
+        render(move || view! { <UsersPage who=ADMIN.to_owned() filter users invited now=NOW/> })
+    };
+    let invite = |email: &str, error| {
+        let (email, lifetime) = (email.to_owned(), Duration::from_hours(7 * 24));
+        render(move || view! { <InviteSomeonePage who=ADMIN.to_owned() email error lifetime/> })
+    };
+    let filter = || UserFilter { search: Some("mara".to_owned()), status: Some(Status::Active), two_factor: Some(true) };
+    let none = || UserFilter { search: Some(LONG.to_owned()), status: Some(Status::Leaving), ..UserFilter::default() };
+    vec![
+        ("admin-users", users(UserFilter::default(), user_rows(), 16_840, false)),
+        ("admin-users-invited", users(UserFilter::default(), user_rows(), 8, true)),
+        ("admin-users-filtered", users(filter(), user_rows().drain(5..6).collect(), 1, false)),
+        ("admin-users-none", users(none(), vec![], 0, false)),
+        ("admin-invite", invite("", None)),
+        ("admin-invite-missing", invite("", Some(AddressError::Missing))),
+        ("admin-invite-exists", invite(EMAIL, Some(AddressError::HasAccount))),
+    ]
+}
+
+fn user(email: &str, status: Status, two_factor: TwoFactorSummary) -> User {
+    let session = |device: &str, ip: &str, second, last_seen| user::Session {
+        device: device.to_owned(),
+        ip: ip.to_owned(),
+        method: Method::Link,
+        second,
+        signed_in: USED,
+        last_seen,
+        here: false,
+    };
+    User {
+        id: ID.to_owned(),
+        email: email.to_owned(),
+        name: Some("Mara Lindqvist".to_owned()),
+        status,
+        admin: false,
+        created: MADE,
+        last_sign_in: Some(USED),
+        deletes: (status == Status::Leaving).then_some(datetime!(2026-12-08 10:00 UTC)),
+        two_factor,
+        sessions: vec![
+            session("Firefox on Windows", "203.0.113.24", Some(SecondFactor::Totp), NOW),
+            session("Safari on iPhone", "2001:db8:85a3:8d3:1319:8a2e:370:7348", Some(SecondFactor::TrustedDevice), USED),
+            session("Chrome on Android", "192.0.2.188", None, MADE),
+        ],
+        own: false,
+    }
+}
+
+fn user_activity() -> Activity {
+    let entry = |at, what: &str, more: &str, ip: &str| user::Entry {
+        at,
+        what: what.to_owned(),
+        more: (!more.is_empty()).then(|| more.to_owned()),
+        device: "Firefox on Windows".to_owned(),
+        ip: ip.to_owned(),
+        by_other: ip.is_empty(),
+    };
+    let entries = vec![
+        entry(NOW, "Signed in", "Email code, authenticator app", "203.0.113.24"),
+        entry(datetime!(2026-11-24 14:28 UTC), "Wrong authenticator code", "", "203.0.113.24"),
+        entry(USED, "Backup code used", "2 codes left", "2001:db8:85a3:8d3:1319:8a2e:370:7348"),
+        entry(datetime!(2026-11-18 10:00 UTC), "Two-factor reset", "", ""),
+        entry(MADE, "Authenticator app setup started", "", "203.0.113.24"),
+    ];
+    Activity { entries, newer: None, older: Some("older".to_owned()) }
+}
+
+fn admin_account() -> Vec<(&'static str, String)> {
+    let page = |user, activity, done| render(move || view! { <UserPage who=ADMIN.to_owned() user activity done now=NOW/> });
+    let change = |change, user, reason: &str, error| {
+        let reason = reason.to_owned();
+        render(move || view! { <ChangePage who=ADMIN.to_owned() change user reason error/> })
+    };
+    let on = || user(EMAIL, Status::Active, with_apps(1, codes(2, true)));
+    let new = User { name: None, last_sign_in: None, sessions: vec![], ..user(EMAIL, Status::Active, TwoFactorSummary::default()) };
+    let admin = User { admin: true, ..user(LONG, Status::Leaving, with_apps(2, codes(10, false))) };
+    let own = User { own: true, admin: true, ..user(ADMIN, Status::Active, with_apps(1, codes(10, true))) };
+    let nothing = Activity { entries: vec![], newer: None, older: None };
+    let disabled = User { sessions: vec![], ..user(EMAIL, Status::Disabled, stopped(codes(10, true))) };
+    vec![
+        ("admin-user", page(on(), user_activity(), None)),
+        ("admin-user-new", page(new.clone(), nothing, None)),
+        ("admin-user-disabled", page(disabled.clone(), user_activity(), Some(Change::Disable))),
+        ("admin-user-long", page(admin, user_activity(), None)),
+        ("admin-disable", change(Change::Disable, on(), "", None)),
+        ("admin-disable-missing", change(Change::Disable, on(), "", Some(ReasonError::Missing))),
+        ("admin-disable-long", change(Change::Disable, on(), "Ticket 4821, <script>", Some(ReasonError::TooLong))),
+        ("admin-enable", change(Change::Enable, disabled, "", None)),
+        ("admin-end-sessions", change(Change::EndSessions, on(), "", None)),
+        ("admin-reset-two-factor", change(Change::ResetTwoFactor, on(), "", None)),
+        ("admin-make-admin", change(Change::MakeAdmin, new, "", None)),
+        ("admin-remove-admin", change(Change::RemoveAdmin, own, "", None)),
+        ("admin-last-admin", render(|| view! { <LastAdminPage who=ADMIN.to_owned() id=ID.to_owned()/> })),
+    ]
 }
 
 fn sign_in_mail() -> askama::Result<Mail> {

@@ -71,7 +71,7 @@ impl Form {
         use_context().ok_or(FormError::Malformed)
     }
 
-    /// Whoever posted this, for the one form that is anybody's: signing out.
+    /// Whoever posted this, for forms that are anybody's: signing out, and taking back what a mail has told of.
     pub async fn anybody(&self) -> Result<Visitor, FormError> {
         Visitor::load(self.session.clone(), &self.cookies).await.map_err(|error| self.fail(error.into()))
     }
@@ -79,12 +79,10 @@ impl Form {
     /// Whoever posted this, where they may pass: [`crate::gate`]. `here` is the form's page, to come back to.
     pub async fn admit<A: Admit>(&self, here: &str) -> Result<A, FormError> {
         let visitor = self.anybody().await?;
-        A::admit(visitor, &self.state, here).map_err(|elsewhere| self.send(&elsewhere))
-    }
-
-    /// Nothing was done: they have to go there first.
-    pub fn send(&self, elsewhere: &str) -> FormError {
-        self.see_other(elsewhere).err().unwrap_or(FormError::Refused)
+        A::admit(visitor, &self.state, here).map_err(|barred| {
+            self.answer().response = Some(barred.into_response());
+            FormError::Refused
+        })
     }
 
     fn answer(&self) -> std::sync::MutexGuard<'_, Answer> {
@@ -101,6 +99,12 @@ impl Form {
     /// It was done, and this is the one time its result is shown: in the answer, never stored.
     pub fn reveal<V: IntoView + 'static>(&self, view: impl FnOnce() -> V) -> Result<(), FormError> {
         self.answer().response = Some(page(StatusCode::OK, view));
+        Ok(())
+    }
+
+    /// It was done, and the answer is no page: a file.
+    pub fn hand_over(&self, file: Response) -> Result<(), FormError> {
+        self.answer().response = Some(file);
         Ok(())
     }
 

@@ -2,70 +2,103 @@
 //!
 //! | a handler takes | and lets in |
 //! |---|---|
+//! | [`Anybody`] | everybody: the page asks nothing of a session, only of a link in a mail |
 //! | [`Passerby`] | everybody but who is half signed in: that session opens the second step and nothing else |
 //! | [`HalfSignedIn`] | who has given one factor of two |
 //! | [`Enrolling`] | who is signed in, also where two-factor has to be set up first |
 //! | [`SignedIn`] | who is signed in, and owes nothing |
+//! | [`Administrator`] | who is signed in, owes nothing, and is an administrator |
 //!
-//! Everybody else is sent where they have to go first. A form asks [`crate::form::Form`] for the same.
+//! Everybody else is sent where they have to go first; where being signed in is not enough, there is no such page. A form asks
+//! [`crate::form::Form`] for the same.
 
 use auth::session::{Authority, Level};
 use axum::{
     extract::FromRequestParts,
     response::{IntoResponse, Redirect, Response},
 };
-use http::request::Parts;
+use http::{StatusCode, request::Parts};
 use tower_sessions::Session;
 
 use crate::{fault::Fault, next, routes, session::Visitor, state::AppState};
 
+pub struct Anybody(pub Visitor);
 pub struct Passerby(pub Visitor);
 pub struct HalfSignedIn(pub Visitor, pub Authority);
 pub struct Enrolling(pub Visitor, pub Authority);
 pub struct SignedIn(pub Visitor, pub Authority);
+pub struct Administrator(pub Visitor, pub Authority);
 
-/// Where somebody has to go first.
-pub type Elsewhere = String;
+/// What somebody finds who may not pass.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Barred {
+    /// They have to go there first.
+    Elsewhere(String),
+    /// What everybody finds at a path that is none: whoever is no administrator learns nothing of their pages.
+    NoSuchPage,
+}
+
+impl IntoResponse for Barred {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Elsewhere(path) => Redirect::to(&path).into_response(),
+            Self::NoSuchPage => StatusCode::NOT_FOUND.into_response(),
+        }
+    }
+}
 
 /// From what a request brings to one who may pass. `here` is the page, to come back to.
 pub trait Admit: Sized {
-    fn admit(visitor: Visitor, state: &AppState, here: &str) -> Result<Self, Elsewhere>;
+    fn admit(visitor: Visitor, state: &AppState, here: &str) -> Result<Self, Barred>;
+}
+
+impl Admit for Anybody {
+    fn admit(visitor: Visitor, _: &AppState, _: &str) -> Result<Self, Barred> {
+        Ok(Self(visitor))
+    }
 }
 
 impl Admit for Passerby {
-    fn admit(visitor: Visitor, _: &AppState, _: &str) -> Result<Self, Elsewhere> {
+    fn admit(visitor: Visitor, _: &AppState, _: &str) -> Result<Self, Barred> {
         match &visitor.authority {
-            Some(authority) if authority.level == Level::FirstFactor => Err(routes::LOGIN_TWO_FACTOR.to_owned()),
+            Some(authority) if authority.level == Level::FirstFactor => Err(Barred::Elsewhere(routes::LOGIN_TWO_FACTOR.to_owned())),
             _ => Ok(Self(visitor)),
         }
     }
 }
 
 impl Admit for HalfSignedIn {
-    fn admit(visitor: Visitor, _: &AppState, _: &str) -> Result<Self, Elsewhere> {
+    fn admit(visitor: Visitor, _: &AppState, _: &str) -> Result<Self, Barred> {
         match visitor.authority.clone() {
             Some(authority) if authority.level == Level::FirstFactor => Ok(Self(visitor, authority)),
-            Some(_) => Err(routes::ACCOUNT.to_owned()),
-            None => Err(routes::LOGIN.to_owned()),
+            Some(_) => Err(Barred::Elsewhere(routes::ACCOUNT.to_owned())),
+            None => Err(Barred::Elsewhere(routes::LOGIN.to_owned())),
         }
     }
 }
 
 impl Admit for Enrolling {
-    fn admit(visitor: Visitor, state: &AppState, here: &str) -> Result<Self, Elsewhere> {
+    fn admit(visitor: Visitor, state: &AppState, here: &str) -> Result<Self, Barred> {
         let Passerby(visitor) = Passerby::admit(visitor, state, here)?;
-        let authority = visitor.authority.clone().ok_or_else(|| next::carried(routes::LOGIN, here))?;
+        let authority = visitor.authority.clone().ok_or_else(|| Barred::Elsewhere(next::carried(routes::LOGIN, here)))?;
         Ok(Self(visitor, authority))
     }
 }
 
 impl Admit for SignedIn {
-    fn admit(visitor: Visitor, state: &AppState, here: &str) -> Result<Self, Elsewhere> {
+    fn admit(visitor: Visitor, state: &AppState, here: &str) -> Result<Self, Barred> {
         let Enrolling(visitor, authority) = Enrolling::admit(visitor, state, here)?;
         if authority.owes_two_factor(state.auth.policy().require_two_factor) {
-            return Err(routes::TWO_FACTOR_SETUP.to_owned());
+            return Err(Barred::Elsewhere(routes::TWO_FACTOR_SETUP.to_owned()));
         }
         Ok(Self(visitor, authority))
+    }
+}
+
+impl Admit for Administrator {
+    fn admit(visitor: Visitor, state: &AppState, here: &str) -> Result<Self, Barred> {
+        let SignedIn(visitor, authority) = SignedIn::admit(visitor, state, here)?;
+        if authority.admin { Ok(Self(visitor, authority)) } else { Err(Barred::NoSuchPage) }
     }
 }
 
@@ -73,7 +106,7 @@ async fn from_request<A: Admit>(parts: &mut Parts, state: &AppState) -> Result<A
     let session = Session::from_request_parts(parts, state).await.map_err(IntoResponse::into_response)?;
     let visitor = Visitor::load(session, &parts.headers).await.map_err(|error| Fault::from(error).into_response())?;
     let here = parts.uri.path_and_query().map_or(parts.uri.path(), http::uri::PathAndQuery::as_str);
-    A::admit(visitor, state, here).map_err(|elsewhere| Redirect::to(&elsewhere).into_response())
+    A::admit(visitor, state, here).map_err(IntoResponse::into_response)
 }
 
 macro_rules! extract {
@@ -87,4 +120,4 @@ macro_rules! extract {
         }
     )*};
 }
-extract!(Passerby, HalfSignedIn, Enrolling, SignedIn);
+extract!(Anybody, Passerby, HalfSignedIn, Enrolling, SignedIn, Administrator);

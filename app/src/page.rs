@@ -1,6 +1,9 @@
 //! From a view to a response: one string, rendered at once, with nothing in it for a script to pick up.
 
-use axum::response::{IntoResponse, Response};
+use axum::{
+    body::Bytes,
+    response::{IntoResponse, Response},
+};
 use http::{StatusCode, header};
 use leptos::prelude::*;
 
@@ -9,8 +12,13 @@ use leptos::prelude::*;
 /// Never stored: nearly every page is about one person's sign-in, and the back button of a shared computer shows what a
 /// browser has kept.
 pub fn page<V: IntoView + 'static>(status: StatusCode, view: impl FnOnce() -> V) -> Response {
+    drawn(status, render(view).into())
+}
+
+/// As [`page`], of a document that was rendered before: one that is the same for everybody need not be drawn for each.
+pub fn drawn(status: StatusCode, html: Bytes) -> Response {
     let headers = [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
-    (status, headers, render(view)).into_response()
+    (status, headers, html).into_response()
 }
 
 /// Renders in an owner of its own, without the shared context that would append scripts for hydration.

@@ -16,8 +16,9 @@ use crate::{
     form::form_post,
     gate::Passerby,
     pages::{
-        account, activity, backup_codes, confirm_link, devices, help, invite, login, login_backup_code, login_sent,
-        login_two_factor, reauth, sessions, signed_out, two_factor, two_factor_off, two_factor_setup,
+        account, activity, admin, backup_codes, change_email, change_name, confirm_link, delete_account, devices, export, help,
+        invite, login, login_backup_code, login_sent, login_two_factor, reauth, sessions, signed_out, two_factor, two_factor_off,
+        two_factor_setup, undo,
     },
     routes, session,
     state::AppState,
@@ -48,6 +49,21 @@ pub fn router(state: AppState) -> Router {
     register_explicit::<devices::RevokeAllDevices>();
     register_explicit::<sessions::EndSession>();
     register_explicit::<sessions::EndOtherSessions>();
+    register_explicit::<admin::invite::InviteSomeone>();
+    register_explicit::<admin::change::DisableUser>();
+    register_explicit::<admin::change::EnableUser>();
+    register_explicit::<admin::change::EndUserSessions>();
+    register_explicit::<admin::change::ResetUserTwoFactor>();
+    register_explicit::<admin::change::MakeAdmin>();
+    register_explicit::<admin::change::RemoveAdmin>();
+    register_explicit::<change_name::ChangeName>();
+    register_explicit::<change_email::RequestAddressChange>();
+    register_explicit::<change_email::ConfirmAddressChange>();
+    register_explicit::<change_email::ResendAddressCode>();
+    register_explicit::<export::ExportAccount>();
+    register_explicit::<delete_account::DeleteAccount>();
+    register_explicit::<delete_account::KeepAccount>();
+    register_explicit::<undo::TakeBack>();
 
     let sessions = state.sessions.layer();
     Router::new()
@@ -81,6 +97,24 @@ pub fn router(state: AppState) -> Router {
         .route(routes::DEVICES, get(devices::get))
         .route(routes::DEVICES_REVOKE, form_of(routes::DEVICES))
         .route(routes::DEVICES_REVOKE_ALL, form_of(routes::DEVICES))
+        .route(routes::ADMIN_USERS, get(admin::users::get))
+        .route(routes::ADMIN_USERS_INVITE, get(admin::invite::get).merge(form()))
+        .route(routes::ADMIN_USER, get(admin::user::get))
+        .route(routes::ADMIN_USER_CHANGE, get(admin::change::get))
+        .route(routes::ADMIN_USERS_DISABLE, form_of(routes::ADMIN_USERS))
+        .route(routes::ADMIN_USERS_ENABLE, form_of(routes::ADMIN_USERS))
+        .route(routes::ADMIN_USERS_END_SESSIONS, form_of(routes::ADMIN_USERS))
+        .route(routes::ADMIN_USERS_RESET_TWO_FACTOR, form_of(routes::ADMIN_USERS))
+        .route(routes::ADMIN_USERS_MAKE_ADMIN, form_of(routes::ADMIN_USERS))
+        .route(routes::ADMIN_USERS_REMOVE_ADMIN, form_of(routes::ADMIN_USERS))
+        .route(routes::NAME, form_of(routes::ACCOUNT))
+        .route(routes::EMAIL, get(change_email::get).merge(form()))
+        .route(routes::EMAIL_CODE, form_of(routes::EMAIL))
+        .route(routes::EMAIL_RESEND, form_of(routes::EMAIL))
+        .route(routes::EXPORT, get(export::get).merge(form()))
+        .route(routes::DELETE, get(delete_account::get).merge(form()))
+        .route(routes::DELETE_CANCEL, form_of(routes::DELETE))
+        .route(routes::UNDO, get(undo::get).merge(form()))
         .layer(sessions)
         .layer(map_response(session::keep_cookie))
         .route(routes::HELP, get(help::get))

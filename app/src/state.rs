@@ -1,8 +1,9 @@
 //! What every page and form can reach.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use auth::Auth;
+use axum::body::Bytes;
 use url::Url;
 
 use crate::session::Sessions;
@@ -15,6 +16,8 @@ pub struct Shared {
     pub auth: Arc<Auth>,
     pub sessions: Sessions,
     pub site: Site,
+    /// The empty sign-in page. It is by far the most asked for, and the same for everybody.
+    pub empty_login: OnceLock<Bytes>,
 }
 
 /// What this installation is called and where it stands.
@@ -43,7 +46,7 @@ impl Site {
 impl AppState {
     pub fn new(auth: Arc<Auth>, site: Site) -> Self {
         let sessions = Sessions::new(auth.clone());
-        Self(Arc::new(Shared { auth, sessions, site }))
+        Self(Arc::new(Shared { auth, sessions, site, empty_login: OnceLock::new() }))
     }
 }
 

@@ -18,6 +18,13 @@ pub fn line(parts: impl IntoIterator<Item = String>) -> String {
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\u{a0}· ")
 }
 
+/// "16,840"
+pub fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let groups: Vec<&[u8]> = digits.as_bytes().rchunks(3).rev().collect();
+    String::from_utf8_lossy(&groups.join(&b","[..])).into_owned()
+}
+
 /// "You have 3 tries left."
 pub fn tries_left(n: u32) -> String {
     let noun = if n == 1 { "try" } else { "tries" };
@@ -33,7 +40,9 @@ pub fn minutes_up(wait: Duration) -> u64 {
 pub fn within(wait: Duration) -> String {
     match seconds_up(wait) {
         seconds @ 0..60 => format!("in {}", count(seconds.max(1), "second")),
-        _ => format!("in {}", count(minutes_up(wait), "minute")),
+        seconds @ 60..7_200 => format!("in {}", count(seconds.div_ceil(60), "minute")),
+        seconds @ 7_200..172_800 => format!("in {}", count(seconds.div_ceil(3_600), "hour")),
+        seconds => format!("in {}", count(seconds.div_ceil(86_400), "day")),
     }
 }
 
@@ -123,6 +132,23 @@ pub fn time_on_date(at: OffsetDateTime) -> String {
     format!("{:02}:{:02} UTC on {} {} {}", at.hour(), at.minute(), at.day(), at.month(), at.year())
 }
 
+/// "Today, 14:21", "Yesterday, 22:05", "21 Nov, 09:12", "21 Nov 2025, 09:12": by UTC, on a page that says so.
+pub fn lately(at: OffsetDateTime, now: OffsetDateTime) -> String {
+    let (at, today) = (at.to_utc(), now.to_utc().date());
+    let month = at.month().to_string();
+    let month = month.get(..3).unwrap_or(&month);
+    let day = if at.date() == today {
+        "Today".to_owned()
+    } else if Some(at.date()) == today.previous_day() {
+        "Yesterday".to_owned()
+    } else if at.year() == today.year() {
+        format!("{} {month}", at.day())
+    } else {
+        format!("{} {month} {}", at.day(), at.year())
+    };
+    format!("{day}, {:02}:{:02}", at.hour(), at.minute())
+}
+
 /// "2026-11-24T14:29Z", for the `datetime` attribute of `<time>`.
 pub fn machine_time(at: OffsetDateTime) -> String {
     let at = at.to_utc();
@@ -198,6 +224,10 @@ mod tests {
         assert_eq!(within(Duration::from_millis(59_001)), "in 1 minute");
         assert_eq!(within(seconds(61)), "in 2 minutes");
         assert_eq!(within(seconds(720)), "in 12 minutes");
+        assert_eq!(within(seconds(7_199)), "in 120 minutes");
+        assert_eq!(within(seconds(7_201)), "in 3 hours");
+        assert_eq!(within(seconds(172_800)), "in 2 days");
+        assert_eq!(within(seconds(172_801)), "in 3 days");
         assert_eq!(minutes_up(Duration::ZERO), 1);
         assert_eq!(minutes_up(Duration::from_millis(60_001)), 2);
     }
@@ -239,6 +269,21 @@ mod tests {
         assert_eq!(day(datetime!(2026-11-23 23:59:59 UTC), now), "Monday, 23 November");
         assert_eq!(short_time(datetime!(2026-05-01 00:00 UTC), now), "1 May, 00:00 UTC");
         assert_eq!(time_of_day(today), "14:05");
+    }
+
+    #[test]
+    fn thousands_stand_apart() {
+        let grouped = [0, 999, 1_000, 16_840, 1_234_567].map(grouped);
+        assert_eq!(grouped, ["0", "999", "1,000", "16,840", "1,234,567"]);
+    }
+
+    #[test]
+    fn the_nearer_a_day_the_shorter_its_name() {
+        let now = datetime!(2026-01-01 00:30 UTC);
+        assert_eq!(lately(datetime!(2026-01-01 11:10 +11), now), "Today, 00:10");
+        assert_eq!(lately(datetime!(2025-12-31 22:05 UTC), now), "Yesterday, 22:05");
+        assert_eq!(lately(datetime!(2025-12-30 09:12 UTC), now), "30 Dec 2025, 09:12");
+        assert_eq!(lately(datetime!(2026-11-02 17:30 UTC), datetime!(2026-11-24 14:29 UTC)), "2 Nov, 17:30");
     }
 
     #[test]

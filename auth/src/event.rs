@@ -725,3 +725,31 @@ async fn insert_audit(
     .await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    /// The names in the `match` of [`super::Event::name`], read from its source: a variant added there is here at once.
+    fn names() -> BTreeSet<&'static str> {
+        let source = include_str!("event.rs");
+        let (_, rest) = source.split_once("pub fn name(&self)").expect("the function");
+        let (body, _) = rest.split_once("\n    }\n").expect("its end");
+        body.split('"').skip(1).step_by(2).collect()
+    }
+
+    #[test]
+    fn the_documented_events_are_the_events() {
+        let table = include_str!("../../docs/events.md");
+        let rows = table.lines().filter_map(|line| line.strip_prefix("| `"));
+        let first_cells = rows.filter_map(|row| row.split(" |").next());
+        let documented: BTreeSet<&str> = first_cells
+            .flat_map(|cell| cell.split(", "))
+            .map(|name| name.trim_matches('`'))
+            .filter(|name| name.contains('.'))
+            .collect();
+        let names = names();
+        assert!(names.len() > 40 && names.iter().all(|name| name.split('.').count() == 2), "{names:?}");
+        assert_eq!(names, documented);
+    }
+}

@@ -10,8 +10,7 @@ use crate::{
     Auth, Error,
     account::{self, store::Account},
     backup_code::{BackupCode, store as codes},
-    email_address::EmailAddress,
-    event::{Event, Origin, Purpose, RevokeReason, SecondFactor, Work},
+    event::{Event, Purpose, RevokeReason, SecondFactor, Work},
     magic_link,
     mail::{self, Notice},
     policy::SETUP_TTL,
@@ -86,19 +85,6 @@ pub enum ChangeError {
 
 from_sqlx!(ChangeError);
 
-/// Why an operator's reset did nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum ResetError {
-    #[error("there is no account with this address")]
-    NoAccount,
-    #[error("two-factor is off")]
-    NotOn,
-    #[error(transparent)]
-    Unavailable(#[from] Error),
-}
-
-from_sqlx!(ResetError);
-
 /// An app's name where its owner gives none.
 pub const DEFAULT_NAME: &str = "Authenticator app";
 
@@ -112,7 +98,11 @@ impl Auth {
     /// # Errors
     /// When the database does not answer.
     pub async fn two_factor(&self, authority: &Authority) -> Result<TwoFactor, Error> {
-        let credentials = authenticators::confirmed(&self.pool, authority.user).await?;
+        self.two_factor_of(authority.user).await
+    }
+
+    pub(crate) async fn two_factor_of(&self, user: Uuid) -> Result<TwoFactor, Error> {
+        let credentials = authenticators::confirmed(&self.pool, user).await?;
         let authenticators = credentials
             .into_iter()
             .map(|credential| Authenticator {
@@ -125,8 +115,8 @@ impl Auth {
             .collect();
         Ok(TwoFactor {
             authenticators,
-            backup_codes: codes::standing(&self.pool, authority.user).await?,
-            trusted_devices: trusted_device::store::count(&self.pool, authority.user, self.now()).await?,
+            backup_codes: codes::standing(&self.pool, user).await?,
+            trusted_devices: trusted_device::store::count(&self.pool, user, self.now()).await?,
         })
     }
 
@@ -214,7 +204,7 @@ impl Auth {
         Ok(proposed.map(Proposed::reveal))
     }
 
-    /// What every change brings with it: trust dies, other sessions and open links end, and the owner is told.
+    /// What every change brings with it, and the mail that tells its owner.
     async fn changed(
         &self,
         work: &mut Work<'_>,
@@ -224,10 +214,7 @@ impl Auth {
         from: Option<&Requester>,
         now: OffsetDateTime,
     ) -> Result<(), sqlx::Error> {
-        // Links before sessions, as signing in takes them: the other way round the two could wait for each other.
-        magic_link::store::close_all(work.connection(), &account.email_key, now).await?;
-        trusted_device::revoke_all(work, account.id, now).await?;
-        session::end_all(work, account.id, keep, RevokeReason::TwoFactorChanged, now).await?;
+        end_what_depends(work, account, keep, now).await?;
         mail::store::enqueue_notice(work.connection(), account.id, notice, from, now).await
     }
 
@@ -341,24 +328,34 @@ impl Auth {
         Ok(())
     }
 
-    /// Takes two-factor off an account whose owner has lost every factor. All its sessions end, and its owner is told.
-    ///
-    /// # Errors
-    /// [`ResetError`].
-    pub async fn reset_two_factor(&self, email: &EmailAddress, reason: &str) -> Result<Uuid, ResetError> {
-        let now = self.now();
-        let mut work = Work::begin(&self.pool, None, now).await?;
-        let account = account::store::by_email(work.connection(), email.key(), now).await?.ok_or(ResetError::NoAccount)?;
+    /// Takes two-factor off an account, its owner's factors or not, and what every change brings with it. `false`: it is off.
+    pub(crate) async fn reset_two_factor(
+        &self,
+        work: &mut Work<'_>,
+        account: &Account,
+        now: OffsetDateTime,
+    ) -> Result<bool, sqlx::Error> {
         if !authenticators::remove_all(work.connection(), account.id).await? {
-            return Err(ResetError::NotOn);
+            return Ok(false);
         }
         codes::remove_all(work.connection(), account.id).await?;
-        work.record(Event::TwoFactorReset { user: account.id, by: Origin::Operator, reason: reason.to_owned() });
-        self.changed(&mut work, &account, None, Notice::TwoFactorReset, None, now).await?;
-        work.commit().await?;
-        self.outbox.notify_one();
-        Ok(account.id)
+        end_what_depends(work, account, None, now).await?;
+        Ok(true)
     }
+}
+
+/// What every change brings with it: trust dies, other sessions and open links end.
+async fn end_what_depends(
+    work: &mut Work<'_>,
+    account: &Account,
+    keep: Option<Uuid>,
+    now: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    // Links before sessions, as signing in takes them: the other way round the two could wait for each other.
+    magic_link::store::close_all(work.connection(), &account.email_key, now).await?;
+    trusted_device::revoke_all(work, account.id, now).await?;
+    session::end_all(work, account.id, keep, RevokeReason::TwoFactorChanged, now).await?;
+    Ok(())
 }
 
 /// A set of codes with its hashes, made outside any transaction.

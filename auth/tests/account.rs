@@ -48,7 +48,8 @@ async fn sessions_are_listed_and_ended_and_another_accounts_look_like_none() {
     assert_eq!(kit.auth.end_other_sessions(&mara, &here.from).await.expect("answers"), 2);
     assert!(phone.authority(&second).await.is_none() && third.authority(&second).await.is_none());
     assert!(here.authority(&second).await.is_some() && other.authority(&second).await.is_some());
-    let ended = "select count(*) from auth_audit where event_type = 'session.revoked' and details->>'reason' = 'signed_out_elsewhere'";
+    let ended =
+        "select count(*) from auth_audit where event_type = 'session.revoked' and details->>'reason' = 'signed_out_elsewhere'";
     assert_eq!(kit.count(ended).await, 3);
 }
 

@@ -1,6 +1,7 @@
 //! Links and codes on a real database, with the clock moved.
 
 use auth::{
+    admin::Who,
     event::Method,
     magic_link::LinkState,
     policy::{Policy, SignUp},
@@ -342,21 +343,24 @@ async fn redemption_asks_the_policy_again() {
 #[tokio::test]
 async fn an_invitation_lets_one_address_in_once() {
     let kit = Kit::with(Policy { passwordless_auth: true, sign_up: SignUp::Invite, ..Policy::default() }).await;
-    kit.auth.invite(&mara()).await.expect("invited");
+    kit.auth.invite_as(Who::Operator, &mara()).await.expect("invited");
     let letter = kit.letters().await.pop().expect("the invitation");
-    let auth::mail::Content::Invite { token } = letter.content else { panic!("{letter:?}") };
-    assert_eq!(kit.auth.peek_invite(&token).await.expect("answers"), auth::invite::InviteState::Live { email: mara() });
+    let auth::mail::Content::Invite { token, .. } = letter.content else { panic!("{letter:?}") };
+    assert_eq!(
+        kit.auth.peek_invite(&token).await.expect("answers"),
+        auth::invite::InviteState::Live { email: mara(), inviter: None }
+    );
 
     let visitor = Visitor::at([203, 0, 113, 24]);
     let (link, _) = ask(&kit, &visitor).await;
     kit.auth.confirm_link(&link, visitor.proof(), &handover(), &visitor.from).await.expect("signs up");
     assert_eq!(kit.auth.peek_invite(&token).await.expect("answers"), auth::invite::InviteState::Used);
     assert_eq!(kit.count("select count(*) from auth_audit where event_type = 'invite.used'").await, 1);
-    kit.auth.invite(&mara()).await.expect_err("an account exists");
+    kit.auth.invite_as(Who::Operator, &mara()).await.expect_err("an account exists");
 
-    kit.auth.invite(&address("late@example.org")).await.expect("invited");
+    kit.auth.invite_as(Who::Operator, &address("late@example.org")).await.expect("invited");
     let letter = kit.letters().await.pop().expect("the invitation");
-    let auth::mail::Content::Invite { token } = letter.content else { panic!("{letter:?}") };
+    let auth::mail::Content::Invite { token, .. } = letter.content else { panic!("{letter:?}") };
     kit.clock.advance(Duration::days(7));
     assert_eq!(kit.auth.peek_invite(&token).await.expect("answers"), auth::invite::InviteState::Expired);
     kit.auth.request_link(&address("late@example.org"), &visitor.nonce, visitor.proof(), &visitor.from).await.expect("taken");

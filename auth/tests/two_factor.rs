@@ -4,6 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use auth::{
     Auth,
+    admin::{ActError, Who},
     backup_code::BackupCode,
     email_address::EmailAddress,
     mail::{Content, Notice},
@@ -15,7 +16,7 @@ use auth::{
     step_up::{MailedCodeError, SendCodeError, Stepping},
     throttle::{Limit, Limits},
     totp::{Secret, step},
-    two_factor::{ChangeError, NewBackupCodes, ResetError},
+    two_factor::{ChangeError, NewBackupCodes},
 };
 use futures::future::join_all;
 use testkit::{Kit, TEST_KEY, Visitor, address, handover};
@@ -149,11 +150,13 @@ async fn enter_backup(kit: &Kit, visitor: &mut Visitor, code: &BackupCode) -> Re
     result
 }
 
+/// What the owner was told since the last look, but of the new browsers that these tests sign in with: tests/account.rs has those.
 async fn notices(kit: &Kit) -> Vec<Notice> {
     let letters = kit.letters().await;
     letters
         .into_iter()
         .filter_map(|letter| if let Content::Notice { notice, .. } = letter.content { Some(notice) } else { None })
+        .filter(|notice| !matches!(notice, Notice::NewSignIn { .. }))
         .collect()
 }
 
@@ -651,7 +654,7 @@ async fn codes_work_once_saved_and_each_once_and_every_use_is_told() {
     assert!(kit.auth.two_factor(&now).await.expect("answers").backup_codes.proposed_at.is_some());
     kit.auth.save_backup_codes(&now, codes.set, &visitor.from).await.expect("saved");
     kit.auth.save_backup_codes(&now, codes.set, &visitor.from).await.expect("twice does no harm");
-    assert_eq!(notices(&kit).await, []);
+    assert_eq!(notices(&kit).await, [Notice::SecondStepFailed], "of the codes the first mail told");
 
     for (n, code) in codes.codes.iter().enumerate() {
         let mut other = half_signed_in(&kit).await;
@@ -1001,10 +1004,11 @@ async fn what_is_required_cannot_be_turned_off() {
 #[tokio::test]
 async fn an_operator_resets_it_with_a_reason_that_the_audit_keeps() {
     let kit = Kit::new().await;
-    let refused = kit.auth.reset_two_factor(&mara(), "lost phone").await;
-    assert!(matches!(refused, Err(ResetError::NoAccount)), "{refused:?}");
+    let reset = async |user, reason| kit.auth.reset_user_two_factor(Who::Operator, user, reason).await;
+    assert!(matches!(reset(uuid::Uuid::nil(), "lost phone").await, Err(ActError::NoSuchUser)));
     let (visitor, ..) = owner(&kit).await;
-    let user = kit.auth.reset_two_factor(&mara(), "lost phone, ticket 7").await.expect("reset");
+    let user = kit.auth.user_id(&mara()).await.expect("answers").expect("an account");
+    reset(user, "lost phone, ticket 7").await.expect("reset");
     assert!(visitor.authority(&kit.auth).await.is_none(), "every session is over");
     assert_eq!(notices(&kit).await, [Notice::TwoFactorReset]);
     let reason: String =
@@ -1014,7 +1018,7 @@ async fn an_operator_resets_it_with_a_reason_that_the_audit_keeps() {
             .await
             .expect("audited");
     assert_eq!(reason, "lost phone, ticket 7");
-    assert!(matches!(kit.auth.reset_two_factor(&mara(), "again").await, Err(ResetError::NotOn)));
+    assert!(matches!(reset(user, "again").await, Err(ActError::Nothing)));
     signed_in(&kit, &mara()).await;
 }
 
@@ -1249,5 +1253,21 @@ async fn a_dump_holds_no_secret_and_no_code() {
     for code in codes {
         let shown = code.reveal();
         assert!(!dump.contains(&shown) && !dump.contains(&shown.replace('-', "")) && !dump.contains(&shown[5..].replace('-', "")));
+    }
+}
+
+#[tokio::test]
+async fn a_failed_second_step_is_told_once_an_hour() {
+    let kit = Kit::new().await;
+    let mut owner = signed_in(&kit, &mara()).await;
+    let (secret, _) = enrol(&kit, &mut owner).await;
+    kit.letters().await;
+    for (minutes, told) in [(0, 1), (9, 0), (61, 1)] {
+        kit.clock.advance(Span::minutes(minutes));
+        let mut stranger = half_signed_in(&kit).await;
+        let refused = enter_totp(&kit, &mut stranger, &wrong_code(&kit, &secret)).await;
+        assert!(matches!(refused, Err(SecondFactorError::Wrong { .. })), "{refused:?}");
+        let notices = notices(&kit).await;
+        assert_eq!(notices, vec![Notice::SecondStepFailed; told], "after {minutes} minutes");
     }
 }

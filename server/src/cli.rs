@@ -1,6 +1,7 @@
 //! The commands. Each prints plain text for people, JSON for scripts with `--json`, and exits with 0, 1 (failed) or 2 (usage).
 
 use clap::{Args, Parser, Subcommand};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 #[derive(Debug, Parser)]
 #[command(name = "latchkey", version, about = "Passwordless sign-in: an email link and a code.", long_about = None)]
@@ -25,6 +26,9 @@ pub enum Command {
     /// Accounts
     #[command(subcommand)]
     User(User),
+    /// Sessions
+    #[command(subcommand)]
+    Session(SessionCommand),
     /// The keys that secrets are encrypted under
     #[command(subcommand)]
     Key(KeyCommand),
@@ -50,6 +54,32 @@ pub enum User {
         #[command(flatten)]
         output: Output,
     },
+    /// List accounts and open invitations by address, at most 1000
+    List {
+        /// Part of an address, or a whole id
+        #[arg(long)]
+        search: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Turn an account off: its sessions and links end, nobody can sign in to it, and its owner is told
+    Disable {
+        email: String,
+        /// Why, for the audit log
+        #[arg(long, value_parser = reason, default_value = NO_REASON)]
+        reason: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Turn an account on again
+    Enable {
+        email: String,
+        /// Why, for the audit log
+        #[arg(long, value_parser = reason, default_value = NO_REASON)]
+        reason: String,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Take two-factor off an account whose owner has lost phone and backup codes; its sessions end, and its owner is told
     #[command(name = "reset-2fa")]
     ResetTwoFactor {
@@ -60,6 +90,47 @@ pub enum User {
         #[command(flatten)]
         output: Output,
     },
+}
+
+/// What the audit log says where an operator gives no reason.
+const NO_REASON: &str = "no reason given";
+
+#[derive(Debug, Subcommand)]
+pub enum SessionCommand {
+    /// List an account's live sessions
+    List {
+        email: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// End sessions, at once and on every server: an account's, everybody's, or those signed in since a time
+    Revoke {
+        #[command(flatten)]
+        whose: Whose,
+        /// Why, for the audit log (with `--user`)
+        #[arg(long, value_parser = reason, default_value = NO_REASON)]
+        reason: String,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Whose {
+    /// The account's; repeat it for several
+    #[arg(long, value_name = "EMAIL")]
+    pub user: Vec<String>,
+    /// Everybody's
+    #[arg(long)]
+    pub all: bool,
+    /// Everybody's that were signed in since then, like 2026-11-24T14:30:00Z
+    #[arg(long, value_name = "RFC3339", value_parser = time)]
+    pub since: Option<OffsetDateTime>,
+}
+
+fn time(text: &str) -> Result<OffsetDateTime, String> {
+    OffsetDateTime::parse(text, &Rfc3339).map_err(|_| "write it like 2026-11-24T14:30:00Z".to_owned())
 }
 
 #[derive(Debug, Subcommand)]

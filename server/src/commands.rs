@@ -6,18 +6,21 @@ use anyhow::Context as _;
 use auth::{
     Auth,
     account::CreateUserError,
+    admin::{ActError, InviteError, UserFilter, UserRow, Who},
     clock::SystemClock,
     email_address::EmailAddress,
-    invite::CreateInviteError,
     key::{KeyUse, Rotated},
-    two_factor::ResetError,
+    session::SessionView,
+    undo::EMAIL_CHANGE_UNDO,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::PgPool;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use uuid::Uuid;
 
 use crate::{
     assemble,
-    cli::{KeyCommand, Output, User},
+    cli::{KeyCommand, Output, SessionCommand, User},
     config::Config,
     database::Database,
 };
@@ -61,6 +64,10 @@ pub async fn user(config: &Config, pool: PgPool, command: User) -> anyhow::Resul
             let email = parse(&email)?;
             let user = auth.create_user(&email, admin).await.map_err(|error| match error {
                 CreateUserError::Exists => anyhow::anyhow!("There is already an account with this address."),
+                CreateUserError::HeldBack => anyhow::anyhow!(
+                    "An account moved away from this address less than {} hours ago, and may have it back. Try again later.",
+                    EMAIL_CHANGE_UNDO.as_secs() / 3_600
+                ),
                 other @ CreateUserError::Unavailable(_) => other.into(),
             })?;
             let role = if admin { "administrator" } else { "user" };
@@ -72,26 +79,149 @@ pub async fn user(config: &Config, pool: PgPool, command: User) -> anyhow::Resul
         }
         User::Invite { email, output } => {
             let email = parse(&email)?;
-            let invite = auth.invite(&email).await.map_err(|error| match error {
-                CreateInviteError::AccountExists => anyhow::anyhow!("There is already an account with this address."),
-                other @ CreateInviteError::Unavailable(_) => other.into(),
+            let invite = auth.invite_as(Who::Operator, &email).await.map_err(|error| match error {
+                InviteError::AccountExists => anyhow::anyhow!("There is already an account with this address."),
+                InviteError::Act(error) => refusal(error),
+                InviteError::Unavailable(error) => error.into(),
             })?;
             let text =
                 format!("Invited {}. The mail goes out as soon as a server runs; the invitation works for 7 days.", email.as_str());
             print(output, &text, &json!({ "id": invite, "email": email.as_str() }));
         }
+        User::List { search, output } => list_users(&auth, search, output).await?,
+        User::Disable { email, reason, output } => {
+            let (id, email) = account(&auth, &email).await?;
+            auth.disable_user(Who::Operator, id, &reason).await.map_err(|error| match error {
+                ActError::Nothing => anyhow::anyhow!("This account is off already."),
+                other => refusal(other),
+            })?;
+            let text = format!("The account of {} is off. Its sessions are over, and its owner is told by mail.", email.as_str());
+            print(output, &text, &json!({ "id": id, "email": email.as_str() }));
+        }
+        User::Enable { email, reason, output } => {
+            let (id, email) = account(&auth, &email).await?;
+            auth.enable_user(Who::Operator, id, &reason).await.map_err(|error| match error {
+                ActError::Nothing => anyhow::anyhow!("This account is on already."),
+                other => refusal(other),
+            })?;
+            print(
+                output,
+                &format!("The account of {} is on again.", email.as_str()),
+                &json!({ "id": id, "email": email.as_str() }),
+            );
+        }
         User::ResetTwoFactor { email, reason, output } => {
-            let email = parse(&email)?;
-            let user = auth.reset_two_factor(&email, &reason).await.map_err(|error| match error {
-                ResetError::NoAccount => anyhow::anyhow!("There is no account with this address."),
-                ResetError::NotOn => anyhow::anyhow!("This account has no two-factor."),
-                other @ ResetError::Unavailable(_) => other.into(),
+            let (id, email) = account(&auth, &email).await?;
+            auth.reset_user_two_factor(Who::Operator, id, &reason).await.map_err(|error| match error {
+                ActError::Nothing => anyhow::anyhow!("This account has no two-factor."),
+                other => refusal(other),
             })?;
             print(
                 output,
                 &format!("Two-factor of {} is off. Its sessions are over, and its owner is told by mail.", email.as_str()),
-                &json!({ "id": user, "email": email.as_str() }),
+                &json!({ "id": id, "email": email.as_str() }),
             );
+        }
+    }
+    Ok(())
+}
+
+/// The account with this address.
+async fn account(auth: &Auth, email: &str) -> anyhow::Result<(Uuid, EmailAddress)> {
+    let email = parse(email)?;
+    let id = auth.user_id(&email).await?.ok_or_else(|| refusal(ActError::NoSuchUser))?;
+    Ok((id, email))
+}
+
+fn refusal(error: ActError) -> anyhow::Error {
+    match error {
+        ActError::NoSuchUser => anyhow::anyhow!("There is no account with this address."),
+        ActError::LastAdmin => anyhow::anyhow!("This is the last administrator. Make somebody else one first."),
+        other => other.into(),
+    }
+}
+
+/// More than anybody reads: a longer list is searched, or asked for by the API.
+const LISTED: usize = 1_000;
+
+fn rfc3339(at: OffsetDateTime) -> String {
+    at.replace_nanosecond(0).unwrap_or(at).format(&Rfc3339).unwrap_or_default()
+}
+
+async fn list_users(auth: &Auth, search: Option<String>, output: Output) -> anyhow::Result<()> {
+    let filter = UserFilter { search, ..UserFilter::default() };
+    let mut page = auth.users(&filter, None).await?;
+    let matching = page.matching;
+    let mut rows = std::mem::take(&mut page.rows);
+    while let Some(next) = page.next.take()
+        && rows.len() < LISTED
+    {
+        page = auth.users(&filter, Some(&next)).await?;
+        rows.append(&mut page.rows);
+    }
+    let line = |row: &UserRow| {
+        let last = row.last_sign_in_at.map_or_else(|| "never".to_owned(), rfc3339);
+        let role = if row.admin { "admin" } else { "user" };
+        let two_factor = if row.two_factor { "two-factor" } else { "email" };
+        format!("{}  {:<8}  {role:<5}  {two_factor:<10}  last sign-in {last:<20}  {}", row.id, row.status.as_str(), row.email)
+    };
+    let mut lines: Vec<String> = rows.iter().map(line).collect();
+    if i64::try_from(rows.len()).is_ok_and(|shown| shown < matching) {
+        lines.push(format!("… and {} more: narrow it with --search", matching - i64::try_from(rows.len())?));
+    }
+    let users: Vec<Value> = rows
+        .iter()
+        .map(|row| {
+            json!({
+                "id": row.id, "email": row.email, "status": row.status.as_str(), "admin": row.admin, "two_factor": row.two_factor,
+                "backup_codes_left": row.codes_left, "last_sign_in_at": row.last_sign_in_at.map(rfc3339), "sessions": row.sessions,
+            })
+        })
+        .collect();
+    print(output, &lines.join("\n"), &json!({ "matching": matching, "users": users }));
+    Ok(())
+}
+
+pub async fn session(config: &Config, pool: PgPool, command: SessionCommand) -> anyhow::Result<()> {
+    let auth = auth(config, pool).await?;
+    match command {
+        SessionCommand::List { email, output } => {
+            let (id, _) = account(&auth, &email).await?;
+            let sessions = auth.user(Who::Operator, id).await?.map(|user| user.sessions).unwrap_or_default();
+            let ip = |session: &SessionView| session.ip.map(|ip| ip.to_string()).unwrap_or_default();
+            let lines: Vec<String> = sessions
+                .iter()
+                .map(|session| {
+                    let (signed_in, seen) = (rfc3339(session.signed_in_at), rfc3339(session.last_seen_at));
+                    format!("{}  signed in {signed_in}  last active {seen}  {}  {}", session.id, ip(session), session.device)
+                })
+                .collect();
+            let text = if lines.is_empty() { "No sessions.".to_owned() } else { lines.join("\n") };
+            let sessions: Vec<Value> = sessions
+                .iter()
+                .map(|session| {
+                    json!({
+                        "id": session.id, "device": session.device, "ip": ip(session), "method": session.method,
+                        "second_method": session.second, "new_device": session.new_device,
+                        "signed_in_at": rfc3339(session.signed_in_at), "last_seen_at": rfc3339(session.last_seen_at),
+                    })
+                })
+                .collect();
+            print(output, &text, &json!({ "sessions": sessions }));
+        }
+        SessionCommand::Revoke { whose, reason, output } => {
+            let mut ended = 0;
+            if whose.user.is_empty() {
+                ended = auth.end_everybodys_sessions(whose.since).await?;
+            }
+            for email in &whose.user {
+                let (id, _) = account(&auth, email).await?;
+                ended += match auth.end_user_sessions(Who::Operator, id, &reason).await {
+                    Err(ActError::Nothing) => 0,
+                    other => other.map_err(refusal)?,
+                };
+            }
+            print(output, &format!("Ended {ended} sessions."), &json!({ "ended": ended }));
         }
     }
     Ok(())

@@ -47,6 +47,7 @@ fn run(config: &config::Config, command: Command) -> anyhow::Result<()> {
                 let pool = database.pool();
                 commands::user(config, pool, command).await
             }
+            Command::Session(command) => commands::session(config, database.pool(), command).await,
             Command::Key(command) => commands::key(config, database.pool(), command).await,
             Command::Config(_) => unreachable!("handled before the configuration was needed"),
         }

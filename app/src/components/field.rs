@@ -3,17 +3,24 @@ use leptos::prelude::*;
 use super::{Glyph, Icon};
 
 /// An address. The browser's own check stays off: its bubbles say less than our errors, and not to everyone.
+///
+/// `autocomplete` is off where the address is somebody else's: browsers offer one's own.
 #[component]
-pub fn EmailField(value: String, error: Option<String>) -> impl IntoView {
+pub fn EmailField(
+    #[prop(default = "Email address")] label: &'static str,
+    value: String,
+    error: Option<String>,
+    #[prop(default = "email")] autocomplete: &'static str,
+) -> impl IntoView {
     let wrong = error.is_some();
     view! {
-        <Field id="email" label="Email address" error>
+        <Field id="email" label error>
             <input
                 id="email"
                 name="email"
                 type="email"
                 value=value
-                autocomplete="email"
+                autocomplete=autocomplete
                 autocapitalize="none"
                 spellcheck="false"
                 maxlength="254"
@@ -136,6 +143,63 @@ pub fn Checkbox(
                 {hint.map(|text| view! { <p class="hint" id=format!("{name}-hint")>{text}</p> })}
             </div>
         </div>
+    }
+}
+
+/// Why an administrator changes somebody's account.
+#[component]
+pub fn ReasonField(value: String, maxlength: usize, error: Option<String>) -> impl IntoView {
+    let wrong = error.is_some();
+    view! {
+        <Field id="reason" label="Reason" hint="Kept in the audit log." error>
+            <input
+                id="reason"
+                name="reason"
+                type="text"
+                value=value
+                autocomplete="off"
+                maxlength=maxlength.to_string()
+                aria-describedby=described_by("reason", true, wrong)
+                aria-invalid=wrong.then_some("true")
+                autofocus=wrong
+            />
+        </Field>
+    }
+}
+
+/// What to look for in a list: one of the fields above it.
+#[component]
+pub fn SearchField(id: &'static str, label: &'static str, value: String, maxlength: usize) -> impl IntoView {
+    view! {
+        <Field id label error=None>
+            <input
+                id=id
+                name=id
+                type="text"
+                value=value
+                autocomplete="off"
+                autocapitalize="none"
+                spellcheck="false"
+                maxlength=maxlength.to_string()
+            />
+        </Field>
+    }
+}
+
+/// One of a few: what each sends, and its words.
+#[component]
+pub fn SelectField(
+    id: &'static str,
+    label: &'static str,
+    options: Vec<(&'static str, &'static str)>,
+    chosen: &'static str,
+) -> impl IntoView {
+    let options =
+        options.into_iter().map(move |(value, text)| view! { <option value=value selected=value == chosen>{text}</option> });
+    view! {
+        <Field id label error=None>
+            <div class="select"><select id=id name=id>{options.collect_view()}</select></div>
+        </Field>
     }
 }
 

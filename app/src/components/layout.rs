@@ -11,6 +11,9 @@ const SECURITY: &str = "Security";
 const ACCOUNT: [(&str, &str); 4] =
     [(SECURITY, routes::ACCOUNT), ("Sessions", routes::SESSIONS), ("Activity", routes::ACTIVITY), ("Email", routes::EMAIL)];
 
+/// The administrators' pages that stand in the header, by their headings.
+const ADMIN: [(&str, &str); 1] = [("Users", routes::ADMIN_USERS)];
+
 /// The sign-in journey: one narrow card with one question.
 ///
 /// `error` says that a field was filled in wrongly, which the title says first: it is what a screen reader reads first.
@@ -86,6 +89,66 @@ pub fn Settings(
     }
 }
 
+/// The pages of administrators.
+///
+/// `above` leads back from a page that is below one of those in the header, and `crumb` is what it is called there. `badges` as in
+/// [`Settings`], `action` stands across from the heading, `error` as in [`Flow`].
+#[component]
+pub fn Admin(
+    #[prop(into)] title: String,
+    #[prop(into)] email: String,
+    #[prop(optional)] above: Vec<(&'static str, String)>,
+    #[prop(optional)] crumb: &'static str,
+    #[prop(optional_no_strip)] badges: Option<AnyView>,
+    #[prop(optional_no_strip)] action: Option<AnyView>,
+    #[prop(optional)] error: bool,
+    children: Children,
+) -> impl IntoView {
+    let prefix = if error { "Error: " } else { "" };
+    let tabs = ADMIN.map(|(name, path)| {
+        let current = match above.first() {
+            Some((top, _)) => (*top == name).then_some("true"),
+            None => (title == name).then_some("page"),
+        };
+        view! { <li><a href=path aria-current=current>{name}</a></li> }
+    });
+    let crumbs = (!above.is_empty()).then(|| {
+        let above = above.into_iter().map(|(name, path)| view! { <li><a href=path>{name}</a></li> });
+        view! {
+            <nav class="crumbs" aria-label="Breadcrumb">
+                <ol>{above.collect_view()}<li aria-current="page">{crumb}</li></ol>
+            </nav>
+        }
+    });
+    view! {
+        <Document title=format!("{prefix}{title}") site="Latchkey admin">
+            <header class="bar admin">
+                <div class="wrap">
+                    <Logo/>
+                    <span class="section">"Admin"</span>
+                    <nav class="nav" aria-label="Admin"><ul>{tabs}</ul></nav>
+                    <div class="end">
+                        <span class="who">{email}</span>
+                        <a class="button ghost" href=routes::ACCOUNT>"Account"</a>
+                        <form method="post" action=routes::LOGOUT>
+                            <button class="button ghost">"Sign out"</button>
+                        </form>
+                    </div>
+                </div>
+            </header>
+            <main id="main" class="wrap admin">
+                {crumbs}
+                <div class="title">
+                    <h1>{title}</h1>
+                    {badges}
+                    {action.map(|action| view! { <div class="action">{action}</div> })}
+                </div>
+                {children()}
+            </main>
+        </Document>
+    }
+}
+
 /// Something to read: help, and the development inbox. `section` stands beside the logo.
 #[component]
 pub fn Article(section: &'static str, #[prop(into)] title: String, children: Children) -> impl IntoView {
@@ -113,13 +176,13 @@ fn FooterLinks() -> impl IntoView {
 }
 
 #[component]
-fn Document(title: String, children: Children) -> impl IntoView {
+fn Document(title: String, #[prop(default = "Latchkey")] site: &'static str, children: Children) -> impl IntoView {
     view! {
         <!DOCTYPE html>
         <html lang="en">
             <head>
                 <meta charset="utf-8"/>
-                <title>{title}" – Latchkey"</title>
+                <title>{title}" – "{site}</title>
                 <meta name="viewport" content="width=device-width, initial-scale=1"/>
                 <meta name="color-scheme" content="light dark"/>
                 // Safari on iPhone makes links to the telephone out of IP addresses.

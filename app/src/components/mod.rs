@@ -5,6 +5,7 @@
 
 mod copy_block;
 mod date;
+mod empty;
 mod error_summary;
 mod field;
 mod icon;
@@ -12,17 +13,22 @@ mod layout;
 mod logo;
 mod masked;
 mod notice;
+mod pager;
 mod panel;
 mod steps;
+mod table;
 
 pub use copy_block::CopyBlock;
 pub use date::{Date, DateTime};
+pub use empty::Empty;
 pub use error_summary::ErrorSummary;
-pub use field::{BackupCodeField, Checkbox, CodeField, EmailField, TextField};
+pub use field::{BackupCodeField, Checkbox, CodeField, EmailField, ReasonField, SearchField, SelectField, TextField};
 pub use icon::{Glyph, Icon};
-pub use layout::{Article, Flow, Settings};
+pub use layout::{Admin, Article, Flow, Settings};
 pub use logo::Logo;
 pub use masked::Masked;
 pub use notice::{Notice, Tone};
+pub use pager::Pager;
 pub use panel::{Badge, BadgeKind, Row};
 pub use steps::Steps;
+pub use table::{Column, Table};

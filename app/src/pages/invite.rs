@@ -87,9 +87,9 @@ pub async fn get(
     _: Passerby,
 ) -> Result<Response, Fault> {
     Ok(match find(&state, &token).await? {
-        Ok(email) => {
+        Ok((email, inviter)) => {
             let (name, address) = (state.site.host().to_owned(), email.as_str().into());
-            page(StatusCode::OK, || view! { <InvitePage name inviter=None address token/> })
+            page(StatusCode::OK, || view! { <InvitePage name inviter address token/> })
         }
         Err(why) => dead(why),
     })
@@ -101,7 +101,7 @@ pub async fn accept_invite(#[server(default)] token: String) -> Result<(), FormE
     let form = Form::current()?;
     let Passerby(visitor) = form.admit(routes::INVITE).await?;
     let email = match find(&form.state, &token).await.map_err(|error| form.fail(error))? {
-        Ok(email) => email,
+        Ok((email, _)) => email,
         Err(why) => return form.refuse(dead(why)),
     };
     match login::ask_for(&form, &visitor, &email, false, None).await? {
@@ -110,12 +110,12 @@ pub async fn accept_invite(#[server(default)] token: String) -> Result<(), FormE
     }
 }
 
-async fn find(state: &AppState, token: &str) -> Result<Result<EmailAddress, DeadInvite>, Fault> {
+async fn find(state: &AppState, token: &str) -> Result<Result<(EmailAddress, Option<String>), DeadInvite>, Fault> {
     let Some(token) = InviteToken::parse(token) else {
         return Ok(Err(DeadInvite::Broken));
     };
     Ok(match state.auth.peek_invite(&token).await? {
-        InviteState::Live { email } => Ok(email),
+        InviteState::Live { email, inviter } => Ok((email, inviter)),
         InviteState::Expired => Err(DeadInvite::Expired),
         InviteState::Used => Err(DeadInvite::AlreadyUsed),
         InviteState::Unknown => Err(DeadInvite::Broken),

@@ -19,7 +19,7 @@ use crate::{
     form::{Form, FormError},
     gate::Passerby,
     next,
-    page::page,
+    page::{drawn, page, render},
     pages::{limited, unavailable},
     routes,
     session::{AskedFor, Visit, Visitor},
@@ -87,6 +87,10 @@ pub async fn get(
 
 fn answer(state: &AppState, status: StatusCode, email: String, next: Option<String>, error: Option<EmailError>) -> Response {
     let lifetime = state.auth.policy().link_ttl;
+    if status == StatusCode::OK && email.is_empty() && next.is_none() && error.is_none() {
+        let draw = || render(|| view! { <LoginPage email next error lifetime/> }).into();
+        return drawn(status, state.empty_login.get_or_init(draw).clone());
+    }
     page(status, || view! { <LoginPage email next error lifetime/> })
 }
 
@@ -94,6 +98,7 @@ fn answer(state: &AppState, status: StatusCode, email: String, next: Option<Stri
 #[server(prefix = "", endpoint = "login")]
 pub async fn request_link(#[server(default)] email: String, #[server(default)] next: String) -> Result<(), FormError> {
     let form = Form::current()?;
+    let Passerby(visitor) = form.admit(routes::LOGIN).await?;
     let next = next::local(&next, &form.state.site.base_url);
     let address = match EmailAddress::parse(&email) {
         Ok(address) => address,
@@ -105,7 +110,6 @@ pub async fn request_link(#[server(default)] email: String, #[server(default)] n
             return form.refuse(answer(&form.state, StatusCode::UNPROCESSABLE_ENTITY, email, next, Some(error)));
         }
     };
-    let Passerby(visitor) = form.admit(routes::LOGIN).await?;
     match ask_for(&form, &visitor, &address, true, next.clone()).await? {
         Asked::Taken => form.see_other(routes::LOGIN_SENT),
         Asked::Refused(page) => form.refuse(page),

@@ -7,11 +7,16 @@
 
 pub mod account;
 pub mod activity;
+pub mod admin;
 pub mod backup_codes;
+pub mod change_email;
+pub mod change_name;
 pub mod confirm_link;
+pub mod delete_account;
 pub mod dev_inbox;
 pub mod devices;
 pub mod errors;
+pub mod export;
 pub mod help;
 pub mod invite;
 pub mod limited;
@@ -26,3 +31,4 @@ pub mod two_factor;
 pub mod two_factor_off;
 pub mod two_factor_setup;
 pub mod unavailable;
+pub mod undo;

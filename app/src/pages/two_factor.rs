@@ -1,6 +1,11 @@
 //! `/account/two-factor`: what stands between someone's inbox and their account.
 
-use auth::{backup_code, session::Authority, totp::MAX_AUTHENTICATORS, two_factor::ChangeError};
+use auth::{
+    backup_code,
+    session::Authority,
+    totp::MAX_AUTHENTICATORS,
+    two_factor::{ChangeError, TwoFactor},
+};
 use axum::{extract::State, response::Response};
 use http::StatusCode;
 use leptos::prelude::*;
@@ -184,10 +189,13 @@ pub(crate) fn TrustedBrowsersRow(count: u64) -> impl IntoView {
 
 /// How two-factor stands for an account, for this page and the others that tell.
 pub(crate) async fn summary(state: &AppState, authority: &Authority) -> Result<TwoFactorSummary, auth::Error> {
-    let standing = state.auth.two_factor(authority).await?;
+    Ok(summed_up(state, state.auth.two_factor(authority).await?))
+}
+
+pub(crate) fn summed_up(state: &AppState, standing: TwoFactor) -> TwoFactorSummary {
     let codes = standing.backup_codes;
     let made = codes.made_at.or(codes.proposed_at);
-    Ok(TwoFactorSummary {
+    TwoFactorSummary {
         apps: standing
             .authenticators
             .into_iter()
@@ -207,7 +215,7 @@ pub(crate) async fn summary(state: &AppState, authority: &Authority) -> Result<T
             saved: codes.proposed_at.is_none(),
         }),
         trusted: trust_days(state).map(|_| standing.trusted_devices.unsigned_abs()),
-    })
+    }
 }
 
 pub(crate) fn is_required(state: &AppState, authority: &Authority) -> bool {

@@ -2,6 +2,7 @@
 
 pub(crate) mod store;
 
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
@@ -13,45 +14,44 @@ use crate::{
     secret::{InviteToken, new_id},
 };
 
-#[derive(Debug, thiserror::Error)]
-pub enum CreateInviteError {
-    #[error("there is already an account with this address")]
-    AccountExists,
-    #[error(transparent)]
-    Unavailable(#[from] Error),
-}
-
-from_sqlx!(CreateInviteError);
-
 /// Where an invitation stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InviteState {
-    Live { email: EmailAddress },
+    Live { email: EmailAddress, inviter: Option<String> },
     Expired,
     Used,
     Unknown,
 }
 
 impl Auth {
-    /// Invites an address, and queues the mail that tells it. An older invitation of the same address stops working.
-    ///
-    /// # Errors
-    /// [`CreateInviteError::AccountExists`], or the database did not answer.
-    pub async fn invite(&self, email: &EmailAddress) -> Result<Uuid, CreateInviteError> {
-        let now = self.now();
+    /// Invites an address, and queues the mail that tells it. An older invitation of the same address stops working. `None` where
+    /// it has an account.
+    pub(crate) async fn invite(
+        &self,
+        work: &mut Work<'_>,
+        email: &EmailAddress,
+        by: Option<Uuid>,
+        origin: Origin,
+        now: OffsetDateTime,
+    ) -> Result<Option<Uuid>, sqlx::Error> {
         let seed = self.keys.seed();
         let token = self.keys.invite_token(&seed).expect("the current key is there");
-        let mut work = Work::begin(&self.pool, None, now).await?;
         if crate::account::store::by_email(work.connection(), email.key(), now).await?.is_some() {
-            return Err(CreateInviteError::AccountExists);
+            return Ok(None);
         }
-        let id = new_id(now);
-        store::insert(work.connection(), id, email, &seed, &token.hash(), now, now + INVITE_TTL).await?;
-        mail::store::enqueue_invite(work.connection(), new_id(now), id, now, now + mail::INVITE_DEADLINE).await?;
-        work.record(Event::InviteCreated { invite: id, by: Origin::Operator });
-        work.commit().await?;
-        self.outbox.notify_one();
-        Ok(id)
+        let new = store::NewInvite {
+            id: new_id(now),
+            email,
+            seed: &seed,
+            token_hash: token.hash(),
+            by,
+            created_at: now,
+            expires_at: now + INVITE_TTL,
+        };
+        store::insert(work.connection(), &new).await?;
+        mail::store::enqueue_invite(work.connection(), new_id(now), new.id, now, now + mail::INVITE_DEADLINE).await?;
+        work.record(Event::InviteCreated { invite: new.id, by: origin });
+        Ok(Some(new.id))
     }
 
     /// Changes nothing.
@@ -64,7 +64,8 @@ impl Auth {
             None => InviteState::Unknown,
             Some(invite) if invite.used_at.is_some() => InviteState::Used,
             Some(invite) if invite.revoked_at.is_some() || invite.expires_at <= now => InviteState::Expired,
-            Some(invite) => EmailAddress::stored(&invite.email).map_or(InviteState::Unknown, |email| InviteState::Live { email }),
+            Some(invite) => EmailAddress::stored(&invite.email)
+                .map_or(InviteState::Unknown, |email| InviteState::Live { email, inviter: invite.inviter }),
         })
     }
 }

@@ -1,5 +1,7 @@
 //! The router in process: what every answer carries, and which requests may sign anybody in.
 
+mod matrix;
+
 use std::{net::SocketAddr, sync::Arc};
 
 use app::{AppState, routes};
@@ -239,9 +241,12 @@ fn policy() -> Policy {
 
 /// The paths of the routing table, read from its source: a route added there is in these tests at once.
 fn paths() -> Vec<String> {
-    let source =
-        concat!(include_str!("../../app/src/router.rs"), include_str!("../src/health.rs"), include_str!("../src/dev_inbox.rs"));
-    let constants = include_str!("../../app/src/routes.rs");
+    let source = concat!(
+        include_str!("../../../app/src/router.rs"),
+        include_str!("../../src/health.rs"),
+        include_str!("../../src/dev_inbox.rs")
+    );
+    let constants = include_str!("../../../app/src/routes.rs");
     let mut paths: Vec<String> = source
         .split(".route(")
         .skip(1)
@@ -277,7 +282,11 @@ fn keep(held: &str, response: &Response<Body>) -> String {
 
 /// A browser that asked and opened its link, holding everything but the button's press.
 async fn about_to_sign_in(kit: &Kit, app: &Router) -> (String, String) {
-    let asked = send(app, request(&Method::POST, routes::LOGIN, "", "email=mara%40example.org")).await;
+    about_to_sign_in_as(kit, app, "mara@example.org").await
+}
+
+async fn about_to_sign_in_as(kit: &Kit, app: &Router, email: &str) -> (String, String) {
+    let asked = send(app, request(&Method::POST, routes::LOGIN, "", &format!("email={}", email.replace('@', "%40")))).await;
     assert_eq!(asked.status(), StatusCode::SEE_OTHER);
     let cookies = keep("", &asked);
     let Some(Content::SignIn { token, code, .. }) = kit.letters().await.pop().map(|letter| letter.content) else {
@@ -286,6 +295,14 @@ async fn about_to_sign_in(kit: &Kit, app: &Router) -> (String, String) {
     let opened =
         send(app, request(&Method::GET, &format!("{}?token={}", routes::LOGIN_VERIFY, token.reveal()), &cookies, "")).await;
     (keep(&cookies, &opened), code.reveal())
+}
+
+/// What a browser holds whose link's button was pressed.
+async fn sign_in_by_link(kit: &Kit, app: &Router, email: &str) -> String {
+    let (cookies, _) = about_to_sign_in_as(kit, app, email).await;
+    let confirmed = send(app, request(&Method::POST, routes::LOGIN_CONFIRM, &cookies, "")).await;
+    assert_eq!(confirmed.status(), StatusCode::SEE_OTHER);
+    keep(&cookies, &confirmed)
 }
 
 const SIGNED_IN: &str = "select count(*) from sessions where user_id is not null";
@@ -322,8 +339,12 @@ async fn nothing_but_a_confirmed_redemption_signs_anybody_in() {
 
 /// Turns two-factor on for the account that [`about_to_sign_in`] signs in.
 async fn two_factor(kit: &Kit, admin: bool) -> Secret {
+    enrol(kit, "mara@example.org", admin).await
+}
+
+async fn enrol(kit: &Kit, email: &str, admin: bool) -> Secret {
     let mut owner = Visitor::at([203, 0, 113, 24]);
-    owner.give_first_factor(kit, &address("mara@example.org")).await;
+    owner.give_first_factor(kit, &address(email)).await;
     let authority = owner.authority(&kit.auth).await.expect("signed in");
     kit.auth.start_two_factor_setup(&authority, &owner.from).await.expect("fresh");
     let secret = kit.auth.two_factor_setup(&authority).await.expect("answers").expect("begun");
@@ -331,7 +352,12 @@ async fn two_factor(kit: &Kit, admin: bool) -> Secret {
     let stepping = Stepping { authority: &authority, old, fresh };
     let code = secret.code(totp::step(kit.auth.now()));
     kit.auth.confirm_two_factor_setup(stepping, &code, "", &owner.from).await.expect("right");
-    sqlx::query("update users set is_admin = $1").bind(admin).execute(&kit.pool).await.expect("updated");
+    sqlx::query("update users set is_admin = $1 where email = $2")
+        .bind(admin)
+        .bind(email)
+        .execute(&kit.pool)
+        .await
+        .expect("updated");
     kit.letters().await;
     kit.clock.advance(time::Duration::hours(1));
     secret

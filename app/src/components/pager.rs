@@ -1,0 +1,16 @@
+use leptos::prelude::*;
+
+/// Which part of a list this is, and the ways to the parts beside it: each with its name, and where it leads if anywhere.
+#[component]
+pub fn Pager(
+    #[prop(into)] text: String,
+    back: (&'static str, Option<String>),
+    forth: (&'static str, Option<String>),
+) -> impl IntoView {
+    let links = [back, forth].map(|(name, path)| match path {
+        Some(path) => view! { <a class="button sm" href=path>{name}</a> }.into_any(),
+        // A link that leads nowhere has no `href`; its role tells screen readers that it would be one.
+        None => view! { <a class="button sm" role="link" aria-disabled="true">{name}</a> }.into_any(),
+    });
+    view! { <nav class="paging" aria-label="Pages"><p>{text}</p><div>{links}</div></nav> }
+}

@@ -1,0 +1,480 @@
+//! `/admin/users/{id}`: one account, and what can be done about it.
+
+use auth::{
+    activity::{Cursor, Filter},
+    admin::{Status, Who},
+    event::{Method, SecondFactor},
+    requester::Requester,
+    session::{Authority, SessionView},
+};
+use axum::{
+    Extension,
+    extract::{Path, Query, State},
+    response::{IntoResponse, Response},
+};
+use http::StatusCode;
+use leptos::prelude::*;
+use time::OffsetDateTime;
+use url::form_urlencoded;
+use uuid::Uuid;
+
+use crate::{
+    components::{Admin, Badge, BadgeKind, Column, Date, DateTime, Empty, Glyph, Notice, Pager, Row, Table, Tone},
+    fault::Fault,
+    gate::{Administrator, Barred},
+    page::page,
+    pages::{
+        admin::{change::Change, users::StatusBadge},
+        two_factor::{self, TwoFactorSummary},
+    },
+    routes,
+    state::AppState,
+    words,
+};
+
+/// The page of one account.
+pub(crate) fn path(id: &str) -> String {
+    format!("{}/{id}", routes::ADMIN_USERS)
+}
+
+/// The page of one account, saying what was done if it was.
+pub(crate) fn path_after(change: Change, id: &str) -> String {
+    format!("{}?done={}", path(id), change.as_str())
+}
+
+/// An account, whole: opening it is recorded.
+#[derive(Clone, Debug)]
+pub struct User {
+    pub id: String,
+    pub email: String,
+    pub name: Option<String>,
+    pub status: Status,
+    pub admin: bool,
+    pub created: OffsetDateTime,
+    pub last_sign_in: Option<OffsetDateTime>,
+    pub deletes: Option<OffsetDateTime>,
+    pub two_factor: TwoFactorSummary,
+    pub sessions: Vec<Session>,
+    /// It is the administrator's own.
+    pub own: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// "Firefox on Windows"
+    pub device: String,
+    pub ip: String,
+    pub method: Method,
+    pub second: Option<SecondFactor>,
+    pub signed_in: OffsetDateTime,
+    pub last_seen: OffsetDateTime,
+    /// The one that asks.
+    pub here: bool,
+}
+
+/// What happened to the account, the newest first.
+#[derive(Clone, Debug)]
+pub struct Activity {
+    pub entries: Vec<Entry>,
+    /// Cursors to the pages beside this one.
+    pub newer: Option<String>,
+    pub older: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub at: OffsetDateTime,
+    pub what: String,
+    pub more: Option<String>,
+    pub device: String,
+    pub ip: String,
+    /// Somebody who runs the service did it.
+    pub by_other: bool,
+}
+
+/// `who`: the administrator's own address. `done`: what was changed a moment ago.
+#[component]
+pub fn UserPage(who: String, user: User, activity: Activity, done: Option<Change>, now: OffsetDateTime) -> impl IntoView {
+    let (id, email, status, admin) = (user.id.clone(), user.email.clone(), user.status, user.admin);
+    // Anyone can make a link that says something was done. The page says it only where it is so.
+    let done = done.filter(|change| !change.applies_to(&user));
+    let badges = view! {
+        <StatusBadge status/>
+        {admin.then(|| view! { <Badge text="Admin"/> })}
+    }
+    .into_any();
+    let sessions = user.sessions.clone();
+    // Erased: as one type, a page this large is too deep for the compiler.
+    let about = view! {
+        <Facts user=user.clone()/>
+        <TwoFactor two_factor=user.two_factor.clone()/>
+        <Changes user/>
+    }
+    .into_any();
+    let lists = view! {
+        <Sessions sessions now/>
+        <RecentActivity id activity now/>
+    }
+    .into_any();
+    view! {
+        <Admin title=email email=who above=vec![("Users", routes::ADMIN_USERS.to_owned())] crumb="Account" badges=Some(badges)>
+            {done.map(|change| {
+                let (title, text) = change.done();
+                view! { <Notice tone=Tone::Ok title>{text}</Notice> }
+            })}
+            <div class="sides">
+                <div>{about}</div>
+                <div>{lists}</div>
+            </div>
+        </Admin>
+    }
+}
+
+#[component]
+fn Facts(user: User) -> impl IntoView {
+    let User { id, name, created, last_sign_in, deletes, .. } = user;
+    let last_sign_in = match last_sign_in {
+        Some(at) => view! { <DateTime at/> }.into_any(),
+        None => "Never".into_any(),
+    };
+    view! {
+        <section class="panel">
+            <h2>"Account"</h2>
+            <dl>
+                {name.map(|name| view! { <div><dt>"Name"</dt><dd>{name}</dd></div> })}
+                <div><dt>"User ID"</dt><dd class="mono">{id}</dd></div>
+                <div><dt>"Since"</dt><dd><Date at=created/></dd></div>
+                <div><dt>"Last sign-in"</dt><dd>{last_sign_in}</dd></div>
+                {deletes.map(|at| view! { <div><dt>"Will be deleted"</dt><dd><Date at/></dd></div> })}
+            </dl>
+        </section>
+    }
+}
+
+#[component]
+fn TwoFactor(two_factor: TwoFactorSummary) -> impl IntoView {
+    let on = two_factor.is_on();
+    let (kind, text) = if on { (BadgeKind::Ok, "On") } else { (BadgeKind::Off, "Off") };
+    let TwoFactorSummary { apps, codes, trusted } = two_factor;
+    let apps = apps.into_iter().map(|app| {
+        view! {
+            <p>{app.name}", added "<Date at=app.added/>{app.stopped.then_some(". Off after too many wrong codes")}</p>
+        }
+    });
+    let codes = match codes {
+        None => "None".to_owned(),
+        Some(codes) if !codes.saved => "Not saved".to_owned(),
+        Some(codes) => format!("{} of {} left", codes.left, codes.total),
+    };
+    view! {
+        <section class="panel">
+            <h2>"Two-factor"<Badge kind text/></h2>
+            {on.then(|| view! {
+                <dl>
+                    <div><dt>"Authenticator apps"</dt><dd>{apps.collect_view()}</dd></div>
+                    <div><dt>"Backup codes"</dt><dd>{codes}</dd></div>
+                    {trusted.map(|count| view! { <div><dt>"Trusted browsers"</dt><dd>{count}</dd></div> })}
+                </dl>
+            })}
+        </section>
+    }
+}
+
+/// Each change has a page that asks first.
+#[component]
+fn Changes(user: User) -> impl IntoView {
+    let changes = Change::ALL.into_iter().filter(|change| change.applies_to(&user));
+    let changes = changes.map(|change| view! { <a class="button sm" href=change.path(&user.id)>{change.verb()}</a> });
+    view! {
+        <section class="panel">
+            <h2>"Change this account"</h2>
+            <div class="body">
+                <p class="small">"Each asks you for a reason first. The account's owner is told by email."</p>
+                <div class="row-actions">{changes.collect_view()}</div>
+            </div>
+        </section>
+    }
+}
+
+/// How a session was signed in.
+fn how(method: Method, second: Option<SecondFactor>) -> String {
+    let first = match method {
+        Method::Link => "an email link",
+        Method::Code => "an email code",
+    };
+    let then = match second {
+        None => return first.to_owned(),
+        Some(SecondFactor::Totp) => ", then an authenticator app",
+        Some(SecondFactor::BackupCode) => ", then a backup code",
+        Some(SecondFactor::TrustedDevice) => ", in a trusted browser",
+    };
+    format!("{first}{then}")
+}
+
+#[component]
+fn Sessions(sessions: Vec<Session>, now: OffsetDateTime) -> impl IntoView {
+    let none = sessions.is_empty();
+    let rows = sessions.into_iter().map(|session| {
+        let Session { device, ip, method, second, signed_in, last_seen, here } = session;
+        let badge = here.then(|| view! { <Badge text="This device"/> }.into_any());
+        let ago = (now - last_seen).try_into().unwrap_or_default();
+        view! {
+            <Row glyph=Glyph::for_device(&device) heading=device badge>
+                <p class="whole">
+                    {(!ip.is_empty()).then(|| format!("{ip} · "))}
+                    "Active "<time datetime=words::machine_time(last_seen)>{words::ago(ago)}</time>
+                </p>
+                <p class="hint">"Signed in "<DateTime at=signed_in/>" with "{how(method, second)}</p>
+            </Row>
+        }
+    });
+    view! {
+        <section class="panel">
+            <h2>"Sessions"</h2>
+            {rows.collect_view()}
+            {none.then(|| view! { <Empty heading="No sessions" text="Nobody is signed in to this account."/> })}
+        </section>
+    }
+}
+
+const COLUMNS: &[Column] = &[Column::text("What"), Column::text("Time (UTC)"), Column::text("From")];
+
+#[component]
+fn RecentActivity(id: String, activity: Activity, now: OffsetDateTime) -> impl IntoView {
+    let Activity { entries, newer, older } = activity;
+    let link = |cursor: Option<String>| {
+        let at = |at: String| form_urlencoded::byte_serialize(at.as_bytes()).collect::<String>();
+        cursor.map(|cursor| format!("{}?at={}#activity", path(&id), at(cursor)))
+    };
+    let (newer, older) = (link(newer), link(older));
+    let beside = newer.is_some() || older.is_some();
+    let content = if entries.is_empty() {
+        let text = "Sign-ins and changes in the last 90 days will show up in this list.";
+        view! { <Empty heading="Nothing here yet" text/> }.into_any()
+    } else {
+        let rows = entries.into_iter().map(|entry| cells(entry, now)).collect();
+        view! { <Table label="Activity" columns=COLUMNS rows/> }.into_any()
+    };
+    view! {
+        <section class="panel" id="activity">
+            <h2>"Activity"</h2>
+            {content}
+            {beside.then(|| view! { <Pager text="Last 90 days" back=("Newer", newer) forth=("Older", older)/> })}
+        </section>
+    }
+}
+
+fn cells(entry: Entry, now: OffsetDateTime) -> Vec<AnyView> {
+    let Entry { at, what, more, device, ip, by_other } = entry;
+    let from = if by_other {
+        view! { <p>"By an administrator"</p> }.into_any()
+    } else {
+        view! {
+            <p>{device}</p>
+            <p class="hint whole">{ip}</p>
+        }
+        .into_any()
+    };
+    vec![
+        view! { <p>{what}</p>{more.map(|more| view! { <p class="hint">{more}</p> })} }.into_any(),
+        view! { <time datetime=words::machine_time(at)>{words::lately(at, now)}</time> }.into_any(),
+        from,
+    ]
+}
+
+/// The account with this id, if there is one. That the administrator saw it is recorded.
+pub(crate) async fn find(state: &AppState, authority: &Authority, from: &Requester, id: Uuid) -> Result<Option<User>, auth::Error> {
+    let Some(found) = state.auth.user(Who::Admin { authority, from }, id).await? else { return Ok(None) };
+    let session = |session: SessionView| Session {
+        here: session.id == authority.session,
+        device: session.device,
+        ip: session.ip.map(|ip| ip.to_string()).unwrap_or_default(),
+        method: session.method,
+        second: session.second,
+        signed_in: session.signed_in_at,
+        last_seen: session.last_seen_at,
+    };
+    Ok(Some(User {
+        own: id == authority.user,
+        id: id.to_string(),
+        email: found.row.email,
+        name: found.display_name,
+        status: found.row.status,
+        admin: found.row.admin,
+        created: found.created_at,
+        last_sign_in: found.row.last_sign_in_at,
+        deletes: found.deletes_at,
+        two_factor: two_factor::summed_up(state, found.two_factor),
+        sessions: found.sessions.into_iter().map(session).collect(),
+    }))
+}
+
+#[derive(serde::Deserialize)]
+pub struct UserQuery {
+    #[serde(default)]
+    at: String,
+    #[serde(default)]
+    done: String,
+}
+
+pub async fn get(
+    State(state): State<AppState>,
+    Administrator(_, authority): Administrator,
+    Extension(from): Extension<Requester>,
+    Path(id): Path<String>,
+    Query(UserQuery { at, done }): Query<UserQuery>,
+) -> Result<Response, Fault> {
+    let Ok(id) = id.parse() else { return Ok(Barred::NoSuchPage.into_response()) };
+    let Some(user) = find(&state, &authority, &from, id).await? else { return Ok(Barred::NoSuchPage.into_response()) };
+    let found = state.auth.activity(id, Filter::All, Cursor::parse(&at)).await?;
+    let entry = |entry: auth::activity::Entry| Entry {
+        at: entry.at,
+        what: entry.happened,
+        more: None,
+        device: entry.device.unwrap_or_default(),
+        ip: entry.ip.map(|ip| ip.to_string()).unwrap_or_default(),
+        by_other: entry.by_other,
+    };
+    let activity = Activity {
+        entries: found.entries.into_iter().map(entry).collect(),
+        newer: found.newer.map(|cursor| cursor.to_string()),
+        older: found.older.map(|cursor| cursor.to_string()),
+    };
+    let (done, now) = (Change::parse(&done), state.auth.now());
+    Ok(page(StatusCode::OK, || view! { <UserPage who=authority.email user activity done now/> }))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::{
+        page::render,
+        pages::two_factor::{AuthenticatorApp, BackupCodes},
+    };
+    use time::macros::datetime;
+
+    const THEN: OffsetDateTime = datetime!(2026-11-03 10:12 UTC);
+    const NOW: OffsetDateTime = datetime!(2026-11-24 14:29 UTC);
+    /// As long as an address can be, and it has to be shown whole.
+    const LONG: &str = "the.longest.address.anyone.could.ever.have.typed@a-department-with-a-long-name.example.org";
+
+    pub(crate) fn user(email: &str, status: Status) -> User {
+        let session = |device: &str, second| Session {
+            device: device.to_owned(),
+            ip: "203.0.113.24".to_owned(),
+            method: Method::Code,
+            second,
+            signed_in: THEN,
+            last_seen: datetime!(2026-11-24 11:20 UTC),
+            here: false,
+        };
+        User {
+            id: "7".to_owned(),
+            email: email.to_owned(),
+            name: Some("<script>".to_owned()),
+            status,
+            admin: false,
+            created: THEN,
+            last_sign_in: None,
+            deletes: None,
+            two_factor: TwoFactorSummary {
+                apps: vec![AuthenticatorApp {
+                    id: "8".to_owned(),
+                    name: "<i>".to_owned(),
+                    added: THEN,
+                    last_used: None,
+                    stopped: true,
+                }],
+                codes: Some(BackupCodes { left: 2, total: 10, made: THEN, last_used: None, saved: true }),
+                trusted: Some(1),
+            },
+            sessions: vec![session("<b>", Some(SecondFactor::TrustedDevice)), session("Safari on iPhone", None)],
+            own: false,
+        }
+    }
+
+    fn activity() -> Activity {
+        let entry = |what: &str, by_other| Entry {
+            at: THEN,
+            what: what.to_owned(),
+            more: Some("<u>".to_owned()),
+            device: if by_other { String::new() } else { "<s>".to_owned() },
+            ip: "203.0.113.24".to_owned(),
+            by_other,
+        };
+        let entries = vec![entry("Signed in", false), entry("Two-factor reset", true)];
+        Activity { entries, newer: None, older: Some("o1&2".to_owned()) }
+    }
+
+    fn html(user: User, activity: Activity, done: Option<Change>) -> String {
+        render(move || view! { <UserPage who="priya@example.org".to_owned() user activity done now=NOW/> })
+    }
+
+    fn shown(user: User) -> String {
+        html(user, activity(), None)
+    }
+
+    #[test]
+    fn an_account_is_shown_whole() {
+        let html = shown(User { deletes: Some(NOW), ..user(LONG, Status::Leaving) });
+        assert!(html.contains(&format!("<title>{LONG} – Latchkey admin</title>")) && html.contains(&format!("<h1>{LONG}</h1>")));
+        assert!(html.contains(r#"<li><a href="/admin/users">Users</a></li><li aria-current="page">Account</li>"#));
+        assert!(html.contains(r#"<a href="/admin/users" aria-current="true">Users</a>"#), "the page is below Users");
+        assert!(html.contains(r#"<span class="badge warn">Leaving</span>"#) && !html.contains(">Admin</span></div>"));
+        assert!(html.contains("<dt>Last sign-in</dt><dd>Never</dd>"));
+        assert!(html.contains(r#"<dt>Will be deleted</dt><dd><time datetime="2026-11-24">24 November 2026</time></dd>"#));
+        assert!(html.contains("added <time datetime=\"2026-11-03\">3 November 2026</time>. Off after too many wrong codes"));
+        assert!(html.contains("<dd>2 of 10 left</dd>") && html.contains("<dt>Trusted browsers</dt><dd>1</dd>"));
+    }
+
+    #[test]
+    fn what_people_and_their_browsers_say_is_text() {
+        let html = shown(user("<a>@example.org", Status::Active));
+        for tag in ["<script", "<i>", "<b>", "<u>", "<s>", "<a>"] {
+            assert!(!html.contains(tag), "{tag}");
+        }
+        assert!(html.contains("<dd>&lt;script&gt;</dd>") && html.contains("<p>&lt;s&gt;</p>"));
+    }
+
+    #[test]
+    fn sessions_say_how_they_were_signed_in() {
+        let html = shown(user("mara@example.org", Status::Active));
+        assert!(html.contains(r#"203.0.113.24 · Active <time datetime="2026-11-24T11:20Z">3 hours ago</time>"#));
+        assert!(html.contains("with an email code, in a trusted browser</p>") && html.contains("with an email code</p>"));
+        assert!(shown(User { sessions: vec![], ..user("mara@example.org", Status::Active) }).contains("No sessions"));
+    }
+
+    #[test]
+    fn activity_says_who_did_it_and_goes_on() {
+        let html = shown(user("mara@example.org", Status::Active));
+        assert!(html.contains(r#"<p>Signed in</p><p class="hint">&lt;u&gt;</p></th>"#));
+        assert!(html.contains(r#"<td role="cell" data-label="From"><p>By an administrator</p></td>"#));
+        assert!(html.contains(r#"href="/admin/users/7?at=o1%262#activity" class="button sm">Older</a>"#));
+        let none =
+            self::html(user("mara@example.org", Status::Active), Activity { entries: vec![], newer: None, older: None }, None);
+        assert!(none.contains("Nothing here yet") && !none.contains(r#"aria-label="Pages""#));
+    }
+
+    #[test]
+    fn only_what_can_be_changed_is_offered() {
+        let offers = |user| {
+            let html = shown(user);
+            Change::ALL.into_iter().filter(|change| html.contains(&change.path("7"))).collect::<Vec<_>>()
+        };
+        let active = user("mara@example.org", Status::Active);
+        assert_eq!(offers(active.clone()), [Change::EndSessions, Change::ResetTwoFactor, Change::MakeAdmin, Change::Disable]);
+        let bare = User { sessions: vec![], two_factor: TwoFactorSummary::default(), ..active };
+        assert_eq!(offers(User { admin: true, ..bare.clone() }), [Change::RemoveAdmin, Change::Disable]);
+        assert_eq!(offers(User { status: Status::Disabled, ..bare }), [Change::MakeAdmin, Change::Enable]);
+    }
+
+    #[test]
+    fn a_link_can_not_say_that_something_was_done() {
+        let done = |user, change| html(user, activity(), Some(change)).contains(r#"class="notice ok""#);
+        let active = user("mara@example.org", Status::Active);
+        for change in Change::ALL {
+            assert_eq!(done(active.clone(), change), !change.applies_to(&active), "{change:?}");
+        }
+        assert!(!done(active.clone(), Change::Disable) && done(User { status: Status::Disabled, ..active }, Change::Disable));
+    }
+}

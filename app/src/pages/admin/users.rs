@@ -1,0 +1,371 @@
+//! `/admin/users`: every account, and who was invited.
+
+use auth::admin::{self, Status, UserFilter};
+use axum::{
+    extract::{Query, State},
+    response::Response,
+};
+use http::StatusCode;
+use leptos::prelude::*;
+use time::OffsetDateTime;
+use url::form_urlencoded;
+
+use crate::{
+    components::{Admin, Badge, BadgeKind, Column, Empty, Masked, Notice, Pager, SearchField, SelectField, Table, Tone},
+    fault::Fault,
+    gate::Administrator,
+    page::page,
+    pages::{
+        admin::{invite, line, user},
+        two_factor::FEW_CODES,
+    },
+    routes,
+    state::AppState,
+    words::{self, MaskedAddress},
+};
+
+/// As long as an address can be.
+const MAX_SEARCH: usize = 254;
+
+const fn status_text(status: Status) -> &'static str {
+    match status {
+        Status::Active => "Active",
+        Status::Disabled => "Disabled",
+        Status::Invited => "Invited",
+        Status::Leaving => "Leaving",
+    }
+}
+
+#[component]
+pub(crate) fn StatusBadge(status: Status) -> impl IntoView {
+    let kind = match status {
+        Status::Active => BadgeKind::Ok,
+        Status::Disabled => BadgeKind::Danger,
+        Status::Invited => BadgeKind::Off,
+        Status::Leaving => BadgeKind::Warn,
+    };
+    view! { <Badge kind text=status_text(status)/> }
+}
+
+const fn on_or_off(two_factor: Option<bool>) -> &'static str {
+    match two_factor {
+        None => "",
+        Some(true) => "on",
+        Some(false) => "off",
+    }
+}
+
+/// This page with these filters, from one place in the list on.
+fn path(filter: &UserFilter, at: &str) -> String {
+    let status = filter.status.map_or("", Status::as_str);
+    let set = [
+        ("q", filter.search.as_deref().unwrap_or_default()),
+        ("status", status),
+        ("two_factor", on_or_off(filter.two_factor)),
+        ("at", at),
+    ];
+    let set = set.into_iter().filter(|(_, value)| !value.is_empty());
+    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(set).finish();
+    format!("{}?{query}", routes::ADMIN_USERS)
+}
+
+/// One of the list, by its masked address.
+#[derive(Clone, Debug)]
+pub struct UserRow {
+    pub id: String,
+    pub address: MaskedAddress,
+    pub status: Status,
+    pub admin: bool,
+    /// Backup codes left, where two-factor is on.
+    pub two_factor: Option<u64>,
+    pub last_sign_in: Option<OffsetDateTime>,
+    pub sessions: u64,
+}
+
+/// So many of the list as a page holds.
+#[derive(Clone, Debug)]
+pub struct Users {
+    pub rows: Vec<UserRow>,
+    /// How many there are on all pages.
+    pub matching: u64,
+    /// The place of the first row among them, from 1.
+    pub from: u64,
+    /// Cursors to the pages beside this one.
+    pub previous: Option<String>,
+    pub next: Option<String>,
+}
+
+const COLUMNS: &[Column] = &[
+    Column::text("Email"),
+    Column::text("Status"),
+    Column::text("Two-factor"),
+    Column::text("Last sign-in (UTC)"),
+    Column::number("Sessions"),
+];
+
+/// `who`: the administrator's own address. `invited`: somebody was, a moment ago.
+#[component]
+pub fn UsersPage(who: String, filter: UserFilter, users: Users, invited: bool, now: OffsetDateTime) -> impl IntoView {
+    let Users { rows, matching, from, previous, next } = users;
+    let count = words::grouped(matching);
+    let lede = match (filter != UserFilter::default(), matching) {
+        (true, 0) => String::new(),
+        (true, 1) => "1 matches. ".to_owned(),
+        (true, _) => format!("{count} match. "),
+        (false, _) => format!("{count} accounts and invitations. "),
+    };
+    let action = view! { <a class="button sm" href=routes::ADMIN_USERS_INVITE>"Invite someone"</a> }.into_any();
+    let to = from + (rows.len() as u64).saturating_sub(1);
+    let text = format!("{} to {} of {count}", words::grouped(from), words::grouped(to));
+    let link = |cursor: Option<String>| cursor.map(|at| path(&filter, &at));
+    let (previous, next) = (link(previous), link(next));
+    let list = if rows.is_empty() {
+        let action = view! { <a class="button" href=routes::ADMIN_USERS>"Clear filters"</a> }.into_any();
+        view! { <Empty heading="Nobody matches" text="Check the spelling, or clear the filters." action=Some(action)/> }.into_any()
+    } else {
+        let rows = rows.into_iter().map(|row| cells(row, now)).collect();
+        view! {
+            <Table label="Users" columns=COLUMNS rows/>
+            <Pager text back=("Previous", previous) forth=("Next", next)/>
+        }
+        .into_any()
+    };
+    view! {
+        <Admin title="Users" email=who action=Some(action)>
+            <p class="lede">{lede}"Addresses are masked until you open an account."</p>
+            {invited.then(|| view! {
+                <Notice tone=Tone::Ok title="Invitation sent">"They're in this list as invited until they use it."</Notice>
+            })}
+            <div class="panel">
+                <Filters filter/>
+                {list}
+            </div>
+        </Admin>
+    }
+}
+
+#[component]
+fn Filters(filter: UserFilter) -> impl IntoView {
+    let two_factor = on_or_off(filter.two_factor);
+    let status = filter.status.map_or("", Status::as_str);
+    let statuses = [("", "Any")].into_iter().chain(Status::ALL.map(|status| (status.as_str(), status_text(status)))).collect();
+    view! {
+        <form class="filters" method="get" action=routes::ADMIN_USERS role="search">
+            <SearchField id="q" label="Email or user ID" value=filter.search.unwrap_or_default() maxlength=MAX_SEARCH/>
+            <SelectField id="status" label="Status" options=statuses chosen=status/>
+            <SelectField
+                id="two_factor" label="Two-factor" options=vec![("", "Any"), ("on", "On"), ("off", "Off")] chosen=two_factor
+            />
+            <button class="button">"Search"</button>
+        </form>
+    }
+}
+
+/// Somebody who was only invited has no page yet.
+fn cells(row: UserRow, now: OffsetDateTime) -> Vec<AnyView> {
+    let UserRow { id, address, status, admin, two_factor, last_sign_in, sessions } = row;
+    let address = if status == Status::Invited {
+        view! { <Masked address/> }.into_any()
+    } else {
+        view! { <a href=user::path(&id)><Masked address/></a> }.into_any()
+    };
+    let two_factor = match two_factor {
+        None => "Off".to_owned(),
+        Some(left @ ..=FEW_CODES) => format!("On, {} left", words::count(left, "code")),
+        Some(_) => "On".to_owned(),
+    };
+    let last_sign_in = match last_sign_in {
+        Some(at) => view! { <time datetime=words::machine_time(at)>{words::lately(at, now)}</time> }.into_any(),
+        None => "Never".into_any(),
+    };
+    vec![
+        view! { <span class="whole">{address}</span>" "{admin.then(|| view! { <Badge text="Admin"/> })} }.into_any(),
+        view! { <StatusBadge status/> }.into_any(),
+        two_factor.into_any(),
+        last_sign_in,
+        words::grouped(sessions).into_any(),
+    ]
+}
+
+#[derive(serde::Deserialize)]
+pub struct UsersQuery {
+    #[serde(default)]
+    q: String,
+    #[serde(default)]
+    status: String,
+    #[serde(default)]
+    two_factor: String,
+    #[serde(default)]
+    at: String,
+    #[serde(default)]
+    done: String,
+}
+
+impl UsersQuery {
+    /// What is no filter filters nothing.
+    fn filter(&self) -> UserFilter {
+        UserFilter {
+            search: Some(line(&self.q)).filter(|search| !search.is_empty()),
+            status: Status::parse(&self.status),
+            two_factor: [true, false].into_iter().find(|on| on_or_off(Some(*on)) == self.two_factor),
+        }
+    }
+}
+
+pub async fn get(
+    State(state): State<AppState>,
+    Administrator(_, authority): Administrator,
+    Query(query): Query<UsersQuery>,
+) -> Result<Response, Fault> {
+    let filter = query.filter();
+    let found = state.auth.users(&filter, Some(query.at.as_str())).await?;
+    let row = |row: admin::UserRow| UserRow {
+        id: row.id.to_string(),
+        address: row.email.as_str().into(),
+        status: row.status,
+        admin: row.admin,
+        two_factor: row.two_factor.then_some(row.codes_left.unsigned_abs()),
+        last_sign_in: row.last_sign_in_at,
+        sessions: row.sessions.unsigned_abs(),
+    };
+    let users = Users {
+        rows: found.rows.into_iter().map(row).collect(),
+        matching: found.matching.unsigned_abs(),
+        from: found.from.unsigned_abs(),
+        previous: found.previous,
+        next: found.next,
+    };
+    let (invited, now) = (query.done == invite::DONE, state.auth.now());
+    Ok(page(StatusCode::OK, || view! { <UsersPage who=authority.email filter users invited now/> }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::render;
+    use time::macros::datetime;
+
+    const NOW: OffsetDateTime = datetime!(2026-11-24 14:29 UTC);
+    const LONG: &str = "the.longest.address.anyone.could.ever.have.typed@a-department-with-a-long-name.example.org";
+
+    fn row(address: &str, status: Status, two_factor: Option<u64>) -> UserRow {
+        UserRow {
+            id: "7".to_owned(),
+            address: address.into(),
+            status,
+            admin: false,
+            two_factor,
+            last_sign_in: Some(datetime!(2026-11-23 22:05 UTC)),
+            sessions: 1_200,
+        }
+    }
+
+    fn html(filter: UserFilter, rows: Vec<UserRow>, matching: u64) -> String {
+        let users = Users { rows, matching, from: 26, previous: Some("a&b".to_owned()), next: None };
+        render(move || view! { <UsersPage who="priya@example.org".to_owned() filter users invited=false now=NOW/> })
+    }
+
+    fn all(rows: Vec<UserRow>) -> String {
+        html(UserFilter::default(), rows, 16_840)
+    }
+
+    #[test]
+    fn a_page_of_the_administrators() {
+        let html = all(vec![row("mara@example.org", Status::Active, None)]);
+        assert!(html.contains("<title>Users – Latchkey admin</title>") && html.contains("<h1>Users</h1>"));
+        assert!(
+            html.contains(r#"<nav aria-label="Admin" class="nav"><ul><li><a href="/admin/users" aria-current="page">Users</a>"#)
+        );
+        assert!(html.contains(r#"<span class="who">priya@example.org</span><a href="/account" class="button ghost">Account</a>"#));
+        assert!(html.contains(r#"<form method="post" action="/logout">"#) && !html.contains("Breadcrumb"));
+        assert!(html.contains(r#"href="/admin/users/invite""#));
+    }
+
+    #[test]
+    fn a_row_tells_how_an_account_stands_and_never_its_whole_address() {
+        let html = all(vec![UserRow { admin: true, ..row(LONG, Status::Active, Some(2)) }]);
+        assert!(html.contains(
+            r#"<th role="rowheader" scope="row"><span class="whole"><a href="/admin/users/7"><strong><span aria-hidden="true">t•••••@a-department-with-a-long-name.example.org</span>"#
+        ));
+        assert!(html.contains("address starting with t at") && !html.contains("longest"));
+        assert!(html.contains(r#"<span class="badge">Admin</span></th>"#));
+        assert!(html.contains(r#"<td role="cell" data-label="Status"><span class="badge ok">Active</span></td>"#));
+        assert!(html.contains(r#"data-label="Two-factor">On, 2 codes left</td>"#));
+        assert!(
+            html.contains(r#"data-label="Last sign-in (UTC)"><time datetime="2026-11-23T22:05Z">Yesterday, 22:05</time></td>"#)
+        );
+        assert!(html.contains(r#"<td role="cell" data-label="Sessions" class="number">1,200</td>"#));
+    }
+
+    #[test]
+    fn every_status_has_its_shape() {
+        for (status, badge) in [
+            (Status::Active, r#"<span class="badge ok">Active</span>"#),
+            (Status::Disabled, r#"<span class="badge danger">Disabled</span>"#),
+            (Status::Invited, r#"<span class="badge off">Invited</span>"#),
+            (Status::Leaving, r#"<span class="badge warn">Leaving</span>"#),
+        ] {
+            let html = all(vec![row("mara@example.org", status, None)]);
+            assert!(html.contains(badge), "{status:?}");
+            assert_eq!(html.contains("/admin/users/7"), status != Status::Invited, "{status:?}: who was invited has no page");
+        }
+    }
+
+    #[test]
+    fn two_factor_counts_codes_once_they_are_few() {
+        for (two_factor, words) in [
+            (None, ">Off</td>"),
+            (Some(10), ">On</td>"),
+            (Some(4), ">On</td>"),
+            (Some(3), ">On, 3 codes left</td>"),
+            (Some(1), ">On, 1 code left</td>"),
+            (Some(0), ">On, 0 codes left</td>"),
+        ] {
+            assert!(all(vec![row("mara@example.org", Status::Active, two_factor)]).contains(words), "{words}");
+        }
+        let never = UserRow { last_sign_in: None, ..row("mara@example.org", Status::Invited, None) };
+        assert!(all(vec![never]).contains(">Never</td>"));
+    }
+
+    #[test]
+    fn filters_stay_as_they_were_set_and_go_along_to_other_pages() {
+        let filter = UserFilter { search: Some("\"><script>".to_owned()), status: Some(Status::Leaving), two_factor: Some(false) };
+        let html = html(filter, vec![row("mara@example.org", Status::Leaving, None)], 26);
+        assert!(html.contains(r#"name="q" type="text" value="&quot;&gt;&lt;script&gt;""#) && !html.contains("<script"));
+        assert!(html.contains(r#"<option value="leaving" selected>"#) && html.contains(r#"<option value="off" selected>"#));
+        assert_eq!(html.matches(" selected").count(), 2);
+        assert!(html.contains("26 match. Addresses are masked") && html.contains("26 to 26 of 26"));
+        assert!(html.contains(
+            r#"href="/admin/users?q=%22%3E%3Cscript%3E&amp;status=leaving&amp;two_factor=off&amp;at=a%26b" class="button sm">Previous"#
+        ));
+        assert!(html.contains(r#"aria-disabled="true" class="button sm">Next"#) || html.contains(r#"aria-disabled="true">Next"#));
+    }
+
+    #[test]
+    fn the_whole_list_is_counted() {
+        let html = all(vec![row("mara@example.org", Status::Active, None); 25]);
+        assert!(html.contains("16,840 accounts and invitations.") && html.contains("<p>26 to 50 of 16,840</p>"));
+        assert!(html.contains(r#"href="/admin/users?at=a%26b""#));
+    }
+
+    #[test]
+    fn nobody_matches() {
+        let filter = UserFilter { search: Some("nobody".to_owned()), ..UserFilter::default() };
+        let html = html(filter, vec![], 0);
+        assert!(html.contains("Nobody matches") && html.contains("Check the spelling, or clear the filters."));
+        assert!(html.contains(r#"<a href="/admin/users" class="button">Clear filters</a>"#));
+        assert!(!html.contains("<table") && !html.contains(r#"aria-label="Pages""#) && !html.contains("0 match"));
+    }
+
+    #[test]
+    fn what_is_no_filter_filters_nothing() {
+        let query = |q: &str, status: &str, two_factor: &str| {
+            let [q, status, two_factor] = [q, status, two_factor].map(str::to_owned);
+            UsersQuery { q, status, two_factor, at: String::new(), done: String::new() }.filter()
+        };
+        assert_eq!(query(" \0\n ", "Active", "true"), UserFilter::default());
+        let search = Some("mara@example.org".to_owned());
+        let filter = UserFilter { search, status: Some(Status::Leaving), two_factor: Some(false) };
+        assert_eq!(query(" mara@\0example.org\n", "leaving", "off"), filter);
+    }
+}

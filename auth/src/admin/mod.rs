@@ -1,0 +1,340 @@
+//! Looking after other people's accounts: an administrator on the pages, or an operator at the shell.
+//!
+//! An administrator's session must have given its strongest factor lately. Every action has a reason, is recorded with who did it,
+//! and is told to the account's owner. There is always an administrator left.
+//!
+//! To add an action: what it does between `begin` and `finish`, its event and its notice.
+
+mod store;
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{
+    Auth, Error,
+    account::{self, store::Account},
+    email_address::EmailAddress,
+    event::{Event, Origin, RevokeReason, Work},
+    magic_link,
+    mail::{self, Notice},
+    requester::Requester,
+    session::{self, Authority, SessionView},
+    two_factor::TwoFactor,
+};
+
+pub use store::{Status, UserFilter, UserRow};
+
+/// Users on one page.
+pub const PAGE: usize = 25;
+
+/// Who does something to somebody else's account.
+#[derive(Clone, Copy)]
+pub enum Who<'a> {
+    /// At the shell. Whoever gets that far needs no factor of ours.
+    Operator,
+    Admin {
+        authority: &'a Authority,
+        from: &'a Requester,
+    },
+}
+
+impl<'a> Who<'a> {
+    fn actor(self) -> Option<Uuid> {
+        match self {
+            Self::Operator => None,
+            Self::Admin { authority, .. } => Some(authority.user),
+        }
+    }
+
+    fn from(self) -> Option<&'a Requester> {
+        match self {
+            Self::Operator => None,
+            Self::Admin { from, .. } => Some(from),
+        }
+    }
+
+    fn origin(self) -> Origin {
+        match self {
+            Self::Operator => Origin::Operator,
+            Self::Admin { .. } => Origin::Admin,
+        }
+    }
+}
+
+/// Why nothing was done.
+#[derive(Debug, thiserror::Error)]
+pub enum ActError {
+    /// The administrator has to give their strongest factor first.
+    #[error("the session has to step up first")]
+    NotFresh,
+    #[error("the account is no administrator's")]
+    NotAdmin,
+    #[error("there is no such account")]
+    NoSuchUser,
+    /// Nobody would be left to look after accounts.
+    #[error("this is the last administrator")]
+    LastAdmin,
+    /// It is so already.
+    #[error("there is nothing to change")]
+    Nothing,
+    #[error(transparent)]
+    Unavailable(#[from] Error),
+}
+
+from_sqlx!(ActError);
+
+/// A page of users.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Users {
+    pub rows: Vec<UserRow>,
+    /// How many match in all.
+    pub matching: i64,
+    /// The first row's number among them, from 1.
+    pub from: i64,
+    /// Cursors: opaque, for a URL. They hold ids and no address.
+    pub previous: Option<String>,
+    pub next: Option<String>,
+}
+
+/// One account, as an administrator sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UserDetail {
+    pub row: UserRow,
+    pub display_name: Option<String>,
+    pub created_at: OffsetDateTime,
+    /// When it goes, where its owner has asked for that.
+    pub deletes_at: Option<OffsetDateTime>,
+    pub two_factor: TwoFactor,
+    pub sessions: Vec<SessionView>,
+}
+
+impl Auth {
+    fn permit(&self, who: Who<'_>) -> Result<(), ActError> {
+        match who {
+            Who::Operator => Ok(()),
+            Who::Admin { authority, .. } if !authority.admin => Err(ActError::NotAdmin),
+            Who::Admin { authority, .. } if !self.is_fresh(authority) => Err(ActError::NotFresh),
+            Who::Admin { .. } => Ok(()),
+        }
+    }
+
+    /// The accounts and open invitations that match, by address.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn users(&self, filter: &UserFilter, cursor: Option<&str>) -> Result<Users, Error> {
+        let now = self.now();
+        let cursor = cursor.and_then(store::Cursor::parse);
+        let mut rows = store::page(&self.pool, filter, cursor, now, now - self.policy.session_idle).await?;
+        let more = rows.len() > PAGE;
+        rows.truncate(PAGE);
+        let backwards = cursor.is_some_and(store::Cursor::is_backwards);
+        if backwards {
+            rows.reverse();
+        }
+        let (matching, before) = store::count(&self.pool, filter, rows.first().map(|row| row.id), now).await?;
+        let next = (more || backwards).then(|| rows.last().map(|row| store::Cursor::after(row.id).to_string())).flatten();
+        let previous = (before > 0).then(|| rows.first().map(|row| store::Cursor::before(row.id).to_string())).flatten();
+        Ok(Users { from: before + i64::from(!rows.is_empty()), matching, previous, next, rows })
+    }
+
+    /// One account whole. That an administrator looked at it is recorded.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn user(&self, who: Who<'_>, id: Uuid) -> Result<Option<UserDetail>, Error> {
+        let now = self.now();
+        let Some(found) = store::one(&self.pool, id, now, now - self.policy.session_idle).await? else {
+            return Ok(None);
+        };
+        if who.actor().is_some() {
+            let mut work = Work::begin(&self.pool, who.from(), now).await?.by(who.actor());
+            work.record(Event::UserViewed { user: id });
+            work.commit().await?;
+        }
+        Ok(Some(UserDetail {
+            row: found.row,
+            display_name: found.display_name,
+            created_at: found.created_at,
+            deletes_at: found.deletes_at,
+            two_factor: self.two_factor_of(id).await?,
+            sessions: self.sessions_of(id, None).await?,
+        }))
+    }
+
+    /// The id of the account with this address.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn user_id(&self, email: &EmailAddress) -> Result<Option<Uuid>, Error> {
+        let mut connection = self.pool.acquire().await?;
+        Ok(account::store::by_email(&mut connection, email.key(), self.now()).await?.map(|account| account.id))
+    }
+
+    async fn begin_act<'a>(&self, who: Who<'a>, now: OffsetDateTime) -> Result<Work<'a>, ActError> {
+        self.permit(who)?;
+        Ok(Work::begin(&self.pool, who.from(), now).await?.by(who.actor()))
+    }
+
+    async fn finish_act(&self, mut work: Work<'_>, account: &Account, notice: Notice, now: OffsetDateTime) -> Result<(), ActError> {
+        // Without the administrator's browser: that is nobody's business but the audit's.
+        mail::store::enqueue_notice(work.connection(), account.id, notice, None, now).await?;
+        work.commit().await?;
+        self.outbox.notify_one();
+        Ok(())
+    }
+
+    /// Turns an account off: it signs nobody in, and its sessions and open links end.
+    ///
+    /// # Errors
+    /// [`ActError`].
+    pub async fn disable_user(&self, who: Who<'_>, id: Uuid, reason: &str) -> Result<(), ActError> {
+        let now = self.now();
+        let mut work = self.begin_act(who, now).await?;
+        let account = account::store::by_id(work.connection(), id, now).await?.ok_or(ActError::NoSuchUser)?;
+        if !account::store::disable(work.connection(), id, now).await? {
+            return Err(self.why_not(&mut work, id, |state| state.disabled).await?);
+        }
+        work.record(Event::UserDisabled { user: id, by: who.origin(), reason: reason.to_owned() });
+        magic_link::store::close_all(work.connection(), &account.email_key, now).await?;
+        session::end_all(&mut work, id, None, RevokeReason::AccountOff, now).await?;
+        self.finish_act(work, &account, Notice::AccountDisabled, now).await
+    }
+
+    /// # Errors
+    /// [`ActError`].
+    pub async fn enable_user(&self, who: Who<'_>, id: Uuid, reason: &str) -> Result<(), ActError> {
+        let now = self.now();
+        let mut work = self.begin_act(who, now).await?;
+        let account = account::store::by_id(work.connection(), id, now).await?.ok_or(ActError::NoSuchUser)?;
+        if !account::store::enable(work.connection(), id).await? {
+            return Err(ActError::Nothing);
+        }
+        work.record(Event::UserEnabled { user: id, by: who.origin(), reason: reason.to_owned() });
+        self.finish_act(work, &account, Notice::AccountEnabled, now).await
+    }
+
+    /// Ends every session of an account. Returns how many.
+    ///
+    /// # Errors
+    /// [`ActError`].
+    pub async fn end_user_sessions(&self, who: Who<'_>, id: Uuid, reason: &str) -> Result<u64, ActError> {
+        let now = self.now();
+        let mut work = self.begin_act(who, now).await?;
+        let account = account::store::by_id(work.connection(), id, now).await?.ok_or(ActError::NoSuchUser)?;
+        let ended = session::end_all(&mut work, id, None, RevokeReason::EndedByAdmin, now).await?;
+        if ended == 0 {
+            return Err(ActError::Nothing);
+        }
+        let sessions = ended as u64;
+        work.record(Event::UserSessionsEnded { user: id, by: who.origin(), reason: reason.to_owned(), sessions });
+        self.finish_act(work, &account, Notice::SessionsEnded, now).await?;
+        Ok(sessions)
+    }
+
+    /// Takes two-factor off an account whose owner has lost every factor. All its sessions end.
+    ///
+    /// # Errors
+    /// [`ActError`]; [`ActError::Nothing`] where two-factor is off.
+    pub async fn reset_user_two_factor(&self, who: Who<'_>, id: Uuid, reason: &str) -> Result<(), ActError> {
+        let now = self.now();
+        let mut work = self.begin_act(who, now).await?;
+        let account = account::store::by_id(work.connection(), id, now).await?.ok_or(ActError::NoSuchUser)?;
+        if !self.reset_two_factor(&mut work, &account, now).await? {
+            return Err(ActError::Nothing);
+        }
+        work.record(Event::TwoFactorReset { user: id, by: who.origin(), reason: reason.to_owned() });
+        self.finish_act(work, &account, Notice::TwoFactorReset, now).await
+    }
+
+    /// Makes an account an administrator's, or an ordinary one again. It holds from the account's next request.
+    ///
+    /// # Errors
+    /// [`ActError`].
+    pub async fn set_admin(&self, who: Who<'_>, id: Uuid, admin: bool, reason: &str) -> Result<(), ActError> {
+        let now = self.now();
+        let mut work = self.begin_act(who, now).await?;
+        let account = account::store::by_id(work.connection(), id, now).await?.ok_or(ActError::NoSuchUser)?;
+        let (by, reason) = (who.origin(), reason.to_owned());
+        let (event, notice) = if admin {
+            if !account::store::make_admin(work.connection(), id).await? {
+                return Err(ActError::Nothing);
+            }
+            (Event::AdminGranted { user: id, by, reason }, Notice::AdminGranted)
+        } else {
+            if !account::store::unmake_admin(work.connection(), id).await? {
+                return Err(self.why_not(&mut work, id, |state| !state.admin).await?);
+            }
+            (Event::AdminRevoked { user: id, by, reason }, Notice::AdminRevoked)
+        };
+        work.record(event);
+        self.finish_act(work, &account, notice, now).await
+    }
+
+    /// Invites an address to sign up.
+    ///
+    /// # Errors
+    /// [`InviteError`].
+    pub async fn invite_as(&self, who: Who<'_>, email: &EmailAddress) -> Result<Uuid, InviteError> {
+        let now = self.now();
+        let mut work = self.begin_act(who, now).await.map_err(InviteError::Act)?;
+        let id = self.invite(&mut work, email, who.actor(), who.origin(), now).await?.ok_or(InviteError::AccountExists)?;
+        work.commit().await?;
+        self.outbox.notify_one();
+        Ok(id)
+    }
+
+    /// Ends the sessions of everybody, or of everybody who signed in since `since`. Nobody is told by mail: there may be a million,
+    /// and they see it at their next request. Returns how many.
+    ///
+    /// # Errors
+    /// When the database does not answer. What was ended until then stays so; running it again does the rest.
+    pub async fn end_everybodys_sessions(&self, since: Option<OffsetDateTime>) -> Result<u64, Error> {
+        let mut ended = 0;
+        loop {
+            let now = self.now();
+            let mut work = Work::begin(&self.pool, None, now).await?;
+            let reason = RevokeReason::EndedByAdmin;
+            let some = session::store::revoke_since(work.connection(), since, BATCH, reason, now).await?;
+            for (session, user) in &some {
+                work.record(Event::SessionRevoked { user: *user, session: *session, reason });
+            }
+            work.commit().await?;
+            if some.is_empty() {
+                return Ok(ended);
+            }
+            ended += some.len() as u64;
+        }
+    }
+
+    /// Why a change that must leave an administrator did nothing.
+    async fn why_not(
+        &self,
+        work: &mut Work<'_>,
+        id: Uuid,
+        already: impl Fn(&account::store::State) -> bool,
+    ) -> Result<ActError, sqlx::Error> {
+        let state = account::store::state(work.connection(), id).await?;
+        Ok(match state {
+            None => ActError::NoSuchUser,
+            Some(state) if already(&state) => ActError::Nothing,
+            Some(_) => ActError::LastAdmin,
+        })
+    }
+}
+
+/// Sessions ended in one transaction, when all are.
+const BATCH: i64 = 1_000;
+
+/// Why nobody was invited.
+#[derive(Debug, thiserror::Error)]
+pub enum InviteError {
+    #[error("there is already an account with this address")]
+    AccountExists,
+    #[error(transparent)]
+    Act(ActError),
+    #[error(transparent)]
+    Unavailable(#[from] Error),
+}
+
+from_sqlx!(InviteError);

@@ -1,0 +1,355 @@
+use std::fmt;
+
+use sqlx::PgPool;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::PAGE;
+
+/// How an account stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    Active,
+    /// Turned off by an administrator.
+    Disabled,
+    /// Its owner asked for it to be deleted.
+    Leaving,
+    /// No account yet: an invitation that was not taken up.
+    Invited,
+}
+
+impl Status {
+    pub const ALL: [Self; 4] = [Self::Active, Self::Disabled, Self::Leaving, Self::Invited];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Disabled => "disabled",
+            Self::Leaving => "leaving",
+            Self::Invited => "invited",
+        }
+    }
+
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == text)
+    }
+}
+
+/// Which users are asked for. Empty: all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UserFilter {
+    /// Part of an address in any case, or a whole id.
+    pub search: Option<String>,
+    pub status: Option<Status>,
+    pub two_factor: Option<bool>,
+}
+
+impl UserFilter {
+    /// What a whole id finds, and what a part of an address.
+    fn search(&self) -> (Option<Uuid>, Option<String>) {
+        let search = self.search.as_deref().map(str::trim).filter(|search| !search.is_empty());
+        match search.map(|search| (search, Uuid::try_parse(search))) {
+            None => (None, None),
+            Some((_, Ok(id))) => (Some(id), None),
+            Some((text, Err(_))) => (None, Some(text.to_lowercase())),
+        }
+    }
+}
+
+/// A user in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserRow {
+    /// An invitation's, where there is no account yet.
+    pub id: Uuid,
+    pub email: String,
+    pub status: Status,
+    pub admin: bool,
+    pub two_factor: bool,
+    /// Backup codes that still work.
+    pub codes_left: i64,
+    pub last_sign_in_at: Option<OffsetDateTime>,
+    /// Live ones.
+    pub sessions: i64,
+}
+
+/// A row, and which way to go from it. It holds the row's id, so that no address stands in a URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cursor {
+    backwards: bool,
+    id: Uuid,
+}
+
+impl Cursor {
+    pub fn after(id: Uuid) -> Self {
+        Self { backwards: false, id }
+    }
+
+    pub fn before(id: Uuid) -> Self {
+        Self { backwards: true, id }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        let (direction, id) = text.split_at_checked(1)?;
+        let id = Uuid::try_parse(id).ok()?;
+        match direction {
+            "a" => Some(Self::after(id)),
+            "b" => Some(Self::before(id)),
+            _ => None,
+        }
+    }
+
+    pub fn is_backwards(self) -> bool {
+        self.backwards
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", if self.backwards { 'b' } else { 'a' }, self.id.simple())
+    }
+}
+
+struct Row {
+    id: Uuid,
+    email: String,
+    status: String,
+    is_admin: bool,
+    two_factor: bool,
+    codes_left: i64,
+    last_sign_in_at: Option<OffsetDateTime>,
+    sessions: i64,
+}
+
+impl From<Row> for UserRow {
+    fn from(row: Row) -> Self {
+        Self {
+            id: row.id,
+            email: row.email,
+            status: Status::parse(&row.status).unwrap_or(Status::Disabled),
+            admin: row.is_admin,
+            two_factor: row.two_factor,
+            codes_left: row.codes_left,
+            last_sign_in_at: row.last_sign_in_at,
+            sessions: row.sessions,
+        }
+    }
+}
+
+/// One more than a page holds, in the order of the cursor's direction. What is counted a row (codes, sessions) is counted for the
+/// rows of the page only.
+pub(super) async fn page(
+    pool: &PgPool,
+    filter: &UserFilter,
+    cursor: Option<Cursor>,
+    now: OffsetDateTime,
+    idle_since: OffsetDateTime,
+) -> Result<Vec<UserRow>, sqlx::Error> {
+    let (id, text) = filter.search();
+    let status = filter.status.map(Status::as_str);
+    let limit = i64::try_from(PAGE + 1).unwrap_or(i64::MAX);
+    let rows = if cursor.is_some_and(|cursor| cursor.backwards) {
+        sqlx::query_as!(
+            Row,
+            r#"
+            with cursor as (
+                select email_key from users where id = $5 union all select email_key from invites where id = $5 limit 1
+            ), page as (
+                (select u.id, u.email, u.email_key, u.is_admin, u.last_sign_in_at,
+                        case when u.disabled_at is not null then 'disabled' when u.deletes_at is not null then 'leaving' else 'active' end as status
+                 from users u
+                 where ($1::uuid is null or u.id = $1) and ($2::text is null or position($2 in u.email_key) > 0)
+                     and ($3::text is null or $3 = case when u.disabled_at is not null then 'disabled' when u.deletes_at is not null then 'leaving' else 'active' end)
+                     and ($4::boolean is null
+                          or $4 = exists (select 1 from totp_credentials t where t.user_id = u.id and t.confirmed_at is not null))
+                     and u.email_key < (select email_key from cursor)
+                 order by u.email_key desc limit $6)
+                union all
+                (select i.id, i.email, i.email_key, false, null, 'invited'
+                 from invites i
+                 where i.used_at is null and i.revoked_at is null and i.expires_at > $7
+                     and ($1::uuid is null or i.id = $1) and ($2::text is null or position($2 in i.email_key) > 0)
+                     and ($3::text is null or $3 = 'invited') and $4 is not true
+                     and i.email_key < (select email_key from cursor)
+                     and not exists (select 1 from users u where u.email_key = i.email_key)
+                 order by i.email_key desc limit $6)
+                order by email_key desc limit $6
+            )
+            select id as "id!", email as "email!", status as "status!", is_admin as "is_admin!", last_sign_in_at,
+                   exists (select 1 from totp_credentials t where t.user_id = page.id and t.confirmed_at is not null) as "two_factor!",
+                   (select count(*) from backup_codes b where b.user_id = page.id and b.saved_at is not null and b.used_at is null) as "codes_left!",
+                   (select count(*) from sessions s where s.user_id = page.id and s.audience = 'browser' and s.level <> 'first_factor'
+                        and s.revoked_at is null and s.expires_at > $7 and s.last_seen_at > $8) as "sessions!"
+            from page order by email_key desc
+            "#,
+            id,
+            text,
+            status,
+            filter.two_factor,
+            cursor.map(|cursor| cursor.id),
+            limit,
+            now,
+            idle_since,
+        )
+        .fetch_all(pool)
+        .await?
+    } else {
+        sqlx::query_as!(
+            Row,
+            r#"
+            with cursor as (
+                select email_key from users where id = $5 union all select email_key from invites where id = $5 limit 1
+            ), page as (
+                (select u.id, u.email, u.email_key, u.is_admin, u.last_sign_in_at,
+                        case when u.disabled_at is not null then 'disabled' when u.deletes_at is not null then 'leaving' else 'active' end as status
+                 from users u
+                 where ($1::uuid is null or u.id = $1) and ($2::text is null or position($2 in u.email_key) > 0)
+                     and ($3::text is null or $3 = case when u.disabled_at is not null then 'disabled' when u.deletes_at is not null then 'leaving' else 'active' end)
+                     and ($4::boolean is null
+                          or $4 = exists (select 1 from totp_credentials t where t.user_id = u.id and t.confirmed_at is not null))
+                     and u.email_key > coalesce((select email_key from cursor), '')
+                 order by u.email_key limit $6)
+                union all
+                (select i.id, i.email, i.email_key, false, null, 'invited'
+                 from invites i
+                 where i.used_at is null and i.revoked_at is null and i.expires_at > $7
+                     and ($1::uuid is null or i.id = $1) and ($2::text is null or position($2 in i.email_key) > 0)
+                     and ($3::text is null or $3 = 'invited') and $4 is not true
+                     and i.email_key > coalesce((select email_key from cursor), '')
+                     and not exists (select 1 from users u where u.email_key = i.email_key)
+                 order by i.email_key limit $6)
+                order by email_key limit $6
+            )
+            select id as "id!", email as "email!", status as "status!", is_admin as "is_admin!", last_sign_in_at,
+                   exists (select 1 from totp_credentials t where t.user_id = page.id and t.confirmed_at is not null) as "two_factor!",
+                   (select count(*) from backup_codes b where b.user_id = page.id and b.saved_at is not null and b.used_at is null) as "codes_left!",
+                   (select count(*) from sessions s where s.user_id = page.id and s.audience = 'browser' and s.level <> 'first_factor'
+                        and s.revoked_at is null and s.expires_at > $7 and s.last_seen_at > $8) as "sessions!"
+            from page order by email_key
+            "#,
+            id,
+            text,
+            status,
+            filter.two_factor,
+            cursor.map(|cursor| cursor.id),
+            limit,
+            now,
+            idle_since,
+        )
+        .fetch_all(pool)
+        .await?
+    };
+    Ok(rows.into_iter().map(Into::into).collect())
+}
+
+/// How many match, and how many of them come before the row `first`.
+pub(super) async fn count(
+    pool: &PgPool,
+    filter: &UserFilter,
+    first: Option<Uuid>,
+    now: OffsetDateTime,
+) -> Result<(i64, i64), sqlx::Error> {
+    let (id, text) = filter.search();
+    let row = sqlx::query!(
+        r#"
+        with first as (
+            select email_key from users where id = $5 union all select email_key from invites where id = $5 limit 1
+        ), matching as (
+            select u.email_key
+            from users u
+            where ($1::uuid is null or u.id = $1) and ($2::text is null or position($2 in u.email_key) > 0)
+                and ($3::text is null or $3 = case when u.disabled_at is not null then 'disabled' when u.deletes_at is not null then 'leaving' else 'active' end)
+                and ($4::boolean is null
+                     or $4 = (u.id in (select t.user_id from totp_credentials t where t.confirmed_at is not null)))
+            union all
+            select i.email_key
+            from invites i
+            where i.used_at is null and i.revoked_at is null and i.expires_at > $6
+                and ($1::uuid is null or i.id = $1) and ($2::text is null or position($2 in i.email_key) > 0)
+                and ($3::text is null or $3 = 'invited') and $4 is not true
+                and not exists (select 1 from users u where u.email_key = i.email_key)
+        )
+        select count(*) as "matching!", count(*) filter (where email_key < (select email_key from first)) as "before!" from matching
+        "#,
+        id,
+        text,
+        filter.status.map(Status::as_str),
+        filter.two_factor,
+        first,
+        now,
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok((row.matching, row.before))
+}
+
+pub(super) struct Found {
+    pub row: UserRow,
+    pub display_name: Option<String>,
+    pub created_at: OffsetDateTime,
+    pub deletes_at: Option<OffsetDateTime>,
+}
+
+pub(super) async fn one(
+    pool: &PgPool,
+    id: Uuid,
+    now: OffsetDateTime,
+    idle_since: OffsetDateTime,
+) -> Result<Option<Found>, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"
+        select u.id, u.email, u.display_name, u.is_admin, u.created_at, u.last_sign_in_at, u.deletes_at,
+               case when u.disabled_at is not null then 'disabled' when u.deletes_at is not null then 'leaving' else 'active' end as "status!",
+               exists (select 1 from totp_credentials t where t.user_id = u.id and t.confirmed_at is not null) as "two_factor!",
+               (select count(*) from backup_codes b where b.user_id = u.id and b.saved_at is not null and b.used_at is null) as "codes_left!",
+               (select count(*) from sessions s where s.user_id = u.id and s.audience = 'browser' and s.level <> 'first_factor'
+                    and s.revoked_at is null and s.expires_at > $2 and s.last_seen_at > $3) as "sessions!"
+        from users u where u.id = $1
+        "#,
+        id,
+        now,
+        idle_since,
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.map(|row| Found {
+        row: UserRow {
+            id: row.id,
+            email: row.email,
+            status: Status::parse(&row.status).unwrap_or(Status::Disabled),
+            admin: row.is_admin,
+            two_factor: row.two_factor,
+            codes_left: row.codes_left,
+            last_sign_in_at: row.last_sign_in_at,
+            sessions: row.sessions,
+        },
+        display_name: row.display_name,
+        created_at: row.created_at,
+        deletes_at: row.deletes_at,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_survives_its_text_and_nothing_else_is_one() {
+        for cursor in [Cursor::after(Uuid::from_u128(7)), Cursor::before(Uuid::from_u128(7))] {
+            assert_eq!(Cursor::parse(&cursor.to_string()), Some(cursor));
+        }
+        for text in ["", "a", "x00000000000000000000000000000007", "é", "a7"] {
+            assert_eq!(Cursor::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_search_is_an_id_or_part_of_an_address() {
+        let search = |text: &str| UserFilter { search: Some(text.to_owned()), ..UserFilter::default() }.search();
+        assert_eq!(search("  "), (None, None));
+        assert_eq!(search(" Mara@"), (None, Some("mara@".to_owned())));
+        let id = Uuid::from_u128(7);
+        assert_eq!(search(&id.to_string()), (Some(id), None));
+    }
+}

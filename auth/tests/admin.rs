@@ -1,0 +1,289 @@
+//! Looking after accounts, on a real database with the clock moved, and raced.
+
+use std::sync::Arc;
+
+use auth::{
+    Auth,
+    admin::{ActError, InviteError, PAGE, Status, UserFilter, Who},
+    invite::InviteState,
+    mail::{Content, Notice},
+    policy::{Policy, RequireTwoFactor, SignUp},
+    session::Authority,
+    sign_in::Outcome,
+};
+use testkit::{Kit, Visitor, address};
+use time::Duration;
+use uuid::Uuid;
+
+const MARA: &str = "mara@example.org";
+const WHY: &str = "ticket 7";
+
+/// Where administrators need no two-factor: what that asks of them is tested elsewhere.
+async fn kit() -> Kit {
+    let require_two_factor = RequireTwoFactor::None;
+    Kit::with(Policy { passwordless_auth: true, sign_up: SignUp::Open, require_two_factor, ..Policy::default() }).await
+}
+
+async fn signed_in(kit: &Kit, visitor: &mut Visitor, email: &str) -> Authority {
+    assert!(matches!(visitor.give_first_factor(kit, &address(email)).await, Outcome::Complete { .. }));
+    visitor.authority(&kit.auth).await.expect("signed in")
+}
+
+/// An administrator who has just signed in.
+async fn admin(kit: &Kit, email: &str) -> (Visitor, Authority) {
+    kit.auth.create_user(&address(email), true).await.expect("made");
+    let mut visitor = Visitor::at([203, 0, 113, 24]);
+    let authority = signed_in(kit, &mut visitor, email).await;
+    (visitor, authority)
+}
+
+fn by<'a>((visitor, authority): &'a (Visitor, Authority)) -> Who<'a> {
+    Who::Admin { authority, from: &visitor.from }
+}
+
+async fn told(kit: &Kit, email: &str) -> Vec<Notice> {
+    let letters = kit.letters().await;
+    letters
+        .into_iter()
+        .filter(|letter| letter.to == address(email))
+        .filter_map(|letter| match letter.content {
+            Content::Notice { notice, by, .. } => {
+                assert_eq!(by, None, "an administrator's browser is nobody's business");
+                Some(notice)
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+async fn audited(kit: &Kit, event: &str, user: Uuid, actor: Option<Uuid>) -> bool {
+    sqlx::query_scalar(
+        "select count(*) = 1 from auth_audit
+         where event_type = $1 and user_id = $2 and actor_id is not distinct from $3 and details->>'reason' = $4",
+    )
+    .bind(event)
+    .bind(user)
+    .bind(actor)
+    .bind(WHY)
+    .fetch_one(&kit.pool)
+    .await
+    .expect("a row")
+}
+
+#[tokio::test]
+async fn every_action_takes_effect_at_the_next_request_everywhere_is_audited_and_told() {
+    let kit = kit().await;
+    let second = kit.second().await;
+    let root = admin(&kit, "root@example.org").await;
+    let mut mara = Visitor::at([198, 51, 100, 7]);
+    let user = signed_in(&kit, &mut mara, MARA).await.user;
+    let root = (root.0, signed_in(&kit, &mut Visitor::at([203, 0, 113, 24]), "root@example.org").await);
+    kit.letters().await;
+    let actor = Some(root.1.user);
+
+    kit.auth.set_admin(by(&root), user, true, WHY).await.expect("made an administrator");
+    assert!(mara.authority(&second).await.expect("signed in").admin);
+    assert_eq!(told(&kit, MARA).await, [Notice::AdminGranted]);
+    assert!(audited(&kit, "admin.granted", user, actor).await);
+    kit.auth.set_admin(by(&root), user, false, WHY).await.expect("made an ordinary account");
+    assert!(!mara.authority(&second).await.expect("signed in").admin);
+    assert_eq!(told(&kit, MARA).await, [Notice::AdminRevoked]);
+    assert!(audited(&kit, "admin.revoked", user, actor).await);
+
+    assert_eq!(kit.auth.end_user_sessions(by(&root), user, WHY).await.expect("ended"), 1);
+    assert!(mara.authority(&second).await.is_none());
+    assert_eq!(told(&kit, MARA).await, [Notice::SessionsEnded]);
+    assert!(audited(&kit, "user.sessions_ended", user, actor).await);
+
+    signed_in(&kit, &mut mara, MARA).await;
+    let root = (root.0, signed_in(&kit, &mut Visitor::at([203, 0, 113, 24]), "root@example.org").await);
+    kit.letters().await;
+    kit.auth.disable_user(by(&root), user, WHY).await.expect("turned off");
+    assert!(mara.authority(&second).await.is_none());
+    assert_eq!(told(&kit, MARA).await, [Notice::AccountDisabled]);
+    assert!(audited(&kit, "user.disabled", user, actor).await);
+    kit.auth.enable_user(by(&root), user, WHY).await.expect("turned on");
+    assert!(mara.authority(&second).await.is_none(), "what was ended stays so");
+    assert_eq!(told(&kit, MARA).await, [Notice::AccountEnabled]);
+    assert!(audited(&kit, "user.enabled", user, actor).await);
+    signed_in(&kit, &mut mara, MARA).await;
+
+    // The owner sees that somebody did it, and not from where.
+    let activity = kit.auth.activity(user, auth::activity::Filter::Changes, None).await.expect("answers");
+    assert!(activity.entries.iter().filter(|entry| entry.by_other).count() == 5);
+    assert!(activity.entries.iter().all(|entry| !entry.by_other || (entry.ip.is_none() && entry.device.is_none())));
+}
+
+/// What each action says when it may not be done, whichever it is.
+async fn refusals(kit: &Kit, who: Who<'_>, user: Uuid) -> Vec<ActError> {
+    let auth = &kit.auth;
+    let invited = match auth.invite_as(who, &address("new@example.org")).await.expect_err("refused") {
+        InviteError::Act(error) => error,
+        other => panic!("{other:?}"),
+    };
+    vec![
+        auth.disable_user(who, user, WHY).await.expect_err("refused"),
+        auth.enable_user(who, user, WHY).await.expect_err("refused"),
+        auth.end_user_sessions(who, user, WHY).await.expect_err("refused"),
+        auth.reset_user_two_factor(who, user, WHY).await.expect_err("refused"),
+        auth.set_admin(who, user, true, WHY).await.expect_err("refused"),
+        auth.set_admin(who, user, false, WHY).await.expect_err("refused"),
+        invited,
+    ]
+}
+
+#[tokio::test]
+async fn only_an_administrator_who_has_just_proven_it_may_and_nothing_changes_else() {
+    let kit = kit().await;
+    let root = admin(&kit, "root@example.org").await;
+    let mut mara = Visitor::at([198, 51, 100, 7]);
+    let authority = signed_in(&kit, &mut mara, MARA).await;
+    let user = authority.user;
+    let ordinary = (mara, authority);
+    let state = "select string_agg(u::text, ';' order by id) from users u";
+    let before: String = sqlx::query_scalar(state).fetch_one(&kit.pool).await.expect("rows");
+
+    for error in refusals(&kit, by(&ordinary), root.1.user).await {
+        assert!(matches!(error, ActError::NotAdmin), "{error:?}");
+    }
+    kit.clock.advance(Duration::minutes(11));
+    for error in refusals(&kit, by(&root), user).await {
+        assert!(matches!(error, ActError::NotFresh), "{error:?}");
+    }
+    let after: String = sqlx::query_scalar(state).fetch_one(&kit.pool).await.expect("rows");
+    assert_eq!(before, after);
+    assert_eq!(kit.count("select count(*) from invites").await, 0);
+}
+
+#[tokio::test]
+async fn the_last_administrator_stays() {
+    let kit = kit().await;
+    let root = admin(&kit, "root@example.org").await;
+    for error in [
+        kit.auth.disable_user(by(&root), root.1.user, WHY).await.expect_err("the last"),
+        kit.auth.set_admin(by(&root), root.1.user, false, WHY).await.expect_err("the last"),
+        kit.auth.disable_user(Who::Operator, root.1.user, WHY).await.expect_err("the last, for an operator too"),
+    ] {
+        assert!(matches!(error, ActError::LastAdmin), "{error:?}");
+    }
+    // One that is off counts as none.
+    let other = kit.auth.create_user(&address("other@example.org"), true).await.expect("made");
+    kit.auth.disable_user(Who::Operator, other, WHY).await.expect("not the last");
+    let error = kit.auth.set_admin(Who::Operator, root.1.user, false, WHY).await.expect_err("the last");
+    assert!(matches!(error, ActError::LastAdmin), "{error:?}");
+    // And one that is off can cease to be one.
+    kit.auth.set_admin(Who::Operator, other, false, WHY).await.expect("it was no administrator left");
+    assert!(matches!(kit.auth.set_admin(Who::Operator, other, false, WHY).await, Err(ActError::Nothing)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_administrators_who_remove_each_other_at_once_leave_one() {
+    let kit = kit().await;
+    let second = kit.second().await;
+    for round in 0..20 {
+        let mut admins = Vec::new();
+        for n in 0..2 {
+            admins.push(kit.auth.create_user(&address(&format!("a{round}-{n}@example.org")), true).await.expect("made"));
+        }
+        let act = |auth: &Arc<Auth>, user: Uuid, off: bool| {
+            let auth = auth.clone();
+            tokio::spawn(async move {
+                if off {
+                    auth.disable_user(Who::Operator, user, WHY).await
+                } else {
+                    auth.set_admin(Who::Operator, user, false, WHY).await
+                }
+            })
+        };
+        let (a, b) = (act(&kit.auth, admins[1], round % 2 == 0), act(&second, admins[0], round % 3 == 0));
+        let (a, b) = (a.await.expect("no panic"), b.await.expect("no panic"));
+        let won = usize::from(a.is_ok()) + usize::from(b.is_ok());
+        assert_eq!(won, 1, "round {round}: {a:?} {b:?}");
+        let left = kit.count("select count(*) from users where is_admin and disabled_at is null").await;
+        assert_eq!(left, 1, "round {round}");
+        sqlx::query("update users set is_admin = false").execute(&kit.pool).await.expect("cleared");
+    }
+}
+
+#[tokio::test]
+async fn users_are_found_filtered_and_paged_by_address() {
+    let kit = kit().await;
+    let root = admin(&kit, "root@example.org").await;
+    for n in 0..60 {
+        kit.auth.create_user(&address(&format!("user{n:02}@example.net")), false).await.expect("made");
+    }
+    kit.auth.invite_as(by(&root), &address("user30b@example.net")).await.expect("invited");
+    let all = |filter: UserFilter| {
+        let kit = &kit;
+        async move {
+            let (mut page, mut seen, mut number) = (kit.auth.users(&filter, None).await.expect("answers"), Vec::new(), 1);
+            assert_eq!(page.previous, None);
+            loop {
+                assert!(page.rows.len() <= PAGE);
+                assert_eq!(page.from, if page.rows.is_empty() { 0 } else { number });
+                number += i64::try_from(page.rows.len()).expect("few");
+                seen.extend(page.rows.iter().map(|row| row.email.clone()));
+                let Some(next) = page.next.clone() else { break };
+                let first = page.rows.first().map(|row| row.id);
+                page = kit.auth.users(&filter, Some(&next)).await.expect("answers");
+                let back = kit.auth.users(&filter, page.previous.as_deref()).await.expect("answers");
+                assert_eq!(back.rows.first().map(|row| row.id), first, "back to the page before");
+            }
+            assert_eq!(page.matching, i64::try_from(seen.len()).expect("few"));
+            seen
+        }
+    };
+    let everybody = all(UserFilter::default()).await;
+    assert_eq!(everybody.len(), 62);
+    assert!(everybody.is_sorted());
+    let search = |text: &str| UserFilter { search: Some(text.to_owned()), ..UserFilter::default() };
+    assert_eq!(all(search("USER30")).await, ["user30@example.net", "user30b@example.net"]);
+    assert_eq!(all(search(&root.1.user.to_string())).await, ["root@example.org"]);
+    assert_eq!(all(search("%")).await, [""; 0], "no pattern");
+    let status = |status| UserFilter { status: Some(status), ..UserFilter::default() };
+    assert_eq!(all(status(Status::Invited)).await, ["user30b@example.net"]);
+    assert_eq!(all(status(Status::Active)).await.len(), 61);
+    let off = kit.auth.user_id(&address("user07@example.net")).await.expect("answers").expect("there");
+    kit.auth.disable_user(by(&root), off, WHY).await.expect("turned off");
+    assert_eq!(all(status(Status::Disabled)).await, ["user07@example.net"]);
+    assert_eq!(all(UserFilter { two_factor: Some(true), ..UserFilter::default() }).await, [""; 0]);
+    assert_eq!(all(UserFilter { two_factor: Some(false), ..UserFilter::default() }).await.len(), 62);
+}
+
+#[tokio::test]
+async fn who_looks_at_an_account_is_recorded_and_invitations_are_no_accounts() {
+    let kit = kit().await;
+    let root = admin(&kit, "root@example.org").await;
+    let mut mara = Visitor::at([198, 51, 100, 7]);
+    let user = signed_in(&kit, &mut mara, MARA).await.user;
+    let seen = kit.auth.user(by(&root), user).await.expect("answers").expect("there");
+    assert_eq!((seen.row.email.as_str(), seen.row.status, seen.row.sessions, seen.sessions.len()), (MARA, Status::Active, 1, 1));
+    let viewed = "select count(*) from auth_audit where event_type = 'user.viewed' and actor_id is not null";
+    assert_eq!(kit.count(viewed).await, 1);
+    let invited = kit.auth.invite_as(by(&root), &address("new@example.org")).await.expect("invited");
+    for nobody in [invited, Uuid::nil()] {
+        assert!(kit.auth.user(by(&root), nobody).await.expect("answers").is_none());
+    }
+    assert_eq!(kit.count(viewed).await, 1, "nobody was seen");
+    let letter = kit.letters().await.pop().expect("the invitation");
+    let Content::Invite { token, inviter } = letter.content else { panic!("{letter:?}") };
+    assert_eq!(inviter.as_deref(), Some("root@example.org"));
+    let state = kit.auth.peek_invite(&token).await.expect("answers");
+    assert_eq!(state, InviteState::Live { email: address("new@example.org"), inviter });
+    assert!(matches!(kit.auth.invite_as(by(&root), &address(MARA)).await, Err(InviteError::AccountExists)));
+}
+
+#[tokio::test]
+async fn everybodys_sessions_end_or_those_since_a_time() {
+    let kit = kit().await;
+    let (mut early, mut late) = (Visitor::at([198, 51, 100, 7]), Visitor::at([198, 51, 100, 8]));
+    signed_in(&kit, &mut early, MARA).await;
+    kit.clock.advance(Duration::hours(1));
+    let since = kit.auth.now();
+    signed_in(&kit, &mut late, "eve@example.org").await;
+    assert_eq!(kit.auth.end_everybodys_sessions(Some(since)).await.expect("ended"), 1);
+    assert!(early.authority(&kit.auth).await.is_some() && late.authority(&kit.auth).await.is_none());
+    assert_eq!(kit.auth.end_everybodys_sessions(None).await.expect("ended"), 1);
+    assert!(early.authority(&kit.auth).await.is_none());
+    assert_eq!(kit.auth.end_everybodys_sessions(None).await.expect("nothing left"), 0);
+}
