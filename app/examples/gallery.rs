@@ -8,7 +8,7 @@ use app::{
     happened::told,
     mails::{self, By, Invite, Links, Mail, SignIn, StepUpCode},
     page::render,
-    pages::account::{AccountPage, NameError, Owner},
+    pages::account::{AccountPage, Owner},
     pages::activity::{ActivityPage, By as DoneBy, Entry},
     pages::admin::{
         change::{Change, ChangePage, LastAdminPage, ReasonError},
@@ -222,10 +222,6 @@ fn own_pages() -> Vec<(&'static str, String)> {
     let new = Owner { name: String::new(), ..owner(EMAIL) };
     let admin = Owner { admin: true, ..owner(EMAIL) };
     let leaving = Owner { deletes: Some(datetime!(2026-12-08 10:00 UTC)), ..owner(EMAIL) };
-    let wrong_name = render(|| {
-        let (two_factor, error) = (TwoFactorSummary::default(), Some(NameError::TooLong));
-        view! { <AccountPage owner=owner(EMAIL) two_factor sessions=sessions() recent=vec![] now=NOW error/> }
-    });
     let only = || sessions().into_iter().take(1).collect();
     let listed = |sessions| render(move || view! { <SessionsPage email=EMAIL.to_owned() sessions now=NOW/> });
     let activity = |show, entries, newer: Option<&str>, older: Option<&str>| {
@@ -240,7 +236,6 @@ fn own_pages() -> Vec<(&'static str, String)> {
         ("account-few-codes", plain(with_apps(2, codes(2, true)))),
         ("account-no-codes", plain(stopped(codes(0, true)))),
         ("account-leaving", account(leaving, sessions(), entries(), with_apps(1, codes(2, true)))),
-        ("account-wrong-name", wrong_name),
         ("account-long", account(owner(LONG), sessions(), entries(), with_apps(1, codes(10, false)))),
         ("sessions", listed(sessions())),
         ("sessions-none", listed(only())),

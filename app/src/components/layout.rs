@@ -48,13 +48,10 @@ pub fn Settings(
     children: Children,
 ) -> impl IntoView {
     let prefix = if error { "Error: " } else { "" };
+    // A page with a crumb is below the one of that name, or else below "Security".
+    let below = crumb.map(|crumb| ACCOUNT.into_iter().find(|(name, _)| *name == crumb).map_or(SECURITY, |(name, _)| name));
     let links = ACCOUNT.map(|(name, path)| {
-        let current = if name == title {
-            Some("page")
-        } else {
-            // The page itself is below the one that the link leads to.
-            (name == SECURITY && crumb.is_some()).then_some("true")
-        };
+        let current = if name == title { Some("page") } else { (below == Some(name)).then_some("true") };
         view! { <li><a href=path aria-current=current>{name}</a></li> }
     });
     let crumbs = crumb.map(|crumb| {
