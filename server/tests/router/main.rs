@@ -1,5 +1,6 @@
 //! The router in process: what every answer carries, and which requests may sign anybody in.
 
+mod admin;
 mod matrix;
 
 use std::{net::SocketAddr, sync::Arc};
