@@ -17,10 +17,13 @@ use app::{
         users::{UserRow, Users, UsersPage},
     },
     pages::backup_codes::{BackupCodesPage, RevealedCodesPage, UntickedPage},
+    pages::change_email::{ChangeEmailPage, EmailStage, NewAddressError},
     pages::confirm_link::{ConfirmLinkPage, DeadLink, DeadLinkPage, OtherBrowserPage, Request},
+    pages::delete_account::{DeleteAccountPage, LastAdminPage as LastAdminStaysPage, LeavingPage},
     pages::dev_inbox::{DevInboxPage, DevMessagePage, Summary},
     pages::devices::{DevicesPage, TrustedDevice},
     pages::errors::{Failure, FailurePage},
+    pages::export::ExportPage,
     pages::help::HelpPage,
     pages::invite::{DeadInvite, DeadInvitePage, InvitePage},
     pages::limited::{Limited, LimitedPage},
@@ -35,6 +38,7 @@ use app::{
     pages::two_factor_off::TurnOffPage,
     pages::two_factor_setup::{Scan, SetupStage, TwoFactorSetupPage},
     pages::unavailable::UnavailablePage,
+    pages::undo::{AskedFactor, DeadUndo, DeadUndoPage, Question, UndoPage, UndonePage},
     qr::Qr,
     routes,
 };
@@ -42,6 +46,7 @@ use auth::{
     activity::Filter,
     admin::{Status, UserFilter},
     event::{Method, SecondFactor},
+    undo::{Undoes, Undone},
 };
 use leptos::prelude::*;
 use serde_json::{Value, json};
@@ -82,6 +87,8 @@ fn pages() -> Vec<(&'static str, String)> {
     all.extend(the_rest());
     all.extend(admin_lists());
     all.extend(admin_account());
+    all.extend(changes());
+    all.extend(undo());
     all
 }
 
@@ -533,6 +540,61 @@ fn admin_account() -> Vec<(&'static str, String)> {
     ]
 }
 
+fn changes() -> Vec<(&'static str, String)> {
+    let email = || EMAIL.to_owned();
+    let ask = |typed: &str, error| {
+        let stage = EmailStage::Ask { typed: typed.to_owned(), error };
+        render(move || view! { <ChangeEmailPage email=email() stage/> })
+    };
+    let sent = |address: &str, error| {
+        let stage = EmailStage::Sent { address: address.to_owned(), error };
+        render(move || view! { <ChangeEmailPage email=email() stage/> })
+    };
+    vec![
+        ("email-ask", ask("", None)),
+        ("email-ask-same", ask(EMAIL, Some(NewAddressError::Same))),
+        ("email-sent", sent("mara@new.example.org", None)),
+        ("email-sent-long", sent(LONG, None)),
+        ("email-sent-wrong", sent("mara@new.example.org", Some(CodeError::Wrong { left: 4 }))),
+        ("email-sent-last-try", sent("mara@new.example.org", Some(CodeError::LastTry))),
+        ("limited-address-codes", render(|| view! { <LimitedPage by=Limited::AddressCodes { wait: Duration::from_mins(280) }/> })),
+        ("export", render(move || view! { <ExportPage email=email()/> })),
+        ("delete", render(move || view! { <DeleteAccountPage email=email()/> })),
+        ("delete-waiting", render(move || view! { <LeavingPage email=email() deletes_at=datetime!(2026-12-01 14:29 UTC)/> })),
+        ("delete-last-admin", render(move || view! { <LastAdminStaysPage email=email()/> })),
+    ]
+}
+
+fn undo() -> Vec<(&'static str, String)> {
+    let ask = |question| render(move || view! { <UndoPage question/> });
+    let change = |now: &str, factor| ask(Question::EmailChange { old: EMAIL.into(), now: now.into(), factor });
+    let done = |undone| render(move || view! { <UndonePage undone/> });
+    let dead = |why| render(move || view! { <DeadUndoPage why/> });
+    let sign_in = Question::SignIn {
+        address: EMAIL.into(),
+        device: "Chrome on Android".to_owned(),
+        ip: "2001:db8:85a3:8d3:1319:8a2e:370:7348".to_owned(),
+        ago: "2 minutes ago".to_owned(),
+    };
+    let wrong = Some(AskedFactor::App(Some(TotpError::Wrong { left: 3 })));
+    vec![
+        ("undo-email", change("mallory@example.net", None)),
+        ("undo-email-long", change(LONG, None)),
+        ("undo-email-app", change("mallory@example.net", Some(AskedFactor::App(None)))),
+        ("undo-email-app-wrong", change("mallory@example.net", wrong)),
+        ("undo-email-backup-code", change("mallory@example.net", Some(AskedFactor::BackupCode(None)))),
+        ("undo-sign-in", ask(sign_in)),
+        ("undo-deletion", ask(Question::Deletion { address: EMAIL.into(), within: "in 6 days".to_owned() })),
+        ("undone-email", done(Undone::EmailChange { email: EMAIL.to_owned() })),
+        ("undone-sign-in", done(Undone::Session { ended_now: true })),
+        ("undone-deletion", done(Undone::Deletion)),
+        ("undo-used", dead(DeadUndo::Used(Undoes::EmailChange))),
+        ("undo-overtaken", dead(DeadUndo::Overtaken(Undoes::EmailChange))),
+        ("undo-expired", dead(DeadUndo::Expired(Undoes::EmailChange))),
+        ("undo-broken", dead(DeadUndo::Broken)),
+    ]
+}
+
 fn sign_in_mail() -> askama::Result<Mail> {
     mails::sign_in(&SignIn {
         url: "https://latchkey.example/login/verify?token=Zk3vQ8hXyT2mWc7LrN5sBd1FgJp0aEuK",
@@ -570,5 +632,9 @@ fn mails() -> askama::Result<Vec<(&'static str, String)>> {
         ("mail-backup-codes-left", shown(mails::backup_codes_left(&links, 2, 10)?)),
         ("mail-backup-code-used", shown(mails::backup_code_used(&links, 7, &by)?)),
         ("mail-step-up", shown(mails::step_up_code(&links, &step_up)?)),
+        ("mail-email-change", shown(mails::email_change_code(help_url, &step_up)?)),
+        ("mail-email-taken", shown(mails::email_taken(help_url)?)),
+        ("mail-email-changed", shown(mails::email_changed(&links, "https://latchkey.example/undo?token=t0k", 72, &by)?)),
+        ("mail-deletion-requested", shown(mails::deletion_requested(&links, "https://latchkey.example/undo?token=t0k", NOW, &by)?)),
     ])
 }
