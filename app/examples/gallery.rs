@@ -5,9 +5,11 @@ use std::{env, error::Error, fs, io, path::PathBuf, time::Duration};
 
 use app::{
     assets,
+    happened::told,
     mails::{self, By, Invite, Links, Mail, SignIn, StepUpCode},
     page::render,
-    pages::account::{AccountPage, ThisSession},
+    pages::account::{AccountPage, Owner},
+    pages::activity::{ActivityPage, By as DoneBy, Entry},
     pages::admin::{
         change::{Change, ChangePage, LastAdminPage, ReasonError},
         invite::{AddressError, InviteSomeonePage},
@@ -15,10 +17,13 @@ use app::{
         users::{UserRow, Users, UsersPage},
     },
     pages::backup_codes::{BackupCodesPage, RevealedCodesPage, UntickedPage},
+    pages::change_email::{ChangeEmailPage, EmailStage, NewAddressError},
     pages::confirm_link::{ConfirmLinkPage, DeadLink, DeadLinkPage, OtherBrowserPage, Request},
+    pages::delete_account::{DeleteAccountPage, LastAdminPage as LastAdminStaysPage, LeavingPage},
     pages::dev_inbox::{DevInboxPage, DevMessagePage, Summary},
     pages::devices::{DevicesPage, TrustedDevice},
     pages::errors::{Failure, FailurePage},
+    pages::export::ExportPage,
     pages::help::HelpPage,
     pages::invite::{DeadInvite, DeadInvitePage, InvitePage},
     pages::limited::{Limited, LimitedPage},
@@ -27,19 +32,24 @@ use app::{
     pages::login_sent::{Address, CodeError, LoginSentPage, SentNotice},
     pages::login_two_factor::{LoginTwoFactorPage, NoApp, NoAppPage, TotpError},
     pages::reauth::{ReauthError, ReauthHow, ReauthPage},
+    pages::sessions::{Session, SessionsPage},
     pages::signed_out::SignedOutPage,
     pages::two_factor::{AuthenticatorApp, BackupCodes, TwoFactorPage, TwoFactorSummary},
     pages::two_factor_off::TurnOffPage,
     pages::two_factor_setup::{Scan, SetupStage, TwoFactorSetupPage},
     pages::unavailable::UnavailablePage,
+    pages::undo::{AskedFactor, DeadUndo, DeadUndoPage, Question, UndoPage, UndonePage},
     qr::Qr,
     routes,
 };
 use auth::{
+    activity::Filter,
     admin::{Status, UserFilter},
     event::{Method, SecondFactor},
+    undo::{Undoes, Undone},
 };
 use leptos::prelude::*;
+use serde_json::{Value, json};
 use time::{OffsetDateTime, macros::datetime};
 
 const LIFETIME: Duration = Duration::from_mins(10);
@@ -73,9 +83,12 @@ fn pages() -> Vec<(&'static str, String)> {
     let mut all = sign_in();
     all.extend(confirm());
     all.extend(dead_ends());
+    all.extend(own_pages());
     all.extend(the_rest());
     all.extend(admin_lists());
     all.extend(admin_account());
+    all.extend(changes());
+    all.extend(undo());
     all
 }
 
@@ -148,16 +161,95 @@ fn dead_ends() -> Vec<(&'static str, String)> {
     ]
 }
 
-fn account(email: &str, admin: bool, device: &str, two_factor: TwoFactorSummary) -> String {
-    let session = ThisSession {
-        since: datetime!(2026-11-24 14:29 UTC),
-        method: Method::Link,
-        second: None,
+fn owner(email: &str) -> Owner {
+    Owner { email: email.to_owned(), name: "Mara Lindqvist".to_owned(), admin: false, deletes: None }
+}
+
+fn sessions() -> Vec<Session> {
+    let session = |id: &str, device: &str, ip: &str, method, second, signed_in, last_seen| Session {
+        id: id.to_owned(),
         device: device.to_owned(),
-        ip: "203.0.113.24".to_owned(),
+        ip: ip.to_owned(),
+        method,
+        second,
+        two_factor: second.is_some(),
+        new_device: second.is_none(),
+        signed_in,
+        last_seen,
+        here: id == "1",
     };
-    let email = email.to_owned();
-    render(|| view! { <AccountPage email admin session two_factor/> })
+    let (totp, backup) = (Some(SecondFactor::Totp), Some(SecondFactor::BackupCode));
+    vec![
+        session("1", "Firefox on Windows", "203.0.113.24", Method::Code, totp, NOW, NOW),
+        session("2", "Safari on iPhone", "198.51.100.7", Method::Link, backup, USED, datetime!(2026-11-24 11:00 UTC)),
+        session(
+            "3",
+            "Chrome on Mac",
+            "2001:db8:85a3:8d3:1319:8a2e:370:7348",
+            Method::Link,
+            totp,
+            MADE,
+            datetime!(2026-11-18 09:00 UTC),
+        ),
+        session("4", "Chrome on Android", "192.0.2.188", Method::Link, None, MADE, datetime!(2026-11-16 09:00 UTC)),
+    ]
+}
+
+fn entry(at: OffsetDateTime, happened: &str, details: &Value, by: Option<(&str, &str)>) -> Option<Entry> {
+    let by = by.map_or(DoneBy::Administrator, |(device, ip)| DoneBy::Browser { device: device.to_owned(), ip: ip.to_owned() });
+    Some(Entry { at, told: told(happened, details)?, by })
+}
+
+fn entries() -> Vec<Entry> {
+    let firefox = Some(("Firefox on Windows", "203.0.113.24"));
+    let phone = Some(("Safari on iPhone", "2001:db8:85a3:8d3:1319:8a2e:370:7348"));
+    let android = Some(("Chrome on Android", "192.0.2.188"));
+    let signed_in = |method: &str, second: Option<&str>, new_device: bool| json!({ "level": "two_factor", "method": method, "second_method": second, "new_device": new_device });
+    let all = [
+        entry(NOW, "session.created", &signed_in("code", Some("totp"), false), firefox),
+        entry(datetime!(2026-11-24 14:28 UTC), "totp.refused", &json!({ "reason": "wrong", "for": "sign_in" }), firefox),
+        entry(datetime!(2026-11-24 14:28 UTC), "totp.refused", &json!({ "reason": "clock", "for": "sign_in" }), firefox),
+        entry(datetime!(2026-11-24 14:26 UTC), "link.requested", &json!({}), firefox),
+        entry(USED, "session.created", &signed_in("link", Some("backup_code"), false), phone),
+        entry(USED, "backup_code.used", &json!({ "left": 2, "for": "sign_in" }), phone),
+        entry(datetime!(2026-11-18 10:00 UTC), "two_factor.reset", &json!({ "by": "operator" }), None),
+        entry(datetime!(2026-11-16 21:47 UTC), "session.created", &signed_in("link", None, true), android),
+        entry(datetime!(2026-11-16 21:40 UTC), "moon.risen", &json!({}), android),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+fn account(owner: Owner, sessions: Vec<Session>, recent: Vec<Entry>, two_factor: TwoFactorSummary) -> String {
+    let (sessions, recent) = (sessions.into_iter().take(3).collect(), recent.into_iter().take(5).collect());
+    render(|| view! { <AccountPage owner two_factor sessions recent now=NOW/> })
+}
+
+fn own_pages() -> Vec<(&'static str, String)> {
+    let plain = |two_factor| account(owner(EMAIL), sessions(), entries(), two_factor);
+    let new = Owner { name: String::new(), ..owner(EMAIL) };
+    let admin = Owner { admin: true, ..owner(EMAIL) };
+    let leaving = Owner { deletes: Some(datetime!(2026-12-08 10:00 UTC)), ..owner(EMAIL) };
+    let only = || sessions().into_iter().take(1).collect();
+    let listed = |sessions| render(move || view! { <SessionsPage email=EMAIL.to_owned() sessions now=NOW/> });
+    let activity = |show, entries, newer: Option<&str>, older: Option<&str>| {
+        let (newer, older) = (newer.map(str::to_owned), older.map(str::to_owned));
+        render(move || view! { <ActivityPage email=EMAIL.to_owned() show entries newer older now=NOW/> })
+    };
+    vec![
+        ("account", plain(TwoFactorSummary::default())),
+        ("account-new", account(new, only(), vec![], TwoFactorSummary::default())),
+        ("account-admin", account(admin, sessions(), entries(), TwoFactorSummary::default())),
+        ("account-two-factor", plain(with_apps(1, codes(10, true)))),
+        ("account-few-codes", plain(with_apps(2, codes(2, true)))),
+        ("account-no-codes", plain(stopped(codes(0, true)))),
+        ("account-leaving", account(leaving, sessions(), entries(), with_apps(1, codes(2, true)))),
+        ("account-long", account(owner(LONG), sessions(), entries(), with_apps(1, codes(10, false)))),
+        ("sessions", listed(sessions())),
+        ("sessions-none", listed(only())),
+        ("activity", activity(Filter::All, entries(), None, Some("older"))),
+        ("activity-end", activity(Filter::Problems, entries().into_iter().skip(5).collect(), Some("newer"), None)),
+        ("activity-none", activity(Filter::Changes, vec![], None, None)),
+    ]
 }
 
 fn invite(inviter: Option<&str>) -> String {
@@ -176,12 +268,6 @@ fn the_rest() -> Vec<(&'static str, String)> {
     let dead = |why| render(move || view! { <DeadInvitePage why/> });
     let text = sign_in_mail().map(|mail| mail.text).unwrap_or_default();
     vec![
-        ("account", account(EMAIL, false, "Firefox on Windows", TwoFactorSummary::default())),
-        ("account-admin", account(EMAIL, true, "Safari on iPhone", TwoFactorSummary::default())),
-        ("account-two-factor", account(EMAIL, false, "Firefox on Windows", with_apps(1, codes(10, true)))),
-        ("account-few-codes", account(EMAIL, false, "Firefox on Windows", with_apps(2, codes(2, true)))),
-        ("account-no-codes", account(EMAIL, false, "Firefox on Windows", stopped(codes(0, true)))),
-        ("account-long", account(LONG, true, "Firefox on Windows", with_apps(1, codes(10, false)))),
         ("invite", invite(Some("ada@example.org"))),
         ("invite-anonymous", invite(None)),
         ("invite-expired", dead(DeadInvite::Expired)),
@@ -454,6 +540,61 @@ fn admin_account() -> Vec<(&'static str, String)> {
     ]
 }
 
+fn changes() -> Vec<(&'static str, String)> {
+    let email = || EMAIL.to_owned();
+    let ask = |typed: &str, error| {
+        let stage = EmailStage::Ask { typed: typed.to_owned(), error };
+        render(move || view! { <ChangeEmailPage email=email() stage/> })
+    };
+    let sent = |address: &str, error| {
+        let stage = EmailStage::Sent { address: address.to_owned(), error };
+        render(move || view! { <ChangeEmailPage email=email() stage/> })
+    };
+    vec![
+        ("email-ask", ask("", None)),
+        ("email-ask-same", ask(EMAIL, Some(NewAddressError::Same))),
+        ("email-sent", sent("mara@new.example.org", None)),
+        ("email-sent-long", sent(LONG, None)),
+        ("email-sent-wrong", sent("mara@new.example.org", Some(CodeError::Wrong { left: 4 }))),
+        ("email-sent-last-try", sent("mara@new.example.org", Some(CodeError::LastTry))),
+        ("limited-address-codes", render(|| view! { <LimitedPage by=Limited::AddressCodes { wait: Duration::from_mins(280) }/> })),
+        ("export", render(move || view! { <ExportPage email=email()/> })),
+        ("delete", render(move || view! { <DeleteAccountPage email=email()/> })),
+        ("delete-waiting", render(move || view! { <LeavingPage email=email() deletes_at=datetime!(2026-12-01 14:29 UTC)/> })),
+        ("delete-last-admin", render(move || view! { <LastAdminStaysPage email=email()/> })),
+    ]
+}
+
+fn undo() -> Vec<(&'static str, String)> {
+    let ask = |question| render(move || view! { <UndoPage question/> });
+    let change = |now: &str, factor| ask(Question::EmailChange { old: EMAIL.into(), now: now.into(), factor });
+    let done = |undone| render(move || view! { <UndonePage undone/> });
+    let dead = |why| render(move || view! { <DeadUndoPage why/> });
+    let sign_in = Question::SignIn {
+        address: EMAIL.into(),
+        device: "Chrome on Android".to_owned(),
+        ip: "2001:db8:85a3:8d3:1319:8a2e:370:7348".to_owned(),
+        ago: "2 minutes ago".to_owned(),
+    };
+    let wrong = Some(AskedFactor::App(Some(TotpError::Wrong { left: 3 })));
+    vec![
+        ("undo-email", change("mallory@example.net", None)),
+        ("undo-email-long", change(LONG, None)),
+        ("undo-email-app", change("mallory@example.net", Some(AskedFactor::App(None)))),
+        ("undo-email-app-wrong", change("mallory@example.net", wrong)),
+        ("undo-email-backup-code", change("mallory@example.net", Some(AskedFactor::BackupCode(None)))),
+        ("undo-sign-in", ask(sign_in)),
+        ("undo-deletion", ask(Question::Deletion { address: EMAIL.into(), within: "in 6 days".to_owned() })),
+        ("undone-email", done(Undone::EmailChange { email: EMAIL.to_owned() })),
+        ("undone-sign-in", done(Undone::Session { ended_now: true })),
+        ("undone-deletion", done(Undone::Deletion)),
+        ("undo-used", dead(DeadUndo::Used(Undoes::EmailChange))),
+        ("undo-overtaken", dead(DeadUndo::Overtaken(Undoes::EmailChange))),
+        ("undo-expired", dead(DeadUndo::Expired(Undoes::EmailChange))),
+        ("undo-broken", dead(DeadUndo::Broken)),
+    ]
+}
+
 fn sign_in_mail() -> askama::Result<Mail> {
     mails::sign_in(&SignIn {
         url: "https://latchkey.example/login/verify?token=Zk3vQ8hXyT2mWc7LrN5sBd1FgJp0aEuK",
@@ -491,5 +632,9 @@ fn mails() -> askama::Result<Vec<(&'static str, String)>> {
         ("mail-backup-codes-left", shown(mails::backup_codes_left(&links, 2, 10)?)),
         ("mail-backup-code-used", shown(mails::backup_code_used(&links, 7, &by)?)),
         ("mail-step-up", shown(mails::step_up_code(&links, &step_up)?)),
+        ("mail-email-change", shown(mails::email_change_code(help_url, &step_up)?)),
+        ("mail-email-taken", shown(mails::email_taken(help_url)?)),
+        ("mail-email-changed", shown(mails::email_changed(&links, "https://latchkey.example/undo?token=t0k", 72, &by)?)),
+        ("mail-deletion-requested", shown(mails::deletion_requested(&links, "https://latchkey.example/undo?token=t0k", NOW, &by)?)),
     ])
 }

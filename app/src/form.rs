@@ -71,7 +71,7 @@ impl Form {
         use_context().ok_or(FormError::Malformed)
     }
 
-    /// Whoever posted this, for the one form that is anybody's: signing out.
+    /// Whoever posted this, for forms that are anybody's: signing out, and taking back what a mail has told of.
     pub async fn anybody(&self) -> Result<Visitor, FormError> {
         Visitor::load(self.session.clone(), &self.cookies).await.map_err(|error| self.fail(error.into()))
     }
@@ -99,6 +99,12 @@ impl Form {
     /// It was done, and this is the one time its result is shown: in the answer, never stored.
     pub fn reveal<V: IntoView + 'static>(&self, view: impl FnOnce() -> V) -> Result<(), FormError> {
         self.answer().response = Some(page(StatusCode::OK, view));
+        Ok(())
+    }
+
+    /// It was done, and the answer is no page: a file.
+    pub fn hand_over(&self, file: Response) -> Result<(), FormError> {
+        self.answer().response = Some(file);
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 //!
 //! | a handler takes | and lets in |
 //! |---|---|
+//! | [`Anybody`] | everybody: the page asks nothing of a session, only of a link in a mail |
 //! | [`Passerby`] | everybody but who is half signed in: that session opens the second step and nothing else |
 //! | [`HalfSignedIn`] | who has given one factor of two |
 //! | [`Enrolling`] | who is signed in, also where two-factor has to be set up first |
@@ -21,6 +22,7 @@ use tower_sessions::Session;
 
 use crate::{fault::Fault, next, routes, session::Visitor, state::AppState};
 
+pub struct Anybody(pub Visitor);
 pub struct Passerby(pub Visitor);
 pub struct HalfSignedIn(pub Visitor, pub Authority);
 pub struct Enrolling(pub Visitor, pub Authority);
@@ -48,6 +50,12 @@ impl IntoResponse for Barred {
 /// From what a request brings to one who may pass. `here` is the page, to come back to.
 pub trait Admit: Sized {
     fn admit(visitor: Visitor, state: &AppState, here: &str) -> Result<Self, Barred>;
+}
+
+impl Admit for Anybody {
+    fn admit(visitor: Visitor, _: &AppState, _: &str) -> Result<Self, Barred> {
+        Ok(Self(visitor))
+    }
 }
 
 impl Admit for Passerby {
@@ -112,4 +120,4 @@ macro_rules! extract {
         }
     )*};
 }
-extract!(Passerby, HalfSignedIn, Enrolling, SignedIn, Administrator);
+extract!(Anybody, Passerby, HalfSignedIn, Enrolling, SignedIn, Administrator);

@@ -12,6 +12,7 @@ pub mod components;
 pub mod fault;
 pub mod form;
 pub mod gate;
+pub mod happened;
 pub mod mails;
 pub mod next;
 pub mod page;

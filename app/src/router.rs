@@ -16,8 +16,9 @@ use crate::{
     form::form_post,
     gate::Passerby,
     pages::{
-        account, admin, backup_codes, confirm_link, devices, help, invite, login, login_backup_code, login_sent, login_two_factor,
-        reauth, signed_out, two_factor, two_factor_off, two_factor_setup,
+        account, activity, admin, backup_codes, change_email, confirm_link, delete_account, devices, export, help, invite, login,
+        login_backup_code, login_sent, login_two_factor, reauth, sessions, signed_out, two_factor, two_factor_off,
+        two_factor_setup, undo,
     },
     routes, session,
     state::AppState,
@@ -46,6 +47,8 @@ pub fn router(state: AppState) -> Router {
     register_explicit::<backup_codes::SaveBackupCodes>();
     register_explicit::<devices::RevokeDevice>();
     register_explicit::<devices::RevokeAllDevices>();
+    register_explicit::<sessions::EndSession>();
+    register_explicit::<sessions::EndOtherSessions>();
     register_explicit::<admin::invite::InviteSomeone>();
     register_explicit::<admin::change::DisableUser>();
     register_explicit::<admin::change::EnableUser>();
@@ -53,6 +56,14 @@ pub fn router(state: AppState) -> Router {
     register_explicit::<admin::change::ResetUserTwoFactor>();
     register_explicit::<admin::change::MakeAdmin>();
     register_explicit::<admin::change::RemoveAdmin>();
+    register_explicit::<account::ChangeName>();
+    register_explicit::<change_email::RequestAddressChange>();
+    register_explicit::<change_email::ConfirmAddressChange>();
+    register_explicit::<change_email::ResendAddressCode>();
+    register_explicit::<export::ExportAccount>();
+    register_explicit::<delete_account::DeleteAccount>();
+    register_explicit::<delete_account::KeepAccount>();
+    register_explicit::<undo::TakeBack>();
 
     let sessions = state.sessions.layer();
     Router::new()
@@ -72,6 +83,10 @@ pub fn router(state: AppState) -> Router {
         .route(routes::REAUTH_BACKUP_CODE, get(reauth::get_backup_code).merge(form()))
         .route(routes::REAUTH_SEND, form_of(routes::REAUTH))
         .route(routes::ACCOUNT, get(account::get))
+        .route(routes::SESSIONS, get(sessions::get))
+        .route(routes::SESSIONS_END, form_of(routes::SESSIONS))
+        .route(routes::SESSIONS_END_OTHERS, form_of(routes::SESSIONS))
+        .route(routes::ACTIVITY, get(activity::get))
         .route(routes::TWO_FACTOR, get(two_factor::get))
         .route(routes::TWO_FACTOR_REMOVE, form_of(routes::TWO_FACTOR))
         .route(routes::TWO_FACTOR_SETUP, get(two_factor_setup::get).merge(form()))
@@ -92,6 +107,14 @@ pub fn router(state: AppState) -> Router {
         .route(routes::ADMIN_USERS_RESET_TWO_FACTOR, form_of(routes::ADMIN_USERS))
         .route(routes::ADMIN_USERS_MAKE_ADMIN, form_of(routes::ADMIN_USERS))
         .route(routes::ADMIN_USERS_REMOVE_ADMIN, form_of(routes::ADMIN_USERS))
+        .route(routes::NAME, form_of(routes::ACCOUNT))
+        .route(routes::EMAIL, get(change_email::get).merge(form()))
+        .route(routes::EMAIL_CODE, form_of(routes::EMAIL))
+        .route(routes::EMAIL_RESEND, form_of(routes::EMAIL))
+        .route(routes::EXPORT, get(export::get).merge(form()))
+        .route(routes::DELETE, get(delete_account::get).merge(form()))
+        .route(routes::DELETE_CANCEL, form_of(routes::DELETE))
+        .route(routes::UNDO, get(undo::get).merge(form()))
         .layer(sessions)
         .layer(map_response(session::keep_cookie))
         .route(routes::HELP, get(help::get))

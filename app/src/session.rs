@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use auth::{
     Auth,
     policy::KNOWN_BROWSER_TTL,
-    secret::{BrowserNonce, KnownBrowserToken, LinkToken, SessionKey, TrustedDeviceToken},
+    secret::{BrowserNonce, KnownBrowserToken, LinkToken, SessionKey, TrustedDeviceToken, UndoToken},
     session::Authority,
     sign_in::{BrowserProof, Handover},
 };
@@ -32,6 +32,8 @@ use tower_sessions::{
 pub const SESSION: &str = "__Host-latchkey";
 /// A link being opened: the token waits here between the mail and the button, so that it stands in no address bar or history.
 pub const LINK: &str = "__Host-latchkey-link";
+/// As [`LINK`], for a link that takes something back.
+pub const UNDO: &str = "__Host-latchkey-undo";
 /// This browser has signed an account in before.
 pub const KNOWN: &str = "__Host-latchkey-known";
 /// Its owner trusts this browser with the second factor.
@@ -71,6 +73,7 @@ pub struct Visitor {
     pub authority: Option<Authority>,
     pub known: Option<KnownBrowserToken>,
     pub link: Option<LinkToken>,
+    pub undo: Option<UndoToken>,
     trusted: Option<TrustedDeviceToken>,
     nonce: Option<BrowserNonce>,
 }
@@ -90,6 +93,7 @@ impl Visitor {
             authority,
             known: read(headers, KNOWN).and_then(KnownBrowserToken::parse),
             link: read(headers, LINK).and_then(LinkToken::parse),
+            undo: read(headers, UNDO).and_then(UndoToken::parse),
             trusted: read(headers, DEVICE).and_then(TrustedDeviceToken::parse),
             nonce,
         })
@@ -151,6 +155,11 @@ pub fn cookie(name: &'static str, value: String, max_age: Duration) -> Cookie<'s
 /// The token of a link that is being opened, for as long as any link works.
 pub fn link(token: &LinkToken, lifetime: std::time::Duration) -> Cookie<'static> {
     cookie(LINK, token.reveal(), lifetime.try_into().unwrap_or(Duration::ZERO))
+}
+
+/// The token of a link that takes something back: for as long as a page is looked at. Its mail still has it.
+pub fn undo(token: &UndoToken) -> Cookie<'static> {
+    cookie(UNDO, token.reveal(), Duration::minutes(15))
 }
 
 /// That its owner trusts this browser with the second factor, for as long as that holds.

@@ -13,6 +13,11 @@ pub fn count(n: u64, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
+/// "Firefox on Windows · 203.0.113.24", of what there is. No line begins with a dot.
+pub fn line(parts: impl IntoIterator<Item = String>) -> String {
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\u{a0}· ")
+}
+
 /// "16,840"
 pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
@@ -35,7 +40,9 @@ pub fn minutes_up(wait: Duration) -> u64 {
 pub fn within(wait: Duration) -> String {
     match seconds_up(wait) {
         seconds @ 0..60 => format!("in {}", count(seconds.max(1), "second")),
-        _ => format!("in {}", count(minutes_up(wait), "minute")),
+        seconds @ 60..7_200 => format!("in {}", count(seconds.div_ceil(60), "minute")),
+        seconds @ 7_200..172_800 => format!("in {}", count(seconds.div_ceil(3_600), "hour")),
+        seconds => format!("in {}", count(seconds.div_ceil(86_400), "day")),
     }
 }
 
@@ -86,6 +93,31 @@ pub fn date_time(at: OffsetDateTime) -> String {
 pub fn date(at: OffsetDateTime) -> String {
     let at = at.to_utc();
     format!("{} {} {}", at.day(), at.month(), at.year())
+}
+
+/// "24 November 2026, 14:29 UTC" where space is short: "Today, 14:29 UTC", "19 Nov, 14:29 UTC". For what is younger than a year.
+pub fn short_time(at: OffsetDateTime, now: OffsetDateTime) -> String {
+    let utc = at.to_utc();
+    let month = utc.month().to_string();
+    let day = if is_today(at, now) { "Today".to_owned() } else { format!("{} {}", utc.day(), month.get(..3).unwrap_or(&month)) };
+    format!("{day}, {} UTC", time_of_day(at))
+}
+
+/// "Today, 24 November", "Thursday, 19 November", by UTC. For what is younger than a year.
+pub fn day(at: OffsetDateTime, now: OffsetDateTime) -> String {
+    let utc = at.to_utc();
+    let name = if is_today(at, now) { "Today".to_owned() } else { utc.weekday().to_string() };
+    format!("{name}, {} {}", utc.day(), utc.month())
+}
+
+fn is_today(at: OffsetDateTime, now: OffsetDateTime) -> bool {
+    at.to_utc().date() == now.to_utc().date()
+}
+
+/// "14:29", by UTC, on a page that says so
+pub fn time_of_day(at: OffsetDateTime) -> String {
+    let at = at.to_utc();
+    format!("{:02}:{:02}", at.hour(), at.minute())
 }
 
 /// "14:29:40 UTC"
@@ -177,6 +209,13 @@ mod tests {
     }
 
     #[test]
+    fn a_line_leaves_out_what_is_not_known() {
+        assert_eq!(line(["Firefox on Windows".to_owned(), "203.0.113.24".to_owned()]), "Firefox on Windows\u{a0}· 203.0.113.24");
+        assert_eq!(line([String::new(), "Active now".to_owned()]), "Active now");
+        assert_eq!(line([]), "");
+    }
+
+    #[test]
     fn waits_round_up() {
         assert_eq!(within(Duration::ZERO), "in 1 second");
         assert_eq!(within(seconds(1)), "in 1 second");
@@ -185,6 +224,10 @@ mod tests {
         assert_eq!(within(Duration::from_millis(59_001)), "in 1 minute");
         assert_eq!(within(seconds(61)), "in 2 minutes");
         assert_eq!(within(seconds(720)), "in 12 minutes");
+        assert_eq!(within(seconds(7_199)), "in 120 minutes");
+        assert_eq!(within(seconds(7_201)), "in 3 hours");
+        assert_eq!(within(seconds(172_800)), "in 2 days");
+        assert_eq!(within(seconds(172_801)), "in 3 days");
         assert_eq!(minutes_up(Duration::ZERO), 1);
         assert_eq!(minutes_up(Duration::from_millis(60_001)), 2);
     }
@@ -215,6 +258,17 @@ mod tests {
         assert_eq!(machine_date(at), "2026-11-24");
         assert_eq!(clock(at), "14:29:59 UTC");
         assert_eq!(machine_time(datetime!(2026-03-04 05:06 UTC)), "2026-03-04T05:06Z");
+    }
+
+    #[test]
+    fn what_was_lately_is_told_from_today() {
+        let now = datetime!(2026-11-24 14:29 UTC);
+        let (today, before) = (datetime!(2026-11-25 01:05 +11), datetime!(2026-11-19 08:10 UTC));
+        assert_eq!((day(today, now).as_str(), day(before, now).as_str()), ("Today, 24 November", "Thursday, 19 November"));
+        assert_eq!((short_time(today, now).as_str(), short_time(before, now).as_str()), ("Today, 14:05 UTC", "19 Nov, 08:10 UTC"));
+        assert_eq!(day(datetime!(2026-11-23 23:59:59 UTC), now), "Monday, 23 November");
+        assert_eq!(short_time(datetime!(2026-05-01 00:00 UTC), now), "1 May, 00:00 UTC");
+        assert_eq!(time_of_day(today), "14:05");
     }
 
     #[test]

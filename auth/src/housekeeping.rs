@@ -3,11 +3,19 @@
 
 use time::{Duration, OffsetDateTime};
 
-use crate::{Auth, Error, policy::SETUP_TTL};
+use crate::{
+    Auth, Error, account,
+    event::{Event, Work},
+    policy::SETUP_TTL,
+};
 
 const EVERY: Duration = Duration::hours(1);
 /// Requests and sessions stay this long after their end, for the activity page and for `reconcile`.
 const KEEP: Duration = Duration::days(90);
+/// Months of the audit that ended longer ago than this are dropped.
+const KEEP_AUDIT: Duration = Duration::days(400);
+/// Accounts deleted in one transaction: each holds locks on all that is the account's.
+const ACCOUNTS_AT_ONCE: i64 = 20;
 /// Mails stay this long after they were settled.
 const KEEP_MAIL: Duration = Duration::days(14);
 
@@ -43,11 +51,30 @@ impl Auth {
         sqlx::query!("delete from sessions where user_id is null and expires_at < $1", now).execute(&self.pool).await?;
         sqlx::query!("delete from sessions where expires_at < $1", now - KEEP).execute(&self.pool).await?;
         sqlx::query!("delete from step_up_codes where expires_at < $1", now).execute(&self.pool).await?;
+        sqlx::query!("delete from email_changes where expires_at < $1", now).execute(&self.pool).await?;
         sqlx::query!("delete from totp_credentials where confirmed_at is null and created_at < $1", now - SETUP_TTL)
             .execute(&self.pool)
             .await?;
         sqlx::query!("delete from trusted_devices where expires_at < $1", now - KEEP).execute(&self.pool).await?;
         sqlx::query!("delete from magic_links where created_at < $1", now - KEEP).execute(&self.pool).await?;
+        self.delete_accounts(now).await?;
+        sqlx::query!("delete from undo_links where expires_at < $1", now - KEEP).execute(&self.pool).await?;
+        sqlx::query_scalar!("select auth_audit_drop_partitions($1)", now - KEEP_AUDIT).fetch_one(&self.pool).await?;
         Ok(())
+    }
+
+    /// Those whose owners asked for it, and whose time to think again is over.
+    async fn delete_accounts(&self, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+        loop {
+            let mut work = Work::begin(&self.pool, None, now).await?;
+            let gone = account::store::delete_due(work.connection(), ACCOUNTS_AT_ONCE, now).await?;
+            if gone.is_empty() {
+                return Ok(());
+            }
+            for user in gone {
+                work.record(Event::UserDeleted { user });
+            }
+            work.commit().await?;
+        }
     }
 }

@@ -15,7 +15,8 @@
 //!
 //! **To add a feature**: a folder with `mod.rs` (types, rules as functions of `now`, operations, one error enum) and `store.rs`
 //! (its SQL, `query!` checked against `.sqlx`). Use your own store and what is shared (`clock`, `secret`, `throttle`, `event`);
-//! only [`sign_in`], [`second_factor`], [`step_up`] and [`two_factor`] join features.
+//! only [`sign_in`], [`second_factor`], [`step_up`], [`two_factor`], [`address_change`], [`undo`], [`deletion`] and [`export`] join
+//! features.
 
 /// Makes each of these errors out of the database's, as its `Unavailable`.
 macro_rules! from_sqlx {
@@ -30,11 +31,14 @@ macro_rules! from_sqlx {
 
 pub mod account;
 pub mod activity;
+pub mod address_change;
 pub mod admin;
 pub mod backup_code;
 pub mod clock;
+pub mod deletion;
 pub mod email_address;
 pub mod event;
+pub mod export;
 mod housekeeping;
 pub mod invite;
 pub mod key;

@@ -20,6 +20,8 @@ pub const SECOND_STEP_TTL: Duration = Duration::from_mins(10);
 pub const SETUP_TTL: Duration = Duration::from_mins(15);
 /// How long a code by mail for a change to the account works (as [`MAX_LINK_TTL`]).
 pub const STEP_UP_CODE_TTL: Duration = Duration::from_mins(10);
+/// How long a code to a new address works (as [`MAX_LINK_TTL`]).
+pub const ADDRESS_CODE_TTL: Duration = Duration::from_mins(10);
 /// How long a browser stays known after its last sign-in.
 pub const KNOWN_BROWSER_TTL: Duration = Duration::from_hours(365 * 24);
 /// Between asking for an account to be deleted and its end.

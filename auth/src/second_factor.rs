@@ -186,7 +186,9 @@ impl Auth {
         };
         work.record(Event::SessionRevoked { user, session: half.session, reason: RevokeReason::Replaced });
         self.grant(&mut work, &grant, &account).await?;
-        account::store::signed_in(work.connection(), user, now).await?;
+        if !account::store::signed_in(work.connection(), &account, now).await? {
+            return Err(SecondFactorError::SessionOver);
+        }
         let trusted_device = if trust && !self.policy.trusted_device_ttl.is_zero() {
             let (token, device) = (TrustedDeviceToken::new(), new_id(now));
             let until = now + self.policy.trusted_device_ttl;

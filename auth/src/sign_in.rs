@@ -22,7 +22,7 @@ use crate::{
     secret::{BrowserNonce, Code, KnownBrowserToken, LinkToken, SessionKey, TrustedDeviceToken, new_id, same},
     session::{self, Level},
     throttle::{Charge, Limit, Limited, Throttle},
-    trusted_device,
+    trusted_device, undo,
 };
 
 /// The browser at the other end, by the cookies it holds.
@@ -421,7 +421,9 @@ impl Auth {
             work.commit().await?;
             return Ok(Outcome::SecondFactorNeeded);
         };
-        account::store::signed_in(work.connection(), account.id, now).await?;
+        if !account::store::signed_in(work.connection(), &account, now).await? {
+            return Err(Redeem::NotLive(Refusal::Cancelled));
+        }
         work.commit().await?;
         self.outbox.notify_one();
         Ok(Outcome::Complete { known_browser: remembered.token })
@@ -454,6 +456,10 @@ impl Auth {
             return if account.disabled { Err(Redeem::NotLive(Refusal::AccountOff)) } else { Ok(account) };
         }
         let email = EmailAddress::stored(&link.email).ok_or(Redeem::NotLive(Refusal::NotAdmitted))?;
+        if undo::store::is_held(work.connection(), email.key(), None, now).await? {
+            // An account has moved away from it lately. Whoever lost it that way can have it back, so nobody else gets it.
+            return Err(Redeem::NotLive(Refusal::NotAdmitted));
+        }
         let invite = invite::store::consume(work.connection(), email.key(), now).await?;
         if !self.policy.sign_up.admits(&email, invite.is_some()) {
             return Err(Redeem::NotLive(Refusal::NotAdmitted));

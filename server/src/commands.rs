@@ -11,6 +11,7 @@ use auth::{
     email_address::EmailAddress,
     key::{KeyUse, Rotated},
     session::SessionView,
+    undo::EMAIL_CHANGE_UNDO,
 };
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -25,7 +26,7 @@ use crate::{
 };
 
 /// Prints a result, as text or as JSON.
-fn print(output: Output, text: &str, json: &serde_json::Value) {
+fn print(output: Output, text: &str, json: &Value) {
     if output.json {
         println!("{json}");
     } else {
@@ -63,6 +64,10 @@ pub async fn user(config: &Config, pool: PgPool, command: User) -> anyhow::Resul
             let email = parse(&email)?;
             let user = auth.create_user(&email, admin).await.map_err(|error| match error {
                 CreateUserError::Exists => anyhow::anyhow!("There is already an account with this address."),
+                CreateUserError::HeldBack => anyhow::anyhow!(
+                    "An account moved away from this address less than {} hours ago, and may have it back. Try again later.",
+                    EMAIL_CHANGE_UNDO.as_secs() / 3_600
+                ),
                 other @ CreateUserError::Unavailable(_) => other.into(),
             })?;
             let role = if admin { "administrator" } else { "user" };

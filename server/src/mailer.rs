@@ -7,7 +7,7 @@ use app::{mails, routes, state::Site, words};
 use auth::{
     backup_code,
     mail::{Content, Letter, Mailer, Notice, SendError},
-    policy::{INVITE_TTL, STEP_UP_CODE_TTL},
+    policy::{ADDRESS_CODE_TTL, INVITE_TTL, STEP_UP_CODE_TTL},
     undo::EMAIL_CHANGE_UNDO,
 };
 use lettre::{
@@ -78,6 +78,12 @@ impl MailRoom {
                 let by = mails::By { device: &asked.device, ip: &asked.ip, at: asked.at };
                 mails::step_up_code(links, &mails::StepUpCode { code: &code.reveal(), lifetime: STEP_UP_CODE_TTL, by })?
             }
+            Content::EmailChange { code, asked } => {
+                let by = mails::By { device: &asked.device, ip: &asked.ip, at: asked.at };
+                let code = &code.reveal();
+                mails::email_change_code(help_url, &mails::StepUpCode { code, lifetime: ADDRESS_CODE_TTL, by })?
+            }
+            Content::EmailTaken => mails::email_taken(help_url)?,
             Content::Notice { notice, at, by, undo } => {
                 // What an operator does, no browser has done.
                 let (device, ip) = by.as_ref().map_or(("", ""), |by| (&by.device, &by.ip));

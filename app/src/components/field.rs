@@ -6,10 +6,15 @@ use super::{Glyph, Icon};
 ///
 /// `autocomplete` is off where the address is somebody else's: browsers offer one's own.
 #[component]
-pub fn EmailField(value: String, error: Option<String>, #[prop(default = "email")] autocomplete: &'static str) -> impl IntoView {
+pub fn EmailField(
+    #[prop(default = "Email address")] label: &'static str,
+    value: String,
+    error: Option<String>,
+    #[prop(default = "email")] autocomplete: &'static str,
+) -> impl IntoView {
     let wrong = error.is_some();
     view! {
-        <Field id="email" label="Email address" error>
+        <Field id="email" label error>
             <input
                 id="email"
                 name="email"
@@ -84,17 +89,28 @@ pub fn BackupCodeField(error: Option<String>) -> impl IntoView {
 
 /// A few words of one's own.
 #[component]
-pub fn TextField(id: &'static str, label: &'static str, hint: &'static str, value: String, maxlength: usize) -> impl IntoView {
+pub fn TextField(
+    id: &'static str,
+    label: &'static str,
+    #[prop(optional)] hint: Option<&'static str>,
+    value: String,
+    maxlength: usize,
+    #[prop(default = "off")] autocomplete: &'static str,
+    #[prop(optional_no_strip)] error: Option<String>,
+) -> impl IntoView {
+    let wrong = error.is_some();
     view! {
-        <Field id label hint error=None>
+        <Field id label hint error>
             <input
                 id=id
                 name=id
                 type="text"
                 value=value
-                autocomplete="off"
+                autocomplete=autocomplete
                 maxlength=maxlength.to_string()
-                aria-describedby=described_by(id, true, false)
+                aria-describedby=described_by(id, hint.is_some(), wrong)
+                aria-invalid=wrong.then_some("true")
+                autofocus=wrong
             />
         </Field>
     }

@@ -7,6 +7,9 @@ use crate::{
 };
 
 const SECURITY: &str = "Security";
+/// The pages of an account that the navigation leads to, by their headings.
+const ACCOUNT: [(&str, &str); 4] =
+    [(SECURITY, routes::ACCOUNT), ("Sessions", routes::SESSIONS), ("Activity", routes::ACTIVITY), ("Email", routes::EMAIL)];
 
 /// The administrators' pages that stand in the header, by their headings.
 const ADMIN: [(&str, &str); 1] = [("Users", routes::ADMIN_USERS)];
@@ -45,13 +48,10 @@ pub fn Settings(
     children: Children,
 ) -> impl IntoView {
     let prefix = if error { "Error: " } else { "" };
-    let links = [(SECURITY, routes::ACCOUNT)].map(|(name, path)| {
-        let current = if name == title {
-            Some("page")
-        } else {
-            // The page itself is below the one that the link leads to.
-            (name == SECURITY && crumb.is_some()).then_some("true")
-        };
+    // A page with a crumb is below the one of that name, or else below "Security".
+    let below = crumb.map(|crumb| ACCOUNT.into_iter().find(|(name, _)| *name == crumb).map_or(SECURITY, |(name, _)| name));
+    let links = ACCOUNT.map(|(name, path)| {
+        let current = if name == title { Some("page") } else { (below == Some(name)).then_some("true") };
         view! { <li><a href=path aria-current=current>{name}</a></li> }
     });
     let crumbs = crumb.map(|crumb| {

@@ -16,7 +16,7 @@ pub enum Tone {
 #[component]
 pub fn Notice(
     tone: Tone,
-    #[prop(into)] title: String,
+    title: impl IntoView,
     #[prop(optional_no_strip)] actions: Option<AnyView>,
     children: Children,
 ) -> impl IntoView {

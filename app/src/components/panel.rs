@@ -3,21 +3,26 @@ use leptos::prelude::*;
 use super::{Glyph, Icon};
 
 /// One line of a panel: an icon, a heading with an optional badge, what there is to say, and what can be done about it.
+///
+/// `end` is a word or two at the line's end where nothing can be done, like a time; there it stays on phones, too.
 #[component]
 pub fn Row(
-    glyph: Glyph,
+    #[prop(optional)] glyph: Option<Glyph>,
     #[prop(into)] heading: String,
     #[prop(optional_no_strip)] badge: Option<AnyView>,
     #[prop(optional_no_strip)] action: Option<AnyView>,
+    #[prop(optional_no_strip)] end: Option<AnyView>,
     children: Children,
 ) -> impl IntoView {
+    let class = if action.is_some() { "row acts" } else { "row" };
     view! {
-        <div class="row">
-            <Icon glyph/>
+        <div class=class>
+            {glyph.map(|glyph| view! { <Icon glyph/> })}
             <div>
                 <h3><span class="whole">{heading}</span>{badge}</h3>
                 {children()}
             </div>
+            {end.map(|end| view! { <div class="end">{end}</div> })}
             {action.map(|action| view! { <div class="action">{action}</div> })}
         </div>
     }

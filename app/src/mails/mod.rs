@@ -105,6 +105,8 @@ struct SignInText<'a> {
 /// For an address nobody has an account with: the page said that a mail was sent, so one is.
 pub fn no_account(help_url: &str) -> askama::Result<Mail> {
     notice(
+        SIGN_IN,
+        "sign in with",
         "Someone asked to sign in with this address, but there's no account for it.",
         "If it was you, try the address you signed up with. If not, ignore this email.",
         help_url,
@@ -114,15 +116,17 @@ pub fn no_account(help_url: &str) -> askama::Result<Mail> {
 /// For an account that is turned off.
 pub fn account_off(help_url: &str) -> askama::Result<Mail> {
     notice(
+        SIGN_IN,
+        "sign in with",
         "Someone asked to sign in with this address, but its account is turned off.",
         "If it was you, ask whoever runs this service to turn it back on. If not, ignore this email.",
         help_url,
     )
 }
 
-fn notice(what: &str, advice: &str, help_url: &str) -> askama::Result<Mail> {
-    let subject = SIGN_IN;
-    compose(subject, &NoticeHtml { subject, help_url, what, advice }, &NoticeText { subject, what, advice })
+/// `asked`: what somebody asked to do with the address.
+fn notice(subject: &str, asked: &str, what: &str, advice: &str, help_url: &str) -> askama::Result<Mail> {
+    compose(subject, &NoticeHtml { subject, help_url, asked, what, advice }, &NoticeText { subject, what, advice })
 }
 
 #[derive(Template)]
@@ -130,6 +134,7 @@ fn notice(what: &str, advice: &str, help_url: &str) -> askama::Result<Mail> {
 struct NoticeHtml<'a> {
     subject: &'a str,
     help_url: &'a str,
+    asked: &'a str,
     what: &'a str,
     advice: &'a str,
 }
@@ -560,6 +565,38 @@ struct StepUpText<'a> {
     mail: &'a StepUpCode<'a>,
 }
 
+/// The same to a new address: it proves that whoever is signed in reads mail there.
+pub fn email_change_code(help_url: &str, mail: &StepUpCode<'_>) -> askama::Result<Mail> {
+    let subject = "Confirm your new email address";
+    compose(subject, &EmailChangeHtml { subject, help_url, mail }, &EmailChangeText { subject, mail })
+}
+
+#[derive(Template)]
+#[template(path = "mails/email_change.html")]
+struct EmailChangeHtml<'a> {
+    subject: &'a str,
+    help_url: &'a str,
+    mail: &'a StepUpCode<'a>,
+}
+
+#[derive(Template)]
+#[template(path = "mails/email_change.txt")]
+struct EmailChangeText<'a> {
+    subject: &'a str,
+    mail: &'a StepUpCode<'a>,
+}
+
+/// In place of that code, where the address has an account: the page said that a mail was sent, so one is.
+pub fn email_taken(help_url: &str) -> askama::Result<Mail> {
+    notice(
+        "This address already has an account",
+        "use",
+        "Someone asked to use this address for their Latchkey account, but it already has one. Nothing was changed.",
+        "If it was you, sign in with this address instead. If not, ignore this email.",
+        help_url,
+    )
+}
+
 fn compose(subject: &str, html: &impl Template, text: &impl Template) -> askama::Result<Mail> {
     Ok(Mail { subject: subject.to_owned(), text: text.render()? + "\n", html: html.render()? + "\n" })
 }
@@ -607,6 +644,10 @@ mod tests {
         step_up_code(&LINKS, &StepUpCode { code: "482 931", lifetime: Duration::from_mins(10), by: by(device, ip) })
     }
 
+    fn email_change_from(device: &str, ip: &str) -> askama::Result<Mail> {
+        email_change_code(HELP, &StepUpCode { code: "482 931", lifetime: Duration::from_mins(10), by: by(device, ip) })
+    }
+
     #[test]
     fn the_mails_are_as_they_were_read_and_approved() -> askama::Result<()> {
         for (name, mail) in [
@@ -621,6 +662,8 @@ mod tests {
             ("backup_codes_left", backup_codes_left(&LINKS, 2, 10)?),
             ("backup_code_used", backup_code_used(&LINKS, 7, &by("Firefox on Windows", "203.0.113.24"))?),
             ("step_up_code", step_up_from("Firefox on Windows", "203.0.113.24")?),
+            ("email_change_code", email_change_from("Firefox on Windows", "203.0.113.24")?),
+            ("email_taken", email_taken(HELP)?),
             ("new_sign_in", new_sign_in(&LINKS, UNDO, "Email link", &by("Chrome on Android", "192.0.2.188"))?),
             ("second_step_failed", second_step_failed(&LINKS, &by("Chrome on Android", "192.0.2.188"))?),
             ("email_changed", email_changed(&LINKS, UNDO, 72, &by("Firefox on Windows", "203.0.113.24"))?),
@@ -645,6 +688,7 @@ mod tests {
         for (mail, words) in [
             (sign_in_from(device, ip)?, "Use the button or the code within 10 minutes."),
             (step_up_from(device, ip)?, "It confirms a change to your account, and works within 10 minutes."),
+            (email_change_from(device, ip)?, "It moves an account to this address, and works within 10 minutes."),
         ] {
             assert!(!mail.subject.contains("482"));
             let (preview, _) = mail.html.split_once("</div>").unwrap_or_default();
@@ -665,7 +709,7 @@ mod tests {
     #[test]
     fn nothing_is_fetched_and_no_link_leads_elsewhere() -> askama::Result<()> {
         let (device, ip) = ("Firefox on Windows", "203.0.113.24");
-        for mail in [sign_in_from(device, ip)?, two_factor_on(&LINKS)?, step_up_from(device, ip)?] {
+        for mail in [sign_in_from(device, ip)?, two_factor_on(&LINKS)?, step_up_from(device, ip)?, email_change_from(device, ip)?] {
             for image in &IMAGES {
                 assert_eq!(mail.html.matches(&format!("src=\"cid:{}\"", image.content_id)).count(), 1);
             }
@@ -697,6 +741,7 @@ mod tests {
             email_changed(&LINKS, UNDO, 72, &by(hostile, hostile))?,
             deletion_requested(&LINKS, UNDO, AT, &by(hostile, hostile))?,
             step_up_from(hostile, hostile)?,
+            email_change_from(hostile, hostile)?,
         ] {
             assert!(!mail.html.contains("<a href=x>") && mail.html.contains("&#60;a href=x&#62;"));
             assert!(!mail.text.lines().any(|line| line.starts_with("Open https://evil.example")));

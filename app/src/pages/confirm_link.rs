@@ -194,8 +194,9 @@ fn NotMe() -> impl IntoView {
     }
 }
 
+/// One thing to know before a decision.
 #[component]
-fn Fact(term: &'static str, value: String) -> impl IntoView {
+pub(crate) fn Fact(term: &'static str, value: String) -> impl IntoView {
     view! { <div><dt>{term}</dt><dd>{value}</dd></div> }
 }
 

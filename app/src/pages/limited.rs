@@ -29,6 +29,10 @@ pub enum Limited {
         minutes: u64,
         lifetime: Duration,
     },
+    /// Codes to a new address.
+    AddressCodes {
+        wait: Duration,
+    },
     /// All of them together: nobody's fault in particular.
     Everyone {
         minutes: u64,
@@ -80,6 +84,18 @@ pub fn LimitedPage(by: Limited) -> impl IntoView {
             </Flow>
         }
         .into_any(),
+        Limited::AddressCodes { wait } => view! {
+            <Flow title="Too many emails">
+                <p class="lede">
+                    "There were several codes to new addresses lately. You can ask for another "{words::within(wait)}"."
+                </p>
+                <div class="actions">
+                    <a class="button primary wide" href=routes::EMAIL>"Enter the code"</a>
+                    {help}
+                </div>
+            </Flow>
+        }
+        .into_any(),
         Limited::Tries { minutes } => view! {
             <Flow title="Too many tries">
                 <p class="lede">
@@ -110,7 +126,8 @@ pub fn answer(limited: throttle::Limited, sent: u32, lifetime: Duration) -> Resp
         | Limit::StepUpAccount
         | Limit::StepUpKnownBrowser => Limited::Tries { minutes },
         // The last refuses mails, and never a person.
-        Limit::StepUpMail | Limit::AddressChange | Limit::Notice => Limited::StepUpCodes { minutes, lifetime },
+        Limit::StepUpMail | Limit::Notice => Limited::StepUpCodes { minutes, lifetime },
+        Limit::AddressChange => Limited::AddressCodes { wait: limited.wait },
         Limit::LinkNetwork | Limit::SignUpNetwork => Limited::Network { minutes },
         Limit::LinkAll => Limited::Everyone { minutes },
     };
@@ -142,6 +159,9 @@ mod tests {
         let codes = html(Limited::StepUpCodes { minutes: 12, lifetime: Duration::from_mins(10) });
         assert!(codes.contains("You can ask for another in 12 minutes. The newest one works for 10 minutes."));
         assert!(codes.contains(r#"href="/reauth" class="button primary wide">Enter the code"#));
+        let address = html(Limited::AddressCodes { wait: Duration::from_mins(280) });
+        assert!(address.contains("You can ask for another in 5 hours."));
+        assert!(address.contains(r#"href="/account/email" class="button primary wide">Enter the code"#));
         let tries = html(Limited::Tries { minutes: 12 });
         assert!(tries.contains(
             "Too many wrong codes from here. You can try again in 12 minutes, or use a browser you've signed in with before."

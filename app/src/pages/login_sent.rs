@@ -70,6 +70,15 @@ impl CodeError {
     }
 }
 
+impl From<CodeFormat> for CodeError {
+    fn from(format: CodeFormat) -> Self {
+        match format {
+            CodeFormat::Missing => Self::Missing,
+            CodeFormat::WrongLength(n) => Self::WrongLength(n),
+        }
+    }
+}
+
 /// `sender` is the address our mails come from.
 #[component]
 pub fn LoginSentPage(address: Address, sender: String, notice: Option<SentNotice>, error: Option<CodeError>) -> impl IntoView {
@@ -149,8 +158,7 @@ pub async fn enter_code(#[server(default)] code: String) -> Result<(), FormError
     let refuse = |status, error| form.refuse(answer(&form.state, status, asked.clone(), None, Some(error)));
     let code = match Code::parse(&code) {
         Ok(code) => code,
-        Err(CodeFormat::Missing) => return refuse(StatusCode::UNPROCESSABLE_ENTITY, CodeError::Missing),
-        Err(CodeFormat::WrongLength(n)) => return refuse(StatusCode::UNPROCESSABLE_ENTITY, CodeError::WrongLength(n)),
+        Err(format) => return refuse(StatusCode::UNPROCESSABLE_ENTITY, format.into()),
     };
     let (handover, cookie) = visitor.handover(&form.state.sessions);
     match form.state.auth.enter_code(&code, visitor.proof(), &handover, &form.from).await {

@@ -6,12 +6,16 @@
 //! [`crate::components`] see to that.
 
 pub mod account;
+pub mod activity;
 pub mod admin;
 pub mod backup_codes;
+pub mod change_email;
 pub mod confirm_link;
+pub mod delete_account;
 pub mod dev_inbox;
 pub mod devices;
 pub mod errors;
+pub mod export;
 pub mod help;
 pub mod invite;
 pub mod limited;
@@ -20,8 +24,10 @@ pub mod login_backup_code;
 pub mod login_sent;
 pub mod login_two_factor;
 pub mod reauth;
+pub mod sessions;
 pub mod signed_out;
 pub mod two_factor;
 pub mod two_factor_off;
 pub mod two_factor_setup;
 pub mod unavailable;
+pub mod undo;

@@ -4,7 +4,7 @@ use auth::{
     backup_code::BackupCode,
     policy::STEP_UP_CODE_TTL,
     second_factor::Factor,
-    secret::{Code, CodeFormat},
+    secret::Code,
     session::Authority,
     step_up::{MailedCodeError, SendCodeError, Stepping},
 };
@@ -60,12 +60,17 @@ impl ReauthError {
         match self {
             Self::App(error) => error.text(),
             Self::BackupCode(error) => error.text(),
-            Self::Mail(CodeError::LastTry) => {
-                "That code isn't right, and that was the last try. Send another code to get a new one.".to_owned()
-            }
-            Self::Mail(CodeError::Expired) => "That code has expired. Send another code to get a new one.".to_owned(),
-            Self::Mail(error) => error.text(),
+            Self::Mail(error) => mailed_code_text(error),
         }
+    }
+}
+
+/// What is wrong with a code that came alone, without a link.
+pub(crate) fn mailed_code_text(error: CodeError) -> String {
+    match error {
+        CodeError::LastTry => "That code isn't right, and that was the last try. Send another code to get a new one.".to_owned(),
+        CodeError::Expired => "That code has expired. Send another code to get a new one.".to_owned(),
+        error => error.text(),
     }
 }
 
@@ -229,11 +234,7 @@ pub async fn step_up(#[server(default)] code: String, #[server(default)] next: S
     let code = match Code::parse(&code) {
         Ok(code) => code,
         Err(format) if by_mail => {
-            let error = match format {
-                CodeFormat::Missing => CodeError::Missing,
-                CodeFormat::WrongLength(n) => CodeError::WrongLength(n),
-            };
-            return refuse(StatusCode::UNPROCESSABLE_ENTITY, ReauthError::Mail(error));
+            return refuse(StatusCode::UNPROCESSABLE_ENTITY, ReauthError::Mail(format.into()));
         }
         Err(format) => return refuse(StatusCode::UNPROCESSABLE_ENTITY, ReauthError::App(format.into())),
     };

@@ -252,3 +252,10 @@ pub(crate) async fn close_all(connection: &mut PgConnection, email_key: &str, no
     .await?;
     Ok(())
 }
+
+/// Closes every live link of two addresses, between which an account moves: in one order, or two accounts that swap theirs could
+/// wait for each other.
+pub(crate) async fn close_both(connection: &mut PgConnection, a: &str, b: &str, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+    close_all(connection, a.min(b), now).await?;
+    close_all(connection, a.max(b), now).await
+}

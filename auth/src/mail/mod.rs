@@ -66,6 +66,13 @@ pub enum Content {
         code: Code,
         asked: Asked,
     },
+    /// A code that proves a new address, for someone signed in who wants to use it.
+    EmailChange {
+        code: Code,
+        asked: Asked,
+    },
+    /// Somebody wanted to use this address for their account, but it has one.
+    EmailTaken,
     /// Something about the account has changed, or was used. `by`: in which browser; none where an operator did it.
     Notice {
         notice: Notice,
@@ -164,6 +171,8 @@ impl Content {
             Self::AccountOff { .. } => "account_off",
             Self::Invite { .. } => "invite",
             Self::StepUp { .. } => "step_up",
+            Self::EmailChange { .. } => "email_change",
+            Self::EmailTaken => "email_taken",
             Self::Notice { notice, .. } => notice.kind(),
         }
     }

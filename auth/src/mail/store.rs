@@ -65,6 +65,25 @@ pub(crate) async fn enqueue_step_up(
     Ok(())
 }
 
+pub(crate) async fn enqueue_email_change(
+    connection: &mut PgConnection,
+    id: Uuid,
+    change: Uuid,
+    now: OffsetDateTime,
+    deadline: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "insert into mail_outbox (id, kind, email_change_id, created_at, run_at, deadline) values ($1, 'email_change', $2, $3, $3, $4)",
+        id,
+        change,
+        now,
+        deadline,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// `from`: the browser it was done in.
 pub(crate) async fn enqueue_notice(
     connection: &mut PgConnection,
@@ -123,6 +142,7 @@ pub(super) struct Claimed {
     pub magic_link_id: Option<Uuid>,
     pub invite_id: Option<Uuid>,
     pub step_up_code_id: Option<Uuid>,
+    pub email_change_id: Option<Uuid>,
     pub user_id: Option<Uuid>,
     pub undo_link_id: Option<Uuid>,
     pub details: Option<Value>,
@@ -151,8 +171,8 @@ pub(super) async fn claim(
         )
         update mail_outbox m set attempts = m.attempts + 1, lease_until = $3, leased_by = $4
         from due where m.id = due.id
-        returning m.id, m.magic_link_id, m.invite_id, m.step_up_code_id, m.user_id,
-                  m.undo_link_id, m.details, m.created_at, m.deadline, m.attempts as attempt
+        returning m.id, m.magic_link_id, m.invite_id, m.step_up_code_id, m.email_change_id,
+                  m.user_id, m.undo_link_id, m.details, m.created_at, m.deadline, m.attempts as attempt
         "#,
         now,
         i64::try_from(free).unwrap_or(i64::MAX),

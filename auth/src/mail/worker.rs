@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{Asked, Content, Details, Letter, Mailer, SendError, store};
 use crate::{
-    Auth, account,
+    Auth, account, address_change,
     email_address::EmailAddress,
     event::{Event, Work},
     invite,
@@ -155,12 +155,18 @@ impl Auth {
                 }
                 _ => return Ok(Fate::Expired("its invitation was dead before it could be sent")),
             },
-            (None, None) => match mail.step_up_code_id {
-                Some(code) => match step_up::store::by_id(&self.pool, code).await? {
+            (None, None) => match (mail.step_up_code_id, mail.email_change_id) {
+                (Some(code), _) => match step_up::store::by_id(&self.pool, code).await? {
                     Some(code) if !code.used && code.expires_at > self.now() => self.step_up_content(&code).await?,
                     _ => return Ok(Fate::Expired("its code was dead before it could be sent")),
                 },
-                None => return Ok(Fate::Failed("it belongs to nothing".to_owned())),
+                (None, Some(change)) => match address_change::store::by_id(&self.pool, change).await? {
+                    Some(change) if !change.used && change.expires_at > self.now() => {
+                        (change.email.clone(), self.email_change_content(&change).await?)
+                    }
+                    _ => return Ok(Fate::Expired("its code was dead before it could be sent")),
+                },
+                (None, None) => return Ok(Fate::Failed("it belongs to nothing".to_owned())),
             },
         };
         let Some(content) = content else {
@@ -200,6 +206,19 @@ impl Auth {
         Ok((to, self.keys.step_up_code(&code.seed).map(|code| Content::StepUp { code, asked })))
     }
 
+    /// A code, or why there is none: the page said the same to all.
+    async fn email_change_content(&self, change: &address_change::store::EmailChange) -> Result<Option<Content>, sqlx::Error> {
+        let mut connection = self.pool.acquire().await?;
+        let (now, key) = (self.now(), change.email_key.as_str());
+        if account::store::by_email(&mut connection, key, now).await?.is_some()
+            || undo::store::is_held(&mut connection, key, Some(change.user), now).await?
+        {
+            return Ok(Some(Content::EmailTaken));
+        }
+        let asked = Asked { device: device(&change.user_agent), ip: change.ip.addr().to_string(), at: change.created_at };
+        Ok(self.keys.email_change_code(&change.seed).map(|code| Content::EmailChange { code, asked }))
+    }
+
     async fn hand_over<M: Mailer>(
         &self,
         mailer: &M,
@@ -226,6 +245,7 @@ impl Auth {
         let admitted = match account::store::by_email(&mut connection, &link.email_key, self.now()).await? {
             Some(account) if account.disabled => return Ok(Some(Content::AccountOff { asked })),
             Some(_) => true,
+            None if undo::store::is_held(&mut connection, &link.email_key, None, self.now()).await? => false,
             None => {
                 let invited = invite::store::is_invited(&mut connection, &link.email_key, self.now()).await?;
                 EmailAddress::stored(&link.email).is_some_and(|email| self.policy.sign_up.admits(&email, invited))
@@ -287,6 +307,7 @@ mod tests {
             magic_link_id: None,
             invite_id: None,
             step_up_code_id: None,
+            email_change_id: None,
             user_id: None,
             undo_link_id: None,
             details: None,

@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
@@ -7,6 +9,7 @@ use uuid::Uuid;
 use super::{Authority, Level, SessionView, Stored};
 use crate::{
     event::{Method, RevokeReason, SecondFactor},
+    export,
     requester::{Requester, device},
     secret::SessionKey,
 };
@@ -405,4 +408,95 @@ pub(crate) async fn renew(connection: &mut PgConnection, renewal: &Renewal) -> R
     .execute(connection)
     .await?;
     Ok(renewed.rows_affected() == 1)
+}
+
+/// A live session gets another id, with what it has proven as it is. `false` as in [`renew`].
+pub(crate) async fn change_id(
+    connection: &mut PgConnection,
+    session: Uuid,
+    old: SessionKey,
+    fresh: SessionKey,
+    now: OffsetDateTime,
+) -> Result<bool, sqlx::Error> {
+    let changed = sqlx::query!(
+        r#"
+        update sessions set token_hash = $3, last_seen_at = $4
+        where id = $1 and token_hash = $2 and audience = 'browser' and user_id is not null and level <> 'first_factor'
+            and revoked_at is null and expires_at > $4
+        "#,
+        session,
+        &old.0,
+        &fresh.0,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(changed.rows_affected() == 1)
+}
+
+/// Where and when somebody signed in, for the link that takes it back.
+pub(crate) struct SignIn {
+    pub device: String,
+    pub ip: Option<IpAddr>,
+    pub at: OffsetDateTime,
+}
+
+pub(crate) async fn sign_in_of(pool: &PgPool, session: Uuid) -> Result<Option<SignIn>, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"select ip as "ip: IpNet", user_agent, authenticated_at from sessions where id = $1 and user_id is not null"#,
+        session,
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.and_then(|row| {
+        Some(SignIn {
+            device: device(row.user_agent.as_deref().unwrap_or_default()),
+            ip: row.ip.map(|ip| ip.addr()),
+            at: row.authenticated_at?,
+        })
+    }))
+}
+
+/// Ends the session of a sign-in that is taken back. `false` where it had ended before.
+pub(crate) async fn undo(connection: &mut PgConnection, session: Uuid, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
+    let ended = sqlx::query!(
+        r#"
+        update sessions set revoked_at = $2, revoke_reason = $3
+        where id = $1 and user_id is not null and revoked_at is null and expires_at > $2
+        "#,
+        session,
+        now,
+        RevokeReason::Undone.as_str(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(ended.rows_affected() == 1)
+}
+
+/// All sessions of an account, as far back as they are kept, for its owner's copy of their data.
+pub(crate) async fn export(pool: &PgPool, user: Uuid) -> Result<Vec<export::Session>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"
+        select ip as "ip: IpNet", user_agent, method, second_method, authenticated_at as "authenticated_at!", last_seen_at, expires_at,
+               revoked_at, revoke_reason
+        from sessions where user_id = $1 order by authenticated_at desc
+        "#,
+        user,
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| export::Session {
+            device: device(row.user_agent.as_deref().unwrap_or_default()),
+            ip: row.ip.map(|ip| ip.addr()),
+            method: row.method,
+            second_method: row.second_method,
+            signed_in_at: row.authenticated_at,
+            last_seen_at: row.last_seen_at,
+            expires_at: row.expires_at,
+            ended_at: row.revoked_at,
+            ended_because: row.revoke_reason,
+        })
+        .collect())
 }

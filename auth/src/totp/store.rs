@@ -326,3 +326,14 @@ pub(crate) async fn not_under(pool: &PgPool, key: &str, after: Uuid, limit: i64)
         .map(|row| Stored { id: row.id, user: row.user_id, sealed: Sealed { key_id: row.key_id, bytes: row.secret } })
         .collect())
 }
+
+/// Whether an authenticator in use was set up at this moment or before.
+pub(crate) async fn enrolled_before(connection: &mut PgConnection, user: Uuid, at: OffsetDateTime) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select exists (select 1 from totp_credentials where user_id = $1 and confirmed_at <= $2) as "enrolled!""#,
+        user,
+        at,
+    )
+    .fetch_one(connection)
+    .await
+}

@@ -389,7 +389,8 @@ async fn a_half_signed_in_session_opens_the_second_step_and_nothing_else() {
         let secret = two_factor(&kit, admin).await;
         let before = belongings(&kit).await;
         // `verify` knows no session: it moves a link's token into a cookie.
-        let anybodys = [routes::LOGOUT, routes::HELP, routes::LOGIN_VERIFY, "/healthz", "/readyz"];
+        // Taking back asks for a link, and not for a session.
+        let anybodys = [routes::LOGOUT, routes::HELP, routes::LOGIN_VERIFY, routes::UNDO, "/healthz", "/readyz"];
         let open = [[routes::LOGIN_TWO_FACTOR, routes::LOGIN_BACKUP_CODE].as_slice(), &anybodys].concat();
         let mut cookies = String::new();
         let mut half_used = true;
@@ -513,4 +514,150 @@ async fn known_unknown_and_disabled_addresses_get_one_answer() {
     assert_eq!(answers[0].0, StatusCode::SEE_OTHER);
     assert!(answers.iter().all(|answer| answer == &answers[0]), "{answers:?}");
     assert_eq!(kit.letters().await.len(), 3, "and each gets a mail");
+}
+
+async fn body_of(response: Response<Body>) -> String {
+    let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.expect("whole");
+    String::from_utf8(body.to_vec()).expect("UTF-8")
+}
+
+fn location(response: &Response<Body>) -> &str {
+    response.headers()[header::LOCATION].to_str().expect("ASCII")
+}
+
+async fn signed_in(kit: &Kit, app: &Router) -> String {
+    let (link, _) = about_to_sign_in(kit, app).await;
+    keep(&link, &send(app, request(&Method::POST, routes::LOGIN_CONFIRM, &link, "")).await)
+}
+
+/// The whole way by its pages: there, and back by the mail to the old address, from another browser.
+#[tokio::test]
+async fn an_address_is_changed_and_changed_back() {
+    let kit = Kit::new().await;
+    let app = service(&config(&[("LIMITS", "off")]), kit.auth.clone());
+    let cookies = signed_in(&kit, &app).await;
+    kit.clock.advance(time::Duration::minutes(1));
+    let asked = send(&app, request(&Method::POST, routes::EMAIL, &cookies, "email=mara%40example.net")).await;
+    assert_eq!((asked.status(), location(&asked)), (StatusCode::SEE_OTHER, routes::EMAIL));
+    let page = body_of(send(&app, request(&Method::GET, routes::EMAIL, &cookies, "")).await).await;
+    assert!(page.contains("We've sent a code to") && page.contains("mara@example.net"), "{page}");
+    let another = body_of(send(&app, request(&Method::GET, routes::EMAIL_ANOTHER, &cookies, "")).await).await;
+    assert!(another.contains("New email address"), "{another}");
+    let Some(Content::EmailChange { code, .. }) = kit.letters().await.pop().map(|letter| letter.content) else { panic!("a code") };
+    let short = send(&app, request(&Method::POST, routes::EMAIL_CODE, &cookies, "code=12")).await;
+    assert_eq!(short.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let code = format!("code={}", code.reveal().replace(' ', "+"));
+    let changed = send(&app, request(&Method::POST, routes::EMAIL_CODE, &cookies, &code)).await;
+    assert_eq!((changed.status(), location(&changed)), (StatusCode::SEE_OTHER, routes::ACCOUNT));
+    let moved = keep(&cookies, &changed);
+    let page = body_of(send(&app, request(&Method::GET, routes::ACCOUNT, &moved, "")).await).await;
+    assert!(page.contains("mara@example.net"), "{page}");
+    let old_id = send(&app, request(&Method::GET, routes::ACCOUNT, &cookies, "")).await;
+    assert_eq!(old_id.status(), StatusCode::SEE_OTHER, "the old cookie opens nothing");
+
+    let Some(Content::Notice { undo: Some(token), .. }) = kit.letters().await.pop().map(|letter| letter.content) else {
+        panic!("a link that takes it back")
+    };
+    let opened = get_path(&app, &format!("{}?token={}", routes::UNDO, token.reveal())).await;
+    assert_eq!((opened.status(), location(&opened)), (StatusCode::SEE_OTHER, routes::UNDO), "no token in the address bar");
+    let held = keep("", &opened);
+    assert!(held.starts_with("__Host-latchkey-undo=") && !held.contains("__Host-latchkey="), "{held}");
+    for _ in 0..2 {
+        let page = send(&app, request(&Method::GET, routes::UNDO, &held, "")).await;
+        assert_eq!(page.status(), StatusCode::OK, "looking uses nothing up");
+        let page = body_of(page).await;
+        assert!(page.contains("m•••••@example.org") && !page.contains("mara@"), "{page}");
+        assert_eq!(kit.count("select count(*) from users where email = 'mara@example.net'").await, 1);
+    }
+    let undone = send(&app, request(&Method::POST, routes::UNDO, &held, "")).await;
+    assert_eq!(undone.status(), StatusCode::OK);
+    assert!(!keep("", &undone).contains("__Host-latchkey="), "it signs nobody in");
+    assert!(body_of(undone).await.contains("Your address is back"));
+    assert_eq!(kit.count("select count(*) from users where email = 'mara@example.org'").await, 1);
+    assert_eq!(send(&app, request(&Method::GET, routes::ACCOUNT, &moved, "")).await.status(), StatusCode::SEE_OTHER);
+    for method in [Method::GET, Method::POST] {
+        let again = send(&app, request(&method, routes::UNDO, &held, "")).await;
+        assert_eq!(again.status(), StatusCode::GONE, "{method}");
+        assert!(body_of(again).await.contains("This link has already been used"), "{method}");
+    }
+    for nothing in [routes::UNDO, "/undo?token=short"] {
+        assert_eq!(get_path(&app, nothing).await.status(), StatusCode::NOT_FOUND, "{nothing}");
+    }
+}
+
+/// Whoever gave the strongest factor long ago gives it again, and comes back to what they wanted.
+#[tokio::test]
+async fn changes_to_the_account_ask_for_the_strongest_factor_first() {
+    let kit = Kit::new().await;
+    let app = service(&config(&[("LIMITS", "off")]), kit.auth.clone());
+    let cookies = signed_in(&kit, &app).await;
+    let pages = [routes::EMAIL, routes::EXPORT, routes::DELETE];
+    for page in pages {
+        assert_eq!(send(&app, request(&Method::GET, page, &cookies, "")).await.status(), StatusCode::OK, "{page}");
+    }
+    kit.clock.advance(time::Duration::minutes(10));
+    for page in pages {
+        for method in [Method::GET, Method::POST] {
+            let response = send(&app, request(&method, page, &cookies, "email=mara%40example.net")).await;
+            assert_eq!(
+                (response.status(), location(&response)),
+                (StatusCode::SEE_OTHER, format!("{}?next={page}", routes::REAUTH).as_str()),
+                "{method} {page}"
+            );
+        }
+    }
+    assert_eq!(
+        kit.count("select count(*) from auth_audit where event_type like 'account.%' or event_type like 'email.%'").await,
+        0
+    );
+}
+
+#[tokio::test]
+async fn a_copy_is_a_file_that_nobody_keeps() {
+    let kit = Kit::new().await;
+    let app = service(&config(&[]), kit.auth.clone());
+    let cookies = signed_in(&kit, &app).await;
+    let response = send(&app, request(&Method::POST, routes::EXPORT, &cookies, "")).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
+    assert_eq!(response.headers()[header::CONTENT_DISPOSITION], "attachment; filename=\"latchkey-account.json\"");
+    assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
+    let copy: serde_json::Value = serde_json::from_str(&body_of(response).await).expect("JSON");
+    assert_eq!(copy["profile"]["email"], "mara@example.org");
+}
+
+#[tokio::test]
+async fn an_account_is_named_and_leaves_and_stays() {
+    let kit = Kit::new().await;
+    let app = service(&config(&[("LIMITS", "off")]), kit.auth.clone());
+    let cookies = signed_in(&kit, &app).await;
+    let post = async |path: &str, body: &str| send(&app, request(&Method::POST, path, &cookies, body)).await;
+    assert_eq!(location(&post(routes::NAME, "name=Mara").await), routes::ACCOUNT);
+    let refused = post(routes::NAME, &format!("name={}", "a".repeat(81))).await;
+    assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(body_of(refused).await.contains(&"a".repeat(81)), "what was typed is there still");
+    assert_eq!(kit.count("select count(*) from users where display_name = 'Mara'").await, 1);
+
+    assert_eq!(location(&post(routes::DELETE, "").await), routes::DELETE);
+    // Also for who would have to step up to ask for it again.
+    kit.clock.advance(time::Duration::hours(1));
+    let waiting = send(&app, request(&Method::GET, routes::DELETE, &cookies, "")).await;
+    assert!(body_of(waiting).await.contains("Keep my account"));
+    assert_eq!(location(&post(routes::DELETE_CANCEL, "").await), routes::ACCOUNT);
+    assert_eq!(kit.count("select count(*) from users where deletes_at is not null").await, 0);
+    kit.clock.advance(time::Duration::hours(1));
+
+    // The same account, as the only administrator. Somebody who owes two-factor could not get here.
+    let cookies = signed_in(&kit, &app).await;
+    let admin = service(&config(&[("LIMITS", "off")]), unbound(&kit).await);
+    sqlx::query("update users set is_admin = true").execute(&kit.pool).await.expect("updated");
+    let last = send(&admin, request(&Method::POST, routes::DELETE, &cookies, "")).await;
+    assert_eq!(last.status(), StatusCode::CONFLICT);
+    assert!(body_of(last).await.contains("Make somebody else one first."));
+}
+
+/// Another server on the same database, where nobody has to have two-factor.
+async fn unbound(kit: &Kit) -> Arc<Auth> {
+    let policy = Policy { require_two_factor: auth::policy::RequireTwoFactor::None, ..policy() };
+    Arc::new(Auth::new(kit.database.pool().await, Arc::new(kit.clock.clone()), Keys::new(&testkit::TEST_KEY, &[]), policy))
 }

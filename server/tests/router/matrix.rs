@@ -63,6 +63,19 @@ const TABLE: &[(&str, Class, What)] = &[
     (routes::TWO_FACTOR_SETUP, Enrolling, PageWithForm),
     (routes::TWO_FACTOR_SETUP_START, Enrolling, FormOf(routes::TWO_FACTOR_SETUP)),
     (routes::ACCOUNT, SignedIn, Page),
+    (routes::NAME, SignedIn, FormOf(routes::ACCOUNT)),
+    (routes::EMAIL, SignedIn, PageWithForm),
+    (routes::EMAIL_CODE, SignedIn, FormOf(routes::EMAIL)),
+    (routes::EMAIL_RESEND, SignedIn, FormOf(routes::EMAIL)),
+    (routes::EXPORT, SignedIn, PageWithForm),
+    (routes::DELETE, SignedIn, PageWithForm),
+    (routes::DELETE_CANCEL, SignedIn, FormOf(routes::DELETE)),
+    (routes::SESSIONS, SignedIn, Page),
+    (routes::SESSIONS_END, SignedIn, FormOf(routes::SESSIONS)),
+    (routes::SESSIONS_END_OTHERS, SignedIn, FormOf(routes::SESSIONS)),
+    (routes::ACTIVITY, SignedIn, Page),
+    // It asks for a link's token, and for no session.
+    (routes::UNDO, Anybody, PageWithForm),
     (routes::TWO_FACTOR, SignedIn, Page),
     (routes::TWO_FACTOR_REMOVE, SignedIn, FormOf(routes::TWO_FACTOR)),
     (routes::TWO_FACTOR_OFF, SignedIn, PageWithForm),
@@ -205,7 +218,7 @@ async fn every_route_answers_every_role_as_its_class_says() {
     for role in Role::ALL {
         let mut cookies = world.browser(role).await;
         for (path, class, what) in TABLE {
-            let real = path.replace("{id}", &world.mara.to_string());
+            let real = path.replace("{id}", &world.mara.to_string()).replace("{change}", "disable");
             for method in METHODS {
                 let response = send(&world.app, request(&method, &real, &cookies, BODY)).await;
                 let (status, leads) = (response.status(), leads(&response));

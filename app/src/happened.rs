@@ -1,0 +1,214 @@
+//! What happened, in the words of the one it happened to: from an audit row to a line of the account's activity.
+
+use auth::event::Method;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::words;
+
+/// One thing that happened: "Signed in from a new device", and what more there is to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    pub what: &'static str,
+    pub more: Option<String>,
+    pub new_device: bool,
+}
+
+/// An event in words, by its name and details (`docs/events.md`). One without words of its own is still told of: whatever it is,
+/// its owner should know that it was. `None` for what is nobody's news but the audit log's.
+pub fn told(happened: &str, details: &Value) -> Option<Told> {
+    let word = |key| details.get(key).and_then(Value::as_str).unwrap_or_default();
+    let (what, more) = match happened {
+        // An administrator looked. What they did then is told.
+        "user.viewed" => return None,
+        "session.created" => return Some(signed_in(details)),
+        "backup_code.used" => {
+            let left = details.get("left").and_then(Value::as_u64);
+            let more = left.map(|left| format!("{} left", words::count(left, "code")));
+            return Some(Told { what: "Backup code used", more, new_device: false });
+        }
+
+        "link.requested" => ("Sign-in email sent", ""),
+        "link.redeemed" if word("method") == Method::Code.as_str() => ("Sign-in code used", ""),
+        "link.redeemed" => ("Sign-in link used", ""),
+        "session.revoked" => ended(word("reason")),
+        "user.sessions_ended" => ("Signed out everywhere", ""),
+
+        "user.created" => ("Account created", ""),
+        "invite.used" => ("Invitation used", ""),
+        "user.deleted" => ("Account deleted", ""),
+        "user.disabled" => ("Account turned off", ""),
+        "user.enabled" => ("Account turned on again", ""),
+        "admin.granted" => ("Made an administrator", ""),
+        "admin.revoked" => ("No longer an administrator", ""),
+        "name.changed" => ("Name changed", ""),
+        "email.change_requested" => ("Another email address asked for", ""),
+        "email.change_refused" => ("Wrong code for another email address", ""),
+        "email.changed" => ("Email address changed", ""),
+        "email.change_undone" => ("Change of email address undone", ""),
+        "account.exported" => ("Data downloaded", ""),
+        "account.deletion_requested" => ("Account deletion asked for", ""),
+        "account.deletion_cancelled" => ("Account kept", "It won't be deleted"),
+
+        "totp.setup_started" => ("Authenticator app setup started", ""),
+        "totp.enrolled" => ("Authenticator app added", ""),
+        "totp.removed" => ("Authenticator app removed", ""),
+        "totp.accepted" => ("Authenticator code accepted", purpose(word("for"))),
+        "totp.refused" => match word("reason") {
+            "used" => ("Authenticator code used a second time", purpose(word("for"))),
+            "clock" => ("Wrong authenticator code", "The app's clock is off"),
+            "off" => ("Authenticator code not accepted", "There were too many wrong ones before"),
+            _ => ("Wrong authenticator code", purpose(word("for"))),
+        },
+        "totp.locked" => ("Authenticator app stopped", "There were too many wrong codes"),
+        "totp.unreadable" => ("Authenticator app couldn't be checked", "Something is wrong on our side"),
+
+        "backup_codes.created" => ("New backup codes shown", ""),
+        "backup_codes.saved" => ("Backup codes saved", "Earlier ones stopped working"),
+        "backup_code.refused" if word("reason") == "used" => ("Backup code used a second time", purpose(word("for"))),
+        "backup_code.refused" => ("Wrong backup code", purpose(word("for"))),
+
+        "two_factor.turned_off" => ("Two-factor turned off", ""),
+        "two_factor.reset" => ("Two-factor reset", ""),
+        "device.trusted" => ("Browser trusted", "It doesn't ask for a code"),
+        "device.revoked" => ("Browser no longer trusted", "It asks for a code again"),
+
+        "step_up.mailed" => ("Code sent to confirm it's you", ""),
+        "step_up.refused" => ("Wrong email code", "Before a change"),
+        "step_up.passed" => ("Confirmed it's you", "Before a change"),
+
+        unknown => return Some(Told { what: "Something else", more: Some(unknown.to_owned()), new_device: false }),
+    };
+    Some(Told { what, more: (!more.is_empty()).then(|| more.to_owned()), new_device: false })
+}
+
+/// What a second factor was given for. Signing in goes without saying.
+fn purpose(of: &str) -> &'static str {
+    match of {
+        "step_up" => "Before a change",
+        "turn_off" => "To turn off two-factor",
+        "undo" => "To undo a change",
+        _ => "",
+    }
+}
+
+/// A session's end. Where it is another than the one that asked, the line's device is the one that ended it.
+fn ended(reason: &str) -> (&'static str, &'static str) {
+    match reason {
+        "signed_out" => ("Signed out", ""),
+        "signed_out_elsewhere" => ("Another session signed out", ""),
+        "replaced" => ("Session renewed", ""),
+        "two_factor_changed" => ("Session signed out", "Two-factor was changed"),
+        "email_changed" => ("Session signed out", "The email address was changed"),
+        "undone" => ("Session signed out", "A change was undone"),
+        "account_off" => ("Session signed out", "The account was turned off"),
+        "leaving" => ("Session signed out", "Account deletion was asked for"),
+        _ => ("Session signed out", ""),
+    }
+}
+
+/// "Email code, authenticator app". With one factor of two nobody is in yet, but whoever gave it can read the mail.
+fn signed_in(details: &Value) -> Told {
+    let more = read(details, "method").map(|method| words::sign_in_method(method, read(details, "second_method")));
+    let half = details.get("level").is_some_and(|level| level == "first_factor");
+    let new_device = !half && details.get("new_device").is_some_and(|new| new == true);
+    let what = match (half, new_device) {
+        (true, _) => "First step of signing in",
+        (false, true) => "Signed in from a new device",
+        (false, false) => "Signed in",
+    };
+    Told { what, more, new_device }
+}
+
+fn read<T: DeserializeOwned>(details: &Value, key: &str) -> Option<T> {
+    T::deserialize(details.get(key)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn words(happened: &str, details: &Value) -> (&'static str, String) {
+        let told = told(happened, details).expect("is told of");
+        (told.what, told.more.unwrap_or_default())
+    }
+
+    /// What happens to no account, so that no owner sees it.
+    const NOBODYS: [&str; 6] = ["link.refused", "link.cancelled", "invite.created", "keys.rotated", "mail.sent", "mail.failed"];
+
+    #[test]
+    fn every_event_of_an_account_has_words() {
+        let documented =
+            include_str!("../../docs/events.md").lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+        let names: Vec<&str> = documented.flat_map(|cell| cell.split(", ")).map(|name| name.trim_matches('`')).collect();
+        let events: Vec<&&str> = names.iter().filter(|name| name.contains('.') && !NOBODYS.contains(name)).collect();
+        assert!(events.len() >= 23 && events.contains(&&"device.revoked"), "{events:?}");
+        for name in events {
+            assert_ne!(told(name, &json!({})).map(|told| told.what), Some("Something else"), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_sign_in_says_how() {
+        let created = |level: &str, method: &str, second: Option<&str>, new: bool| {
+            let details = json!({ "session": "7", "level": level, "method": method, "second_method": second, "new_device": new });
+            told("session.created", &details).expect("is told of")
+        };
+        let plain = created("email", "link", None, false);
+        assert_eq!((plain.what, plain.more.as_deref(), plain.new_device), ("Signed in", Some("Email link"), false));
+        let new = created("two_factor", "code", Some("backup_code"), true);
+        assert_eq!(
+            (new.what, new.more.as_deref(), new.new_device),
+            ("Signed in from a new device", Some("Email code, backup code"), true)
+        );
+        let trusted = created("two_factor", "link", Some("trusted_device"), false);
+        assert_eq!(trusted.more.as_deref(), Some("Email link, trusted browser"));
+        let half = created("first_factor", "code", None, true);
+        assert_eq!(
+            (half.what, half.more.as_deref(), half.new_device),
+            ("First step of signing in", Some("Email code"), false),
+            "not in yet"
+        );
+    }
+
+    #[test]
+    fn details_are_put_into_words() {
+        assert_eq!(words("link.redeemed", &json!({ "method": "code" })).0, "Sign-in code used");
+        assert_eq!(words("link.redeemed", &json!({ "method": "link" })).0, "Sign-in link used");
+        assert_eq!(words("backup_code.used", &json!({ "left": 2 })), ("Backup code used", "2 codes left".to_owned()));
+        assert_eq!(words("backup_code.used", &json!({ "left": 1 })).1, "1 code left");
+        assert_eq!(
+            words("totp.refused", &json!({ "reason": "wrong", "for": "sign_in" })),
+            ("Wrong authenticator code", String::new())
+        );
+        assert_eq!(words("totp.refused", &json!({ "reason": "used", "for": "turn_off" })).1, "To turn off two-factor");
+        assert_eq!(words("totp.refused", &json!({ "reason": "clock" })).1, "The app's clock is off");
+        assert_eq!(words("totp.refused", &json!({ "reason": "off" })).0, "Authenticator code not accepted");
+        assert_eq!(words("backup_code.refused", &json!({ "reason": "used", "for": "step_up" })).1, "Before a change");
+        let ended = |reason: &str| words("session.revoked", &json!({ "reason": reason }));
+        assert_eq!(ended("signed_out").0, "Signed out");
+        assert_eq!(ended("signed_out_elsewhere").0, "Another session signed out");
+        assert_eq!(ended("email_changed").1, "The email address was changed");
+        assert_eq!(ended("ended_by_admin"), ("Session signed out", String::new()));
+    }
+
+    #[test]
+    fn what_nobody_foresaw_is_told_of_all_the_same() {
+        assert_eq!(words("moon.risen", &json!(null)), ("Something else", "moon.risen".to_owned()));
+        let odd = [json!(null), json!("x"), json!([1]), json!({ "method": 7, "left": "many", "new_device": "yes", "reason": "?" })];
+        for details in odd {
+            for happened in ["session.created", "session.revoked", "backup_code.used", "totp.refused", "link.redeemed"] {
+                assert!(
+                    told(happened, &details).is_some_and(|told| !told.what.is_empty() && !told.new_device),
+                    "{happened}: {details}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn that_an_administrator_looked_is_not_told() {
+        assert_eq!(told("user.viewed", &json!({})), None);
+    }
+}

@@ -1,0 +1,262 @@
+//! `/account/sessions`: every browser that is signed in to the account.
+
+use auth::{
+    event::{Method, SecondFactor},
+    session::{Authority, SessionView},
+};
+use axum::{extract::State, response::Response};
+use http::StatusCode;
+use leptos::prelude::*;
+use time::OffsetDateTime;
+
+use crate::{
+    components::{Badge, BadgeKind, DateTime, Glyph, Row, Settings},
+    fault::Fault,
+    form::{Form, FormError},
+    gate::SignedIn,
+    page::page,
+    routes,
+    state::AppState,
+    words,
+};
+
+#[derive(Clone, Debug)]
+pub struct Session {
+    pub id: String,
+    /// "Firefox on Windows"
+    pub device: String,
+    pub ip: String,
+    pub method: Method,
+    pub second: Option<SecondFactor>,
+    /// It has given both factors.
+    pub two_factor: bool,
+    /// Of a device the account had not been signed in from before.
+    pub new_device: bool,
+    pub signed_in: OffsetDateTime,
+    pub last_seen: OffsetDateTime,
+    /// The session that asks.
+    pub here: bool,
+}
+
+impl From<SessionView> for Session {
+    fn from(session: SessionView) -> Self {
+        Self {
+            id: session.id.to_string(),
+            device: session.device,
+            ip: session.ip.map(|ip| ip.to_string()).unwrap_or_default(),
+            method: session.method,
+            second: session.second,
+            two_factor: session.two_factor,
+            new_device: session.new_device,
+            signed_in: session.signed_in_at,
+            last_seen: session.last_seen_at,
+            here: session.here,
+        }
+    }
+}
+
+impl Session {
+    /// "3 hours ago". Only as a guess where two instances' clocks differ.
+    pub(crate) fn seen_ago(&self, now: OffsetDateTime) -> String {
+        words::ago((now - self.last_seen).try_into().unwrap_or_default())
+    }
+
+    pub(crate) fn badge(&self) -> Option<AnyView> {
+        if self.here {
+            return Some(view! { <Badge text="This device"/> }.into_any());
+        }
+        self.new_device.then(|| view! { <Badge kind=BadgeKind::Warn text="New device"/> }.into_any())
+    }
+}
+
+/// How a session was signed in.
+fn how(method: Method, second: Option<SecondFactor>) -> String {
+    let first = match method {
+        Method::Link => "an email link",
+        Method::Code => "an email code",
+    };
+    let then = match second {
+        None => return first.to_owned(),
+        Some(SecondFactor::Totp) => ", then your authenticator app",
+        Some(SecondFactor::BackupCode) => ", then a backup code",
+        Some(SecondFactor::TrustedDevice) => ", in a browser you trust",
+    };
+    format!("{first}{then}")
+}
+
+/// `sessions`: this one first.
+#[component]
+pub fn SessionsPage(email: String, sessions: Vec<Session>, now: OffsetDateTime) -> impl IntoView {
+    let others = sessions.iter().filter(|session| !session.here).count();
+    let rows = sessions.into_iter().map(|session| view! { <SessionRow session now/> }).collect_view();
+    let everywhere_else = match others {
+        0 => None,
+        1 => Some("Ends the other session. You stay signed in here.".to_owned()),
+        n => Some(format!("Ends the {n} other sessions. You stay signed in here.")),
+    };
+    view! {
+        <Settings title="Sessions" email>
+            <p class="lede">"Every browser signed in to your account. Sign out any you don't recognise."</p>
+            <h2 class="vh">"Browsers"</h2>
+            <div class="panel">
+                {rows}
+                {(others == 0).then(|| view! {
+                    <div class="empty">
+                        <h3>"No other sessions"</h3>
+                        <p>"You're only signed in here. Other browsers you sign in with will show up in this list."</p>
+                    </div>
+                })}
+            </div>
+            {everywhere_else.map(|ends| view! {
+                <section class="below">
+                    <h2>"Sign out everywhere else"</h2>
+                    <p class="small">{ends}</p>
+                    <form class="row-actions" method="post" action=routes::SESSIONS_END_OTHERS>
+                        <button class="button">"Sign out other sessions"</button>
+                    </form>
+                </section>
+            })}
+        </Settings>
+    }
+}
+
+/// The session that asks is ended where it always is, at the top of the page.
+#[component]
+fn SessionRow(session: Session, now: OffsetDateTime) -> impl IntoView {
+    let active = if session.here { "Active now".to_owned() } else { format!("Active {}", session.seen_ago(now)) };
+    let which = session.badge();
+    let badge = view! {
+        {which}
+        {session.two_factor.then(|| view! { <Badge kind=BadgeKind::Ok text="Two-factor"/> })}
+    }
+    .into_any();
+    let Session { id, device, ip, method, second, signed_in, here, .. } = session;
+    let row = device.clone();
+    let action = (!here).then(|| {
+        view! {
+            <form method="post" action=routes::SESSIONS_END>
+                <input type="hidden" name="id" value=id/>
+                <button class="button sm">"Sign out"<span class="vh">" "{row}</span></button>
+            </form>
+        }
+        .into_any()
+    });
+    view! {
+        <Row glyph=Glyph::for_device(&device) heading=device badge=Some(badge) action>
+            <p class="whole">{words::line([ip, active])}</p>
+            <p class="hint">"Signed in "<DateTime at=signed_in/>" with "{how(method, second)}</p>
+        </Row>
+    }
+}
+
+/// An account's sessions, for this page and the others that show some: this one first, then the newest.
+pub(crate) async fn all(state: &AppState, authority: &Authority) -> Result<Vec<Session>, auth::Error> {
+    Ok(state.auth.sessions(authority).await?.into_iter().map(Session::from).collect())
+}
+
+pub async fn get(State(state): State<AppState>, SignedIn(_, authority): SignedIn) -> Result<Response, Fault> {
+    let sessions = all(&state, &authority).await?;
+    let now = state.auth.now();
+    Ok(page(StatusCode::OK, || view! { <SessionsPage email=authority.email sessions now/> }))
+}
+
+/// Ends one of the account's sessions. Another's is none, and answered like one that is over.
+#[server(prefix = "", endpoint = "account/sessions/end")]
+pub async fn end_session(#[server(default)] id: String) -> Result<(), FormError> {
+    let form = Form::current()?;
+    let SignedIn(_, authority) = form.admit(routes::SESSIONS).await?;
+    if let Ok(id) = id.parse() {
+        form.state.auth.end_session(&authority, id, &form.from).await.map_err(|error| form.fail(error.into()))?;
+    }
+    form.see_other(routes::SESSIONS)
+}
+
+/// Ends all but the one that asks.
+#[server(prefix = "", endpoint = "account/sessions/end-others")]
+pub async fn end_other_sessions() -> Result<(), FormError> {
+    let form = Form::current()?;
+    let SignedIn(_, authority) = form.admit(routes::SESSIONS).await?;
+    form.state.auth.end_other_sessions(&authority, &form.from).await.map_err(|error| form.fail(error.into()))?;
+    form.see_other(routes::SESSIONS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::render;
+    use time::macros::datetime;
+
+    const NOW: OffsetDateTime = datetime!(2026-11-24 14:32 UTC);
+
+    fn session(id: &str, device: &str, here: bool) -> Session {
+        Session {
+            id: id.to_owned(),
+            device: device.to_owned(),
+            ip: "203.0.113.24".to_owned(),
+            method: Method::Link,
+            second: Some(SecondFactor::Totp),
+            two_factor: true,
+            new_device: false,
+            signed_in: datetime!(2026-11-19 08:10 UTC),
+            last_seen: datetime!(2026-11-24 11:29 UTC),
+            here,
+        }
+    }
+
+    fn html(sessions: Vec<Session>) -> String {
+        render(move || view! { <SessionsPage email="mara@example.org".to_owned() sessions now=NOW/> }).replace('\u{a0}', " ")
+    }
+
+    #[test]
+    fn every_other_session_has_a_button_that_names_it() {
+        let html = html(vec![session("7", "Firefox on Windows", true), session("8", "Safari on iPhone", false)]);
+        assert!(html.contains("<title>Sessions – Latchkey</title>"));
+        assert!(html.contains(r#"<a href="/account/sessions" aria-current="page">Sessions</a>"#));
+        assert!(html.contains(
+            r#"<form method="post" action="/account/sessions/end"><input type="hidden" name="id" value="8"><button class="button sm">Sign out<span class="vh"> Safari on iPhone</span></button>"#
+        ));
+        assert_eq!(html.matches(r#"action="/account/sessions/end""#).count(), 1, "this one is signed out at the top");
+        assert!(html.contains("203.0.113.24 · Active now") && html.contains("203.0.113.24 · Active 3 hours ago"));
+        assert!(html.contains(
+            r#"Signed in <time datetime="2026-11-19T08:10Z">19 November 2026, 08:10 UTC</time> with an email link, then your authenticator app"#
+        ));
+    }
+
+    #[test]
+    fn badges_say_what_stands_out() {
+        let plain = Session { two_factor: false, ..session("8", "Safari on iPhone", false) };
+        let badges = |session: Session| html(vec![session]).matches("class=\"badge").count();
+        assert_eq!(badges(plain.clone()), 0);
+        assert_eq!(badges(Session { new_device: true, ..plain.clone() }), 1);
+        let html = html(vec![session("7", "Firefox on Windows", true), Session { new_device: true, ..plain }]);
+        assert!(html.contains(r#"<span class="badge">This device</span><span class="badge ok">Two-factor</span>"#));
+        assert!(html.contains(r#"<span class="badge warn">New device</span>"#));
+    }
+
+    #[test]
+    fn all_the_others_can_be_ended_at_once_where_there_are_any() {
+        let here = || session("7", "Firefox on Windows", true);
+        let other = |id| session(id, "<b>", false);
+        let one = html(vec![here(), other("8")]);
+        assert!(one.contains(r#"action="/account/sessions/end-others""#) && one.contains(">Sign out other sessions</button>"));
+        assert!(one.contains("Ends the other session. You stay signed in here.") && !one.contains("<b>"));
+        assert!(html(vec![here(), other("8"), other("9")]).contains("Ends the 2 other sessions."));
+        let none = html(vec![here()]);
+        assert!(
+            none.contains("<h3>No other sessions</h3><p>You're only signed in here.") && !none.contains("/account/sessions/end")
+        );
+    }
+
+    #[test]
+    fn how_is_said_in_full() {
+        assert_eq!(how(Method::Code, None), "an email code");
+        assert_eq!(how(Method::Link, Some(SecondFactor::BackupCode)), "an email link, then a backup code");
+        assert_eq!(how(Method::Link, Some(SecondFactor::TrustedDevice)), "an email link, in a browser you trust");
+    }
+
+    #[test]
+    fn a_clock_ahead_of_ours_makes_no_one_see_the_future() {
+        let ahead = Session { last_seen: datetime!(2026-11-24 14:33 UTC), ..session("8", "Safari on iPhone", false) };
+        assert!(html(vec![ahead]).contains("Active less than a minute ago"));
+    }
+}
