@@ -1,6 +1,6 @@
 //! `/account`: how someone signs in, where they are signed in, and what happened lately.
 
-use auth::{activity::Filter, policy::DELETION_WAIT};
+use auth::{account::MAX_NAME, activity::Filter, policy::DELETION_WAIT};
 use axum::{extract::State, response::Response};
 use http::StatusCode;
 use leptos::prelude::*;
@@ -24,8 +24,6 @@ use crate::{
 /// How many of each the page shows before it links to the rest.
 const NEWEST_SESSIONS: usize = 3;
 const NEWEST_ENTRIES: usize = 5;
-/// Characters of a name.
-pub(crate) const MAX_NAME: usize = 80;
 
 /// Whose page it is.
 #[derive(Clone, Debug)]
@@ -232,7 +230,13 @@ pub async fn get(State(state): State<AppState>, SignedIn(_, authority): SignedIn
     sessions.truncate(NEWEST_SESSIONS);
     let activity = state.auth.activity(authority.user, Filter::All, None).await?;
     let recent = activity.entries.into_iter().filter_map(Entry::of).take(NEWEST_ENTRIES).collect();
-    let owner = Owner { email: authority.email, name: String::new(), admin: authority.admin, deletes: None };
+    let profile = state.auth.profile(&authority).await?;
+    let owner = Owner {
+        email: profile.email,
+        name: profile.display_name.unwrap_or_default(),
+        admin: profile.admin,
+        deletes: profile.deletes_at,
+    };
     let now = state.auth.now();
     Ok(page(StatusCode::OK, || view! { <AccountPage owner two_factor sessions recent now/> }))
 }
