@@ -675,6 +675,37 @@ async fn nobody_else_gets_the_old_address_while_it_can_be_taken_back() {
     signed_in_from(&kit, &new(), [192, 0, 2, 67]).await;
 }
 
+#[tokio::test]
+async fn a_link_under_way_while_the_account_moves_does_not_sign_in_to_it() {
+    let kit = kit().await;
+    signed_in(&kit, &mara()).await;
+    kit.clock.advance(Span::minutes(6));
+    let asked = Visitor::at([198, 51, 100, 9]);
+    kit.auth.request_link(&mara(), &asked.nonce, asked.proof(), &asked.from).await.expect("taken");
+    let (link, _) = kit.sign_in_mail().await;
+    let mut moving = kit.pool.begin().await.expect("begun");
+    sqlx::query("update users set email = 'mara@example.net', email_key = 'mara@example.net'")
+        .execute(&mut *moving)
+        .await
+        .expect("moved");
+    let new = handover();
+    let redeeming = kit.auth.confirm_link(&link, asked.proof(), &new, &asked.from);
+    let moved = async {
+        // It has found the account by the old address, and waits for the row.
+        while kit
+            .count("select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'")
+            .await
+            == 0
+        {
+            tokio::task::yield_now().await;
+        }
+        moving.commit().await.expect("committed");
+    };
+    let (refused, ()) = tokio::join!(redeeming, moved);
+    assert!(matches!(refused, Err(ConfirmLinkError::NotLive(_))), "{refused:?}");
+    assert!(kit.auth.load_session(new.fresh).await.expect("answers").is_none());
+}
+
 // A sign-in taken back
 
 #[tokio::test]

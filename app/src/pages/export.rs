@@ -81,7 +81,7 @@ mod tests {
         assert!(
             html.contains("what happened in the last 90 days.") && html.contains("nothing in it that anyone could sign in with")
         );
-        assert!(html.contains(r#"action="/account/export"><p>"#));
+        assert!(html.contains(r#"action="/account/export""#));
         assert!(html.contains(r#"<button class="button primary">Download (.json)</button>"#));
     }
 }

@@ -199,12 +199,10 @@ fn SomeoneElse() -> impl IntoView {
     view! {
         <hr/>
         <h2 class="h3">"Was it someone else?"</h2>
-        <ol class="small">
-            <li>"Secure your inbox first: they could read your email. Change its password and sign out its other devices."</li>
-            <li>"Then sign in here, and sign out every session you don't recognise."</li>
-            <li>"Set up two-factor, so that your email alone isn't enough."</li>
-        </ol>
-        <p class="small"><a href=routes::HELP_DIDNT_ASK>"Read more in help"</a></p>
+        <p class="small">
+            "Secure your inbox first, since they could read your email: change its password, and sign out its other devices. Then sign in here, sign out every session you don't recognise, and set up two-factor. "
+            <a href=routes::HELP_DIDNT_ASK>"Read more in help"</a>
+        </p>
     }
 }
 
