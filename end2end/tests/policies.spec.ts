@@ -10,7 +10,6 @@ test.describe("while nobody may sign up", () => {
   test("the page is the same for a stranger, and only the mail tells", async ({ page, mailbox, address }) => {
     const { letter } = await askForMail(page, mailbox, address);
     await expect(page.getByRole("main")).toContainText(`We've sent a link and a code to ${address}.`);
-    expect(letter.subject).toBe("Sign in to Latchkey");
     expect(letter.text).toContain("there's no account for it");
     expect(letter.text).not.toContain("token");
     expect(letter.text).not.toMatch(/\d{3} \d{3}/);

@@ -12,7 +12,6 @@ test("someone signs in by the link, signs out, and signs in again by the code", 
   await checkPage(page, "sent");
 
   const first = await mailbox.next(address);
-  expect(first.letter.subject).toBe("Sign in to Latchkey");
   expect(first.letter.html).toContain(first.code);
   expect((await openLink(page, first, "Sign in to Latchkey?"))?.status()).toBe(200);
   await expect(page).toHaveURL("/login/confirm");
@@ -57,6 +56,18 @@ test("the same address in other letters is the same account", async ({ page, mai
   const mail = await mailbox.next(shouted);
   await submitCode(page, mail.code);
   await expectAccount(page, address);
+});
+
+test("the owner is told of a sign-in in a browser that the account doesn't know, and of no other", async ({ page, mailbox, address, otherBrowser }) => {
+  await signIn(page, mailbox, address);
+  await press(button(page, "Sign out"));
+  await signIn(page, mailbox, address);
+  const other = await otherBrowser();
+  await signIn(other, mailbox, address);
+  const { letter } = await mailbox.next(address, "New sign-in to your Latchkey account");
+  expect(letter.text).toContain("Someone signed in from a device we haven't seen before.");
+  expect(letter.text).toContain("From: 127.0.0.1");
+  expect(letter.text).toContain("How: Email code");
 });
 
 test("someone who is signed in has nothing to do on the sign-in page", async ({ page, mailbox, address }) => {
