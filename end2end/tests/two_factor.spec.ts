@@ -1,6 +1,18 @@
 import type { Page } from "@playwright/test";
 
 import { Authenticator, scan } from "../support/authenticator.ts";
+import {
+  firstFactorGiven,
+  signInMailed,
+  signedInByApp,
+  signedInByBackupCode,
+  signedInByCode,
+  signedOut,
+  signedUpByCode,
+  times,
+  twoFactorTurnedOff,
+  twoFactorTurnedOn,
+} from "../support/events.ts";
 import { askForMail, button, expectAccount, expectPage, link, press, signIn, submitCode } from "../support/journey.ts";
 import type { Mailbox } from "../support/post_office.ts";
 import { note } from "../support/seen.ts";
@@ -70,7 +82,16 @@ async function giveBackupCode(page: Page, code: string): Promise<number> {
   return (await press(button(page, "Continue"))).status();
 }
 
-test("two-factor: set up by scanning, sign in with it, turn it off", async ({ page, server, mailbox, address, checkPage }, info) => {
+test("two-factor: set up by scanning, sign in with it, turn it off", async ({ page, server, mailbox, address, checkPage, expectEvents }, info) => {
+  expectEvents(
+    signedUpByCode,
+    twoFactorTurnedOn,
+    signedOut,
+    [firstFactorGiven, "totp.refused wrong", "mail.sent second_step_failed", signedInByApp],
+    ["totp.refused wrong", "totp.accepted turn_off", twoFactorTurnedOff],
+    signedOut,
+    signedInByCode,
+  );
   await signIn(page, mailbox, address);
   await press(page.getByRole("main").getByRole("button", { name: "Set up two-factor" }));
   await expectPage(page, "Set up two-factor", "/account/two-factor/setup");
@@ -143,7 +164,14 @@ test("two-factor: set up by scanning, sign in with it, turn it off", async ({ pa
   await signIn(page, mailbox, address);
 });
 
-test("a code works once, whoever has seen it", async ({ page, server, mailbox, address, otherBrowser }) => {
+test("a code works once, whoever has seen it", async ({ page, server, mailbox, address, otherBrowser, expectEvents }) => {
+  expectEvents(
+    signedUpByCode,
+    twoFactorTurnedOn,
+    signedOut,
+    [firstFactorGiven, signedInByApp],
+    [firstFactorGiven, "totp.refused used", "mail.sent second_step_failed"],
+  );
   await signIn(page, mailbox, address);
   const { app } = await enrol(page);
   await signOut(page);
@@ -163,7 +191,16 @@ test("a code works once, whoever has seen it", async ({ page, server, mailbox, a
   await mailbox.next(address, "A sign-in was stopped at the second step");
 });
 
-test("the phone is lost: a backup code signs in, new codes are made, two-factor is turned off", async ({ page, mailbox, address, server, checkPage }) => {
+test("the phone is lost: a backup code signs in, new codes are made, two-factor is turned off", async ({ page, mailbox, address, server, checkPage, expectEvents }) => {
+  expectEvents(
+    signedUpByCode,
+    twoFactorTurnedOn,
+    signedOut,
+    [firstFactorGiven, signedInByBackupCode],
+    ["backup_code.refused used", "backup_code.used step_up", "mail.sent backup_code_used", "step_up.passed backup_code"],
+    [times(2, "backup_codes.created"), "backup_codes.saved", "mail.sent backup_codes_new"],
+    twoFactorTurnedOff,
+  );
   await signIn(page, mailbox, address);
   const { codes } = await enrol(page);
   await signOut(page);
@@ -207,7 +244,13 @@ test("the phone is lost: a backup code signs in, new codes are made, two-factor 
   expect(saved).toHaveLength(10);
 });
 
-test("an operator resets two-factor", async ({ page, mailbox, address, server }) => {
+test("an operator resets two-factor", async ({ page, mailbox, address, server, expectEvents }) => {
+  expectEvents(
+    signedUpByCode,
+    twoFactorTurnedOn,
+    ["two_factor.reset", "session.revoked two_factor_changed", "mail.sent two_factor_reset"],
+    signedInByCode,
+  );
   await signIn(page, mailbox, address);
   await enrol(page);
   const said = await latchkey(server, "user", "reset-2fa", address, "--reason", "lost phone, seen in person");
@@ -219,7 +262,18 @@ test("an operator resets two-factor", async ({ page, mailbox, address, server })
   await signIn(page, mailbox, address);
 });
 
-test("a trusted browser is not asked, until trust is taken back", async ({ page, mailbox, address, server, context, checkPage }) => {
+test("a trusted browser is not asked, until trust is taken back", async ({ page, mailbox, address, server, context, checkPage, expectEvents }) => {
+  expectEvents(
+    signedUpByCode,
+    twoFactorTurnedOn,
+    signedOut,
+    [firstFactorGiven, signedInByApp, "device.trusted"],
+    signedOut,
+    [signInMailed, "link.redeemed code", "session.created two_factor"],
+    "device.revoked",
+    signedOut,
+    firstFactorGiven,
+  );
   await signIn(page, mailbox, address);
   const { app } = await enrol(page);
   await signOut(page);
@@ -248,7 +302,8 @@ test("a trusted browser is not asked, until trust is taken back", async ({ page,
   await giveFirstFactor(page, mailbox, address);
 });
 
-test("a change asks for a code by mail where there is no two-factor", async ({ page, mailbox, address, server, checkPage }) => {
+test("a change asks for a code by mail where there is no two-factor", async ({ page, mailbox, address, server, checkPage, expectEvents }) => {
+  expectEvents(signedUpByCode, "step_up.mailed", "mail.sent step_up", "step_up.refused", "step_up.passed mail");
   await signIn(page, mailbox, address);
   await letFactorsAge(server, address);
   await page.goto("/account/two-factor/setup");
