@@ -17,7 +17,8 @@ const phone = {
 const installed = "/usr/bin/chromium";
 const executablePath = process.env["CHROMIUM_BIN"] ?? (existsSync(installed) ? installed : undefined);
 
-const journeys = { testIgnore: ["ready.spec.ts", "secrets.spec.ts"], dependencies: ["ready"] };
+const afterwards = ["events.spec.ts", "secrets.spec.ts"];
+const journeys = { testIgnore: ["ready.spec.ts", ...afterwards], dependencies: ["ready"] };
 
 export default defineConfig<Options>({
   testDir: "tests",
@@ -47,8 +48,8 @@ export default defineConfig<Options>({
   },
   projects: [
     // The teardown of a project that all others depend on runs last, and runs even where they failed.
-    { name: "ready", testMatch: "ready.spec.ts", teardown: "secrets" },
-    { name: "secrets", testMatch: "secrets.spec.ts" },
+    { name: "ready", testMatch: "ready.spec.ts", teardown: "afterwards" },
+    { name: "afterwards", testMatch: afterwards },
     { name: "nojs-desktop", ...journeys, use: { ...desktop, javaScriptEnabled: false } },
     { name: "nojs-phone", ...journeys, use: { ...phone, javaScriptEnabled: false } },
     { name: "js-desktop", ...journeys, use: desktop },

@@ -20,10 +20,13 @@ export interface Letter {
 
 const OFFICE = "END2END_POST_OFFICE";
 
-const TOKEN = /\/login\/verify\?token=([\w-]+)/;
+/** The subject of every mail that someone asked for to sign in. */
+const SIGN_IN = "Sign in to Latchkey";
+
+const TOKEN = /\?token=([\w-]+)/;
 const CODE = /^(\d{3}) (\d{3})$/m;
 
-/** A mail that signs in, taken apart as its reader would. */
+/** A mail, taken apart as its reader would. */
 export class Mail {
   constructor(readonly letter: Letter) {}
 
@@ -97,11 +100,12 @@ export async function openPostOffice(): Promise<PostOffice> {
   smtp.listen(0, "127.0.0.1");
   await once(smtp.server, "listening");
 
-  // `?to=…&n=…` is answered with that box's nth letter once it is there.
+  // `?to=…&subject=…&n=…` is answered with that box's nth letter of this subject once it is there.
   const counter = createServer((request, response) => {
     const query = new URL(request.url ?? "/", "http://localhost").searchParams;
     const answer = () => {
-      const letter = boxes.get(boxOf(query.get("to") ?? ""))?.[Number(query.get("n"))];
+      const box = boxes.get(boxOf(query.get("to") ?? "")) ?? [];
+      const letter = box.filter(({ subject }) => subject === query.get("subject"))[Number(query.get("n"))];
       if (letter) response.end(JSON.stringify(letter));
       else if (!response.destroyed) waiting.push(answer);
     };
@@ -127,13 +131,16 @@ export async function openPostOffice(): Promise<PostOffice> {
 export class Mailbox {
   private readonly taken = new Map<string, number>();
 
-  /** The next mail to this address, as soon as it is there. */
-  async next(address: string): Promise<Mail> {
-    const n = this.taken.get(address) ?? 0;
-    this.taken.set(address, n + 1);
-    const query = new URLSearchParams({ to: boxOf(address), n: String(n) });
+  /** The next mail to this address with this subject, as soon as it is there. Mails of other subjects wait for whoever reads them. */
+  async next(address: string, subject = SIGN_IN): Promise<Mail> {
+    const kind = `${address} ${subject}`;
+    const n = this.taken.get(kind) ?? 0;
+    this.taken.set(kind, n + 1);
+    const query = new URLSearchParams({ to: boxOf(address), subject, n: String(n) });
     const office = `http://127.0.0.1:${process.env[OFFICE]}/?${query}`;
-    const answer = await fetch(office, { signal: AbortSignal.timeout(15_000) });
+    const answer = await fetch(office, { signal: AbortSignal.timeout(15_000) }).catch((cause: unknown) => {
+      throw new Error(`no mail "${subject}" has come to ${address}`, { cause });
+    });
     return new Mail((await answer.json()) as Letter);
   }
 }

@@ -1,4 +1,4 @@
-// What every test gets: a server, a mailbox, an address of its own, and browsers that are watched.
+// What every test gets: a server, a mailbox, an address of its own, browsers that are watched, and a look at the audit after it.
 
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
@@ -6,6 +6,8 @@ import { join } from "node:path";
 import AxeBuilder from "@axe-core/playwright";
 import { type BrowserContext, type Page, test as base, expect } from "@playwright/test";
 
+import { checkEvents } from "./audit.ts";
+import type { Events } from "./events.ts";
 import { Mailbox } from "./post_office.ts";
 import { note } from "./seen.ts";
 import { type Server, type ServerName, fleet } from "./servers.ts";
@@ -20,8 +22,13 @@ export interface Options {
 interface Fixtures {
   server: Server;
   mailbox: Mailbox;
+  /** All that were made for this test. */
+  addresses: Set<string>;
   /** Nobody else's. */
   address: string;
+  anotherAddress: () => string;
+  /** Declares, once, all events that the test causes: when it is over, the audit must hold these for its addresses, and no others. */
+  expectEvents: (...events: Events[]) => void;
   /** Another browser: no cookie of the first. */
   otherBrowser: (options?: { javaScriptEnabled?: boolean }) => Promise<Page>;
   checkPage: (page: Page, name: string) => Promise<void>;
@@ -67,11 +74,29 @@ export const test = base.extend<Options & Fixtures>({
   server: async ({ serverName }, use) => use(fleet()[serverName]),
   baseURL: async ({ server }, use) => use(server.url),
   mailbox: async ({}, use) => use(new Mailbox()),
-  address: async ({}, use) => {
-    const address = `mara.${randomBytes(6).toString("hex")}@example.org`;
-    note({ kind: "address", value: address });
-    await use(address);
+  addresses: async ({}, use) => use(new Set()),
+  address: async ({ anotherAddress }, use) => use(anotherAddress()),
+  anotherAddress: async ({ addresses }, use) => {
+    await use(() => {
+      const address = `mara.${randomBytes(6).toString("hex")}@example.org`;
+      note({ kind: "address", value: address });
+      addresses.add(address);
+      return address;
+    });
   },
+  // Begun before the browsers, and so ended after them: nothing more can happen then but mail.
+  expectEvents: [
+    async ({ server, addresses }, use, info) => {
+      let declared: Events | undefined;
+      await use((...events) => {
+        if (declared) throw new Error("a test declares its events once");
+        declared = events;
+      });
+      // A test that failed has stopped halfway, and says itself why.
+      if (info.errors.length === 0) await checkEvents(server, addresses, declared ?? []);
+    },
+    { auto: true },
+  ],
   context: async ({ context }, use) => {
     const watched = new Watched(context);
     await use(context);

@@ -1,10 +1,12 @@
 // Each way to fail says what happened, and has a way on that works.
 
+import { signInMailed, signedInByCode, signedOut, signedUpByCode, signedUpByLink, times } from "../support/events.ts";
 import { askForMail, button, expectAccount, expectPage, link, openLink, press, signIn, submitCode } from "../support/journey.ts";
 import { letMailsExpire } from "../support/servers.ts";
 import { expect, test } from "../support/test.ts";
 
-test("an expired link offers a new mail", async ({ page, server, mailbox, address, checkPage }) => {
+test("an expired link offers a new mail", async ({ page, server, mailbox, address, checkPage, expectEvents }) => {
+  expectEvents(signInMailed, signedUpByLink);
   const mail = await askForMail(page, mailbox, address);
   await letMailsExpire(server, address);
   expect((await openLink(page, mail, "This link has expired"))?.status()).toBe(410);
@@ -18,7 +20,8 @@ test("an expired link offers a new mail", async ({ page, server, mailbox, addres
   await expectAccount(page, address);
 });
 
-test("a link that expires while its page is open doesn't sign in", async ({ page, server, mailbox, address }) => {
+test("a link that expires while its page is open doesn't sign in", async ({ page, server, mailbox, address, expectEvents }) => {
+  expectEvents(signInMailed, "link.refused expired");
   const mail = await askForMail(page, mailbox, address);
   await openLink(page, mail, "Sign in to Latchkey?");
   await letMailsExpire(server, address);
@@ -28,7 +31,8 @@ test("a link that expires while its page is open doesn't sign in", async ({ page
   await expectPage(page, "Sign in", "/login?next=/account");
 });
 
-test("a used link leads someone who is signed in to their account", async ({ page, mailbox, address, checkPage }) => {
+test("a used link leads someone who is signed in to their account", async ({ page, mailbox, address, checkPage, expectEvents }) => {
+  expectEvents(signedUpByLink);
   const mail = await askForMail(page, mailbox, address);
   await openLink(page, mail, "Sign in to Latchkey?");
   await press(button(page, "Sign in"));
@@ -39,7 +43,8 @@ test("a used link leads someone who is signed in to their account", async ({ pag
   await expectAccount(page, address);
 });
 
-test("a used link offers a new mail to someone who is signed out", async ({ page, mailbox, address }) => {
+test("a used link offers a new mail to someone who is signed out", async ({ page, mailbox, address, expectEvents }) => {
+  expectEvents(signedUpByCode, signedOut, signedInByCode);
   const mail = await signIn(page, mailbox, address);
   await press(button(page, "Sign out"));
   // The code used up the mail, and so its link.
@@ -51,7 +56,8 @@ test("a used link offers a new mail to someone who is signed out", async ({ page
   await expectAccount(page, address);
 });
 
-test("a replaced link leads to the newest code", async ({ page, mailbox, address, checkPage }) => {
+test("a replaced link leads to the newest code", async ({ page, mailbox, address, checkPage, expectEvents }) => {
+  expectEvents(signInMailed, signedUpByCode);
   const first = await askForMail(page, mailbox, address);
   await press(button(page, "Send another email"));
   await expectPage(page, "Check your email", "/login/sent?again=1");
@@ -66,7 +72,8 @@ test("a replaced link leads to the newest code", async ({ page, mailbox, address
   await expectAccount(page, address);
 });
 
-test("a link that was cut short is not found, and offers a new mail", async ({ page, mailbox, address, checkPage }) => {
+test("a link that was cut short is not found, and offers a new mail", async ({ page, mailbox, address, checkPage, expectEvents }) => {
+  expectEvents(signInMailed);
   const mail = await askForMail(page, mailbox, address);
   const response = await page.goto(mail.link.slice(0, -7));
   expect(response?.status()).toBe(404);
@@ -82,7 +89,8 @@ test("a link nobody was sent is not found", async ({ page }) => {
   await expectPage(page, "This link doesn't work");
 });
 
-test("\"This wasn't me\" makes link and code useless", async ({ page, mailbox, address, checkPage }) => {
+test("\"This wasn't me\" makes link and code useless", async ({ page, mailbox, address, checkPage, expectEvents }) => {
+  expectEvents(signInMailed, "link.cancelled", "link.refused cancelled");
   const mail = await askForMail(page, mailbox, address);
   await openLink(page, mail, "Sign in to Latchkey?");
   expect((await press(button(page, "This wasn't me"))).status()).toBe(410);
@@ -97,7 +105,8 @@ test("\"This wasn't me\" makes link and code useless", async ({ page, mailbox, a
   await expectPage(page, "Sign in", "/login?next=/account");
 });
 
-test("a link never signs in another browser, which can ask for a mail of its own", async ({ page, mailbox, address, otherBrowser, checkPage }) => {
+test("a link never signs in another browser, which can ask for a mail of its own", async ({ page, mailbox, address, otherBrowser, checkPage, expectEvents }) => {
+  expectEvents(signInMailed, signedUpByLink);
   const mail = await askForMail(page, mailbox, address);
   const other = await otherBrowser();
   expect((await openLink(other, mail, "Open this on the device you started on"))?.status()).toBe(403);
@@ -117,7 +126,8 @@ test("a link never signs in another browser, which can ask for a mail of its own
   await expectAccount(other, address);
 });
 
-test("the code of one browser's mail doesn't work in another", async ({ page, mailbox, address, otherBrowser }) => {
+test("the code of one browser's mail doesn't work in another", async ({ page, mailbox, address, otherBrowser, expectEvents }) => {
+  expectEvents(signInMailed, "link.refused wrong_code", signedUpByCode);
   const mail = await askForMail(page, mailbox, address);
   const other = await otherBrowser();
   await askForMail(other, mailbox, address);
@@ -127,7 +137,8 @@ test("the code of one browser's mail doesn't work in another", async ({ page, ma
   await expectAccount(page, address);
 });
 
-test("wrong codes are counted down, the fifth ends the mail, and another mail works", async ({ page, mailbox, address, checkPage }) => {
+test("wrong codes are counted down, the fifth ends the mail, and another mail works", async ({ page, mailbox, address, checkPage, expectEvents }) => {
+  expectEvents(signInMailed, times(5, "link.refused wrong_code"), signedUpByCode);
   const mail = await askForMail(page, mailbox, address);
   for (const left of ["4 tries", "3 tries", "2 tries", "1 try"]) {
     expect((await submitCode(page, mail.wrongCode())).status()).toBe(422);
@@ -145,7 +156,8 @@ test("wrong codes are counted down, the fifth ends the mail, and another mail wo
   await expectAccount(page, address);
 });
 
-test("an expired code offers another mail", async ({ page, server, mailbox, address, checkPage }) => {
+test("an expired code offers another mail", async ({ page, server, mailbox, address, checkPage, expectEvents }) => {
+  expectEvents(signInMailed, "link.refused expired", signedUpByCode);
   const mail = await askForMail(page, mailbox, address);
   await letMailsExpire(server, address);
   expect((await submitCode(page, mail.code)).status()).toBe(410);

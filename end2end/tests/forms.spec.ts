@@ -1,5 +1,6 @@
 import type { Locator } from "@playwright/test";
 
+import { signInMailed } from "../support/events.ts";
 import { askForMail, button, expectPage, press, submitAddress, submitCode } from "../support/journey.ts";
 import { expect, test } from "../support/test.ts";
 
@@ -28,7 +29,8 @@ test("an address with a mistake stays, to be mended", async ({ page, checkPage }
   await checkPage(page, "login-malformed");
 });
 
-test("a code that is missing or short costs no try", async ({ page, mailbox, address, checkPage }) => {
+test("a code that is missing or short costs no try", async ({ page, mailbox, address, checkPage, expectEvents }) => {
+  expectEvents(signInMailed, "link.refused wrong_code");
   const mail = await askForMail(page, mailbox, address);
   const field = page.getByLabel("6-digit code");
   expect((await submitCode(page, "")).status()).toBe(422);
@@ -41,7 +43,8 @@ test("a code that is missing or short costs no try", async ({ page, mailbox, add
   await expect(page.getByText("You have 4 tries left.")).toBeVisible();
 });
 
-test("the address can be changed before the code is typed", async ({ page, mailbox, address }) => {
+test("the address can be changed before the code is typed", async ({ page, mailbox, address, expectEvents }) => {
+  expectEvents(signInMailed);
   await askForMail(page, mailbox, address);
   await press(page.getByRole("link", { name: "Change email" }));
   await expectPage(page, "Sign in", "/login");

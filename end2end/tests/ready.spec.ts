@@ -1,3 +1,4 @@
+import { signedUpByCode } from "../support/events.ts";
 import { signIn } from "../support/journey.ts";
 import { SERVERS, type ServerName, fleet } from "../support/servers.ts";
 import { expect, test } from "../support/test.ts";
@@ -10,6 +11,7 @@ for (const name of Object.keys(SERVERS) as ServerName[]) {
   });
 }
 
-test("someone can sign in at all", async ({ page, mailbox, address }) => {
+test("someone can sign in at all", async ({ page, mailbox, address, expectEvents }) => {
+  expectEvents(signedUpByCode);
   await signIn(page, mailbox, address);
 });

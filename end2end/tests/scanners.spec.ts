@@ -1,5 +1,6 @@
 // Mail scanners and prefetchers open links before people do. Nothing may come of it.
 
+import { signedUpByLink } from "../support/events.ts";
 import { askForMail, button, expectAccount, expectPage, openLink, press } from "../support/journey.ts";
 import { type Server, sql } from "../support/servers.ts";
 import { expect, test } from "../support/test.ts";
@@ -19,7 +20,8 @@ async function follow(link: string, init: RequestInit): Promise<void> {
   await fetch(new URL(first.headers.get("location") ?? "", link), { ...init, headers });
 }
 
-test("HEAD, twenty GETs and a prefetch change nothing, and then the person signs in", async ({ page, context, server, mailbox, address }) => {
+test("HEAD, twenty GETs and a prefetch change nothing, and then the person signs in", async ({ page, context, server, mailbox, address, expectEvents }) => {
+  expectEvents(signedUpByLink);
   const mail = await askForMail(page, mailbox, address);
   const before = await state(server, address);
   expect(before).toContain(address);
@@ -38,7 +40,8 @@ test("HEAD, twenty GETs and a prefetch change nothing, and then the person signs
   await expectAccount(page, address);
 });
 
-test("a scanner that is a whole browser doesn't use the link up", async ({ page, server, mailbox, address, otherBrowser }) => {
+test("a scanner that is a whole browser doesn't use the link up", async ({ page, server, mailbox, address, otherBrowser, expectEvents }) => {
+  expectEvents(signedUpByLink);
   const mail = await askForMail(page, mailbox, address);
   const before = await state(server, address);
   const scanner = await otherBrowser({ javaScriptEnabled: true });

@@ -1,7 +1,9 @@
+import { signedInByCode, signedOut, signedUpByCode, signedUpByLink } from "../support/events.ts";
 import { askForMail, button, expectAccount, expectPage, openLink, press, signIn, submitAddress, submitCode } from "../support/journey.ts";
 import { expect, test } from "../support/test.ts";
 
-test("someone signs in by the link, signs out, and signs in again by the code", async ({ page, mailbox, address, checkPage, isMobile }) => {
+test("someone signs in by the link, signs out, and signs in again by the code", async ({ page, mailbox, address, checkPage, isMobile, expectEvents }) => {
+  expectEvents(signedUpByLink, signedOut, signedInByCode);
   await page.goto("/");
   await expectPage(page, "Sign in", "/login");
   await checkPage(page, "login");
@@ -12,7 +14,6 @@ test("someone signs in by the link, signs out, and signs in again by the code", 
   await checkPage(page, "sent");
 
   const first = await mailbox.next(address);
-  expect(first.letter.subject).toBe("Sign in to Latchkey");
   expect(first.letter.html).toContain(first.code);
   expect((await openLink(page, first, "Sign in to Latchkey?"))?.status()).toBe(200);
   await expect(page).toHaveURL("/login/confirm");
@@ -41,13 +42,15 @@ test("someone signs in by the link, signs out, and signs in again by the code", 
   await expect(main).toContainText("Email code");
 });
 
-test("a code may be typed with a hyphen, and works for someone new", async ({ page, mailbox, address }) => {
+test("a code may be typed with a hyphen, and works for someone new", async ({ page, mailbox, address, expectEvents }) => {
+  expectEvents(signedUpByCode);
   const mail = await askForMail(page, mailbox, address);
   await submitCode(page, mail.code.replace(" ", "-"));
   await expectAccount(page, address);
 });
 
-test("the same address in other letters is the same account", async ({ page, mailbox, address }) => {
+test("the same address in other letters is the same account", async ({ page, mailbox, address, expectEvents }) => {
+  expectEvents(signedUpByCode, signedOut, signedInByCode);
   await signIn(page, mailbox, address);
   await press(button(page, "Sign out"));
   await page.goto("/login");
@@ -59,14 +62,29 @@ test("the same address in other letters is the same account", async ({ page, mai
   await expectAccount(page, address);
 });
 
-test("someone who is signed in has nothing to do on the sign-in page", async ({ page, mailbox, address }) => {
+test("the owner is told of a sign-in in a browser that the account doesn't know, and of no other", async ({ page, mailbox, address, otherBrowser, expectEvents }) => {
+  expectEvents(signedUpByCode, signedOut, signedInByCode, signedInByCode, "mail.sent new_sign_in");
+  await signIn(page, mailbox, address);
+  await press(button(page, "Sign out"));
+  await signIn(page, mailbox, address);
+  const other = await otherBrowser();
+  await signIn(other, mailbox, address);
+  const { letter } = await mailbox.next(address, "New sign-in to your Latchkey account");
+  expect(letter.text).toContain("Someone signed in from a device we haven't seen before.");
+  expect(letter.text).toContain("From: 127.0.0.1");
+  expect(letter.text).toContain("How: Email code");
+});
+
+test("someone who is signed in has nothing to do on the sign-in page", async ({ page, mailbox, address, expectEvents }) => {
+  expectEvents(signedUpByCode);
   await signIn(page, mailbox, address);
   await page.goto("/login");
   await expectAccount(page, address);
 });
 
 for (const way of ["link", "code"] as const) {
-  test(`where someone wanted to go is kept on the way through the ${way}`, async ({ page, mailbox, address }) => {
+  test(`where someone wanted to go is kept on the way through the ${way}`, async ({ page, mailbox, address, expectEvents }) => {
+    expectEvents(way === "link" ? signedUpByLink : signedUpByCode);
     await page.goto("/login?next=/help%3Ffrom%3Dmail");
     // A mistake on the way loses nothing.
     await submitAddress(page, "nobody");
@@ -84,14 +102,16 @@ for (const way of ["link", "code"] as const) {
 }
 
 for (const next of ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)"]) {
-  test(`"next" can't lead away: ${next}`, async ({ page, mailbox, address }) => {
+  test(`"next" can't lead away: ${next}`, async ({ page, mailbox, address, expectEvents }) => {
+    expectEvents(signedUpByCode);
     const mail = await askForMail(page, mailbox, address, `/login?next=${encodeURIComponent(next)}`);
     await submitCode(page, mail.code);
     await expectAccount(page, address);
   });
 }
 
-test("the keyboard alone signs in", async ({ page, mailbox, address }) => {
+test("the keyboard alone signs in", async ({ page, mailbox, address, expectEvents }) => {
+  expectEvents(signedUpByLink);
   await page.goto("/login");
   await page.keyboard.press("Tab");
   await expect(page.getByRole("link", { name: "Skip to content" })).toBeFocused();
@@ -111,16 +131,20 @@ test("the keyboard alone signs in", async ({ page, mailbox, address }) => {
   await expectAccount(page, address);
 });
 
-test("pressing Sign in twice leaves the person signed in", async ({ page, mailbox, address }) => {
+test("pressing Sign in twice leaves the person signed in", async ({ page, mailbox, address, expectEvents }) => {
   const mail = await askForMail(page, mailbox, address);
   await openLink(page, mail, "Sign in to Latchkey?");
   await button(page, "Sign in").dblclick();
-  await expect(page.getByRole("heading", { level: 1 })).toHaveText(/^(Security|This link has already been used)$/);
+  const heading = page.getByRole("heading", { level: 1 });
+  await expect(heading).toHaveText(/^(Security|This link has already been used)$/);
+  // The browser gives the first request up for the second. Only the second's page says whether the server had finished the first.
+  expectEvents(signedUpByLink, (await heading.innerText()) === "Security" ? [] : "link.refused used");
   await page.goto("/account");
   await expectAccount(page, address);
 });
 
-test("the back button after signing out shows nothing private", async ({ page, mailbox, address }) => {
+test("the back button after signing out shows nothing private", async ({ page, mailbox, address, expectEvents }) => {
+  expectEvents(signedUpByCode, signedOut);
   await signIn(page, mailbox, address);
   await press(button(page, "Sign out"));
   await expectPage(page, "You're signed out");
@@ -129,7 +153,8 @@ test("the back button after signing out shows nothing private", async ({ page, m
   await expect(page.getByText(address)).toHaveCount(0);
 });
 
-test("signing in gives the browser a new session", async ({ page, context, mailbox, address }) => {
+test("signing in gives the browser a new session", async ({ page, context, mailbox, address, expectEvents }) => {
+  expectEvents(signedUpByCode);
   const session = async () => (await context.cookies()).find(({ name }) => name === "__Host-latchkey");
   const mail = await askForMail(page, mailbox, address);
   const before = await session();

@@ -1,6 +1,18 @@
 import type { Page } from "@playwright/test";
 
 import { Authenticator, scan } from "../support/authenticator.ts";
+import {
+  firstFactorGiven,
+  signInMailed,
+  signedInByApp,
+  signedInByBackupCode,
+  signedInByCode,
+  signedOut,
+  signedUpByCode,
+  times,
+  twoFactorTurnedOff,
+  twoFactorTurnedOn,
+} from "../support/events.ts";
 import { askForMail, button, expectAccount, expectPage, link, press, signIn, submitCode } from "../support/journey.ts";
 import type { Mailbox } from "../support/post_office.ts";
 import { note } from "../support/seen.ts";
@@ -70,7 +82,16 @@ async function giveBackupCode(page: Page, code: string): Promise<number> {
   return (await press(button(page, "Continue"))).status();
 }
 
-test("two-factor: set up by scanning, sign in with it, turn it off", async ({ page, server, mailbox, address, checkPage }, info) => {
+test("two-factor: set up by scanning, sign in with it, turn it off", async ({ page, server, mailbox, address, checkPage, expectEvents }, info) => {
+  expectEvents(
+    signedUpByCode,
+    twoFactorTurnedOn,
+    signedOut,
+    [firstFactorGiven, "totp.refused wrong", "mail.sent second_step_failed", signedInByApp],
+    ["totp.refused wrong", "totp.accepted turn_off", twoFactorTurnedOff],
+    signedOut,
+    signedInByCode,
+  );
   await signIn(page, mailbox, address);
   await press(page.getByRole("main").getByRole("button", { name: "Set up two-factor" }));
   await expectPage(page, "Set up two-factor", "/account/two-factor/setup");
@@ -111,7 +132,7 @@ test("two-factor: set up by scanning, sign in with it, turn it off", async ({ pa
   await checkPage(page, "two-factor");
   await page.goto("/account");
   await checkPage(page, "account-two-factor");
-  expect((await mailbox.next(address)).letter.subject).toBe("Two-factor is on");
+  await mailbox.next(address, "Two-factor is on");
 
   await signOut(page);
   await giveFirstFactor(page, mailbox, address);
@@ -122,6 +143,8 @@ test("two-factor: set up by scanning, sign in with it, turn it off", async ({ pa
   expect(await giveSecondFactor(page, app.wrongCode())).toBe(422);
   await expect(page.getByText(/That code isn't right\. Wait for the next code in your app and try that\./)).toBeVisible();
   await checkPage(page, "login-two-factor-wrong");
+  // Whoever came this far reads the owner's mail, if it isn't the owner.
+  await mailbox.next(address, "A sign-in was stopped at the second step");
   await letFactorsAge(server, address);
   await giveSecondFactor(page, app.code());
   await expectAccount(page, address);
@@ -136,15 +159,21 @@ test("two-factor: set up by scanning, sign in with it, turn it off", async ({ pa
   await page.getByLabel("Code from your app").fill(app.code());
   await press(button(page, "Turn off two-factor"));
   await expectAccount(page, address);
-  expect((await mailbox.next(address)).letter.subject).toBe("Two-factor is off");
+  await mailbox.next(address, "Two-factor is off");
   await signOut(page);
   await signIn(page, mailbox, address);
 });
 
-test("a code works once, whoever has seen it", async ({ page, server, mailbox, address, otherBrowser }) => {
+test("a code works once, whoever has seen it", async ({ page, server, mailbox, address, otherBrowser, expectEvents }) => {
+  expectEvents(
+    signedUpByCode,
+    twoFactorTurnedOn,
+    signedOut,
+    [firstFactorGiven, signedInByApp],
+    [firstFactorGiven, "totp.refused used", "mail.sent second_step_failed"],
+  );
   await signIn(page, mailbox, address);
   const { app } = await enrol(page);
-  await mailbox.next(address);
   await signOut(page);
   await giveFirstFactor(page, mailbox, address);
   await letFactorsAge(server, address);
@@ -159,12 +188,21 @@ test("a code works once, whoever has seen it", async ({ page, server, mailbox, a
   await expectPage(other, "Enter your authenticator code");
   expect(await giveSecondFactor(other, code)).toBe(422);
   await expect(other.getByText("You've used that code. Wait for the next one.")).toBeVisible();
+  await mailbox.next(address, "A sign-in was stopped at the second step");
 });
 
-test("the phone is lost: a backup code signs in, new codes are made, two-factor is turned off", async ({ page, mailbox, address, server, checkPage }) => {
+test("the phone is lost: a backup code signs in, new codes are made, two-factor is turned off", async ({ page, mailbox, address, server, checkPage, expectEvents }) => {
+  expectEvents(
+    signedUpByCode,
+    twoFactorTurnedOn,
+    signedOut,
+    [firstFactorGiven, signedInByBackupCode],
+    ["backup_code.refused used", "backup_code.used step_up", "mail.sent backup_code_used", "step_up.passed backup_code"],
+    [times(2, "backup_codes.created"), "backup_codes.saved", "mail.sent backup_codes_new"],
+    twoFactorTurnedOff,
+  );
   await signIn(page, mailbox, address);
   const { codes } = await enrol(page);
-  await mailbox.next(address);
   await signOut(page);
   await giveFirstFactor(page, mailbox, address);
   await press(link(page, "Use a backup code"));
@@ -174,7 +212,7 @@ test("the phone is lost: a backup code signs in, new codes are made, two-factor 
   await expect(page.getByText("Enter a backup code, like k7qd-m2xw-t9hp")).toBeVisible();
   await giveBackupCode(page, codes[0]?.toUpperCase().replaceAll("-", " ") ?? "");
   await expectAccount(page, address);
-  expect((await mailbox.next(address)).letter.subject).toBe("A backup code was used");
+  await mailbox.next(address, "A backup code was used");
 
   await letFactorsAge(server, address);
   await page.goto("/account/backup-codes");
@@ -206,24 +244,38 @@ test("the phone is lost: a backup code signs in, new codes are made, two-factor 
   expect(saved).toHaveLength(10);
 });
 
-test("an operator resets two-factor", async ({ page, mailbox, address, server }) => {
+test("an operator resets two-factor", async ({ page, mailbox, address, server, expectEvents }) => {
+  expectEvents(
+    signedUpByCode,
+    twoFactorTurnedOn,
+    ["two_factor.reset", "session.revoked two_factor_changed", "mail.sent two_factor_reset"],
+    signedInByCode,
+  );
   await signIn(page, mailbox, address);
   await enrol(page);
-  await mailbox.next(address);
   const said = await latchkey(server, "user", "reset-2fa", address, "--reason", "lost phone, seen in person");
   expect(said).toContain("Two-factor");
   await page.goto("/account");
   await expectPage(page, "Sign in", "/login?next=/account");
-  const told = (await mailbox.next(address)).letter;
-  expect(told.subject).toBe("Two-factor was reset");
-  expect(told.text).not.toContain("seen in person");
+  const told = await mailbox.next(address, "Two-factor was reset");
+  expect(told.letter.text).not.toContain("seen in person");
   await signIn(page, mailbox, address);
 });
 
-test("a trusted browser is not asked, until trust is taken back", async ({ page, mailbox, address, server, context, checkPage }) => {
+test("a trusted browser is not asked, until trust is taken back", async ({ page, mailbox, address, server, context, checkPage, expectEvents }) => {
+  expectEvents(
+    signedUpByCode,
+    twoFactorTurnedOn,
+    signedOut,
+    [firstFactorGiven, signedInByApp, "device.trusted"],
+    signedOut,
+    [signInMailed, "link.redeemed code", "session.created two_factor"],
+    "device.revoked",
+    signedOut,
+    firstFactorGiven,
+  );
   await signIn(page, mailbox, address);
   const { app } = await enrol(page);
-  await mailbox.next(address);
   await signOut(page);
   await giveFirstFactor(page, mailbox, address);
   await letFactorsAge(server, address);
@@ -250,15 +302,15 @@ test("a trusted browser is not asked, until trust is taken back", async ({ page,
   await giveFirstFactor(page, mailbox, address);
 });
 
-test("a change asks for a code by mail where there is no two-factor", async ({ page, mailbox, address, server, checkPage }) => {
+test("a change asks for a code by mail where there is no two-factor", async ({ page, mailbox, address, server, checkPage, expectEvents }) => {
+  expectEvents(signedUpByCode, "step_up.mailed", "mail.sent step_up", "step_up.refused", "step_up.passed mail");
   await signIn(page, mailbox, address);
   await letFactorsAge(server, address);
   await page.goto("/account/two-factor/setup");
   await expectPage(page, "Confirm it's you", "/reauth?next=/account/two-factor/setup");
   await checkPage(page, "reauth-mail");
   await press(button(page, "Send the code"));
-  const mail = await mailbox.next(address);
-  expect(mail.letter.subject).toBe("Your code for Latchkey");
+  const mail = await mailbox.next(address, "Your code for Latchkey");
   await checkPage(page, "reauth-mail-sent");
   await page.getByLabel("6-digit code").fill(mail.wrongCode());
   expect((await press(button(page, "Continue"))).status()).toBe(422);
