@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use url::form_urlencoded;
 
 use crate::{
-    components::{Badge, BadgeKind, Notice, Row, Settings, Tone},
+    components::{Badge, BadgeKind, Notice, Pager, Row, Settings, Tone},
     fault::Fault,
     gate::SignedIn,
     happened::{self, Told},
@@ -66,6 +66,7 @@ pub fn ActivityPage(
     now: OffsetDateTime,
 ) -> impl IntoView {
     let empty = entries.is_empty();
+    let beside = newer.is_some() || older.is_some();
     let days = entries
         .chunk_by(|one, next| one.at.to_utc().date() == next.at.to_utc().date())
         .map(|entries| view! { <Day entries=entries.to_vec() now/> })
@@ -86,7 +87,10 @@ pub fn ActivityPage(
                     <div class="empty"><h2 class="h3">"Nothing here yet"</h2><p>{nothing}</p></div>
                 </div>
             })}
-            <Pager show newer older/>
+            {beside.then(|| {
+                let path = |at: String| path(show, Some(&at));
+                view! { <Pager text="Newest first" back=("Newer", newer.map(path)) forth=("Older", older.map(path))/> }
+            })}
             {(!empty).then(|| view! {
                 <Notice tone=Tone::Info title="Something here you don't recognise?">
                     <a href=routes::SESSIONS>"Sign out your other sessions"</a>
@@ -139,19 +143,6 @@ fn Filters(show: Filter) -> impl IntoView {
         view! { <li><a href=path(filter, None) aria-current=(filter == show).then_some("true")>{name}</a></li> }
     });
     view! { <nav class="tabs" aria-label="Show"><ul>{links}</ul></nav> }
-}
-
-#[component]
-fn Pager(show: Filter, newer: Option<String>, older: Option<String>) -> impl IntoView {
-    if newer.is_none() && older.is_none() {
-        return None;
-    }
-    let link = |name: &'static str, cursor: Option<String>| match cursor {
-        Some(cursor) => view! { <a class="button sm" href=path(show, Some(&cursor))>{name}</a> }.into_any(),
-        // A link that leads nowhere has no `href`; its role tells screen readers that it would be one.
-        None => view! { <a class="button sm" role="link" aria-disabled="true">{name}</a> }.into_any(),
-    };
-    Some(view! { <nav class="pager" aria-label="Pages">{link("Newer", newer)}{link("Older", older)}</nav> })
 }
 
 /// This page, showing so much of it.
@@ -260,7 +251,7 @@ mod tests {
     fn one_page_needs_no_pager_and_nothing_says_so() {
         let nothing = html(Filter::All, vec![], None, None);
         assert!(nothing.contains("Nothing here yet") && nothing.contains("Sign-ins and changes to your account will"));
-        assert!(!nothing.contains("pager") && !nothing.contains("recognise"));
+        assert!(!nothing.contains("paging") && !nothing.contains("recognise"));
         assert!(
             html(Filter::Changes, vec![], Some("x"), None)
                 .contains(r#"<a href="/account/activity?show=changes&amp;at=x" class="button sm">Newer</a>"#)
