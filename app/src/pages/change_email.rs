@@ -142,11 +142,11 @@ pub async fn get(
         Some(_) => None,
         None => state.auth.address_change(&authority).await?.filter(|change| change.live),
     };
-    let stage = match sent {
+    let shown = match sent {
         Some(change) => EmailStage::Sent { address: change.email.as_str().to_owned(), error: None },
         None => EmailStage::Ask { typed: String::new(), error: None },
     };
-    Ok(answer(StatusCode::OK, authority, stage))
+    Ok(answer(StatusCode::OK, authority, shown))
 }
 
 fn step_up() -> String {

@@ -162,9 +162,9 @@ impl Auth {
         }
         let giving = Giving { user, purpose: Purpose::StepUp, browser, from, now };
         let throttle = self.throttle();
-        let (charge, _) = self.charge_for((Limit::StepUpAccount, Limit::StepUpKnownBrowser), giving).await?;
+        let (by_session, _) = self.charge_for((Limit::StepUpAccount, Limit::StepUpKnownBrowser), giving).await?;
         // By the address as well: whoever guesses at one they can't read gets no more tries by making more accounts.
-        let charges = [charge, throttle.charge(Limit::CodeAddress, &[&change.email_key])];
+        let charges = [by_session, throttle.charge(Limit::CodeAddress, &[&change.email_key])];
         throttle.take(&self.pool, &charges, now).await?.map_err(ConfirmChangeError::Limited)?;
         let Some(spent) = store::charge_try(&self.pool, change.id, now).await? else {
             return Err(ConfirmChangeError::LastTry);
