@@ -36,14 +36,24 @@ impl Drop for Server {
 /// Durable, as in production: what a commit costs is part of what is measured. The cluster stays for the next run, its database
 /// does not: rows of earlier runs would make every query of this one a little slower.
 pub fn start_cluster() -> anyhow::Result<Cluster> {
-    let cluster = private_postgres::start(&Settings {
-        data_dir: binaries()?.join("bench-postgres"),
+    let cluster = start_private("bench-postgres", true)?;
+    make_database_anew(&cluster)?;
+    Ok(cluster)
+}
+
+/// A cluster in a folder of this name beside this program.
+pub fn start_private(folder: &str, durable: bool) -> anyhow::Result<Cluster> {
+    Ok(private_postgres::start(&Settings {
+        data_dir: binaries()?.join(folder),
         bin_dir: None,
         search_path: search_path(),
-        durable: true,
+        durable,
         lifetime: Lifetime::DiesWithParent,
         max_connections: 60,
-    })?;
+    })?)
+}
+
+pub fn make_database_anew(cluster: &Cluster) -> anyhow::Result<()> {
     let psql = Command::new("psql")
         .args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1"])
         .arg(format!("--command=drop database {DATABASE} with (force)"))
@@ -54,7 +64,13 @@ pub fn start_cluster() -> anyhow::Result<Cluster> {
         .status()
         .context("psql can't be run; it comes with PostgreSQL")?;
     anyhow::ensure!(psql.success(), "psql could not make a fresh database");
-    Ok(cluster)
+    Ok(())
+}
+
+/// The process whose children do PostgreSQL's work.
+pub fn postmaster(cluster: &Cluster) -> anyhow::Result<u32> {
+    let file = std::fs::read_to_string(cluster.data_dir().join("data/postmaster.pid")).context("the postmaster's pid file")?;
+    Ok(file.lines().next().unwrap_or_default().parse()?)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a tool for developers finds its tools where the shell does")]

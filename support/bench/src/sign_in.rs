@@ -31,12 +31,7 @@ struct Figures {
 pub async fn bench(cluster: &Cluster) -> anyhow::Result<()> {
     let sink = Arc::new(SmtpSink::start().await);
     let latchkey = servers::latchkey(cluster, &sink.url()).await?;
-    let postmaster: u32 = std::fs::read_to_string(cluster.data_dir().join("data/postmaster.pid"))
-        .context("the postmaster's pid file")?
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .parse()?;
+    let postmaster = servers::postmaster(cluster)?;
     let script = std::env::temp_dir().join(format!("latchkey-bench-{}.sql", std::process::id()));
     std::fs::write(&script, SCRIPT)?;
 
