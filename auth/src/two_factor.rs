@@ -15,7 +15,7 @@ use crate::{
     mail::{self, Notice},
     policy::SETUP_TTL,
     requester::Requester,
-    second_factor::{Factor, Giving, SecondFactorError},
+    second_factor::{Factor, Giving, Right, SecondFactorError},
     secret::{Code, new_id},
     session::{self, Authority},
     sign_in::BrowserProof,
@@ -279,7 +279,8 @@ impl Auth {
             return Err(ChangeError::Nothing);
         }
         codes::remove_all(work.connection(), account.id).await?;
-        if !step_up::renew(&mut work, stepping, false, None, now).await? {
+        let given = right.as_ref().map_or(SecondFactor::BackupCode, Right::factor);
+        if !step_up::renew(&mut work, stepping, false, Some(given), now).await? {
             return Err(ChangeError::SessionOver);
         }
         work.record(Event::TwoFactorTurnedOff { user: account.id });

@@ -65,4 +65,4 @@ export const twoFactorTurnedOn = [
 ];
 
 /** Its owner turns two-factor off; what allowed it comes before. */
-export const twoFactorTurnedOff = ["two_factor.turned_off", "step_up.passed mail", "mail.sent two_factor_off"];
+export const twoFactorTurnedOff = ["two_factor.turned_off", "mail.sent two_factor_off"];

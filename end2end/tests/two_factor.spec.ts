@@ -88,7 +88,7 @@ test("two-factor: set up by scanning, sign in with it, turn it off", async ({ pa
     twoFactorTurnedOn,
     signedOut,
     [firstFactorGiven, "totp.refused wrong", "mail.sent second_step_failed", signedInByApp],
-    ["totp.refused wrong", "totp.accepted turn_off", twoFactorTurnedOff],
+    ["totp.refused wrong", "totp.accepted turn_off", "step_up.passed totp", twoFactorTurnedOff],
     signedOut,
     signedInByCode,
   );
@@ -199,7 +199,7 @@ test("the phone is lost: a backup code signs in, new codes are made, two-factor 
     [firstFactorGiven, signedInByBackupCode],
     ["backup_code.refused used", "backup_code.used step_up", "mail.sent backup_code_used", "step_up.passed backup_code"],
     [times(2, "backup_codes.created"), "backup_codes.saved", "mail.sent backup_codes_new"],
-    twoFactorTurnedOff,
+    ["step_up.passed backup_code", twoFactorTurnedOff],
   );
   await signIn(page, mailbox, address);
   const { codes } = await enrol(page);

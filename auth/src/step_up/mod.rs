@@ -193,20 +193,22 @@ impl Auth {
     }
 }
 
-/// Gives the session its new id, with what it has now proven. `false`: it is over, or another request has renewed it.
+/// Gives the session its new id, with what it has now proven. `given`: none for a code by mail. The
+/// session keeps it where the account has two-factor from now on. `false`: it is over, or another request has renewed it.
 pub(crate) async fn renew(
     work: &mut Work<'_>,
     stepping: Stepping<'_>,
     two_factor: bool,
-    second: Option<SecondFactor>,
+    given: Option<SecondFactor>,
     now: OffsetDateTime,
 ) -> Result<bool, sqlx::Error> {
+    let second = given.filter(|_| two_factor);
     let Stepping { authority, old, fresh } = stepping;
     let renewal = Renewal { session: authority.session, old, fresh, two_factor, second, now };
     if !session::store::renew(work.connection(), &renewal).await? {
         return Ok(false);
     }
-    let factor = second.map_or("mail", SecondFactor::as_str);
+    let factor = given.map_or("mail", SecondFactor::as_str);
     work.record(Event::SteppedUp { user: authority.user, session: authority.session, factor });
     Ok(true)
 }
