@@ -118,10 +118,12 @@ fn pool_options(connections: u32) -> PgPoolOptions {
         })
         .after_connect(|connection, _| {
             Box::pin(async move {
-                // A statement that hangs must not hold a connection and a person for longer than a page may take.
+                // A statement that hangs must not hold a connection and a person for longer than a page may take. Compiling a
+                // plan (JIT) pays where a query runs for seconds; here it costs more than the query.
                 connection
                     .execute(
-                        "set statement_timeout = '5s'; set lock_timeout = '3s'; set idle_in_transaction_session_timeout = '10s'",
+                        "set statement_timeout = '5s'; set lock_timeout = '3s'; set idle_in_transaction_session_timeout = '10s'; \
+                         set jit = off",
                     )
                     .await?;
                 Ok(())

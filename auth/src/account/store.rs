@@ -195,35 +195,11 @@ pub(crate) async fn delete_due(connection: &mut PgConnection, batch: i64, now: O
     Ok(gone)
 }
 
-/// What an administrator may have changed.
-pub(crate) struct State {
-    pub admin: bool,
-    pub disabled: bool,
-}
-
-pub(crate) async fn state(connection: &mut PgConnection, id: Uuid) -> Result<Option<State>, sqlx::Error> {
-    sqlx::query_as!(State, r#"select is_admin as admin, disabled_at is not null as "disabled!" from users where id = $1"#, id)
-        .fetch_optional(connection)
-        .await
-}
-
-/// `false` where it is off already, or the last administrator's. All administrators' rows are locked in one order first: two that
-/// are turned off at once each find the other still there otherwise, and none would be left.
+/// `false` where it is off already.
 pub(crate) async fn disable(connection: &mut PgConnection, id: Uuid, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
-    let disabled = sqlx::query!(
-        r#"
-        with admins as materialized (
-            select id from users where is_admin and disabled_at is null and deletes_at is null order by id for update
-        )
-        update users set disabled_at = $2
-        where id = $1 and disabled_at is null
-            and (not exists (select 1 from admins where id = $1) or exists (select 1 from admins where id <> $1))
-        "#,
-        id,
-        now,
-    )
-    .execute(connection)
-    .await?;
+    let disabled = sqlx::query!("update users set disabled_at = $2 where id = $1 and disabled_at is null", id, now)
+        .execute(connection)
+        .await?;
     Ok(disabled.rows_affected() == 1)
 }
 
@@ -234,25 +210,9 @@ pub(crate) async fn enable(connection: &mut PgConnection, id: Uuid) -> Result<bo
     Ok(enabled.rows_affected() == 1)
 }
 
-pub(crate) async fn make_admin(connection: &mut PgConnection, id: Uuid) -> Result<bool, sqlx::Error> {
-    let made = sqlx::query!("update users set is_admin = true where id = $1 and not is_admin", id).execute(connection).await?;
-    Ok(made.rows_affected() == 1)
-}
-
-/// As [`disable`]: never the last.
-pub(crate) async fn unmake_admin(connection: &mut PgConnection, id: Uuid) -> Result<bool, sqlx::Error> {
-    let unmade = sqlx::query!(
-        r#"
-        with admins as materialized (
-            select id from users where is_admin and disabled_at is null and deletes_at is null order by id for update
-        )
-        update users set is_admin = false
-        where id = $1 and is_admin
-            and (not exists (select 1 from admins where id = $1) or exists (select 1 from admins where id <> $1))
-        "#,
-        id,
-    )
-    .execute(connection)
-    .await?;
-    Ok(unmade.rows_affected() == 1)
+/// `false` where it is so already.
+pub(crate) async fn set_admin(connection: &mut PgConnection, id: Uuid, admin: bool) -> Result<bool, sqlx::Error> {
+    let set =
+        sqlx::query!("update users set is_admin = $2 where id = $1 and is_admin <> $2", id, admin).execute(connection).await?;
+    Ok(set.rows_affected() == 1)
 }

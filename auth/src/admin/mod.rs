@@ -192,12 +192,16 @@ impl Auth {
         let now = self.now();
         let mut work = self.begin_act(who, now).await?;
         let account = account::store::by_id(work.connection(), id, now).await?.ok_or(ActError::NoSuchUser)?;
-        if !account::store::disable(work.connection(), id, now).await? {
-            return Err(self.why_not(&mut work, id, |state| state.disabled).await?);
-        }
-        work.record(Event::UserDisabled { user: id, by: who.origin(), reason: reason.to_owned() });
+        // Links before sessions before accounts, as signing in takes them: the other way round the two could wait for each other.
         magic_link::store::close_all(work.connection(), &account.email_key, now).await?;
         session::end_all(&mut work, id, None, RevokeReason::AccountOff, now).await?;
+        if account::store::is_last_admin(work.connection(), id).await? {
+            return Err(ActError::LastAdmin);
+        }
+        if !account::store::disable(work.connection(), id, now).await? {
+            return Err(ActError::Nothing);
+        }
+        work.record(Event::UserDisabled { user: id, by: who.origin(), reason: reason.to_owned() });
         self.finish_act(work, &account, Notice::AccountDisabled, now).await
     }
 
@@ -256,15 +260,15 @@ impl Auth {
         let mut work = self.begin_act(who, now).await?;
         let account = account::store::by_id(work.connection(), id, now).await?.ok_or(ActError::NoSuchUser)?;
         let (by, reason) = (who.origin(), reason.to_owned());
+        if !admin && account::store::is_last_admin(work.connection(), id).await? {
+            return Err(ActError::LastAdmin);
+        }
+        if !account::store::set_admin(work.connection(), id, admin).await? {
+            return Err(ActError::Nothing);
+        }
         let (event, notice) = if admin {
-            if !account::store::make_admin(work.connection(), id).await? {
-                return Err(ActError::Nothing);
-            }
             (Event::AdminGranted { user: id, by, reason }, Notice::AdminGranted)
         } else {
-            if !account::store::unmake_admin(work.connection(), id).await? {
-                return Err(self.why_not(&mut work, id, |state| !state.admin).await?);
-            }
             (Event::AdminRevoked { user: id, by, reason }, Notice::AdminRevoked)
         };
         work.record(event);
@@ -305,21 +309,6 @@ impl Auth {
             }
             ended += some.len() as u64;
         }
-    }
-
-    /// Why a change that must leave an administrator did nothing.
-    async fn why_not(
-        &self,
-        work: &mut Work<'_>,
-        id: Uuid,
-        already: impl Fn(&account::store::State) -> bool,
-    ) -> Result<ActError, sqlx::Error> {
-        let state = account::store::state(work.connection(), id).await?;
-        Ok(match state {
-            None => ActError::NoSuchUser,
-            Some(state) if already(&state) => ActError::Nothing,
-            Some(_) => ActError::LastAdmin,
-        })
     }
 }
 
