@@ -22,6 +22,7 @@ use crate::{
     components::{Admin, Badge, BadgeKind, Column, Date, DateTime, Empty, Glyph, Notice, Pager, Row, Table, Tone},
     fault::Fault,
     gate::{Administrator, Barred},
+    happened::told,
     page::page,
     pages::{
         admin::{change::Change, users::StatusBadge},
@@ -327,16 +328,19 @@ pub async fn get(
     let Ok(id) = id.parse() else { return Ok(Barred::NoSuchPage.into_response()) };
     let Some(user) = find(&state, &authority, &from, id).await? else { return Ok(Barred::NoSuchPage.into_response()) };
     let found = state.auth.activity(id, Filter::All, Cursor::parse(&at)).await?;
-    let entry = |entry: auth::activity::Entry| Entry {
-        at: entry.at,
-        what: entry.happened,
-        more: None,
-        device: entry.device.unwrap_or_default(),
-        ip: entry.ip.map(|ip| ip.to_string()).unwrap_or_default(),
-        by_other: entry.by_other,
+    let entry = |entry: auth::activity::Entry| {
+        let told = told(&entry.happened, &entry.details)?;
+        Some(Entry {
+            at: entry.at,
+            what: told.what.to_owned(),
+            more: told.more,
+            device: entry.device.unwrap_or_default(),
+            ip: entry.ip.map(|ip| ip.to_string()).unwrap_or_default(),
+            by_other: entry.by_other,
+        })
     };
     let activity = Activity {
-        entries: found.entries.into_iter().map(entry).collect(),
+        entries: found.entries.into_iter().filter_map(entry).collect(),
         newer: found.newer.map(|cursor| cursor.to_string()),
         older: found.older.map(|cursor| cursor.to_string()),
     };
