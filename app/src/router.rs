@@ -49,6 +49,7 @@ pub fn router(state: AppState) -> Router {
     register_explicit::<devices::RevokeAllDevices>();
     register_explicit::<sessions::EndSession>();
     register_explicit::<sessions::EndOtherSessions>();
+    register_explicit::<admin::users::SearchUsers>();
     register_explicit::<admin::invite::InviteSomeone>();
     register_explicit::<admin::change::DisableUser>();
     register_explicit::<admin::change::EnableUser>();
@@ -97,7 +98,7 @@ pub fn router(state: AppState) -> Router {
         .route(routes::DEVICES, get(devices::get))
         .route(routes::DEVICES_REVOKE, form_of(routes::DEVICES))
         .route(routes::DEVICES_REVOKE_ALL, form_of(routes::DEVICES))
-        .route(routes::ADMIN_USERS, get(admin::users::get))
+        .route(routes::ADMIN_USERS, get(admin::users::get).merge(form()))
         .route(routes::ADMIN_USERS_INVITE, get(admin::invite::get).merge(form()))
         .route(routes::ADMIN_USER, get(admin::user::get))
         .route(routes::ADMIN_USER_CHANGE, get(admin::change::get))

@@ -50,6 +50,9 @@ pub struct Visit {
     pub asked: Option<AskedFor>,
     /// Where to go after signing in; checked when it was stored.
     pub next: Option<String>,
+    /// What an administrator searched users for. It may be a whole address, which no URL should hold.
+    #[serde(default)]
+    pub user_search: Option<String>,
 }
 
 /// The address of this browser's newest request.

@@ -89,6 +89,7 @@ pub fn AccountPage(
             </section>
             <RecentActivity recent now/>
             <You name error deletes/>
+            {admin.then(|| view! { <Administration/> })}
         </Settings>
     }
 }
@@ -181,6 +182,19 @@ fn You(name: String, error: Option<NameError>, deletes: Option<OffsetDateTime>) 
         </section>
     }
     // The page as one type would be too deep for the compiler.
+    .into_any()
+}
+
+/// Where administrators find what only they see.
+#[component]
+fn Administration() -> impl IntoView {
+    let users = view! { <a class="button sm" href=routes::ADMIN_USERS>"Users"</a> }.into_any();
+    view! {
+        <section class="panel">
+            <h2>"Administration"</h2>
+            <Row heading="Accounts" action=Some(users)><p>"Find people, and help them back into their accounts"</p></Row>
+        </section>
+    }
     .into_any()
 }
 

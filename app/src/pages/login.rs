@@ -142,8 +142,12 @@ pub async fn ask_for(
     match form.state.auth.request_link(address, &nonce, visitor.proof(), &form.from).await {
         Ok(()) => {
             let typed = typed || visitor.visit.asked.as_ref().is_some_and(|asked| asked.typed && asked.email == address.as_str());
-            let visit =
-                Visit { nonce: Some(nonce.reveal()), asked: Some(AskedFor { email: address.as_str().to_owned(), typed }), next };
+            let visit = Visit {
+                nonce: Some(nonce.reveal()),
+                asked: Some(AskedFor { email: address.as_str().to_owned(), typed }),
+                next,
+                user_search: None,
+            };
             visitor.store(&visit).await.map_err(|error| form.fail(error.into()))?;
             Ok(Asked::Taken)
         }

@@ -175,7 +175,7 @@ impl Auth {
             Towards::Older => (cursor.and(beside(first, Towards::Newer)), more.then(|| beside(last, Towards::Older)).flatten()),
             Towards::Newer => (more.then(|| beside(first, Towards::Newer)).flatten(), beside(last, Towards::Older)),
         };
-        Ok(Activity { newer, older, entries })
+        Ok(Activity { entries, newer, older })
     }
 }
 

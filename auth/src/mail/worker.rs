@@ -179,21 +179,21 @@ impl Auth {
         let Some(Details { notice, by }) = mail.details.clone().and_then(|details| serde_json::from_value(details).ok()) else {
             return Ok(Fate::Failed("what it says can't be read".to_owned()));
         };
-        let (to, undo) = match mail.undo_link_id {
-            Some(id) => match undo::store::by_id(&self.pool, id).await? {
-                Some(link) if link.is_live(self.now()) => match self.keys.undo_token(&link.seed) {
-                    Some(token) => (link.email, Some(token)),
-                    None => return Ok(Fate::Failed(KEY_GONE.to_owned())),
-                },
-                _ => return Ok(Fate::Expired("its link was dead before it could be sent")),
-            },
-            None => {
-                let mut connection = self.pool.acquire().await?;
-                match account::store::by_id(&mut connection, user, self.now()).await? {
-                    Some(account) => (account.email, None),
-                    None => return Ok(Fate::Expired("its account was gone before it could be sent")),
-                }
-            }
+        let (to, undo) = if let Some(id) = mail.undo_link_id {
+            let link = undo::store::by_id(&self.pool, id).await?.filter(|link| link.is_live(self.now()));
+            let Some(link) = link else {
+                return Ok(Fate::Expired("its link was dead before it could be sent"));
+            };
+            let Some(token) = self.keys.undo_token(&link.seed) else {
+                return Ok(Fate::Failed(KEY_GONE.to_owned()));
+            };
+            (link.email, Some(token))
+        } else {
+            let mut connection = self.pool.acquire().await?;
+            let Some(account) = account::store::by_id(&mut connection, user, self.now()).await? else {
+                return Ok(Fate::Expired("its account was gone before it could be sent"));
+            };
+            (account.email, None)
         };
         self.hand_over(mailer, mail, &to, Content::Notice { notice, at: mail.created_at, by, undo }).await
     }

@@ -84,7 +84,7 @@ const TABLE: &[(&str, Class, What)] = &[
     (routes::DEVICES, SignedIn, Page),
     (routes::DEVICES_REVOKE, SignedIn, FormOf(routes::DEVICES)),
     (routes::DEVICES_REVOKE_ALL, SignedIn, FormOf(routes::DEVICES)),
-    (routes::ADMIN_USERS, Admin, Page),
+    (routes::ADMIN_USERS, Admin, PageWithForm),
     (routes::ADMIN_USERS_INVITE, Admin, PageWithForm),
     (routes::ADMIN_USER, Admin, Page),
     (routes::ADMIN_USER_CHANGE, Admin, Page),

@@ -13,6 +13,7 @@ use url::form_urlencoded;
 use crate::{
     components::{Admin, Badge, BadgeKind, Column, Empty, Masked, Notice, Pager, SearchField, SelectField, Table, Tone},
     fault::Fault,
+    form::{Form, FormError},
     gate::Administrator,
     page::page,
     pages::{
@@ -20,6 +21,7 @@ use crate::{
         two_factor::FEW_CODES,
     },
     routes,
+    session::Visit,
     state::AppState,
     words::{self, MaskedAddress},
 };
@@ -55,18 +57,19 @@ const fn on_or_off(two_factor: Option<bool>) -> &'static str {
     }
 }
 
-/// This page with these filters, from one place in the list on.
+/// This page with these filters, from one place in the list on. What was searched for stays in the session: it may be a whole
+/// address, and URLs are logged by every proxy on the way.
 fn path(filter: &UserFilter, at: &str) -> String {
     let status = filter.status.map_or("", Status::as_str);
     let set = [
-        ("q", filter.search.as_deref().unwrap_or_default()),
+        ("search", if filter.search.is_some() { "1" } else { "" }),
         ("status", status),
         ("two_factor", on_or_off(filter.two_factor)),
         ("at", at),
     ];
     let set = set.into_iter().filter(|(_, value)| !value.is_empty());
     let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(set).finish();
-    format!("{}?{query}", routes::ADMIN_USERS)
+    if query.is_empty() { routes::ADMIN_USERS.to_owned() } else { format!("{}?{query}", routes::ADMIN_USERS) }
 }
 
 /// One of the list, by its masked address.
@@ -150,7 +153,7 @@ fn Filters(filter: UserFilter) -> impl IntoView {
     let status = filter.status.map_or("", Status::as_str);
     let statuses = [("", "Any")].into_iter().chain(Status::ALL.map(|status| (status.as_str(), status_text(status)))).collect();
     view! {
-        <form class="filters" method="get" action=routes::ADMIN_USERS role="search">
+        <form class="filters" method="post" action=routes::ADMIN_USERS role="search">
             <SearchField id="q" label="Email or user ID" value=filter.search.unwrap_or_default() maxlength=MAX_SEARCH/>
             <SelectField id="status" label="Status" options=statuses chosen=status/>
             <SelectField
@@ -190,7 +193,7 @@ fn cells(row: UserRow, now: OffsetDateTime) -> Vec<AnyView> {
 #[derive(serde::Deserialize)]
 pub struct UsersQuery {
     #[serde(default)]
-    q: String,
+    search: String,
     #[serde(default)]
     status: String,
     #[serde(default)]
@@ -201,23 +204,22 @@ pub struct UsersQuery {
     done: String,
 }
 
-impl UsersQuery {
-    /// What is no filter filters nothing.
-    fn filter(&self) -> UserFilter {
-        UserFilter {
-            search: Some(line(&self.q)).filter(|search| !search.is_empty()),
-            status: Status::parse(&self.status),
-            two_factor: [true, false].into_iter().find(|on| on_or_off(Some(*on)) == self.two_factor),
-        }
+/// What is no filter filters nothing.
+fn filter(search: Option<String>, status: &str, two_factor: &str) -> UserFilter {
+    UserFilter {
+        search: search.filter(|search| !search.is_empty()),
+        status: Status::parse(status),
+        two_factor: [true, false].into_iter().find(|on| on_or_off(Some(*on)) == two_factor),
     }
 }
 
 pub async fn get(
     State(state): State<AppState>,
-    Administrator(_, authority): Administrator,
+    Administrator(visitor, authority): Administrator,
     Query(query): Query<UsersQuery>,
 ) -> Result<Response, Fault> {
-    let filter = query.filter();
+    let search = visitor.visit.user_search.filter(|_| !query.search.is_empty());
+    let filter = filter(search, &query.status, &query.two_factor);
     let found = state.auth.users(&filter, Some(query.at.as_str())).await?;
     let row = |row: admin::UserRow| UserRow {
         id: row.id.to_string(),
@@ -237,6 +239,22 @@ pub async fn get(
     };
     let (invited, now) = (query.done == invite::DONE, state.auth.now());
     Ok(page(StatusCode::OK, || view! { <UsersPage who=authority.email filter users invited now/> }))
+}
+
+/// Searches: keeps what was typed in the session, and shows the list.
+#[server(prefix = "", endpoint = "admin/users")]
+pub async fn search_users(
+    #[server(default)] q: String,
+    #[server(default)] status: String,
+    #[server(default)] two_factor: String,
+) -> Result<(), FormError> {
+    let form = Form::current()?;
+    let Administrator(visitor, _) = form.admit(routes::ADMIN_USERS).await?;
+    let search: String = line(&q).chars().take(MAX_SEARCH).collect();
+    let filter = filter(Some(search), &status, &two_factor);
+    let visit = Visit { user_search: filter.search.clone(), ..visitor.visit.clone() };
+    visitor.store(&visit).await.map_err(|error| form.fail(error.into()))?;
+    form.see_other(&path(&filter, ""))
 }
 
 #[cfg(test)]
@@ -336,7 +354,7 @@ mod tests {
         assert_eq!(html.matches(" selected").count(), 2);
         assert!(html.contains("26 match. Addresses are masked") && html.contains("26 to 26 of 26"));
         assert!(html.contains(
-            r#"href="/admin/users?q=%22%3E%3Cscript%3E&amp;status=leaving&amp;two_factor=off&amp;at=a%26b" class="button sm">Previous"#
+            r#"href="/admin/users?search=1&amp;status=leaving&amp;two_factor=off&amp;at=a%26b" class="button sm">Previous"#
         ));
         assert!(html.contains(r#"aria-disabled="true" class="button sm">Next"#) || html.contains(r#"aria-disabled="true">Next"#));
     }
@@ -359,13 +377,10 @@ mod tests {
 
     #[test]
     fn what_is_no_filter_filters_nothing() {
-        let query = |q: &str, status: &str, two_factor: &str| {
-            let [q, status, two_factor] = [q, status, two_factor].map(str::to_owned);
-            UsersQuery { q, status, two_factor, at: String::new(), done: String::new() }.filter()
-        };
+        let query = |q: &str, status: &str, two_factor: &str| filter(Some(line(q)), status, two_factor);
         assert_eq!(query(" \0\n ", "Active", "true"), UserFilter::default());
         let search = Some("mara@example.org".to_owned());
-        let filter = UserFilter { search, status: Some(Status::Leaving), two_factor: Some(false) };
-        assert_eq!(query(" mara@\0example.org\n", "leaving", "off"), filter);
+        let set = UserFilter { search, status: Some(Status::Leaving), two_factor: Some(false) };
+        assert_eq!(query(" mara@\0example.org\n", "leaving", "off"), set);
     }
 }
