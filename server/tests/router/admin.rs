@@ -59,10 +59,6 @@ impl Admin {
         self.post(&format!("{}/{change}", routes::ADMIN_USERS), &format!("id={id}&reason={reason}")).await
     }
 
-    fn page_of(&self, id: Uuid) -> String {
-        format!("{}/{id}", routes::ADMIN_USERS)
-    }
-
     async fn recorded(&self, event: &'static str) -> Option<(Uuid, serde_json::Value)> {
         sqlx::query_as("select actor_id, details from auth_audit where event_type = $1 and actor_id is not null")
             .bind(event)
@@ -70,6 +66,10 @@ impl Admin {
             .await
             .expect("rows")
     }
+}
+
+fn page_of(id: Uuid) -> String {
+    format!("{}/{id}", routes::ADMIN_USERS)
 }
 
 #[tokio::test]
@@ -97,7 +97,7 @@ async fn the_list_masks_and_an_opened_account_does_not() {
     let odd = admin.get(&format!("{}?at=%00&status=x&two_factor=x&done=x", routes::ADMIN_USERS)).await;
     assert_eq!((odd.status, odd.page.contains("m•••••@")), (StatusCode::OK, true));
     assert!(admin.recorded("user.viewed").await.is_none());
-    let opened = admin.get(&admin.page_of(admin.mara)).await;
+    let opened = admin.get(&page_of(admin.mara)).await;
     assert_eq!(opened.status, StatusCode::OK);
     assert!(opened.page.contains("<h1>mara@example.org</h1>"));
     assert_eq!(admin.recorded("user.viewed").await.map(|(actor, _)| actor), Some(admin.root));
@@ -106,7 +106,7 @@ async fn the_list_masks_and_an_opened_account_does_not() {
 #[tokio::test]
 async fn a_change_asks_needs_a_reason_and_says_when_it_is_done() {
     let admin = Admin::new().await;
-    let (mara, page) = (admin.mara, admin.page_of(admin.mara));
+    let (mara, page) = (admin.mara, page_of(admin.mara));
     let asked = admin.get(&format!("{page}/disable")).await;
     assert!(asked.status == StatusCode::OK && asked.page.contains("<h1>Disable this account?</h1>"));
     for (reason, why) in [("+%0A", "Say why you're changing this"), (&"x".repeat(501), "Say it in 500 characters or fewer")] {
@@ -182,21 +182,21 @@ async fn invitations_are_listed_and_have_no_page() {
         let found = admin.post("/admin/users/disable", &format!("id={id}&reason=x")).await;
         assert_eq!((found.status, alike(&found.page)), (StatusCode::NOT_FOUND, alike(&nowhere)), "{id}");
     }
-    assert_eq!(admin.get(&format!("{}/destroy", admin.page_of(admin.mara))).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(admin.get(&format!("{}/destroy", page_of(admin.mara))).await.status, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
 async fn who_signed_in_a_while_ago_confirms_first() {
     let admin = Admin::new().await;
     admin.kit.clock.advance(time::Duration::hours(1));
-    let confirm = format!("{}/disable", admin.page_of(admin.mara));
+    let confirm = format!("{}/disable", page_of(admin.mara));
     let first = format!("{}?next={confirm}", routes::REAUTH);
     assert_eq!(admin.get(&confirm).await.leads, first);
     assert_eq!(admin.act("disable", admin.mara, "x").await.leads, first);
     let first = format!("{}?next={}", routes::REAUTH, routes::ADMIN_USERS_INVITE);
     assert_eq!(admin.get(routes::ADMIN_USERS_INVITE).await.leads, first);
     assert_eq!(admin.post(routes::ADMIN_USERS_INVITE, "email=ed%40example.org").await.leads, first);
-    assert!(admin.get(&admin.page_of(admin.mara)).await.page.contains(">Active</span>"), "looking needs no factor");
+    assert!(admin.get(&page_of(admin.mara)).await.page.contains(">Active</span>"), "looking needs no factor");
 }
 
 #[tokio::test]
@@ -205,7 +205,7 @@ async fn who_is_no_administrator_finds_what_everybody_finds_nowhere() {
     let cookies = sign_in_by_link(&admin.kit, &admin.app, "mara@example.org").await;
     let nowhere = admin.ask(Method::GET, "/admin/nowhere", &cookies, "").await.page;
     let alike = |page: &str| page.split("Request ").next().map(str::to_owned);
-    let paths = [routes::ADMIN_USERS.to_owned(), routes::ADMIN_USERS_INVITE.to_owned(), admin.page_of(admin.mara)];
+    let paths = [routes::ADMIN_USERS.to_owned(), routes::ADMIN_USERS_INVITE.to_owned(), page_of(admin.mara)];
     for path in paths {
         let found = admin.ask(Method::GET, &path, &cookies, "").await;
         assert_eq!((found.status, alike(&found.page)), (StatusCode::NOT_FOUND, alike(&nowhere)), "{path}");

@@ -124,8 +124,12 @@ impl Role {
 fn expected(class: Class, role: Role) -> Result<(), Refused> {
     use Role::{Admin as RoleAdmin, AdminOwing, Anonymous, Disabled, HalfSignedIn, User};
     match (class, role) {
-        (Anybody, _) | (Passerby, Anonymous | User | AdminOwing | RoleAdmin | Disabled) | (Half, HalfSignedIn) => Ok(()),
-        (Enrolling, User | AdminOwing | RoleAdmin) | (SignedIn, User | RoleAdmin) | (Admin, RoleAdmin) => Ok(()),
+        (Anybody, _)
+        | (Passerby, Anonymous | User | AdminOwing | RoleAdmin | Disabled)
+        | (Half, HalfSignedIn)
+        | (Enrolling, User | AdminOwing | RoleAdmin)
+        | (SignedIn, User | RoleAdmin)
+        | (Admin, RoleAdmin) => Ok(()),
         (Passerby | Enrolling | SignedIn | Admin, HalfSignedIn) => Err(Refused::To(routes::LOGIN_TWO_FACTOR)),
         (Half | Enrolling | SignedIn | Admin, Anonymous | Disabled) => Err(Refused::To(routes::LOGIN)),
         (Half, User | AdminOwing | RoleAdmin) => Err(Refused::To(routes::ACCOUNT)),
