@@ -1,5 +1,6 @@
 //! The real binary, on a real database, over real sockets and real mail.
 
+mod account;
 mod mail_tls;
 mod outages;
 mod two_factor;

@@ -143,11 +143,22 @@ impl SmtpSink {
     /// # Panics
     /// Where it does not come within a minute: a mail server that hangs costs half of that.
     pub async fn nth_to(&self, address: &str, n: usize) -> Received {
+        self.nth_about(address, "", n).await
+    }
+
+    /// Waits until the `n`th mail to `address` is here whose subject begins so, and returns it.
+    ///
+    /// # Panics
+    /// As [`SmtpSink::nth_to`].
+    pub async fn nth_about(&self, address: &str, subject: &str, n: usize) -> Received {
+        let header = format!("\nSubject: {subject}");
         let mut count = self.ledger.count.subscribe();
         let wait = async {
             loop {
                 count.borrow_and_update();
-                let found = locked(&self.ledger.received).get(address).and_then(|mails| mails.get(n - 1)).cloned();
+                let found = locked(&self.ledger.received)
+                    .get(address)
+                    .and_then(|mails| mails.iter().filter(|mail| mail.data.contains(&header)).nth(n - 1).cloned());
                 if let Some(mail) = found {
                     return mail;
                 }
