@@ -508,7 +508,7 @@ pub fn sessions_ended(links: &Links<'_>, at: OffsetDateTime) -> askama::Result<M
 
 pub fn admin_granted(links: &Links<'_>, at: OffsetDateTime) -> askama::Result<Mail> {
     let what = format!(
-        "You can look after other people's accounts since {}. Your next sign-in may ask you to set up two-factor.",
+        "An administrator made you one too, at {}. You can look after other people's accounts. We may ask you to set up two-factor first.",
         words::time_on_date(at)
     );
     let mail = Security { subject: "You're an administrator now", what: &what, lead: "Not expected?", advice: "", label: REVIEW };

@@ -43,7 +43,7 @@ impl Site {
             Server::start_with(&database, &variables.each_ref().map(|(name, value)| (*name, value.as_str()))).await
         };
         let servers = [start().await, start().await];
-        Self { servers, database, sink }
+        Self { database, sink, servers }
     }
 
     /// A browser that signs in on the first server. Its mail is the `nth` of its kind.

@@ -1,4 +1,4 @@
-//! How long the domain takes for the pages of accounts and of administration, on what [`crate::seed`] made, and PostgreSQL's plans.
+//! How long the domain takes for the pages of accounts and of administration, on what [`mod@crate::seed`] made, and PostgreSQL's plans.
 
 use std::{
     fmt::Write as _,
