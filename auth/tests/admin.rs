@@ -37,7 +37,7 @@ async fn admin(kit: &Kit, email: &str) -> (Visitor, Authority) {
     (visitor, authority)
 }
 
-fn by<'a>((visitor, authority): &'a (Visitor, Authority)) -> Who<'a> {
+fn by((visitor, authority): &(Visitor, Authority)) -> Who<'_> {
     Who::Admin { authority, from: &visitor.from }
 }
 
