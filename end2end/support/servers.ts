@@ -175,3 +175,16 @@ export async function letMailsExpire(server: Server, address: string): Promise<v
   );
   if (changed === "0") throw new Error(`no mail to ${address} to let expire`);
 }
+
+/** So much time passes for the links in an account's mails that take something back. */
+export async function letUndoLinksAge(server: Server, address: string, age: "72 hours" | "7 days"): Promise<void> {
+  const changed = await sql(
+    server,
+    `with changed as (
+       update undo_links set created_at = created_at - :'age'::interval, expires_at = expires_at - :'age'::interval
+       where email_key = :'address' returning 1
+     ) select count(*) from changed`,
+    { address, age },
+  );
+  if (changed === "0") throw new Error(`no link in a mail to ${address} to let age`);
+}
