@@ -701,7 +701,9 @@ async fn insert_audit(
     if events.is_empty() {
         return Ok(());
     }
-    let ids: Vec<Uuid> = events.iter().map(|_| new_id(now)).collect();
+    let mut ids: Vec<Uuid> = events.iter().map(|_| new_id(now)).collect();
+    // Of one moment, ids are in no order. Sorted, they tell what happened in the order it was recorded.
+    ids.sort_unstable();
     let names: Vec<String> = events.iter().map(|event| event.name().to_owned()).collect();
     let users: Vec<Option<Uuid>> = events.iter().map(Event::user).collect();
     let details: Vec<Value> = events.iter().map(Event::details).collect();
