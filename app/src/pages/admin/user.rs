@@ -22,6 +22,7 @@ use crate::{
     components::{Admin, Badge, BadgeKind, Column, Date, DateTime, Empty, Glyph, Notice, Pager, Row, Table, Tone},
     fault::Fault,
     gate::{Administrator, Barred},
+    happened,
     page::page,
     pages::{
         admin::{change::Change, users::StatusBadge},
@@ -84,7 +85,7 @@ pub struct Activity {
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub at: OffsetDateTime,
-    pub what: String,
+    pub what: &'static str,
     pub more: Option<String>,
     pub device: String,
     pub ip: String,
@@ -327,16 +328,19 @@ pub async fn get(
     let Ok(id) = id.parse() else { return Ok(Barred::NoSuchPage.into_response()) };
     let Some(user) = find(&state, &authority, &from, id).await? else { return Ok(Barred::NoSuchPage.into_response()) };
     let found = state.auth.activity(id, Filter::All, Cursor::parse(&at)).await?;
-    let entry = |entry: auth::activity::Entry| Entry {
-        at: entry.at,
-        what: entry.happened,
-        more: None,
-        device: entry.device.unwrap_or_default(),
-        ip: entry.ip.map(|ip| ip.to_string()).unwrap_or_default(),
-        by_other: entry.by_other,
+    let entry = |entry: auth::activity::Entry| {
+        let told = happened::told(&entry.happened, &entry.details)?;
+        Some(Entry {
+            at: entry.at,
+            what: told.what,
+            more: told.more,
+            device: entry.device.unwrap_or_default(),
+            ip: entry.ip.map(|ip| ip.to_string()).unwrap_or_default(),
+            by_other: entry.by_other,
+        })
     };
     let activity = Activity {
-        entries: found.entries.into_iter().map(entry).collect(),
+        entries: found.entries.into_iter().filter_map(entry).collect(),
         newer: found.newer.map(|cursor| cursor.to_string()),
         older: found.older.map(|cursor| cursor.to_string()),
     };
@@ -394,9 +398,9 @@ pub(crate) mod tests {
     }
 
     fn activity() -> Activity {
-        let entry = |what: &str, by_other| Entry {
+        let entry = |what, by_other| Entry {
             at: THEN,
-            what: what.to_owned(),
+            what,
             more: Some("<u>".to_owned()),
             device: if by_other { String::new() } else { "<s>".to_owned() },
             ip: "203.0.113.24".to_owned(),
