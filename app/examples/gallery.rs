@@ -493,9 +493,9 @@ fn user(email: &str, status: Status, two_factor: TwoFactorSummary) -> User {
 }
 
 fn user_activity() -> Activity {
-    let entry = |at, what: &str, more: &str, ip: &str| user::Entry {
+    let entry = |at, what, more: &str, ip: &str| user::Entry {
         at,
-        what: what.to_owned(),
+        what,
         more: (!more.is_empty()).then(|| more.to_owned()),
         device: "Firefox on Windows".to_owned(),
         ip: ip.to_owned(),

@@ -118,6 +118,20 @@ async fn activity_is_ones_own_whole_and_in_order_page_by_page() {
     assert!(walk(&kit, mara.user, Filter::All).await.is_empty(), "shown for 90 days");
 }
 
+#[tokio::test]
+async fn what_happened_at_one_moment_is_told_in_the_order_it_was_recorded() {
+    let kit = Kit::new().await;
+    for n in 0..8 {
+        let mut visitor = Visitor::at([203, 0, 113, n]);
+        let user = signed_in(&kit, &mut visitor, &format!("mara{n}@example.org")).await.user;
+        let page = kit.auth.activity(user, Filter::All, None).await.expect("answers");
+        let happened = page.entries.iter().map(|entry| entry.happened.as_str());
+        // The mail was asked for at the same moment, as the clock stands still; its id is no audit row's.
+        let audited: Vec<&str> = happened.filter(|happened| *happened != "link.requested").collect();
+        assert_eq!(audited, ["session.created", "user.created"], "the newest first");
+    }
+}
+
 async fn notices(kit: &Kit) -> Vec<Notice> {
     let letters = kit.letters().await;
     letters

@@ -16,7 +16,7 @@ export function base32(text: string): Buffer {
 }
 
 export class Authenticator {
-  constructor(private readonly secret: string) {
+  constructor(readonly secret: string) {
     note({ kind: "secret", value: secret });
     note({ kind: "secret", value: base32(secret).toString("hex") });
   }

@@ -66,3 +66,10 @@ export const twoFactorTurnedOn = [
 
 /** Its owner turns two-factor off; what allowed it comes before. */
 export const twoFactorTurnedOff = ["two_factor.turned_off", "mail.sent two_factor_off"];
+
+/** A code goes to another address, and with the right one the account moves there. */
+export const changeCodeMailed = ["email.change_requested", "mail.sent email_change"];
+export const addressChanged = ["email.changed", "mail.sent email_changed"];
+
+/** It goes back. Each session that ends comes besides. */
+export const changeUndone = ["email.change_undone", "mail.sent email_change_undone"];

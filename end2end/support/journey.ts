@@ -53,8 +53,8 @@ export async function submitCode(page: Page, code: string): Promise<Response> {
   return press(button(page, "Sign in"));
 }
 
-export async function openLink(page: Page, { link }: Mail, heading: string): Promise<Response | null> {
-  const response = await page.goto(link);
+export async function openLink(page: Page, mail: Mail, heading: string, path = "/login/verify"): Promise<Response | null> {
+  const response = await page.goto(mail.linkTo(path));
   await expectPage(page, heading);
   // The token must not stay in the address bar, where history, screenshots and shoulders find it.
   expect(page.url()).not.toContain("token");
@@ -66,4 +66,22 @@ export async function signIn(page: Page, mailbox: Mailbox, address: string): Pro
   await submitCode(page, mail.code);
   await expectAccount(page, address);
   return mail;
+}
+
+export async function signOut(page: Page): Promise<void> {
+  await page.goto("/account");
+  await press(button(page, "Sign out"));
+  await expectPage(page, "You're signed out");
+}
+
+/** By its words, which on a phone reach over the box: fingers are large. */
+export async function tick(page: Page, words: string | RegExp): Promise<void> {
+  await page.locator("label").filter({ hasText: words }).click();
+  await expect(page.getByRole("checkbox", { name: words })).toBeChecked();
+}
+
+/** A click finds the browser signed out. */
+export async function expectSignedOut(page: Page): Promise<void> {
+  await page.goto("/account");
+  await expectPage(page, "Sign in", "/login?next=/account");
 }

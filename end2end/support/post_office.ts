@@ -30,10 +30,16 @@ const CODE = /^(\d{3}) (\d{3})$/m;
 export class Mail {
   constructor(readonly letter: Letter) {}
 
-  get link(): string {
-    const link = /https?:\/\/\S+\/login\/verify\?token=\S+/.exec(this.letter.text)?.[0];
-    if (!link) throw new Error(`no link in the mail: ${this.letter.text}`);
+  /** The link that brings a token to this page of ours. */
+  linkTo(path: string): string {
+    const link = this.letter.text.split(/\s/).find((word) => word.startsWith("http") && word.includes(`${path}?token=`));
+    if (!link) throw new Error(`no link to ${path} in the mail: ${this.letter.text}`);
     return link;
+  }
+
+  /** The link that signs in. */
+  get link(): string {
+    return this.linkTo("/login/verify");
   }
 
   /** As it is printed: "482 931". */

@@ -2,7 +2,7 @@
 
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
+import { chmodSync, closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { join, resolve } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
@@ -15,6 +15,8 @@ export const SERVERS = {
   /** Small limits. Tests take networks of their own by `X-Forwarded-For`. */
   limits: { TRUSTED_PROXIES: "127.0.0.0/8", LIMIT_LINK_NETWORK: "6/15m", LIMIT_CODE_NETWORK: "3/15m" },
   closed: { SIGNUP: "closed", LIMITS: "off" },
+  /** As in production. Whoever needs its administrators to be theirs alone takes it by `alone`. */
+  invite: { SIGNUP: "invite", LIMITS: "off" },
   off: { FEATURE_PASSWORDLESS_AUTH: "false", LEGACY_SIGN_IN_URL: "https://old.example.org/login" },
   /** The only one without a mail server: mail shows up at `/dev/inbox`. */
   inbox: { LIMITS: "off", EMAIL_SMTP: "" },
@@ -174,4 +176,35 @@ export async function letMailsExpire(server: Server, address: string): Promise<v
     { address },
   );
   if (changed === "0") throw new Error(`no mail to ${address} to let expire`);
+}
+
+/** So much time passes for the links in an account's mails that take something back. */
+export async function letUndoLinksAge(server: Server, address: string, age: "72 hours" | "7 days"): Promise<void> {
+  const changed = await sql(
+    server,
+    `with changed as (
+       update undo_links set created_at = created_at - :'age'::interval, expires_at = expires_at - :'age'::interval
+       where email_key = :'address' returning 1
+     ) select count(*) from changed`,
+    { address, age },
+  );
+  if (changed === "0") throw new Error(`no link in a mail to ${address} to let age`);
+}
+
+/** Runs `work` while no other test, in whichever worker, does so on this server. For what there is only one of. */
+export async function alone(server: Server, work: () => Promise<void>): Promise<void> {
+  const lock = join(server.dataDir, "alone");
+  for (;;) {
+    try {
+      mkdirSync(lock);
+      break;
+    } catch {
+      await pause(100);
+    }
+  }
+  try {
+    await work();
+  } finally {
+    rmSync(lock, { recursive: true });
+  }
 }

@@ -119,7 +119,8 @@ export const test = base.extend<Options & Fixtures>({
       await test.step(`the page "${name}" is sound`, async () => {
         const heading = await page.getByRole("heading", { level: 1 }).innerText();
         const title = (await page.title()).replace(/^Error: /, "");
-        expect(title).toBe(`${heading} – Latchkey`);
+        const site = (await page.locator("header.admin").count()) > 0 ? "Latchkey admin" : "Latchkey";
+        expect(title).toBe(`${heading} – ${site}`);
 
         const viewport = page.viewportSize();
         if (!viewport) throw new Error("a page without a size");

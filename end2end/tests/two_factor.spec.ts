@@ -1,5 +1,3 @@
-import type { Page } from "@playwright/test";
-
 import { Authenticator, scan } from "../support/authenticator.ts";
 import {
   firstFactorGiven,
@@ -13,74 +11,10 @@ import {
   twoFactorTurnedOff,
   twoFactorTurnedOn,
 } from "../support/events.ts";
-import { askForMail, button, expectAccount, expectPage, link, press, signIn, submitCode } from "../support/journey.ts";
-import type { Mailbox } from "../support/post_office.ts";
-import { note } from "../support/seen.ts";
+import { button, expectAccount, expectPage, link, press, signIn, signOut, submitCode, tick } from "../support/journey.ts";
 import { latchkey, letFactorsAge } from "../support/servers.ts";
 import { expect, test } from "../support/test.ts";
-
-async function begin(page: Page): Promise<Authenticator> {
-  await press(button(page, "Set up two-factor"));
-  await expectPage(page, "Set up two-factor", "/account/two-factor/setup");
-  const key = await page.locator(".copy").innerText();
-  return new Authenticator(key.replaceAll(/\s/g, ""));
-}
-
-async function shownCodes(page: Page): Promise<string[]> {
-  const codes = await page.locator("ol.codes li").allInnerTexts();
-  for (const code of codes) {
-    expect(code).toMatch(/^[a-hjkmnp-z2-9]{4}-[a-hjkmnp-z2-9]{4}-[a-hjkmnp-z2-9]{4}$/);
-    note({ kind: "secret", value: code });
-    note({ kind: "secret", value: code.replaceAll("-", "") });
-  }
-  expect(new Set(codes).size).toBe(10);
-  return codes;
-}
-
-/** By its words, which on a phone reach over the box: fingers are large. */
-async function tick(page: Page, words: string | RegExp): Promise<void> {
-  await page.locator("label").filter({ hasText: words }).click();
-  await expect(page.getByRole("checkbox", { name: words })).toBeChecked();
-}
-
-async function finish(page: Page): Promise<void> {
-  await tick(page, /^I've saved these codes/);
-  await press(button(page, "Finish"));
-  await expectPage(page, "Two-factor", "/account/two-factor");
-}
-
-async function enrol(page: Page): Promise<{ app: Authenticator; codes: string[] }> {
-  await page.goto("/account/two-factor");
-  const app = await begin(page);
-  await page.getByLabel("Code from your app").fill(app.code());
-  await press(button(page, "Turn on two-factor"));
-  await expectPage(page, "Save your backup codes");
-  const codes = await shownCodes(page);
-  await finish(page);
-  return { app, codes };
-}
-
-async function signOut(page: Page): Promise<void> {
-  await page.goto("/account");
-  await press(button(page, "Sign out"));
-  await expectPage(page, "You're signed out");
-}
-
-async function giveFirstFactor(page: Page, mailbox: Mailbox, address: string): Promise<void> {
-  const mail = await askForMail(page, mailbox, address);
-  await submitCode(page, mail.code);
-  await expectPage(page, "Enter your authenticator code", "/login/two-factor");
-}
-
-async function giveSecondFactor(page: Page, code: string): Promise<number> {
-  await page.getByLabel("6-digit code").fill(code);
-  return (await press(button(page, "Continue"))).status();
-}
-
-async function giveBackupCode(page: Page, code: string): Promise<number> {
-  await page.getByLabel("Backup code").fill(code);
-  return (await press(button(page, "Continue"))).status();
-}
+import { enrol, finish, giveBackupCode, giveFirstFactor, giveSecondFactor, shownCodes } from "../support/two_factor.ts";
 
 test("two-factor: set up by scanning, sign in with it, turn it off", async ({ page, server, mailbox, address, checkPage, expectEvents }, info) => {
   expectEvents(

@@ -88,8 +88,7 @@ pub fn AccountPage(
                 {sessions.collect_view()}
             </section>
             <RecentActivity recent now/>
-            <You name error deletes/>
-            {admin.then(|| view! { <Administration/> })}
+            <You name admin error deletes/>
         </Settings>
     }
 }
@@ -158,7 +157,8 @@ fn EntryLine(entry: Entry, now: OffsetDateTime) -> impl IntoView {
 
 /// The account itself, apart from how it is kept.
 #[component]
-fn You(name: String, error: Option<NameError>, deletes: Option<OffsetDateTime>) -> impl IntoView {
+fn You(name: String, admin: bool, error: Option<NameError>, deletes: Option<OffsetDateTime>) -> impl IntoView {
+    let users = view! { <a class="button sm" href=routes::ADMIN_USERS>"Open users"</a> }.into_any();
     let export = view! { <a class="button sm" href=routes::EXPORT>"Download your data"</a> }.into_any();
     let delete = deletes.is_none().then(|| view! { <a class="button sm" href=routes::DELETE>"Delete account"</a> }.into_any());
     let fate = match deletes {
@@ -179,22 +179,12 @@ fn You(name: String, error: Option<NameError>, deletes: Option<OffsetDateTime>) 
             </form>
             <Row heading="Your data" action=Some(export)><p>"A copy of what we keep about you"</p></Row>
             <Row heading="Your account" action=delete><p>{fate}</p></Row>
+            {admin.then(|| view! {
+                <Row heading="Administration" action=Some(users)><p>"You look after other people's accounts"</p></Row>
+            })}
         </section>
     }
     // The page as one type would be too deep for the compiler.
-    .into_any()
-}
-
-/// Where administrators find what only they see.
-#[component]
-fn Administration() -> impl IntoView {
-    let users = view! { <a class="button sm" href=routes::ADMIN_USERS>"Users"</a> }.into_any();
-    view! {
-        <section class="panel">
-            <h2>"Administration"</h2>
-            <Row heading="Accounts" action=Some(users)><p>"Find people, and help them back into their accounts"</p></Row>
-        </section>
-    }
     .into_any()
 }
 
@@ -350,13 +340,14 @@ mod tests {
         for (name, path) in [("Sessions", "/account/sessions"), ("Activity", "/account/activity"), ("Email", "/account/email")] {
             assert!(html.contains(&format!(r#"<a href="{path}">{name}</a>"#)), "{name}");
         }
-        assert!(!html.contains("Admin"));
+        assert!(!html.contains("Admin") && !html.contains("/admin/"));
     }
 
     #[test]
     fn an_admin_sees_that_they_are_one() {
         let admin = Owner { admin: true, ..owner("mara@example.org") };
-        assert!(html(admin, TwoFactorSummary::default(), vec![], vec![]).contains(r#"<span class="badge">Admin</span>"#));
+        let html = html(admin, TwoFactorSummary::default(), vec![], vec![]);
+        assert!(html.contains(r#"<span class="badge">Admin</span>"#) && html.contains(r#"href="/admin/users""#));
     }
 
     #[test]

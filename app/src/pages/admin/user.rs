@@ -22,7 +22,7 @@ use crate::{
     components::{Admin, Badge, BadgeKind, Column, Date, DateTime, Empty, Glyph, Notice, Pager, Row, Table, Tone},
     fault::Fault,
     gate::{Administrator, Barred},
-    happened::told,
+    happened,
     page::page,
     pages::{
         admin::{change::Change, users::StatusBadge},
@@ -85,7 +85,7 @@ pub struct Activity {
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub at: OffsetDateTime,
-    pub what: String,
+    pub what: &'static str,
     pub more: Option<String>,
     pub device: String,
     pub ip: String,
@@ -329,10 +329,10 @@ pub async fn get(
     let Some(user) = find(&state, &authority, &from, id).await? else { return Ok(Barred::NoSuchPage.into_response()) };
     let found = state.auth.activity(id, Filter::All, Cursor::parse(&at)).await?;
     let entry = |entry: auth::activity::Entry| {
-        let told = told(&entry.happened, &entry.details)?;
+        let told = happened::told(&entry.happened, &entry.details)?;
         Some(Entry {
             at: entry.at,
-            what: told.what.to_owned(),
+            what: told.what,
             more: told.more,
             device: entry.device.unwrap_or_default(),
             ip: entry.ip.map(|ip| ip.to_string()).unwrap_or_default(),
@@ -398,9 +398,9 @@ pub(crate) mod tests {
     }
 
     fn activity() -> Activity {
-        let entry = |what: &str, by_other| Entry {
+        let entry = |what, by_other| Entry {
             at: THEN,
-            what: what.to_owned(),
+            what,
             more: Some("<u>".to_owned()),
             device: if by_other { String::new() } else { "<s>".to_owned() },
             ip: "203.0.113.24".to_owned(),
