@@ -100,6 +100,17 @@ async fn enrol(kit: &Kit, visitor: &mut Visitor) -> (Secret, Vec<BackupCode>) {
     (secret, codes.codes)
 }
 
+/// An app that has been in use for so long that taking a change of address back asks for it.
+async fn enrol_long_ago(kit: &Kit, visitor: &mut Visitor) -> (Secret, Vec<BackupCode>) {
+    let (secret, codes) = enrol(kit, visitor).await;
+    kit.clock.advance(Span::try_from(EMAIL_CHANGE_UNDO).expect("some days"));
+    let code = totp(kit, &secret);
+    stepping!(kit, visitor, |stepping| kit.auth.step_up(stepping, Factor::App(&code), visitor.proof(), &visitor.from))
+        .expect("the code is right");
+    kit.clock.advance(Span::seconds(30));
+    (secret, codes)
+}
+
 fn totp(kit: &Kit, secret: &Secret) -> Code {
     secret.code(step(kit.auth.now()))
 }
@@ -544,7 +555,7 @@ async fn an_account_with_two_factor_gives_a_factor_first_and_a_wrong_one_uses_no
         let email = address(if by_app { "app@example.org" } else { "codes@example.org" });
         let mut visitor = signed_in(&kit, &email).await;
         let user = authority(&kit, &visitor).await.user;
-        let (secret, codes) = enrol(&kit, &mut visitor).await;
+        let (secret, codes) = enrol_long_ago(&kit, &mut visitor).await;
         let moved = address(&format!("new-{}", email.as_str()));
         let token = change(&kit, &mut visitor, &moved).await;
         let state = kit.auth.peek_undo(&token).await.expect("answers");
@@ -584,10 +595,23 @@ async fn two_factor_set_up_after_the_change_keeps_nobody_from_taking_it_back() {
 }
 
 #[tokio::test]
+async fn nor_does_one_that_was_set_up_to_keep_its_owner_from_taking_it_back() {
+    let kit = kit().await;
+    let mut thief = signed_in(&kit, &mara()).await;
+    let user = authority(&kit, &thief).await.user;
+    enrol(&kit, &mut thief).await;
+    let token = change(&kit, &mut thief, &new()).await;
+    let state = kit.auth.peek_undo(&token).await.expect("answers");
+    assert!(matches!(state, UndoState::Live(UndoView::EmailChange { factor_needed: false, .. })), "{state:?}");
+    undo(&kit, &token).await.expect("the app is the thief's");
+    assert_eq!(address_of(&kit, user).await, "mara@example.org");
+}
+
+#[tokio::test]
 async fn wrong_factors_at_the_link_meet_the_limit() {
     let kit = kit().await;
     let mut visitor = signed_in(&kit, &mara()).await;
-    let (secret, _) = enrol(&kit, &mut visitor).await;
+    let (secret, _) = enrol_long_ago(&kit, &mut visitor).await;
     let token = change(&kit, &mut visitor, &new()).await;
     let wrong = not(&totp(&kit, &secret));
     let mut limited = false;
