@@ -276,15 +276,17 @@ async fn undo_email_change(
     // Links before sessions before the account, as signing in takes them: the other way round the two could wait for each other.
     magic_link::store::close_both(work.connection(), &account.email_key, &link.email_key, now).await?;
     let reason = RevokeReason::EmailChanged;
-    for session in session::store::revoke_others(work.connection(), user, None, reason, now).await? {
-        work.record(Event::SessionRevoked { user, session, reason });
-    }
+    session::end_all(work, user, None, reason, now).await?;
     trusted_device::revoke_all(work, user, now).await?;
     known_browser::store::forget_since(work.connection(), user, link.created_at).await?;
     store::close_later(work.connection(), user, link.created_at, now).await?;
     if !account::store::set_email(work.connection(), user, &link.email, &link.email_key).await? {
         return Ok(false);
     }
+    // Once more, as where the account moved: what a second step under way has made could not be seen above.
+    session::end_all(work, user, None, reason, now).await?;
+    trusted_device::revoke_all(work, user, now).await?;
+    known_browser::store::forget_since(work.connection(), user, link.created_at).await?;
     work.record(Event::EmailChangeUndone { user, undo: link.id });
     // Whoever moved the account may have asked for its deletion too, and the mail about that went to them.
     deletion::stay(work, user, Some(from), now).await?;
