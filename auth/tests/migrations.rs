@@ -93,3 +93,14 @@ async fn a_fresh_database_has_no_account_and_no_flag() {
         assert_eq!(rows, 0, "{sql}");
     }
 }
+
+/// Deleting a row asks every table that refers to it.
+#[tokio::test]
+async fn what_refers_to_sessions_and_links_finds_them_along_an_index() {
+    let database = Database::new().await;
+    let unindexed = "select coalesce(string_agg(conname, ', '), '') from pg_constraint c
+                     where contype = 'f' and confrelid in ('sessions'::regclass, 'magic_links'::regclass)
+                       and not exists (select 1 from pg_index i where i.indrelid = c.conrelid and i.indkey[0] = c.conkey[1])";
+    let unindexed: String = sqlx::query_scalar(unindexed).fetch_one(&database.pool().await).await.expect("can be read");
+    assert_eq!(unindexed, "");
+}
