@@ -60,6 +60,8 @@ create index if not exists undo_links_user on undo_links (user_id, created_at);
 -- Whoever lost an address to a change can have it back, so meanwhile nobody else signs up with it.
 create index if not exists undo_links_address on undo_links (email_key) where kind = 'email_change';
 create index if not exists undo_links_expires on undo_links (expires_at);
+-- Housekeeping deletes sessions by the thousand, and each asks for its links: without this all links were read for every one.
+create index if not exists undo_links_session on undo_links (session_id) where session_id is not null;
 
 alter table mail_outbox
     add column if not exists email_change_id uuid,

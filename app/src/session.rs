@@ -125,7 +125,7 @@ impl Visitor {
     /// so of two parallel tries the loser can't take the winner's cookie away.
     pub fn handover(&self, sessions: &Sessions) -> (Handover, Cookie<'static>) {
         let id = Id::default();
-        let data = HashMap::from([(VISIT, Visit { asked: None, ..self.visit.clone() })]);
+        let data = HashMap::from([(VISIT, Visit { asked: None, user_search: None, ..self.visit.clone() })]);
         let data = serde_json::to_value(data).unwrap_or_default();
         (Handover { fresh: key(id), data, old: self.key() }, sessions.cookie(id))
     }

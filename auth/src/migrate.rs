@@ -26,12 +26,17 @@ pub async fn migrate(owner: &PgPool, application: Option<&str>) -> Result<(), sq
     let role = format!("\"{}\"", role.replace('"', "\"\""));
     let grants = format!(
         "grant select, insert, update, delete on all tables in schema public to {role};
-         revoke update, delete, truncate on auth_audit, auth_audit_default from {role};
          revoke insert, update, delete on _sqlx_migrations from {role};
          grant execute on function auth_audit_make_partition(timestamptz), auth_audit_drop_partitions(timestamptz) to {role};"
     );
-    sqlx::raw_sql(AssertSqlSafe(grants)).execute(owner).await?;
-    Ok(())
+    let mut transaction = owner.begin().await?;
+    sqlx::raw_sql(AssertSqlSafe(grants)).execute(&mut *transaction).await?;
+    // "All tables" takes in the audit's months, which can be changed by their own names.
+    let audit: Vec<String> =
+        sqlx::query_scalar("select relid::text from pg_partition_tree('auth_audit')").fetch_all(&mut *transaction).await?;
+    let revoke = format!("revoke update, delete, truncate on {} from {role}", audit.join(", "));
+    sqlx::raw_sql(AssertSqlSafe(revoke)).execute(&mut *transaction).await?;
+    transaction.commit().await
 }
 
 /// What is applied and what is pending.

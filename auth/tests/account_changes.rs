@@ -13,7 +13,7 @@ use auth::{
     export::ExportError,
     mail::{Content, Letter, Notice},
     policy::{DELETION_WAIT, Policy, RequireTwoFactor, SignUp},
-    second_factor::{Factor, SecondFactorError},
+    second_factor::{Factor, Finishing, SecondFactorError},
     secret::{Code, SessionKey, UndoToken},
     session::{Authority, Level},
     sign_in::{ConfirmLinkError, EnterCodeError, Outcome},
@@ -98,6 +98,17 @@ async fn enrol(kit: &Kit, visitor: &mut Visitor) -> (Secret, Vec<BackupCode>) {
     kit.letters().await;
     kit.clock.advance(Span::seconds(30));
     (secret, codes.codes)
+}
+
+/// An app that has been in use for so long that taking a change of address back asks for it.
+async fn enrol_long_ago(kit: &Kit, visitor: &mut Visitor) -> (Secret, Vec<BackupCode>) {
+    let (secret, codes) = enrol(kit, visitor).await;
+    kit.clock.advance(Span::try_from(EMAIL_CHANGE_UNDO).expect("some days"));
+    let code = totp(kit, &secret);
+    stepping!(kit, visitor, |stepping| kit.auth.step_up(stepping, Factor::App(&code), visitor.proof(), &visitor.from))
+        .expect("the code is right");
+    kit.clock.advance(Span::seconds(30));
+    (secret, codes)
 }
 
 fn totp(kit: &Kit, secret: &Secret) -> Code {
@@ -544,7 +555,7 @@ async fn an_account_with_two_factor_gives_a_factor_first_and_a_wrong_one_uses_no
         let email = address(if by_app { "app@example.org" } else { "codes@example.org" });
         let mut visitor = signed_in(&kit, &email).await;
         let user = authority(&kit, &visitor).await.user;
-        let (secret, codes) = enrol(&kit, &mut visitor).await;
+        let (secret, codes) = enrol_long_ago(&kit, &mut visitor).await;
         let moved = address(&format!("new-{}", email.as_str()));
         let token = change(&kit, &mut visitor, &moved).await;
         let state = kit.auth.peek_undo(&token).await.expect("answers");
@@ -584,10 +595,23 @@ async fn two_factor_set_up_after_the_change_keeps_nobody_from_taking_it_back() {
 }
 
 #[tokio::test]
+async fn nor_does_one_that_was_set_up_to_keep_its_owner_from_taking_it_back() {
+    let kit = kit().await;
+    let mut thief = signed_in(&kit, &mara()).await;
+    let user = authority(&kit, &thief).await.user;
+    enrol(&kit, &mut thief).await;
+    let token = change(&kit, &mut thief, &new()).await;
+    let state = kit.auth.peek_undo(&token).await.expect("answers");
+    assert!(matches!(state, UndoState::Live(UndoView::EmailChange { factor_needed: false, .. })), "{state:?}");
+    undo(&kit, &token).await.expect("the app is the thief's");
+    assert_eq!(address_of(&kit, user).await, "mara@example.org");
+}
+
+#[tokio::test]
 async fn wrong_factors_at_the_link_meet_the_limit() {
     let kit = kit().await;
     let mut visitor = signed_in(&kit, &mara()).await;
-    let (secret, _) = enrol(&kit, &mut visitor).await;
+    let (secret, _) = enrol_long_ago(&kit, &mut visitor).await;
     let token = change(&kit, &mut visitor, &new()).await;
     let wrong = not(&totp(&kit, &secret));
     let mut limited = false;
@@ -704,6 +728,44 @@ async fn a_link_under_way_while_the_account_moves_does_not_sign_in_to_it() {
     let (refused, ()) = tokio::join!(redeeming, moved);
     assert!(matches!(refused, Err(ConfirmLinkError::NotLive(_))), "{refused:?}");
     assert!(kit.auth.load_session(new.fresh).await.expect("answers").is_none());
+}
+
+#[tokio::test]
+async fn a_second_step_under_way_while_a_change_is_taken_back_leaves_no_session() {
+    let kit = kit().await;
+    let mut thief = signed_in(&kit, &mara()).await;
+    let user = authority(&kit, &thief).await.user;
+    let token = change(&kit, &mut thief, &new()).await;
+    kit.clock.advance(Span::seconds(1));
+    let (secret, _) = enrol(&kit, &mut thief).await;
+    let mut half = Visitor::at([192, 0, 2, 66]);
+    assert!(matches!(half.give_first_factor(&kit, &new()).await, Outcome::SecondFactorNeeded));
+
+    let blocked = async |count: i64| {
+        let waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        while kit.count(waiting).await < count {
+            tokio::task::yield_now().await;
+        }
+    };
+    let mut held = kit.pool.begin().await.expect("begun");
+    sqlx::query("select 1 from users for no key update").execute(&mut *held).await.expect("locked");
+    let (whole, code) = (handover(), totp(&kit, &secret));
+    let finishing = Finishing { half: half.session.expect("half signed in"), user, handover: &whole };
+    let finish = kit.auth.enter_second_factor(finishing, Factor::App(&code), true, half.proof(), &half.from);
+    let take_back = async {
+        // The whole session is there, and nobody sees it: its transaction waits for the account.
+        blocked(1).await;
+        undo(&kit, &token).await
+    };
+    let release = async {
+        blocked(2).await;
+        held.commit().await.expect("committed");
+    };
+    let (finished, undone, ()) = tokio::join!(finish, take_back, release);
+    assert!(finished.is_ok(), "it was first: {finished:?}");
+    undone.expect("live");
+    assert!(kit.auth.load_session(whole.fresh).await.expect("answers").is_none());
+    assert_eq!(kit.count("select count(*) from trusted_devices where revoked_at is null").await, 0);
 }
 
 // A sign-in taken back

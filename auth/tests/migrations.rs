@@ -93,3 +93,30 @@ async fn a_fresh_database_has_no_account_and_no_flag() {
         assert_eq!(rows, 0, "{sql}");
     }
 }
+
+#[tokio::test]
+async fn the_application_never_changes_the_audit_by_whatever_name_also_after_another_migration() {
+    let database = Database::new().await;
+    let (owner, pool) = (database.owner().await, database.pool().await);
+    sqlx::query("select auth_audit_make_partition('2026-11-24Z')").execute(&pool).await.expect("made");
+    auth::migrate::migrate(&owner, Some(private_postgres::APPLICATION)).await.expect("nothing is left to apply");
+    let changes =
+        "select count(*) from pg_partition_tree('auth_audit') cross join unnest(array['update', 'delete', 'truncate']) what
+                   where has_table_privilege(relid, what)";
+    let changes: i64 = sqlx::query_scalar(changes).fetch_one(&pool).await.expect("the count can be read");
+    assert_eq!(changes, 0);
+    let tree: i64 =
+        sqlx::query_scalar("select count(*) from pg_partition_tree('auth_audit')").fetch_one(&owner).await.expect("read");
+    assert!(tree >= 3, "the log, its default and a month");
+}
+
+/// Deleting a row asks every table that refers to it.
+#[tokio::test]
+async fn what_refers_to_sessions_and_links_finds_them_along_an_index() {
+    let database = Database::new().await;
+    let unindexed = "select coalesce(string_agg(conname, ', '), '') from pg_constraint c
+                     where contype = 'f' and confrelid in ('sessions'::regclass, 'magic_links'::regclass)
+                       and not exists (select 1 from pg_index i where i.indrelid = c.conrelid and i.indkey[0] = c.conkey[1])";
+    let unindexed: String = sqlx::query_scalar(unindexed).fetch_one(&database.pool().await).await.expect("can be read");
+    assert_eq!(unindexed, "");
+}

@@ -206,15 +206,17 @@ impl Auth {
             return Err(ConfirmChangeError::SessionOver);
         }
         let reason = RevokeReason::EmailChanged;
-        for session in session::store::revoke_others(work.connection(), user, Some(authority.session), reason, now).await? {
-            work.record(Event::SessionRevoked { user, session, reason });
-        }
+        session::end_all(work, user, Some(authority.session), reason, now).await?;
         trusted_device::revoke_all(work, user, now).await?;
         let free = !undo::store::is_held(work.connection(), &change.email_key, Some(user), now).await?;
         if !free || !account::store::set_email(work.connection(), user, &change.email, &change.email_key).await? {
             // The owner of that address was told that it has an account. Here it looks like a code that is dead.
             return Err(ConfirmChangeError::Expired);
         }
+        // A second step that was finishing while its half session was waited for has made a session, and trust, that nobody saw above.
+        // From here on none can: it waits for the account, and finds that it has moved.
+        session::end_all(work, user, Some(authority.session), reason, now).await?;
+        trusted_device::revoke_all(work, user, now).await?;
         work.record(Event::EmailChanged { user, change: change.id });
         // `account` is as it was before: the link and its mail are for the old address.
         let undo = self.undo_link(work, &account, Undoes::EmailChange, now).await?;

@@ -5,6 +5,7 @@ pub(crate) mod store;
 
 use std::{net::IpAddr, time::Duration};
 
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -164,7 +165,7 @@ impl Auth {
         };
         let view = match link.undoes {
             Undoes::EmailChange => {
-                let factor_needed = totp::store::enrolled_before(&mut connection, link.user, link.created_at).await?;
+                let factor_needed = factor_needed(&mut connection, &link).await?;
                 UndoView::EmailChange { old: link.email, now: account.email, factor_needed }
             }
             Undoes::Deletion => UndoView::Deletion { email: account.email, deletes_at: link.created_at + DELETION_WAIT },
@@ -216,9 +217,7 @@ impl Auth {
         let account = account.ok_or(UndoError::NotLive(UndoState::Unknown))?;
         let undone = match link.undoes {
             Undoes::EmailChange => {
-                // An app that was set up after the change may be that of whoever made it, so it keeps nobody from taking it back.
-                // Two-factor stays as it is, whoever has the address: without the app's codes nobody signs in.
-                if right.is_none() && totp::store::enrolled_before(work.connection(), link.user, link.created_at).await? {
+                if right.is_none() && factor_needed(work.connection(), &link).await? {
                     return Err(UndoError::FactorNeeded);
                 }
                 if !undo_email_change(&mut work, &account, &link, from, now).await? {
@@ -256,6 +255,14 @@ fn dead(link: &store::UndoLink, now: OffsetDateTime) -> Option<UndoState> {
     }
 }
 
+/// Whether a change of address is taken back only with a second factor. An app that was set up after the change may be that of whoever
+/// made it, and so may one set up shortly before: the thief's first act, so that the owner could not take back the second. It keeps
+/// nobody from taking it back unless the mail about it has been there for as long as the one about the change works. Two-factor stays as
+/// it is, whoever has the address: without the app's codes nobody signs in.
+async fn factor_needed(connection: &mut PgConnection, link: &store::UndoLink) -> Result<bool, sqlx::Error> {
+    totp::store::enrolled_before(connection, link.user, link.created_at - EMAIL_CHANGE_UNDO).await
+}
+
 /// The account goes back to the address it had when the link was made, wherever it is now, and whoever is signed in to it is not any
 /// more. `false` where the address belongs to another account.
 async fn undo_email_change(
@@ -269,15 +276,17 @@ async fn undo_email_change(
     // Links before sessions before the account, as signing in takes them: the other way round the two could wait for each other.
     magic_link::store::close_both(work.connection(), &account.email_key, &link.email_key, now).await?;
     let reason = RevokeReason::EmailChanged;
-    for session in session::store::revoke_others(work.connection(), user, None, reason, now).await? {
-        work.record(Event::SessionRevoked { user, session, reason });
-    }
+    session::end_all(work, user, None, reason, now).await?;
     trusted_device::revoke_all(work, user, now).await?;
     known_browser::store::forget_since(work.connection(), user, link.created_at).await?;
     store::close_later(work.connection(), user, link.created_at, now).await?;
     if !account::store::set_email(work.connection(), user, &link.email, &link.email_key).await? {
         return Ok(false);
     }
+    // Once more, as where the account moved: what a second step under way has made could not be seen above.
+    session::end_all(work, user, None, reason, now).await?;
+    trusted_device::revoke_all(work, user, now).await?;
+    known_browser::store::forget_since(work.connection(), user, link.created_at).await?;
     work.record(Event::EmailChangeUndone { user, undo: link.id });
     // Whoever moved the account may have asked for its deletion too, and the mail about that went to them.
     deletion::stay(work, user, Some(from), now).await?;
