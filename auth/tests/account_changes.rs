@@ -231,7 +231,7 @@ async fn the_code_moves_the_account_and_ends_what_the_old_address_had_opened() {
     let mut other = Visitor::at([198, 51, 100, 8]);
     other.give_first_factor(&kit, &mara()).await;
     let (half, new_handover) = (other.session.expect("a session"), handover());
-    let finishing = auth::second_factor::Finishing { half, user, handover: &new_handover };
+    let finishing = Finishing { half, user, handover: &new_handover };
     let right = totp(&kit, &secret);
     kit.auth.enter_second_factor(finishing, Factor::App(&right), true, other.proof(), &other.from).await.expect("right");
     other.session = Some(new_handover.fresh);
@@ -811,7 +811,7 @@ async fn trust_given_with_a_sign_in_goes_with_it_and_the_link_expires() {
     let mut other = Visitor::at([192, 0, 2, 66]);
     other.give_first_factor(&kit, &mara()).await;
     let new = handover();
-    let finishing = auth::second_factor::Finishing { half: other.session.expect("a session"), user, handover: &new };
+    let finishing = Finishing { half: other.session.expect("a session"), user, handover: &new };
     let right = totp(&kit, &secret);
     kit.auth.enter_second_factor(finishing, Factor::App(&right), true, other.proof(), &other.from).await.expect("right");
     let second = Some(auth::event::SecondFactor::Totp);
