@@ -19,7 +19,7 @@ pub const PAGE: usize = 20;
 /// Signing in and out.
 const SIGN_INS: [&str; 2] = ["session.created", "session.revoked"];
 /// What an account is, and how it is reached.
-const CHANGES: [&str; 20] = [
+const CHANGES: [&str; 21] = [
     "user.created",
     "user.disabled",
     "user.enabled",
@@ -34,6 +34,7 @@ const CHANGES: [&str; 20] = [
     "two_factor.reset",
     "device.trusted",
     "device.revoked",
+    "email.change_requested",
     "email.changed",
     "email.change_undone",
     "name.changed",

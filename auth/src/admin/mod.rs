@@ -200,6 +200,9 @@ impl Auth {
         if !account::store::disable(work.connection(), id, now).await? {
             return Err(ActError::Nothing);
         }
+        // Once more, for a session that a second step made while the first look waited for it: turned on again, the account must
+        // not find it alive.
+        session::end_all(&mut work, id, None, RevokeReason::AccountOff, now).await?;
         work.record(Event::UserDisabled { user: id, by: who.origin(), reason: reason.to_owned() });
         self.finish_act(work, &account, Notice::AccountDisabled, now).await
     }
