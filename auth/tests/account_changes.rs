@@ -798,6 +798,35 @@ async fn a_sign_in_is_taken_back_by_the_mail_that_told_of_it() {
     assert_eq!(undo(&kit, &token).await.expect("live"), Undone::Session { ended_now: false });
 }
 
+#[tokio::test]
+async fn who_signed_in_again_meanwhile_is_out_too() {
+    let kit = kit().await;
+    let owner = signed_in(&kit, &mara()).await;
+    let mut other = signed_in_from(&kit, &mara(), [192, 0, 2, 66]).await;
+    let (_, token) = undo_token(&kit, new_sign_in()).await;
+    other.give_first_factor(&kit, &mara()).await;
+    assert_eq!(undo(&kit, &token).await.expect("live"), Undone::Session { ended_now: true });
+    assert!(other.authority(&kit.auth).await.is_none() && owner.authority(&kit.auth).await.is_some());
+}
+
+#[tokio::test]
+async fn a_notice_that_waits_goes_where_the_account_was() {
+    let kit = kit().await;
+    let mut visitor = signed_in(&kit, &mara()).await;
+    let now = authority(&kit, &visitor).await;
+    kit.auth.request_deletion(&now, &visitor.from).await.expect("taken");
+    kit.auth.cancel_deletion(&now, &visitor.from).await.expect("taken");
+    // As after a refusal for now.
+    run(&kit, "update mail_outbox set run_at = run_at + interval '1 hour' where state = 'queued'").await;
+    change(&kit, &mut visitor, &new()).await;
+    kit.clock.advance(Span::hours(1));
+    let letters = kit.letters().await;
+    let [Letter { to, content: Content::Notice { notice: Notice::DeletionCancelled, .. }, .. }] = letters.as_slice() else {
+        panic!("{letters:?}")
+    };
+    assert_eq!(to, &mara());
+}
+
 fn new_sign_in() -> Notice {
     Notice::NewSignIn { method: auth::event::Method::Code, second: None }
 }

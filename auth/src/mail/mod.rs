@@ -161,6 +161,9 @@ pub(crate) struct Details {
     #[serde(flatten)]
     pub notice: Notice,
     pub by: Option<By>,
+    /// The account's address when it happened; none where a link's row says where its mail goes.
+    #[serde(default)]
+    pub to: Option<String>,
 }
 
 impl Content {

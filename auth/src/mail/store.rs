@@ -92,9 +92,14 @@ pub(crate) async fn enqueue_notice(
     from: Option<&Requester>,
     now: OffsetDateTime,
 ) -> Result<(), sqlx::Error> {
-    let details = Details { notice, by: from.map(|from| By { device: from.device(), ip: from.ip.to_string() }) };
+    let by = from.map(|from| By { device: from.device(), ip: from.ip.to_string() });
+    let details = Details { notice, by, to: None };
+    // Its address as it is now: whoever moves the account while a mail server is slow is not the one to be told.
     sqlx::query!(
-        "insert into mail_outbox (id, kind, user_id, details, created_at, run_at, deadline) values ($1, $2, $3, $4, $5, $5, $6)",
+        r#"
+        insert into mail_outbox (id, kind, user_id, details, created_at, run_at, deadline)
+        select $1, $2, id, $4::jsonb || jsonb_build_object('to', email), $5, $5, $6 from users where id = $3
+        "#,
         new_id(now),
         notice.kind(),
         user,
@@ -116,7 +121,8 @@ pub(crate) async fn enqueue_undoable(
     from: Option<&Requester>,
     now: OffsetDateTime,
 ) -> Result<(), sqlx::Error> {
-    let details = Details { notice, by: from.map(|from| By { device: from.device(), ip: from.ip.to_string() }) };
+    let by = from.map(|from| By { device: from.device(), ip: from.ip.to_string() });
+    let details = Details { notice, by, to: None };
     sqlx::query!(
         r#"
         insert into mail_outbox (id, kind, user_id, undo_link_id, details, created_at, run_at, deadline)

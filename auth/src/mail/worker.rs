@@ -176,7 +176,7 @@ impl Auth {
     }
 
     async fn deliver_notice<M: Mailer>(&self, mailer: &M, mail: &store::Claimed, user: Uuid) -> Result<Fate, sqlx::Error> {
-        let Some(Details { notice, by }) = mail.details.clone().and_then(|details| serde_json::from_value(details).ok()) else {
+        let Some(Details { notice, by, to }) = mail.details.clone().and_then(|details| serde_json::from_value(details).ok()) else {
             return Ok(Fate::Failed("what it says can't be read".to_owned()));
         };
         let (to, undo) = if let Some(id) = mail.undo_link_id {
@@ -193,7 +193,7 @@ impl Auth {
             let Some(account) = account::store::by_id(&mut connection, user, self.now()).await? else {
                 return Ok(Fate::Expired("its account was gone before it could be sent"));
             };
-            (account.email, None)
+            (to.unwrap_or(account.email), None)
         };
         self.hand_over(mailer, mail, &to, Content::Notice { notice, at: mail.created_at, by, undo }).await
     }

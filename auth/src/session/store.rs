@@ -457,20 +457,29 @@ pub(crate) async fn sign_in_of(pool: &PgPool, session: Uuid) -> Result<Option<Si
     }))
 }
 
-/// Ends the session of a sign-in that is taken back. `false` where it had ended before.
-pub(crate) async fn undo(connection: &mut PgConnection, session: Uuid, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
-    let ended = sqlx::query!(
+/// Ends the session of a sign-in that is taken back, and those since: whoever signed in then may have done so again, in a browser
+/// that was known by that time. Returns which.
+pub(crate) async fn undo(
+    connection: &mut PgConnection,
+    user: Uuid,
+    session: Uuid,
+    since: OffsetDateTime,
+    now: OffsetDateTime,
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
         r#"
-        update sessions set revoked_at = $2, revoke_reason = $3
-        where id = $1 and user_id is not null and revoked_at is null and expires_at > $2
+        update sessions set revoked_at = $4, revoke_reason = $5
+        where user_id = $1 and (id = $2 or authenticated_at >= $3) and revoked_at is null and expires_at > $4
+        returning id
         "#,
+        user,
         session,
+        since,
         now,
         RevokeReason::Undone.as_str(),
     )
-    .execute(connection)
-    .await?;
-    Ok(ended.rows_affected() == 1)
+    .fetch_all(connection)
+    .await
 }
 
 /// All sessions of an account, as far back as they are kept, for its owner's copy of their data.

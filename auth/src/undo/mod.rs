@@ -294,7 +294,7 @@ async fn undo_email_change(
     Ok(true)
 }
 
-/// Ends the session, and what the sign-in left behind besides: trust, and that the account knows the browser. The next sign-in from
+/// Ends the session and those since, and what the sign-in left behind besides: trust, and that the account knows the browser. The next sign-in from
 /// there is told of again. `false` where the session had ended before.
 async fn undo_sign_in(
     work: &mut Work<'_>,
@@ -303,13 +303,13 @@ async fn undo_sign_in(
     since: OffsetDateTime,
     now: OffsetDateTime,
 ) -> Result<bool, sqlx::Error> {
-    let ended = session::store::undo(work.connection(), session, now).await?;
-    if ended {
-        work.record(Event::SessionRevoked { user, session, reason: RevokeReason::Undone });
+    let ended = session::store::undo(work.connection(), user, session, since, now).await?;
+    for session in &ended {
+        work.record(Event::SessionRevoked { user, session: *session, reason: RevokeReason::Undone });
     }
     trusted_device::revoke_all(work, user, now).await?;
     known_browser::store::forget_since(work.connection(), user, since).await?;
-    Ok(ended)
+    Ok(!ended.is_empty())
 }
 
 #[cfg(test)]
