@@ -164,6 +164,16 @@ export async function letFactorsAge(server: Server, address: string): Promise<vo
   );
 }
 
+/** Three days pass for an account's apps: taking a change of address back asks for such ones. */
+export async function letAppsAge(server: Server, address: string): Promise<void> {
+  await sql(
+    server,
+    `update totp_credentials set confirmed_at = confirmed_at - interval '72 hours'
+     where user_id = (select id from users where email_key = :'address')`,
+    { address },
+  );
+}
+
 /** Eleven minutes pass for the mails of one address: one more than link and code live. */
 export async function letMailsExpire(server: Server, address: string): Promise<void> {
   const shift = "interval '11 minutes'";

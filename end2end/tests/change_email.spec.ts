@@ -14,7 +14,7 @@ import {
 } from "../support/events.ts";
 import { askForMail, button, expectAccount, expectPage, expectSignedOut, link, openLink, press, signIn, signOut } from "../support/journey.ts";
 import type { Mail, Mailbox } from "../support/post_office.ts";
-import { letFactorsAge, letUndoLinksAge } from "../support/servers.ts";
+import { letAppsAge, letFactorsAge, letUndoLinksAge } from "../support/servers.ts";
 import { expect, test } from "../support/test.ts";
 import { enrol, giveFirstFactor, giveSecondFactor } from "../support/two_factor.ts";
 
@@ -145,6 +145,7 @@ test("with two-factor, taking a change back asks for a code", async ({ page, ser
   const moved = anotherAddress();
   await signIn(page, mailbox, address);
   const { app } = await enrol(page);
+  await letAppsAge(server, address);
   const mail = await move(page, mailbox, address, moved);
   const owner = await otherBrowser();
   await openLink(owner, mail, "Take back the change of address?", "/undo");
