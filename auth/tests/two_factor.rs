@@ -1224,6 +1224,58 @@ async fn keys_rotate_while_people_sign_in() {
     assert_eq!(status.iter().map(|key| (key.known, key.totp_secrets)).collect::<Vec<_>>(), [(true, 1)]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn rotations_without_pause_lose_none_of_a_dozen_sign_ins_at_once() {
+    let kit = unlimited().await;
+    let mut people = Vec::new();
+    for n in 0..12 {
+        let email = address(&format!("person{n}@example.org"));
+        let mut visitor = signed_in(&kit, &email).await;
+        let (secret, _) = enrol(&kit, &mut visitor).await;
+        people.push((email, secret));
+    }
+    next_step(&kit);
+    let mut browsers = Vec::new();
+    for (email, secret) in people {
+        // All within the ten minutes that a second step may take.
+        let mut visitor = Visitor::at([198, 51, 100, 7]);
+        kit.auth.request_link(&email, &visitor.nonce, visitor.proof(), &visitor.from).await.expect("taken");
+        let (_, mailed) = kit.sign_in_mail().await;
+        let new = handover();
+        kit.auth.enter_code(&mailed, visitor.proof(), &new, &visitor.from).await.expect("right");
+        visitor.session = Some(new.fresh);
+        let user = authority(&kit, &visitor).await.user;
+        browsers.push((visitor, user, secret));
+    }
+    // Two keys that take turns: at every moment some secrets lie under one and some under the other.
+    let (one, other) = (with_keys(&kit, [7; 32], &[TEST_KEY]), with_keys(&kit, TEST_KEY, &[[7; 32]]));
+    let serving = Arc::new(with_keys(&kit, TEST_KEY, &[[7; 32]]));
+    let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let rotating = tokio::spawn({
+        let done = done.clone();
+        async move {
+            let mut rotations = 0;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                for keys in [&one, &other] {
+                    assert_eq!(keys.rotate_keys().await.expect("answers").unreadable, 0);
+                    rotations += 1;
+                }
+            }
+            rotations
+        }
+    });
+    let now = step(kit.auth.now());
+    let sign_ins = browsers.into_iter().map(|(mut visitor, user, secret)| {
+        let (serving, right) = (serving.clone(), secret.code(now));
+        tokio::spawn(async move { enter_totp_at(&serving, &mut visitor, user, &right, false).await })
+    });
+    for sign_in in sign_ins.collect::<Vec<_>>() {
+        sign_in.await.expect("no panic").expect("a sign-in under way is not lost");
+    }
+    done.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(rotating.await.expect("no panic") >= 2, "they did turn meanwhile");
+}
+
 #[tokio::test]
 async fn a_secret_that_is_used_comes_under_the_current_key() {
     let kit = Kit::new().await;
