@@ -7,6 +7,8 @@ alter table users
     -- When the account goes; null: it stays. Decided at use: from then on it signs nobody in, whenever its row is deleted.
     add column if not exists deletes_at timestamptz;
 create index if not exists users_deletes on users (deletes_at) where deletes_at is not null;
+-- A handful among 10^5, looked for whenever one of them might be the last.
+create index if not exists users_admins on users (id) where is_admin;
 
 -- Signed in by a browser that the account did not know.
 alter table sessions add column if not exists new_device boolean not null default false;

@@ -19,11 +19,22 @@ const ACCOUNTS_AT_ONCE: i64 = 20;
 /// Mails stay this long after they were settled.
 const KEEP_MAIL: Duration = Duration::days(14);
 
+/// Does one thing, and goes on whatever comes of it; keeps the first error.
+macro_rules! step {
+    ($first:ident, $work:expr) => {
+        if let Err(error) = $work.await {
+            tracing::warn!(error = %error, "housekeeping.step_failed");
+            $first.get_or_insert(error);
+        }
+    };
+}
+
 impl Auth {
-    /// Runs what is due, if no other process has.
+    /// Runs what is due, if no other process has. Each step by itself: one that fails keeps no other from its work, or accounts
+    /// would stay because a table of limits could not be tidied.
     ///
     /// # Errors
-    /// When the database does not answer; the next hour's run makes up for it.
+    /// The first step's that failed; the next hour's run makes up for it.
     pub async fn housekeeping(&self) -> Result<(), Error> {
         let now = self.now();
         let slot = now.unix_timestamp() - now.unix_timestamp().rem_euclid(EVERY.whole_seconds());
@@ -40,27 +51,41 @@ impl Auth {
         if won.rows_affected() == 0 {
             return Ok(());
         }
+        let pool = &self.pool;
+        let mut first = None;
         for month in [now, now + Duration::days(28)] {
-            sqlx::query!("select auth_audit_make_partition($1)", month).execute(&self.pool).await?;
+            step!(first, sqlx::query!("select auth_audit_make_partition($1)", month).execute(pool));
         }
-        sqlx::query!("delete from rate_limits where tat < $1", now).execute(&self.pool).await?;
-        sqlx::query!("delete from known_browsers where expires_at < $1", now).execute(&self.pool).await?;
-        sqlx::query!("delete from mail_outbox where state <> 'queued' and settled_at < $1", now - KEEP_MAIL)
-            .execute(&self.pool)
-            .await?;
-        sqlx::query!("delete from sessions where user_id is null and expires_at < $1", now).execute(&self.pool).await?;
-        sqlx::query!("delete from sessions where expires_at < $1", now - KEEP).execute(&self.pool).await?;
-        sqlx::query!("delete from step_up_codes where expires_at < $1", now).execute(&self.pool).await?;
-        sqlx::query!("delete from email_changes where expires_at < $1", now).execute(&self.pool).await?;
-        sqlx::query!("delete from totp_credentials where confirmed_at is null and created_at < $1", now - SETUP_TTL)
-            .execute(&self.pool)
-            .await?;
-        sqlx::query!("delete from trusted_devices where expires_at < $1", now - KEEP).execute(&self.pool).await?;
-        sqlx::query!("delete from magic_links where created_at < $1", now - KEEP).execute(&self.pool).await?;
-        self.delete_accounts(now).await?;
-        sqlx::query!("delete from undo_links where expires_at < $1", now - KEEP).execute(&self.pool).await?;
-        sqlx::query_scalar!("select auth_audit_drop_partitions($1)", now - KEEP_AUDIT).fetch_one(&self.pool).await?;
-        Ok(())
+        step!(first, sqlx::query!("delete from rate_limits where tat < $1", now).execute(pool));
+        step!(first, sqlx::query!("delete from known_browsers where expires_at < $1", now).execute(pool));
+        step!(
+            first,
+            sqlx::query!("delete from mail_outbox where state <> 'queued' and settled_at < $1", now - KEEP_MAIL).execute(pool)
+        );
+        step!(first, sqlx::query!("delete from sessions where user_id is null and expires_at < $1", now).execute(pool));
+        step!(first, sqlx::query!("delete from sessions where expires_at < $1", now - KEEP).execute(pool));
+        step!(first, sqlx::query!("delete from step_up_codes where expires_at < $1", now).execute(pool));
+        // One that moved an account says where it went: after a change was taken back, nothing else does.
+        step!(
+            first,
+            sqlx::query!(
+                "delete from email_changes where expires_at < $1 and (used_at is null or expires_at < $2)",
+                now,
+                now - KEEP
+            )
+            .execute(pool)
+        );
+        step!(
+            first,
+            sqlx::query!("delete from totp_credentials where confirmed_at is null and created_at < $1", now - SETUP_TTL)
+                .execute(pool)
+        );
+        step!(first, sqlx::query!("delete from trusted_devices where expires_at < $1", now - KEEP).execute(pool));
+        step!(first, sqlx::query!("delete from magic_links where created_at < $1", now - KEEP).execute(pool));
+        step!(first, self.delete_accounts(now));
+        step!(first, sqlx::query!("delete from undo_links where expires_at < $1", now - KEEP).execute(pool));
+        step!(first, sqlx::query_scalar!("select auth_audit_drop_partitions($1)", now - KEEP_AUDIT).fetch_one(pool));
+        first.map_or(Ok(()), |error: sqlx::Error| Err(error.into()))
     }
 
     /// Those whose owners asked for it, and whose time to think again is over.

@@ -88,6 +88,9 @@ impl Auth {
         work.commit().await?;
         Ok(user)
     }
+
+    /// The account of a session, for its owner.
+    ///
     /// # Errors
     /// When the database does not answer; [`sqlx::Error::RowNotFound`] where the account is gone.
     pub async fn profile(&self, authority: &Authority) -> Result<Profile, Error> {

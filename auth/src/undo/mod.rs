@@ -279,7 +279,7 @@ async fn undo_email_change(
     session::end_all(work, user, None, reason, now).await?;
     trusted_device::revoke_all(work, user, now).await?;
     known_browser::store::forget_since(work.connection(), user, link.created_at).await?;
-    store::close_later(work.connection(), user, link.created_at, now).await?;
+    store::close_later(work.connection(), user, link.created_at, &account.email_key, now).await?;
     if !account::store::set_email(work.connection(), user, &link.email, &link.email_key).await? {
         return Ok(false);
     }
@@ -294,8 +294,8 @@ async fn undo_email_change(
     Ok(true)
 }
 
-/// Ends the session and those since, and what the sign-in left behind besides: trust, and that the account knows the browser. The next sign-in from
-/// there is told of again. `false` where the session had ended before.
+/// Ends the session and those since, and what the sign-in left behind besides: trust, and that the account knows the browser. The
+/// next sign-in from there is told of again. `false` where they had ended before.
 async fn undo_sign_in(
     work: &mut Work<'_>,
     user: Uuid,

@@ -147,21 +147,25 @@ pub(super) async fn consume(connection: &mut PgConnection, link: &UndoLink, now:
 }
 
 /// Closes the links of an account's changes of address after this moment: they were made from where it goes back from. Those before
-/// stay: who changed it twice must not keep its owner from taking back both.
+/// stay: who changed it twice must not keep its owner from taking back both. And the links that were mailed to the address it
+/// leaves and end sign-ins: its reader would go on ending the owner's.
 pub(super) async fn close_later(
     connection: &mut PgConnection,
     user: Uuid,
     after: OffsetDateTime,
+    left: &str,
     now: OffsetDateTime,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
         r#"
         update undo_links set closed_at = $3
-        where user_id = $1 and kind = 'email_change' and created_at > $2 and used_at is null and closed_at is null
+        where user_id = $1 and used_at is null and closed_at is null
+            and ((kind = 'email_change' and created_at > $2) or (kind = 'session' and email_key = $4))
         "#,
         user,
         after,
         now,
+        left,
     )
     .execute(connection)
     .await?;
