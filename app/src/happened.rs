@@ -64,7 +64,7 @@ pub fn told(happened: &str, details: &Value) -> Option<Told> {
         "totp.unreadable" => ("Authenticator app couldn't be checked", "Something is wrong on our side"),
 
         "backup_codes.created" => ("New backup codes shown", ""),
-        "backup_codes.saved" => ("Backup codes saved", "Earlier ones stopped working"),
+        "backup_codes.saved" => ("Backup codes saved", "Only these work now"),
         "backup_code.refused" if word("reason") == "used" => ("Backup code used a second time", purpose(word("for"))),
         "backup_code.refused" => ("Wrong backup code", purpose(word("for"))),
 

@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
-use time::OffsetDateTime;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
 use crate::{requester::Requester, secret::new_id};
@@ -374,6 +374,12 @@ pub enum Event {
         reason: String,
         sessions: u64,
     },
+    /// Everybody's, or those signed in since a time, at the shell; besides one `session.revoked` each.
+    SessionsEnded {
+        since: Option<OffsetDateTime>,
+        reason: String,
+        sessions: u64,
+    },
     /// An administrator opened the account's page, where its address stands whole.
     UserViewed {
         user: Uuid,
@@ -458,6 +464,7 @@ impl Event {
             Self::AdminGranted { .. } => "admin.granted",
             Self::AdminRevoked { .. } => "admin.revoked",
             Self::UserSessionsEnded { .. } => "user.sessions_ended",
+            Self::SessionsEnded { .. } => "sessions.ended",
             Self::UserViewed { .. } => "user.viewed",
             Self::KeysRotated { .. } => "keys.rotated",
             Self::MailSent { .. } => "mail.sent",
@@ -509,6 +516,7 @@ impl Event {
             | Self::LinkRefused { .. }
             | Self::LinkCancelled { .. }
             | Self::InviteCreated { .. }
+            | Self::SessionsEnded { .. }
             | Self::KeysRotated { .. }
             | Self::MailSent { .. }
             | Self::MailFailed { .. } => None,
@@ -549,6 +557,10 @@ impl Event {
             Self::StepUpMailed { code, .. } | Self::StepUpRefused { code, .. } => json!({ "code": code }),
             Self::SteppedUp { session, factor, .. } => json!({ "session": session, "factor": factor }),
             Self::KeysRotated { key, secrets } => json!({ "key": key, "secrets": secrets }),
+            Self::SessionsEnded { since, reason, sessions } => {
+                let since = since.and_then(|since| since.format(&Rfc3339).ok());
+                json!({ "by": Origin::Operator.as_str(), "reason": reason, "since": since, "sessions": sessions })
+            }
             Self::EmailChangeRequested { change, .. }
             | Self::EmailChangeRefused { change, .. }
             | Self::EmailChanged { change, .. } => json!({ "change": change }),
@@ -622,6 +634,7 @@ impl Event {
             | Self::AdminGranted { .. }
             | Self::AdminRevoked { .. }
             | Self::UserSessionsEnded { .. }
+            | Self::SessionsEnded { .. }
             | Self::UserViewed { .. }
             | Self::KeysRotated { .. } => {}
         }

@@ -1133,12 +1133,40 @@ async fn housekeeping_drops_old_months_of_the_audit_and_keeps_four_hundred_days(
 async fn housekeeping_forgets_codes_and_links_whose_time_is_over() {
     let kit = kit().await;
     let mut visitor = signed_in(&kit, &mara()).await;
+    code_for(&kit, &visitor, &address("mistyped@example.net")).await;
     change(&kit, &mut visitor, &new()).await;
     kit.clock.advance(Span::hours(1));
     kit.auth.housekeeping().await.expect("done");
-    assert_eq!(kit.count("select count(*) from email_changes").await, 0);
+    assert_eq!(kit.count("select count(*) from email_changes where used_at is null").await, 0);
+    assert_eq!(kit.count("select count(*) from email_changes").await, 1, "the one that moved it says where it went");
     assert_eq!(kit.count("select count(*) from undo_links").await, 1, "its link still says what became of it");
     kit.clock.advance(Span::days(94));
     kit.auth.housekeeping().await.expect("done");
+    assert_eq!(kit.count("select count(*) from email_changes").await, 0);
     assert_eq!(kit.count("select count(*) from undo_links").await, 0);
+}
+
+#[tokio::test]
+async fn a_step_of_housekeeping_that_fails_keeps_no_other_from_its_work() {
+    let kit = kit().await;
+    let visitor = signed_in(&kit, &mara()).await;
+    kit.auth.request_deletion(&authority(&kit, &visitor).await, &visitor.from).await.expect("taken");
+    kit.clock.advance(Span::try_from(DELETION_WAIT).expect("some days"));
+    let owner = kit.database.owner().await;
+    sqlx::query("alter table rate_limits rename to gone").execute(&owner).await.expect("renamed");
+    kit.auth.housekeeping().await.expect_err("one step failed, and it says so");
+    assert_eq!(kit.count("select count(*) from users").await, 0);
+}
+
+#[tokio::test]
+async fn links_that_end_sign_ins_die_where_the_account_was_taken_back_from() {
+    let kit = kit().await;
+    let mut thief = signed_in(&kit, &mara()).await;
+    let back = change(&kit, &mut thief, &new()).await;
+    // The owner, at what the thief calls a new device: its mail goes to the thief.
+    signed_in_from(&kit, &new(), [192, 0, 2, 66]).await;
+    let (to, ends) = undo_token(&kit, new_sign_in()).await;
+    assert_eq!(to, new());
+    undo(&kit, &back).await.expect("live");
+    assert!(matches!(undo(&kit, &ends).await, Err(UndoError::NotLive(UndoState::Closed(_)))));
 }

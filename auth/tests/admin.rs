@@ -281,9 +281,19 @@ async fn everybodys_sessions_end_or_those_since_a_time() {
     kit.clock.advance(Duration::hours(1));
     let since = kit.auth.now();
     signed_in(&kit, &mut late, "eve@example.org").await;
-    assert_eq!(kit.auth.end_everybodys_sessions(Some(since)).await.expect("ended"), 1);
+    assert_eq!(kit.auth.end_everybodys_sessions(Some(since), WHY).await.expect("ended"), 1);
     assert!(early.authority(&kit.auth).await.is_some() && late.authority(&kit.auth).await.is_none());
-    assert_eq!(kit.auth.end_everybodys_sessions(None).await.expect("ended"), 1);
+    assert_eq!(kit.auth.end_everybodys_sessions(None, WHY).await.expect("ended"), 1);
     assert!(early.authority(&kit.auth).await.is_none());
-    assert_eq!(kit.auth.end_everybodys_sessions(None).await.expect("nothing left"), 0);
+    assert_eq!(kit.auth.end_everybodys_sessions(None, WHY).await.expect("nothing left"), 0);
+    let told = "select count(*) from auth_audit where event_type = 'sessions.ended' and details->>'reason' = 'ticket 7'";
+    assert_eq!(kit.count(told).await, 3, "who did it and why, however many there were");
+}
+
+#[tokio::test]
+async fn nobody_is_invited_who_could_not_sign_up() {
+    let kit = Kit::with(Policy { passwordless_auth: true, sign_up: SignUp::Closed, ..Policy::default() }).await;
+    let invited = kit.auth.invite_as(Who::Operator, &address("new@example.org")).await;
+    assert!(matches!(invited, Err(InviteError::Closed)), "{invited:?}");
+    assert!(kit.letters().await.is_empty());
 }

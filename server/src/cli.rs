@@ -107,7 +107,7 @@ pub enum SessionCommand {
     Revoke {
         #[command(flatten)]
         whose: Whose,
-        /// Why, for the audit log (with `--user`)
+        /// Why, for the audit log
         #[arg(long, value_parser = reason, default_value = NO_REASON)]
         reason: String,
         #[command(flatten)]

@@ -64,10 +64,7 @@ pub async fn user(config: &Config, pool: PgPool, command: User) -> anyhow::Resul
             let email = parse(&email)?;
             let user = auth.create_user(&email, admin).await.map_err(|error| match error {
                 CreateUserError::Exists => anyhow::anyhow!("There is already an account with this address."),
-                CreateUserError::HeldBack => anyhow::anyhow!(
-                    "An account moved away from this address less than {} hours ago, and may have it back. Try again later.",
-                    EMAIL_CHANGE_UNDO.as_secs() / 3_600
-                ),
+                CreateUserError::HeldBack => held_back(),
                 other @ CreateUserError::Unavailable(_) => other.into(),
             })?;
             let role = if admin { "administrator" } else { "user" };
@@ -81,6 +78,8 @@ pub async fn user(config: &Config, pool: PgPool, command: User) -> anyhow::Resul
             let email = parse(&email)?;
             let invite = auth.invite_as(Who::Operator, &email).await.map_err(|error| match error {
                 InviteError::AccountExists => anyhow::anyhow!("There is already an account with this address."),
+                InviteError::HeldBack => held_back(),
+                InviteError::Closed => anyhow::anyhow!("SIGNUP is closed: an invitation would let nobody in."),
                 InviteError::Act(error) => refusal(error),
                 InviteError::Unavailable(error) => error.into(),
             })?;
@@ -131,6 +130,11 @@ async fn account(auth: &Auth, email: &str) -> anyhow::Result<(Uuid, EmailAddress
     let email = parse(email)?;
     let id = auth.user_id(&email).await?.ok_or_else(|| refusal(ActError::NoSuchUser))?;
     Ok((id, email))
+}
+
+fn held_back() -> anyhow::Error {
+    let hours = EMAIL_CHANGE_UNDO.as_secs() / 3_600;
+    anyhow::anyhow!("An account moved away from this address less than {hours} hours ago, and may have it back. Try again later.")
 }
 
 fn refusal(error: ActError) -> anyhow::Error {
@@ -212,7 +216,7 @@ pub async fn session(config: &Config, pool: PgPool, command: SessionCommand) -> 
         SessionCommand::Revoke { whose, reason, output } => {
             let mut ended = 0;
             if whose.user.is_empty() {
-                ended = auth.end_everybodys_sessions(whose.since).await?;
+                ended = auth.end_everybodys_sessions(whose.since, &reason).await?;
             }
             for email in &whose.user {
                 let (id, _) = account(&auth, email).await?;

@@ -17,9 +17,11 @@ use crate::{
     event::{Event, Origin, RevokeReason, Work},
     magic_link,
     mail::{self, Notice},
+    policy::SignUp,
     requester::Requester,
     session::{self, Authority, SessionView},
     two_factor::TwoFactor,
+    undo,
 };
 
 pub use store::{Status, UserFilter, UserRow};
@@ -284,6 +286,12 @@ impl Auth {
     pub async fn invite_as(&self, who: Who<'_>, email: &EmailAddress) -> Result<Uuid, InviteError> {
         let now = self.now();
         let mut work = self.begin_act(who, now).await.map_err(InviteError::Act)?;
+        if self.policy.sign_up == SignUp::Closed {
+            return Err(InviteError::Closed);
+        }
+        if undo::store::is_held(work.connection(), email.key(), None, now).await? {
+            return Err(InviteError::HeldBack);
+        }
         let id = self.invite(&mut work, email, who.actor(), who.origin(), now).await?.ok_or(InviteError::AccountExists)?;
         work.commit().await?;
         self.outbox.notify_one();
@@ -295,21 +303,24 @@ impl Auth {
     ///
     /// # Errors
     /// When the database does not answer. What was ended until then stays so; running it again does the rest.
-    pub async fn end_everybodys_sessions(&self, since: Option<OffsetDateTime>) -> Result<u64, Error> {
+    pub async fn end_everybodys_sessions(&self, since: Option<OffsetDateTime>, reason: &str) -> Result<u64, Error> {
         let mut ended = 0;
         loop {
             let now = self.now();
             let mut work = Work::begin(&self.pool, None, now).await?;
-            let reason = RevokeReason::EndedByAdmin;
-            let some = session::store::revoke_since(work.connection(), since, BATCH, reason, now).await?;
+            let why = RevokeReason::EndedByAdmin;
+            let some = session::store::revoke_since(work.connection(), since, BATCH, why, now).await?;
             for (session, user) in &some {
-                work.record(Event::SessionRevoked { user: *user, session: *session, reason });
+                work.record(Event::SessionRevoked { user: *user, session: *session, reason: why });
+            }
+            ended += some.len() as u64;
+            if some.is_empty() {
+                work.record(Event::SessionsEnded { since, reason: reason.to_owned(), sessions: ended });
             }
             work.commit().await?;
             if some.is_empty() {
                 return Ok(ended);
             }
-            ended += some.len() as u64;
         }
     }
 }
@@ -320,6 +331,12 @@ const BATCH: i64 = 1_000;
 /// Why nobody was invited.
 #[derive(Debug, thiserror::Error)]
 pub enum InviteError {
+    /// Nobody signs up here, invited or not.
+    #[error("sign-up is closed")]
+    Closed,
+    /// An account has moved from it, and can still be moved back.
+    #[error("an account had this address, and may have it back")]
+    HeldBack,
     #[error("there is already an account with this address")]
     AccountExists,
     #[error(transparent)]

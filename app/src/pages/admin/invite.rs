@@ -34,6 +34,10 @@ pub enum AddressError {
     Missing,
     Malformed,
     HasAccount,
+    /// An account moved from it, and may have it back.
+    HeldBack,
+    /// Nobody signs up here.
+    Closed,
 }
 
 impl AddressError {
@@ -42,6 +46,8 @@ impl AddressError {
             Self::Missing => "Enter an email address",
             Self::Malformed => "Enter an email address, like name@example.org",
             Self::HasAccount => "There's already an account with this address",
+            Self::HeldBack => "An account left this address less than 3 days ago and may have it back. Try again then",
+            Self::Closed => "Nobody can sign up here, invited or not. Whoever runs this service can change that (SIGNUP)",
         }
     }
 }
@@ -96,6 +102,8 @@ pub async fn invite_someone(#[server(default)] email: String) -> Result<(), Form
     match form.state.auth.invite_as(Who::Admin { authority: &authority, from: &form.from }, &address).await {
         Ok(_) => form.see_other(&format!("{}?done={DONE}", routes::ADMIN_USERS)),
         Err(InviteError::AccountExists) => refuse(AddressError::HasAccount),
+        Err(InviteError::HeldBack) => refuse(AddressError::HeldBack),
+        Err(InviteError::Closed) => refuse(AddressError::Closed),
         Err(InviteError::Act(ActError::NotFresh)) => form.see_other(&next::carried(routes::REAUTH, routes::ADMIN_USERS_INVITE)),
         Err(InviteError::Act(ActError::Unavailable(error)) | InviteError::Unavailable(error)) => Err(form.fail(error.into())),
         // Of what can be in the way of a change, only this is in the way of an invitation.
@@ -127,6 +135,8 @@ mod tests {
             (AddressError::Missing, "Enter an email address"),
             (AddressError::Malformed, "Enter an email address, like name@example.org"),
             (AddressError::HasAccount, "There's already an account with this address"),
+            (AddressError::HeldBack, "may have it back"),
+            (AddressError::Closed, "Nobody can sign up here, invited or not."),
         ] {
             let html = html("\"><script>", Some(error));
             assert!(html.contains("<title>Error: Invite someone – Latchkey admin</title>") && html.contains(words), "{words}");
