@@ -464,7 +464,10 @@ fn admin_lists() -> Vec<(&'static str, String)> {
 }
 
 fn user(email: &str, status: Status, two_factor: TwoFactorSummary) -> User {
-    let session = |device: &str, ip: &str, second, last_seen| user::Session {
+    let session = |device: &str, ip: &str, second: Option<SecondFactor>, last_seen| Session {
+        id: String::new(),
+        two_factor: second.is_some(),
+        new_device: second.is_none(),
         device: device.to_owned(),
         ip: ip.to_owned(),
         method: Method::Link,

@@ -135,7 +135,8 @@ mod tests {
     }
 
     /// What happens to no account, so that no owner sees it.
-    const NOBODYS: [&str; 6] = ["link.refused", "link.cancelled", "invite.created", "keys.rotated", "mail.sent", "mail.failed"];
+    const NOBODYS: [&str; 7] =
+        ["link.refused", "link.cancelled", "invite.created", "sessions.ended", "keys.rotated", "mail.sent", "mail.failed"];
 
     #[test]
     fn every_event_of_an_account_has_words() {

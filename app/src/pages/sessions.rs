@@ -77,9 +77,9 @@ fn how(method: Method, second: Option<SecondFactor>) -> String {
     };
     let then = match second {
         None => return first.to_owned(),
-        Some(SecondFactor::Totp) => ", then your authenticator app",
+        Some(SecondFactor::Totp) => ", then an authenticator app",
         Some(SecondFactor::BackupCode) => ", then a backup code",
-        Some(SecondFactor::TrustedDevice) => ", in a browser you trust",
+        Some(SecondFactor::TrustedDevice) => ", in a trusted browser",
     };
     format!("{first}{then}")
 }
@@ -120,9 +120,10 @@ pub fn SessionsPage(email: String, sessions: Vec<Session>, now: OffsetDateTime) 
     }
 }
 
-/// The session that asks is ended where it always is, at the top of the page.
+/// The session that asks is ended where it always is, at the top of the page. `ends`: the others have a button; somebody else's
+/// sessions are ended all at once.
 #[component]
-fn SessionRow(session: Session, now: OffsetDateTime) -> impl IntoView {
+pub(crate) fn SessionRow(session: Session, now: OffsetDateTime, #[prop(default = true)] ends: bool) -> impl IntoView {
     let active = if session.here { "Active now".to_owned() } else { format!("Active {}", session.seen_ago(now)) };
     let which = session.badge();
     let badge = view! {
@@ -132,7 +133,7 @@ fn SessionRow(session: Session, now: OffsetDateTime) -> impl IntoView {
     .into_any();
     let Session { id, device, ip, method, second, signed_in, here, .. } = session;
     let row = device.clone();
-    let action = (!here).then(|| {
+    let action = (ends && !here).then(|| {
         view! {
             <form method="post" action=routes::SESSIONS_END>
                 <input type="hidden" name="id" value=id/>
@@ -218,7 +219,7 @@ mod tests {
         assert_eq!(html.matches(r#"action="/account/sessions/end""#).count(), 1, "this one is signed out at the top");
         assert!(html.contains("203.0.113.24 · Active now") && html.contains("203.0.113.24 · Active 3 hours ago"));
         assert!(html.contains(
-            r#"Signed in <time datetime="2026-11-19T08:10Z">19 November 2026, 08:10 UTC</time> with an email link, then your authenticator app"#
+            r#"Signed in <time datetime="2026-11-19T08:10Z">19 November 2026, 08:10 UTC</time> with an email link, then an authenticator app"#
         ));
     }
 
@@ -251,7 +252,7 @@ mod tests {
     fn how_is_said_in_full() {
         assert_eq!(how(Method::Code, None), "an email code");
         assert_eq!(how(Method::Link, Some(SecondFactor::BackupCode)), "an email link, then a backup code");
-        assert_eq!(how(Method::Link, Some(SecondFactor::TrustedDevice)), "an email link, in a browser you trust");
+        assert_eq!(how(Method::Link, Some(SecondFactor::TrustedDevice)), "an email link, in a trusted browser");
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use auth::{
     activity::{Cursor, Filter},
     admin::{Status, Who},
-    event::{Method, SecondFactor},
     requester::Requester,
     session::{Authority, SessionView},
 };
@@ -19,13 +18,14 @@ use url::form_urlencoded;
 use uuid::Uuid;
 
 use crate::{
-    components::{Admin, Badge, BadgeKind, Column, Date, DateTime, Empty, Glyph, Notice, Pager, Row, Table, Tone},
+    components::{Admin, Badge, BadgeKind, Column, Date, DateTime, Empty, Notice, Pager, Table, Tone},
     fault::Fault,
     gate::{Administrator, Barred},
     happened,
     page::page,
     pages::{
         admin::{change::Change, users::StatusBadge},
+        sessions::{Session, SessionRow},
         two_factor::{self, TwoFactorSummary},
     },
     routes,
@@ -58,19 +58,6 @@ pub struct User {
     pub sessions: Vec<Session>,
     /// It is the administrator's own.
     pub own: bool,
-}
-
-#[derive(Clone, Debug)]
-pub struct Session {
-    /// "Firefox on Windows"
-    pub device: String,
-    pub ip: String,
-    pub method: Method,
-    pub second: Option<SecondFactor>,
-    pub signed_in: OffsetDateTime,
-    pub last_seen: OffsetDateTime,
-    /// The one that asks.
-    pub here: bool,
 }
 
 /// What happened to the account, the newest first.
@@ -197,38 +184,10 @@ fn Changes(user: User) -> impl IntoView {
     }
 }
 
-/// How a session was signed in.
-fn how(method: Method, second: Option<SecondFactor>) -> String {
-    let first = match method {
-        Method::Link => "an email link",
-        Method::Code => "an email code",
-    };
-    let then = match second {
-        None => return first.to_owned(),
-        Some(SecondFactor::Totp) => ", then an authenticator app",
-        Some(SecondFactor::BackupCode) => ", then a backup code",
-        Some(SecondFactor::TrustedDevice) => ", in a trusted browser",
-    };
-    format!("{first}{then}")
-}
-
 #[component]
 fn Sessions(sessions: Vec<Session>, now: OffsetDateTime) -> impl IntoView {
     let none = sessions.is_empty();
-    let rows = sessions.into_iter().map(|session| {
-        let Session { device, ip, method, second, signed_in, last_seen, here } = session;
-        let badge = here.then(|| view! { <Badge text="This device"/> }.into_any());
-        let ago = (now - last_seen).try_into().unwrap_or_default();
-        view! {
-            <Row glyph=Glyph::for_device(&device) heading=device badge>
-                <p class="whole">
-                    {(!ip.is_empty()).then(|| format!("{ip} · "))}
-                    "Active "<time datetime=words::machine_time(last_seen)>{words::ago(ago)}</time>
-                </p>
-                <p class="hint">"Signed in "<DateTime at=signed_in/>" with "{how(method, second)}</p>
-            </Row>
-        }
-    });
+    let rows = sessions.into_iter().map(|session| view! { <SessionRow session now ends=false/> });
     view! {
         <section class="panel">
             <h2>"Sessions"</h2>
@@ -286,14 +245,9 @@ fn cells(entry: Entry, now: OffsetDateTime) -> Vec<AnyView> {
 /// The account with this id, if there is one. That the administrator saw it is recorded.
 pub(crate) async fn find(state: &AppState, authority: &Authority, from: &Requester, id: Uuid) -> Result<Option<User>, auth::Error> {
     let Some(found) = state.auth.user(Who::Admin { authority, from }, id).await? else { return Ok(None) };
-    let session = |session: SessionView| Session {
-        here: session.id == authority.session,
-        device: session.device,
-        ip: session.ip.map(|ip| ip.to_string()).unwrap_or_default(),
-        method: session.method,
-        second: session.second,
-        signed_in: session.signed_in_at,
-        last_seen: session.last_seen_at,
+    let session = |session: SessionView| {
+        let here = session.id == authority.session;
+        Session { here, ..session.into() }
     };
     Ok(Some(User {
         own: id == authority.user,
@@ -355,6 +309,7 @@ pub(crate) mod tests {
         page::render,
         pages::two_factor::{AuthenticatorApp, BackupCodes},
     };
+    use auth::event::{Method, SecondFactor};
     use time::macros::datetime;
 
     const THEN: OffsetDateTime = datetime!(2026-11-03 10:12 UTC);
@@ -363,7 +318,10 @@ pub(crate) mod tests {
     const LONG: &str = "the.longest.address.anyone.could.ever.have.typed@a-department-with-a-long-name.example.org";
 
     pub(crate) fn user(email: &str, status: Status) -> User {
-        let session = |device: &str, second| Session {
+        let session = |device: &str, second: Option<SecondFactor>| Session {
+            id: String::new(),
+            two_factor: second.is_some(),
+            new_device: false,
             device: device.to_owned(),
             ip: "203.0.113.24".to_owned(),
             method: Method::Code,
@@ -443,7 +401,7 @@ pub(crate) mod tests {
     #[test]
     fn sessions_say_how_they_were_signed_in() {
         let html = shown(user("mara@example.org", Status::Active));
-        assert!(html.contains(r#"203.0.113.24 · Active <time datetime="2026-11-24T11:20Z">3 hours ago</time>"#));
+        assert!(html.replace('\u{a0}', " ").contains("203.0.113.24 · Active 3 hours ago"));
         assert!(html.contains("with an email code, in a trusted browser</p>") && html.contains("with an email code</p>"));
         assert!(shown(User { sessions: vec![], ..user("mara@example.org", Status::Active) }).contains("No sessions"));
     }
