@@ -13,6 +13,8 @@ use app::{
     pages::admin::{
         change::{Change, ChangePage, LastAdminPage, ReasonError},
         invite::{AddressError, InviteSomeonePage},
+        limits::{Held, LimitsPage},
+        mail::{self, MailPage, MailRow},
         user::{self, Activity, User, UserPage},
         users::{UserRow, Users, UsersPage},
     },
@@ -44,8 +46,11 @@ use app::{
 };
 use auth::{
     activity::Filter,
-    admin::{Status, UserFilter},
+    admin::{HeldBy, Status, UserFilter},
     event::{Method, SecondFactor},
+    mail::{Delivery, MailFilter, MailState, QueueState},
+    network_requests::NetworkRequests,
+    throttle::Limit,
     undo::{Undoes, Undone},
 };
 use leptos::prelude::*;
@@ -86,6 +91,8 @@ fn pages() -> Vec<(&'static str, String)> {
     all.extend(own_pages());
     all.extend(the_rest());
     all.extend(admin_lists());
+    all.extend(admin_mail());
+    all.extend(admin_limits());
     all.extend(admin_account());
     all.extend(changes());
     all.extend(undo());
@@ -98,8 +105,12 @@ fn login(email: &str, error: Option<EmailError>) -> String {
 }
 
 fn sent(address: Address, notice: Option<SentNotice>, error: Option<CodeError>) -> String {
+    sent_and(Delivery::OnTime, address, notice, error)
+}
+
+fn sent_and(delivery: Delivery, address: Address, notice: Option<SentNotice>, error: Option<CodeError>) -> String {
     let sender = "sign-in@latchkey.example".to_owned();
-    render(|| view! { <LoginSentPage address sender notice error/> })
+    render(|| view! { <LoginSentPage address sender delivery notice error/> })
 }
 
 fn sign_in() -> Vec<(&'static str, String)> {
@@ -114,6 +125,8 @@ fn sign_in() -> Vec<(&'static str, String)> {
         ("sent-masked", sent(Address::Masked(EMAIL.into()), None, None)),
         ("sent-another", sent(typed(), Some(SentNotice::SentAnother), None)),
         ("sent-wait", sent(typed(), wait, None)),
+        ("sent-late", sent_and(Delivery::Late, typed(), None, None)),
+        ("sent-refused", sent_and(Delivery::Refused, typed(), None, None)),
         ("sent-wrong", sent(typed(), wait, Some(CodeError::Wrong { left: 4 }))),
         ("sent-last-try", sent(typed(), None, Some(CodeError::LastTry))),
         ("sent-expired", sent(typed(), None, Some(CodeError::Expired))),
@@ -460,6 +473,74 @@ fn admin_lists() -> Vec<(&'static str, String)> {
         ("admin-invite", invite("", None)),
         ("admin-invite-missing", invite("", Some(AddressError::Missing))),
         ("admin-invite-exists", invite(EMAIL, Some(AddressError::HasAccount))),
+    ]
+}
+
+fn admin_mail() -> Vec<(&'static str, String)> {
+    let row = |kind: &str, to: &str, state, seconds, attempts, error: Option<&str>| MailRow {
+        id: "7".to_owned(),
+        kind: kind.to_owned(),
+        to: Some(to.into()),
+        state,
+        created: NOW - Duration::from_secs(seconds),
+        next: NOW + Duration::from_secs(40),
+        settled: Some(NOW - Duration::from_secs(seconds - 2)),
+        attempts,
+        error: error.map(ToOwned::to_owned),
+        retriable: matches!(state, MailState::Waiting | MailState::Failed),
+    };
+    let rows = || {
+        vec![
+            row("sign_in", EMAIL, MailState::Sending, 4, 1, None),
+            row("sign_in", "bert@example.com", MailState::Waiting, 95, 4, Some("the mail server refused it for now (450)")),
+            row("new_sign_in", EMAIL, MailState::Sent, 140, 1, None),
+            row("invite", LONG, MailState::Failed, 3_000, 1, Some("the mail server refused it (550)")),
+            row("sign_in", "ed@example.org", MailState::Expired, 9_000, 6, Some("the mail server took too long")),
+            row("sign_in", "ada@example.org", MailState::Expired, 90_000, 0, Some("its link was dead before it could be sent")),
+        ]
+    };
+    let page = |queue, filter, rows, older: Option<&str>, done| {
+        let older = older.map(ToOwned::to_owned);
+        render(move || view! { <MailPage who=ADMIN.to_owned() queue filter rows newer=None older done now=NOW/> })
+    };
+    let quiet = QueueState { waiting: 0, oldest: None, sent: 16_840, failed: 3, expired: 12, p95_seconds: Some(1.4) };
+    let late = QueueState { waiting: 2_104, oldest: Some(NOW - Duration::from_mins(12)), ..quiet.clone() };
+    vec![
+        ("admin-mail", page(quiet.clone(), MailFilter::All, rows(), Some("older"), None)),
+        ("admin-mail-late", page(late, MailFilter::Waiting, rows().drain(1..2).collect(), Some("older"), None)),
+        ("admin-mail-tested", page(quiet.clone(), MailFilter::All, rows(), None, Some(mail::Done::Tested))),
+        ("admin-mail-none", page(quiet, MailFilter::GivenUp, vec![], None, None)),
+    ]
+}
+
+fn admin_limits() -> Vec<(&'static str, String)> {
+    let held = |by, address: Option<&str>, network: Option<&str>, user: Option<&str>, seconds| Held {
+        by,
+        key: "key".to_owned(),
+        address: address.map(Into::into),
+        network: network.map(ToOwned::to_owned),
+        user: user.map(ToOwned::to_owned),
+        free_at: NOW + Duration::from_secs(seconds),
+    };
+    let rows = || {
+        vec![
+            held(HeldBy::WrongAppCodes, Some(EMAIL), None, Some("7"), 3_500),
+            held(HeldBy::Limit(Limit::LinkAddress), Some(LONG), None, None, 350),
+            held(HeldBy::Limit(Limit::LinkAddressNetwork), Some("bert@example.com"), Some("203.0.113.24"), None, 220),
+            held(HeldBy::Limit(Limit::TotpKnownBrowser), Some("ada@example.org"), None, Some("7"), 170),
+            held(HeldBy::Limit(Limit::LinkNetwork), None, Some("2001:db8:85a3:8d3::/64"), None, 28),
+            held(HeldBy::Limit(Limit::LinkAll), None, None, None, 1),
+        ]
+    };
+    let page = |by, held: Vec<Held>, all, too_many, released| {
+        render(move || view! { <LimitsPage who=ADMIN.to_owned() by held all too_many released now=NOW/> })
+    };
+    let busy = |network: &str, requests| NetworkRequests { network: network.to_owned(), requests };
+    let two = vec![busy("203.0.113.7", 1_143), busy("2001:db8:85a3:8d3::/64", 102)];
+    vec![
+        ("admin-limits", page(None, rows(), 6, vec![], false)),
+        ("admin-limits-busy", page(None, rows(), 1_204, two, false)),
+        ("admin-limits-released", page(Some(HeldBy::Limit(Limit::LinkAddress)), vec![], 0, vec![], true)),
     ]
 }
 

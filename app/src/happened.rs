@@ -34,6 +34,8 @@ pub fn told(happened: &str, details: &Value) -> Option<Told> {
         "session.revoked" => ended(word("reason")),
         "user.sessions_ended" => ("Signed out everywhere", ""),
 
+        "limit.released" => ("Let go by an administrator", "Too many tries or emails"),
+
         "user.created" => ("Account created", ""),
         "invite.used" => ("Invitation used", ""),
         "user.deleted" => ("Account deleted", ""),
@@ -135,8 +137,17 @@ mod tests {
     }
 
     /// What happens to no account, so that no owner sees it.
-    const NOBODYS: [&str; 7] =
-        ["link.refused", "link.cancelled", "invite.created", "sessions.ended", "keys.rotated", "mail.sent", "mail.failed"];
+    const NOBODYS: [&str; 9] = [
+        "link.refused",
+        "link.cancelled",
+        "invite.created",
+        "sessions.ended",
+        "keys.rotated",
+        "mail.sent",
+        "mail.failed",
+        "mail.retried",
+        "network.too_many_requests",
+    ];
 
     #[test]
     fn every_event_of_an_account_has_words() {

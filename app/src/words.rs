@@ -64,6 +64,19 @@ pub fn lasting(lifetime: Duration) -> String {
     if seconds.is_multiple_of(60) { count(seconds / 60, "minute") } else { count(seconds, "second") }
 }
 
+/// How long something took or has taken, in the largest unit that fits: "less than a second", "12 minutes".
+pub fn roughly(elapsed: Duration) -> String {
+    let seconds = elapsed.as_secs();
+    let (n, unit) = match seconds {
+        0 => return "less than a second".to_owned(),
+        1..120 => (seconds, "second"),
+        120..7_200 => (seconds / 60, "minute"),
+        7_200..172_800 => (seconds / 3_600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    count(n, unit)
+}
+
 /// A wait in whole seconds, rounded up.
 pub fn seconds_up(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)

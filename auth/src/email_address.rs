@@ -88,6 +88,13 @@ impl std::str::FromStr for EmailAddress {
     }
 }
 
+/// The first character and the domain, as people see an address that is not theirs. Always five dots: their number must not give
+/// away the length.
+pub(crate) fn masked(address: &str) -> String {
+    let (local, domain) = address.rsplit_once('@').unwrap_or((address, ""));
+    format!("{}•••••@{domain}", local.chars().next().unwrap_or('•'))
+}
+
 /// RFC 5322 §3.2.3.
 fn is_atext(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&byte)

@@ -396,6 +396,24 @@ pub enum Event {
         mail: Uuid,
         state: &'static str,
     },
+    /// An administrator had a mail sent again that waited or was given up.
+    MailRetried {
+        mail: Uuid,
+    },
+    /// An administrator let somebody go whom a limit held.
+    LimitReleased {
+        limit: &'static str,
+        /// An account's id, where the limit counts an account.
+        user: Option<Uuid>,
+        /// Masked.
+        address: Option<String>,
+        network: Option<String>,
+    },
+    /// More sign-in mails asked for in an hour than a household asks for, refused ones included.
+    NetworkTooManyRequests {
+        network: String,
+        requests: i64,
+    },
 }
 
 /// Who made an account, or changed somebody else's.
@@ -469,6 +487,9 @@ impl Event {
             Self::KeysRotated { .. } => "keys.rotated",
             Self::MailSent { .. } => "mail.sent",
             Self::MailFailed { .. } => "mail.failed",
+            Self::MailRetried { .. } => "mail.retried",
+            Self::LimitReleased { .. } => "limit.released",
+            Self::NetworkTooManyRequests { .. } => "network.too_many_requests",
         }
     }
 
@@ -512,9 +533,12 @@ impl Event {
             | Self::AdminRevoked { user, .. }
             | Self::UserSessionsEnded { user, .. }
             | Self::UserViewed { user } => Some(*user),
+            Self::LimitReleased { user, .. } => *user,
             Self::LinkRequested { .. }
             | Self::LinkRefused { .. }
             | Self::LinkCancelled { .. }
+            | Self::MailRetried { .. }
+            | Self::NetworkTooManyRequests { .. }
             | Self::InviteCreated { .. }
             | Self::SessionsEnded { .. }
             | Self::KeysRotated { .. }
@@ -578,6 +602,11 @@ impl Event {
             Self::InviteUsed { invite, .. } => json!({ "invite": invite }),
             Self::MailSent { mail, kind } => json!({ "mail": mail, "kind": kind }),
             Self::MailFailed { mail, state } => json!({ "mail": mail, "state": state }),
+            Self::MailRetried { mail } => json!({ "mail": mail }),
+            Self::LimitReleased { limit, address, network, .. } => {
+                json!({ "limit": limit, "address": address, "network": network })
+            }
+            Self::NetworkTooManyRequests { network, requests } => json!({ "network": network, "requests": requests }),
         }
     }
 
@@ -604,6 +633,9 @@ impl Event {
             Self::MailSent { .. } => metrics::counter!("mail_deliveries_total", "result" => "sent").increment(1),
             Self::MailFailed { state, .. } => metrics::counter!("mail_deliveries_total", "result" => *state).increment(1),
             Self::LinkCancelled { .. }
+            | Self::MailRetried { .. }
+            | Self::LimitReleased { .. }
+            | Self::NetworkTooManyRequests { .. }
             | Self::UserCreated { .. }
             | Self::InviteCreated { .. }
             | Self::InviteUsed { .. }

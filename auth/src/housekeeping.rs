@@ -16,6 +16,8 @@ const KEEP: Duration = Duration::days(90);
 const KEEP_AUDIT: Duration = Duration::days(400);
 /// Accounts deleted in one transaction: each holds locks on all that is the account's.
 const ACCOUNTS_AT_ONCE: i64 = 20;
+/// How many mails each network asks for is of interest for an hour.
+const KEEP_COUNTS: Duration = Duration::hours(2);
 /// Mails stay this long after they were settled.
 const KEEP_MAIL: Duration = Duration::days(14);
 
@@ -57,6 +59,7 @@ impl Auth {
             step!(first, sqlx::query!("select auth_audit_make_partition($1)", month).execute(pool));
         }
         step!(first, sqlx::query!("delete from rate_limits where tat < $1", now).execute(pool));
+        step!(first, sqlx::query!("delete from network_requests where minute < $1", now - KEEP_COUNTS).execute(pool));
         step!(first, sqlx::query!("delete from known_browsers where expires_at < $1", now).execute(pool));
         step!(
             first,

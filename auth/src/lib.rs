@@ -35,6 +35,7 @@ pub mod address_change;
 pub mod admin;
 pub mod backup_code;
 pub mod clock;
+pub mod cursor;
 pub mod deletion;
 pub mod email_address;
 pub mod event;
@@ -46,6 +47,7 @@ mod known_browser;
 pub mod magic_link;
 pub mod mail;
 pub mod migrate;
+pub mod network_requests;
 pub mod policy;
 pub mod requester;
 pub mod second_factor;
@@ -65,7 +67,7 @@ use sqlx::PgPool;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 
-use crate::{clock::Clock, policy::Policy, secret::Keys};
+use crate::{clock::Clock, network_requests::Tally, policy::Policy, secret::Keys};
 
 /// The database did not answer, or not as it must. What was asked for did not happen.
 #[derive(Debug, thiserror::Error)]
@@ -80,12 +82,13 @@ pub struct Auth {
     policy: Policy,
     /// Wakes this process's mail worker.
     outbox: Notify,
+    tally: Tally,
 }
 
 impl Auth {
     #[must_use]
     pub fn new(pool: PgPool, clock: Arc<dyn Clock>, keys: Keys, policy: Policy) -> Self {
-        Self { pool, clock, keys, policy, outbox: Notify::new() }
+        Self { pool, clock, keys, policy, outbox: Notify::new(), tally: Tally::default() }
     }
 
     /// Read once a decision, and passed on.

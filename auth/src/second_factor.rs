@@ -19,7 +19,7 @@ use crate::{
     secret::{Code, KnownBrowserToken, SessionKey, TrustedDeviceToken, new_id},
     session::{self, store::Grant},
     sign_in::{BrowserProof, Handover},
-    throttle::{Charge, Limit, Limited},
+    throttle::{Charge, Limit, Limited, Whose},
     totp::{self, Secret, Verdict, store as authenticators},
     trusted_device,
     undo::Undoes,
@@ -232,7 +232,7 @@ impl Auth {
             return Ok(());
         }
         let (device, ip) = (grant.from.device(), grant.from.ip.to_string());
-        let charge = self.throttle().charge(Limit::Notice, &["new_sign_in", &account.id.to_string(), &device, &ip]);
+        let charge = self.throttle().charge(Limit::Notice, Whose::AccountAnd(account.id, &format!("new_sign_in\0{device}\0{ip}")));
         if self.throttle().take_within(work.connection(), &[charge], grant.now).await?.is_err() {
             return Ok(());
         }
@@ -248,7 +248,7 @@ impl Auth {
         let mut work = Work::begin(&self.pool, Some(from), now).await?;
         work.record(event);
         if purpose == Purpose::SignIn {
-            let charge = self.throttle().charge(Limit::Notice, &["second_step_failed", &user.to_string()]);
+            let charge = self.throttle().charge(Limit::Notice, Whose::AccountAnd(user, "second_step_failed"));
             if self.throttle().take_within(work.connection(), &[charge], now).await?.is_ok() {
                 mail::store::enqueue_notice(work.connection(), user, Notice::SecondStepFailed, Some(from), now).await?;
             }
@@ -419,13 +419,12 @@ impl Auth {
         (account, known_browser): (Limit, Limit),
         giving: Giving<'a>,
     ) -> Result<(Charge, Option<&'a KnownBrowserToken>), sqlx::Error> {
-        let user = giving.user.to_string();
         if let Some(token) = giving.browser.known
             && known_browser::store::knows_account(&self.pool, &token.hash(), giving.user, giving.now).await?
         {
-            return Ok((self.throttle().charge(known_browser, &[&token.reveal(), &user]), Some(token)));
+            return Ok((self.throttle().charge(known_browser, Whose::KnownBrowserOf(token, giving.user)), Some(token)));
         }
-        Ok((self.throttle().charge(account, &[&user]), None))
+        Ok((self.throttle().charge(account, Whose::Account(giving.user)), None))
     }
 
     /// Takes one look from the budget of this factor, where it is given for this.

@@ -16,12 +16,12 @@ use crate::{
     event::{self, Event, Method, Origin, Refusal, RevokeReason, SecondFactor, Work},
     invite, known_browser,
     magic_link::{LinkState, LinkView, MagicLink, store as links},
-    mail,
+    mail::{self, Delivery},
     policy::{RETIRED_FOR, SECOND_STEP_TTL},
     requester::Requester,
     secret::{BrowserNonce, Code, KnownBrowserToken, LinkToken, SessionKey, TrustedDeviceToken, new_id, same},
     session::{self, Level},
-    throttle::{Charge, Limit, Limited, Throttle},
+    throttle::{Charge, Limit, Limited, Throttle, Whose},
     trusted_device, undo,
 };
 
@@ -136,6 +136,7 @@ impl Auth {
         browser: BrowserProof<'_>,
         from: &Requester,
     ) -> Result<(), RequestLinkError> {
+        self.tally.count(from.network());
         if !self.policy.passwordless_auth {
             event::count_request("flag_off");
             return Err(RequestLinkError::Off);
@@ -182,18 +183,18 @@ impl Auth {
         from: &Requester,
     ) -> Vec<Charge> {
         let throttle = self.throttle();
-        let this_browser = throttle.charge(Limit::LinkBrowser, &[&nonce.reveal()]);
+        let this_browser = throttle.charge(Limit::LinkBrowser, Whose::Browser(nonce));
         if let (true, Some(token)) = (known, browser.known) {
             // Its own budget for this account instead of the shared ones, which strangers can use up.
-            return vec![this_browser, throttle.charge(Limit::LinkKnownBrowser, &[&token.reveal(), email.key()])];
+            return vec![this_browser, throttle.charge(Limit::LinkKnownBrowser, Whose::KnownBrowserOfAddress(token, email.key()))];
         }
         let network = from.network();
         vec![
             this_browser,
-            throttle.charge(Limit::LinkAddressNetwork, &[email.key(), &network]),
-            throttle.charge(Limit::LinkAddress, &[email.key()]),
-            throttle.charge(Limit::LinkNetwork, &[&network]),
-            throttle.charge(Limit::LinkAll, &[]),
+            throttle.charge(Limit::LinkAddressNetwork, Whose::AddressFrom(email.key(), &network)),
+            throttle.charge(Limit::LinkAddress, Whose::Address(email.key())),
+            throttle.charge(Limit::LinkNetwork, Whose::Network(&network)),
+            throttle.charge(Limit::LinkAll, Whose::Everybody),
         ]
     }
 
@@ -224,6 +225,14 @@ impl Auth {
     /// When the database does not answer.
     pub async fn newest_request(&self, nonce: &BrowserNonce) -> Result<Option<LinkView>, Error> {
         Ok(links::newest_of_browser(&self.pool, &nonce.hash()).await?.map(|link| link.view()))
+    }
+
+    /// What becomes of this browser's newest mail.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn delivery(&self, nonce: &BrowserNonce) -> Result<Delivery, Error> {
+        Ok(mail::store::delivery(&self.pool, &nonce.hash(), self.now()).await?)
     }
 
     /// "This wasn't me", from whatever browser: whoever holds the link reads the mail. Doing it twice does no harm.
@@ -350,9 +359,12 @@ impl Auth {
     ) -> Result<Vec<Charge>, sqlx::Error> {
         let throttle = self.throttle();
         if let (true, Some(token)) = (self.is_known(browser, &link.email_key, now).await?, browser.known) {
-            return Ok(vec![throttle.charge(Limit::CodeKnownBrowser, &[&token.reveal(), &link.email_key])]);
+            return Ok(vec![throttle.charge(Limit::CodeKnownBrowser, Whose::KnownBrowserOfAddress(token, &link.email_key))]);
         }
-        Ok(vec![throttle.charge(Limit::CodeNetwork, &[&from.network()]), throttle.charge(Limit::CodeAddress, &[&link.email_key])])
+        Ok(vec![
+            throttle.charge(Limit::CodeNetwork, Whose::Network(&from.network())),
+            throttle.charge(Limit::CodeAddress, Whose::Address(&link.email_key)),
+        ])
     }
 
     async fn refuse_code(
@@ -465,7 +477,7 @@ impl Auth {
             return Err(Redeem::NotLive(Refusal::NotAdmitted));
         }
         let throttle = self.throttle();
-        let charge = throttle.charge(Limit::SignUpNetwork, &[&from.network()]);
+        let charge = throttle.charge(Limit::SignUpNetwork, Whose::Network(&from.network()));
         if let Err(limited) = throttle.take_within(work.connection(), &[charge], now).await? {
             return Err(Redeem::Limited(limited));
         }

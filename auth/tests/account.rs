@@ -1,7 +1,8 @@
 //! An account's own pages: its sessions and its activity, on a real database with the clock moved.
 
 use auth::{
-    activity::{Activity, Cursor, Filter, PAGE},
+    activity::{Entry, Filter, PAGE},
+    cursor::{Cursor, Page},
     event::Method,
     mail::{Content, Notice},
     session::Authority,
@@ -66,14 +67,14 @@ async fn what_is_over_is_not_listed() {
 
 /// Everything there is, by going through the pages one way, and back.
 async fn walk(kit: &Kit, user: Uuid, filter: Filter) -> Vec<Uuid> {
-    let ids = |page: &Activity| page.entries.iter().map(|entry| entry.id).collect::<Vec<_>>();
+    let ids = |page: &Page<Entry>| page.rows.iter().map(|entry| entry.id).collect::<Vec<_>>();
     let mut page = kit.auth.activity(user, filter, None).await.expect("answers");
     assert_eq!(page.newer, None, "there is nothing newer than the newest");
     let (mut all, mut pages) = (ids(&page), vec![ids(&page)]);
     while let Some(older) = page.older {
         let older = Cursor::parse(&older.to_string()).expect("its own text");
         page = kit.auth.activity(user, filter, Some(older)).await.expect("answers");
-        assert!(page.entries.len() <= PAGE && !page.entries.is_empty());
+        assert!(page.rows.len() <= PAGE && !page.rows.is_empty());
         all.extend(ids(&page));
         pages.push(ids(&page));
     }
@@ -112,7 +113,7 @@ async fn activity_is_ones_own_whole_and_in_order_page_by_page() {
     let page = kit.auth.activity(stranger.user, Filter::All, None).await.expect("answers");
     let cursor = kit.auth.activity(mara.user, Filter::All, None).await.expect("answers").older;
     let by_cursor = kit.auth.activity(stranger.user, Filter::All, cursor).await.expect("answers");
-    assert!(by_cursor.entries.iter().all(|entry| page.entries.iter().any(|own| own.id == entry.id)));
+    assert!(by_cursor.rows.iter().all(|entry| page.rows.iter().any(|own| own.id == entry.id)));
 
     kit.clock.advance(Duration::days(91));
     assert!(walk(&kit, mara.user, Filter::All).await.is_empty(), "shown for 90 days");
@@ -125,7 +126,7 @@ async fn what_happened_at_one_moment_is_told_in_the_order_it_was_recorded() {
         let mut visitor = Visitor::at([203, 0, 113, n]);
         let user = signed_in(&kit, &mut visitor, &format!("mara{n}@example.org")).await.user;
         let page = kit.auth.activity(user, Filter::All, None).await.expect("answers");
-        let happened = page.entries.iter().map(|entry| entry.happened.as_str());
+        let happened = page.rows.iter().map(|entry| entry.happened.as_str());
         // The mail was asked for at the same moment, as the clock stands still; its id is no audit row's.
         let audited: Vec<&str> = happened.filter(|happened| *happened != "link.requested").collect();
         assert_eq!(audited, ["session.created", "user.created"], "the newest first");

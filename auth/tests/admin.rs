@@ -110,8 +110,8 @@ async fn every_action_takes_effect_at_the_next_request_everywhere_is_audited_and
 
     // The owner sees that somebody did it, and not from where.
     let activity = kit.auth.activity(user, auth::activity::Filter::Changes, None).await.expect("answers");
-    assert!(activity.entries.iter().filter(|entry| entry.by_other).count() == 5);
-    assert!(activity.entries.iter().all(|entry| !entry.by_other || (entry.ip.is_none() && entry.device.is_none())));
+    assert!(activity.rows.iter().filter(|entry| entry.by_other).count() == 5);
+    assert!(activity.rows.iter().all(|entry| !entry.by_other || (entry.ip.is_none() && entry.device.is_none())));
 }
 
 /// What each action says when it may not be done, whichever it is.

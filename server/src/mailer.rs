@@ -114,6 +114,7 @@ impl MailRoom {
                     Notice::AccountDisabled => mails::account_disabled(links, *at)?,
                     Notice::AccountEnabled => mails::account_enabled(links, *at)?,
                     Notice::SessionsEnded => mails::sessions_ended(links, *at)?,
+                    Notice::Test => mails::test(links, *at)?,
                     Notice::AdminGranted => mails::admin_granted(links, *at)?,
                     Notice::AdminRevoked => mails::admin_revoked(links, *at)?,
                 }

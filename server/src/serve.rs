@@ -27,6 +27,8 @@ use crate::{
 const CLOCK_SYNC: Duration = Duration::from_mins(1);
 /// How often it is asked whether housekeeping is due; it runs once an hour.
 const HOUSEKEEPING: Duration = Duration::from_mins(5);
+/// How long a network that asks for too many mails goes unnoticed.
+const NETWORKS: Duration = Duration::from_secs(30);
 /// Between "not ready" and closing the door: time for a load balancer to look.
 const DRAIN: Duration = Duration::from_secs(1);
 
@@ -89,6 +91,18 @@ pub async fn serve(config: &Config, database: &Database) -> anyhow::Result<()> {
             async move {
                 if let Err(error) = auth.housekeeping().await {
                     tracing::warn!(error = %error, "housekeeping.failed");
+                }
+            }
+        }
+    }));
+
+    workers.spawn(every(NETWORKS, stopped.clone(), {
+        let auth = auth.clone();
+        move || {
+            let auth = auth.clone();
+            async move {
+                if let Err(error) = auth.watch_networks().await {
+                    tracing::warn!(error = %error, "networks.watch_failed");
                 }
             }
         }

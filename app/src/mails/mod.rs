@@ -506,6 +506,12 @@ pub fn sessions_ended(links: &Links<'_>, at: OffsetDateTime) -> askama::Result<M
     mail.compose(links)
 }
 
+pub fn test(links: &Links<'_>, at: OffsetDateTime) -> askama::Result<Mail> {
+    let what = format!("You asked for this at {}, to see whether emails from here arrive. This one did.", words::time_on_date(at));
+    let mail = Security { subject: "Test email", what: &what, lead: "", advice: "", label: REVIEW };
+    mail.compose(links)
+}
+
 pub fn admin_granted(links: &Links<'_>, at: OffsetDateTime) -> askama::Result<Mail> {
     let what = format!(
         "An administrator made you one too, at {}. You can look after other people's accounts. We may ask you to set up two-factor first.",
@@ -673,6 +679,7 @@ mod tests {
             ("account_disabled", account_disabled(&LINKS, AT)?),
             ("account_enabled", account_enabled(&LINKS, AT)?),
             ("sessions_ended", sessions_ended(&LINKS, AT)?),
+            ("test", test(&LINKS, AT)?),
             ("admin_granted", admin_granted(&LINKS, AT)?),
             ("admin_revoked", admin_revoked(&LINKS, AT)?),
         ] {

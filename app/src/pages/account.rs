@@ -263,7 +263,7 @@ async fn show(state: &AppState, authority: Authority, refused: Option<(String, N
     let mut sessions = sessions::all(state, &authority).await?;
     sessions.truncate(NEWEST_SESSIONS);
     let activity = state.auth.activity(authority.user, Filter::All, None).await?;
-    let recent = activity.entries.into_iter().filter_map(Entry::of).take(NEWEST_ENTRIES).collect();
+    let recent = activity.rows.into_iter().filter_map(Entry::of).take(NEWEST_ENTRIES).collect();
     let now = state.auth.now();
     let profile = state.auth.profile(&authority).await?;
     let (status, name, error) = match refused {

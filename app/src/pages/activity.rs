@@ -1,6 +1,9 @@
 //! `/account/activity`: what happened to the account lately.
 
-use auth::activity::{self, Cursor, Filter};
+use auth::{
+    activity::{self, Filter},
+    cursor::Cursor,
+};
 use axum::{
     extract::{Query, State},
     response::Response,
@@ -172,7 +175,7 @@ pub async fn get(
 ) -> Result<Response, Fault> {
     let show = Filter::parse(&show).unwrap_or_default();
     let found = state.auth.activity(authority.user, show, Cursor::parse(&at)).await?;
-    let entries = found.entries.into_iter().filter_map(Entry::of).collect();
+    let entries = found.rows.into_iter().filter_map(Entry::of).collect();
     let (newer, older) = (found.newer.map(|at| at.to_string()), found.older.map(|at| at.to_string()));
     let now = state.auth.now();
     Ok(page(StatusCode::OK, || view! { <ActivityPage email=authority.email show entries newer older now/> }))

@@ -125,13 +125,27 @@ pub fn answer(limited: throttle::Limited, sent: u32, lifetime: Duration) -> Resp
         | Limit::BackupKnownBrowser
         | Limit::StepUpAccount
         | Limit::StepUpKnownBrowser => Limited::Tries { minutes },
-        // The last refuses mails, and never a person.
-        Limit::StepUpMail | Limit::Notice => Limited::StepUpCodes { minutes, lifetime },
+        // The second refuses mails and never a person, and the third has a page of its own.
+        Limit::StepUpMail | Limit::Notice | Limit::MailTest => Limited::StepUpCodes { minutes, lifetime },
         Limit::AddressChange => Limited::AddressCodes { wait: limited.wait },
         Limit::LinkNetwork | Limit::SignUpNetwork => Limited::Network { minutes },
         Limit::LinkAll => Limited::Everyone { minutes },
     };
     retry_after(page(StatusCode::TOO_MANY_REQUESTS, || view! { <LimitedPage by/> }), limited.wait)
+}
+
+/// For administrators: no more test mails for now.
+pub fn test_mails(limited: throttle::Limited) -> Response {
+    let wait = words::within(limited.wait);
+    let page = page(StatusCode::TOO_MANY_REQUESTS, || {
+        view! {
+            <Flow title="Too many emails">
+                <p class="lede">"You've sent several test emails lately. You can send another "{wait}"."</p>
+                <div class="actions"><a class="button primary wide" href=routes::ADMIN_MAIL>"Back to the mail page"</a></div>
+            </Flow>
+        }
+    });
+    retry_after(page, limited.wait)
 }
 
 /// Rounded up: a client that waits as told must not be refused again.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use auth::{
     magic_link::LinkState,
+    mail::{Delivery, LONGEST_WAIT},
     secret::{Code, CodeFormat},
     sign_in::{EnterCodeError, Outcome},
 };
@@ -17,6 +18,7 @@ use leptos::prelude::*;
 
 use crate::{
     components::{CodeField, Flow, Masked, Notice, Tone},
+    fault::Fault,
     form::{Form, FormError},
     gate::Passerby,
     page::page,
@@ -81,7 +83,13 @@ impl From<CodeFormat> for CodeError {
 
 /// `sender` is the address our mails come from.
 #[component]
-pub fn LoginSentPage(address: Address, sender: String, notice: Option<SentNotice>, error: Option<CodeError>) -> impl IntoView {
+pub fn LoginSentPage(
+    address: Address,
+    sender: String,
+    delivery: Delivery,
+    notice: Option<SentNotice>,
+    error: Option<CodeError>,
+) -> impl IntoView {
     let address = match address {
         Address::Typed(address) => view! { <strong>{address}</strong> }.into_any(),
         Address::Masked(address) => view! { <Masked address/> }.into_any(),
@@ -90,12 +98,29 @@ pub fn LoginSentPage(address: Address, sender: String, notice: Option<SentNotice
         Some(SentNotice::Wait { seconds }) => Some(words::within(Duration::from_secs(seconds))),
         _ => None,
     };
+    let sent = if delivery == Delivery::Refused { "We tried to send" } else { "We've sent" };
     view! {
         <Flow title="Check your email" error=error.is_some()>
+            {match delivery {
+                Delivery::OnTime => ().into_any(),
+                Delivery::Late => view! {
+                    <Notice tone=Tone::Warn title="Emails are running late">
+                        "We've sent yours. It may take up to "{words::lasting(LONGEST_WAIT)}
+                        " to arrive. The email says how long it works; if it comes too late, send another."
+                    </Notice>
+                }
+                .into_any(),
+                Delivery::Refused => view! {
+                    <Notice tone=Tone::Danger title="We couldn't deliver the email">
+                        "The mail server didn't take it. Check the address for a typing mistake, then send another."
+                    </Notice>
+                }
+                .into_any(),
+            }}
             {(notice == Some(SentNotice::SentAnother)).then(|| view! {
                 <Notice tone=Tone::Ok title="We've sent another email.">"Only the newest one works."</Notice>
             })}
-            <p class="lede">"We've sent a link and a code to "<span class="whole">{address}"."</span></p>
+            <p class="lede">{sent}" a link and a code to "<span class="whole">{address}"."</span></p>
             <form method="post" action=routes::LOGIN_SENT novalidate>
                 <CodeField hint="Or open the link in the email on this device." error=error.map(CodeError::text)/>
                 <button class="button primary wide">"Sign in"</button>
@@ -133,18 +158,33 @@ pub async fn get(
     State(state): State<AppState>,
     Query(SentQuery { again }): Query<SentQuery>,
     Passerby(visitor): Passerby,
-) -> Response {
+) -> Result<Response, Fault> {
     let notice = again.is_some().then_some(SentNotice::SentAnother);
-    match visitor.visit.asked {
-        Some(asked) => answer(&state, StatusCode::OK, asked, notice, None),
+    let delivery = delivery(&state, &visitor).await?;
+    Ok(match visitor.visit.asked {
+        Some(asked) => answer(&state, StatusCode::OK, asked, delivery, notice, None),
         None => Redirect::to(routes::LOGIN).into_response(),
+    })
+}
+
+async fn delivery(state: &AppState, visitor: &Visitor) -> Result<Delivery, auth::Error> {
+    match visitor.proof().nonce {
+        Some(nonce) => state.auth.delivery(nonce).await,
+        None => Ok(Delivery::OnTime),
     }
 }
 
-fn answer(state: &AppState, status: StatusCode, asked: AskedFor, notice: Option<SentNotice>, error: Option<CodeError>) -> Response {
+fn answer(
+    state: &AppState,
+    status: StatusCode,
+    asked: AskedFor,
+    delivery: Delivery,
+    notice: Option<SentNotice>,
+    error: Option<CodeError>,
+) -> Response {
     let address = if asked.typed { Address::Typed(asked.email) } else { Address::Masked(asked.email.as_str().into()) };
     let sender = state.site.sender.clone();
-    page(status, || view! { <LoginSentPage address sender notice error/> })
+    page(status, || view! { <LoginSentPage address sender delivery notice error/> })
 }
 
 /// Signs in with the code of this browser's newest mail.
@@ -155,7 +195,8 @@ pub async fn enter_code(#[server(default)] code: String) -> Result<(), FormError
     let Some(asked) = visitor.visit.asked.clone() else {
         return form.see_other(routes::LOGIN);
     };
-    let refuse = |status, error| form.refuse(answer(&form.state, status, asked.clone(), None, Some(error)));
+    // Whoever has a code has the mail.
+    let refuse = |status, error| form.refuse(answer(&form.state, status, asked.clone(), Delivery::OnTime, None, Some(error)));
     let code = match Code::parse(&code) {
         Ok(code) => code,
         Err(format) => return refuse(StatusCode::UNPROCESSABLE_ENTITY, format.into()),
@@ -190,7 +231,8 @@ pub async fn resend_email() -> Result<(), FormError> {
         Asked::Refused(page) => form.refuse(page),
         Asked::TooSoon(wait) => {
             let notice = SentNotice::Wait { seconds: words::seconds_up(wait) };
-            let page = answer(&form.state, StatusCode::TOO_MANY_REQUESTS, asked, Some(notice), None);
+            let delivery = delivery(&form.state, &visitor).await.map_err(|error| form.fail(error.into()))?;
+            let page = answer(&form.state, StatusCode::TOO_MANY_REQUESTS, asked, delivery, Some(notice), None);
             form.refuse(limited::retry_after(page, wait))
         }
     }
@@ -215,8 +257,22 @@ mod tests {
     use crate::page::render;
 
     fn html(address: Address, notice: Option<SentNotice>, error: Option<CodeError>) -> String {
-        let sender = "sign-in@latchkey.example".to_owned();
-        render(|| view! { <LoginSentPage address sender notice error/> })
+        let (sender, delivery) = ("sign-in@latchkey.example".to_owned(), Delivery::OnTime);
+        render(|| view! { <LoginSentPage address sender delivery notice error/> })
+    }
+
+    #[test]
+    fn it_says_so_when_a_mail_is_late_or_was_refused() {
+        let html = |delivery| {
+            let sender = "sign-in@latchkey.example".to_owned();
+            render(move || view! { <LoginSentPage address=typed() sender delivery notice=None error=None/> })
+        };
+        let late = html(Delivery::Late);
+        assert!(late.contains("Emails are running late") && late.contains("It may take up to 5 minutes to arrive."));
+        assert!(late.contains("We've sent a link and a code to") && late.contains("<title>Check your email"));
+        let refused = html(Delivery::Refused);
+        assert!(refused.contains("We couldn't deliver the email") && refused.contains("We tried to send a link and a code to"));
+        assert!(!refused.contains("We've sent"));
     }
 
     fn typed() -> Address {

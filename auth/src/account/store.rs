@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -52,6 +54,12 @@ pub(crate) async fn by_id(connection: &mut PgConnection, id: Uuid, now: OffsetDa
     )
     .fetch_optional(connection)
     .await
+}
+
+/// The addresses of these accounts.
+pub(crate) async fn addresses(connection: &mut PgConnection, users: &[Uuid]) -> Result<HashMap<Uuid, String>, sqlx::Error> {
+    let rows = sqlx::query!("select id, email from users where id = any($1)", users).fetch_all(connection).await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.email)).collect())
 }
 
 /// `None` where the address has an account.

@@ -3,13 +3,16 @@
 
 mod store;
 
-use std::{fmt, net::IpAddr};
+use std::net::IpAddr;
 
 use serde_json::Value;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
-use crate::{Auth, Error};
+use crate::{
+    Auth, Error,
+    cursor::{Cursor, Page},
+};
 
 /// As long as requests and sessions are kept after their end.
 const SHOWN_FOR: Duration = Duration::days(90);
@@ -19,11 +22,12 @@ pub const PAGE: usize = 20;
 /// Signing in and out.
 const SIGN_INS: [&str; 2] = ["session.created", "session.revoked"];
 /// What an account is, and how it is reached.
-const CHANGES: [&str; 21] = [
+const CHANGES: [&str; 22] = [
     "user.created",
     "user.disabled",
     "user.enabled",
     "user.sessions_ended",
+    "limit.released",
     "admin.granted",
     "admin.revoked",
     "totp.enrolled",
@@ -104,98 +108,21 @@ pub struct Entry {
     pub by_other: bool,
 }
 
-/// Up to [`PAGE`] entries, the newest first.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Activity {
-    pub entries: Vec<Entry>,
-    pub newer: Option<Cursor>,
-    pub older: Option<Cursor>,
-}
-
-/// A place between two entries, and which way to go from there. Its text is for a URL; whoever changes it gets another page of
-/// the same account's entries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cursor {
-    towards: Towards,
-    at: OffsetDateTime,
-    id: Uuid,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Towards {
-    Newer,
-    Older,
-}
-
-impl Cursor {
-    fn beside(entry: &Entry, towards: Towards) -> Self {
-        Self { towards, at: entry.at, id: entry.id }
-    }
-
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let (towards, rest) = match (text.strip_prefix('n'), text.strip_prefix('o')) {
-            (Some(rest), _) => (Towards::Newer, rest),
-            (_, Some(rest)) => (Towards::Older, rest),
-            _ => return None,
-        };
-        let (micros, id) = rest.split_once('-')?;
-        let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros.parse::<i64>().ok()?) * 1_000).ok()?;
-        Some(Self { towards, at, id: Uuid::try_parse(id).ok()? })
-    }
-}
-
-impl fmt::Display for Cursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let towards = match self.towards {
-            Towards::Newer => 'n',
-            Towards::Older => 'o',
-        };
-        // PostgreSQL keeps microseconds.
-        write!(f, "{towards}{}-{}", self.at.unix_timestamp_nanos() / 1_000, self.id.simple())
-    }
-}
-
 impl Auth {
     /// A page of what happened to an account; without a cursor, the newest.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn activity(&self, user: Uuid, filter: Filter, cursor: Option<Cursor>) -> Result<Activity, Error> {
+    pub async fn activity(&self, user: Uuid, filter: Filter, cursor: Option<Cursor>) -> Result<Page<Entry>, Error> {
         let since = self.now() - SHOWN_FOR;
-        let towards = cursor.map_or(Towards::Older, |cursor| cursor.towards);
-        let mut entries = store::page(&self.pool, user, filter, since, cursor).await?;
-        let more = entries.len() > PAGE;
-        entries.truncate(PAGE);
-        if towards == Towards::Newer {
-            entries.reverse();
-        }
-        let beside = |entry: Option<&Entry>, towards| entry.map(|entry| Cursor::beside(entry, towards));
-        let (first, last) = (entries.first(), entries.last());
-        let (newer, older) = match towards {
-            Towards::Older => (cursor.and(beside(first, Towards::Newer)), more.then(|| beside(last, Towards::Older)).flatten()),
-            Towards::Newer => (more.then(|| beside(first, Towards::Newer)).flatten(), beside(last, Towards::Older)),
-        };
-        Ok(Activity { entries, newer, older })
+        let entries = store::page(&self.pool, user, filter, since, cursor).await?;
+        Ok(Page::new(entries, PAGE, cursor, |entry| (entry.at, entry.id)))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use time::macros::datetime;
-
     use super::*;
-
-    #[test]
-    fn a_cursor_survives_its_text_and_nothing_else_is_one() {
-        for towards in [Towards::Newer, Towards::Older] {
-            let cursor = Cursor { towards, at: datetime!(2026-11-24 14:29:31.123456 UTC), id: Uuid::from_u128(7) };
-            assert_eq!(Cursor::parse(&cursor.to_string()), Some(cursor));
-        }
-        for text in ["", "o", "o1", "x1-00000000000000000000000000000007", "o99999999999999999999-0", "o1-zz", "oé-1"] {
-            assert_eq!(Cursor::parse(text), None, "{text}");
-        }
-    }
 
     #[test]
     fn filters_have_names() {

@@ -1,11 +1,14 @@
 use ipnet::IpNet;
 use serde_json::Value;
 use sqlx::PgPool;
-use time::{OffsetDateTime, macros::datetime};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Cursor, Entry, Filter, PAGE, Towards};
-use crate::requester::device;
+use super::{Entry, Filter, PAGE};
+use crate::{
+    cursor::{Cursor, Towards},
+    requester::device,
+};
 
 struct Row {
     id: Uuid,
@@ -31,9 +34,6 @@ impl From<Row> for Entry {
     }
 }
 
-/// Before all that will ever be.
-const NEWEST: Cursor = Cursor { towards: Towards::Older, at: datetime!(9999-12-31 0:00 UTC), id: Uuid::max() };
-
 /// One more than a page holds, in the order of the cursor's direction. The first of two sessions of a sign-in with two factors,
 /// and its end, are steps on the way: only where it led is shown.
 ///
@@ -49,7 +49,7 @@ pub(super) async fn page(
 ) -> Result<Vec<Entry>, sqlx::Error> {
     let events = filter.events();
     let limit = i64::try_from(PAGE + 1).unwrap_or(i64::MAX);
-    let Cursor { towards, at, id } = cursor.unwrap_or(NEWEST);
+    let Cursor { towards, at, id } = cursor.unwrap_or(Cursor::NEWEST);
     let rows = if towards == Towards::Newer {
         sqlx::query_as!(
             Row,

@@ -21,7 +21,7 @@ use crate::{
     session::{self, Authority},
     sign_in::BrowserProof,
     step_up::Stepping,
-    throttle::{Limit, Limited},
+    throttle::{Limit, Limited, Whose},
     trusted_device,
     undo::{self, Undoes},
 };
@@ -112,8 +112,10 @@ impl Auth {
         let (now, user) = (self.now(), authority.user);
         let throttle = self.throttle();
         // The second is everybody's mail to that address: its owner is not to get more by way of accounts that strangers make.
-        let charges =
-            [throttle.charge(Limit::AddressChange, &[&user.to_string()]), throttle.charge(Limit::LinkAddress, &[email.key()])];
+        let charges = [
+            throttle.charge(Limit::AddressChange, Whose::Account(user)),
+            throttle.charge(Limit::LinkAddress, Whose::Address(email.key())),
+        ];
         throttle.take(&self.pool, &charges, now).await?.map_err(RequestChangeError::Limited)?;
         let seed = self.keys.seed();
         let code = self.keys.email_change_code(&seed).expect("the current key is there");
@@ -164,7 +166,7 @@ impl Auth {
         let throttle = self.throttle();
         let (by_session, _) = self.charge_for((Limit::StepUpAccount, Limit::StepUpKnownBrowser), giving).await?;
         // By the address as well: whoever guesses at one they can't read gets no more tries by making more accounts.
-        let charges = [by_session, throttle.charge(Limit::CodeAddress, &[&change.email_key])];
+        let charges = [by_session, throttle.charge(Limit::CodeAddress, Whose::Address(&change.email_key))];
         throttle.take(&self.pool, &charges, now).await?.map_err(ConfirmChangeError::Limited)?;
         let Some(spent) = store::charge_try(&self.pool, change.id, now).await? else {
             return Err(ConfirmChangeError::LastTry);

@@ -5,6 +5,8 @@
 //!
 //! To add an action: what it does between `begin` and `finish`, its event and its notice.
 
+mod limits;
+mod mail_queue;
 mod store;
 
 use time::OffsetDateTime;
@@ -24,6 +26,8 @@ use crate::{
     undo,
 };
 
+pub use limits::{Held, HeldBy, LimitsInForce};
+pub use mail_queue::TestMailError;
 pub use store::{Status, UserFilter, UserRow};
 
 /// Users on one page.
@@ -133,7 +137,15 @@ impl Auth {
         if backwards {
             rows.reverse();
         }
-        let (matching, before) = store::count(&self.pool, filter, rows.first().map(|row| row.id), now).await?;
+        // Counting looks at every account, so a list that is whole on its first page is counted here.
+        let (matching, before) = match (cursor, rows.first()) {
+            (None, _) if !more => (i64::try_from(rows.len()).unwrap_or(i64::MAX), 0),
+            (Some(_), Some(first)) => tokio::try_join!(
+                store::count(&self.pool, filter, now),
+                store::count_before(&self.pool, filter, first.id, now)
+            )?,
+            _ => (store::count(&self.pool, filter, now).await?, 0),
+        };
         let next = (more || backwards).then(|| rows.last().map(|row| store::Cursor::after(row.id).to_string())).flatten();
         let previous = (before > 0).then(|| rows.first().map(|row| store::Cursor::before(row.id).to_string())).flatten();
         Ok(Users { from: before + i64::from(!rows.is_empty()), matching, previous, next, rows })

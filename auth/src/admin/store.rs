@@ -148,7 +148,8 @@ impl From<Row> for UserRow {
 /// Two ways lead to a page: along the index of addresses until it is full, or over everything and then in order. The first is the
 /// better for a filter that many match, the second for one that few do, and PostgreSQL chooses by the pattern: `like`, of which it
 /// estimates how many match, where of `position` it takes for granted that a third does. So it must plan with the values, as it does
-/// here: a plan for any values is a dear one, and it never changes over to that.
+/// here: a plan for any values is a dear one, and it never changes over to that. Whoever was only invited has an expiry, and no account
+/// has: said to PostgreSQL, it doesn't look for the invited among the accounts.
 pub(super) async fn page(
     pool: &PgPool,
     filter: &UserFilter,
@@ -171,6 +172,7 @@ pub(super) async fn page(
                 select * from listed_users
                 where ($1::uuid is null or id = $1) and ($2::text is null or email_key like $2) and ($3::text is null or status = $3)
                     and ($4::boolean is null or two_factor = $4) and (expires_at is null or expires_at > $7)
+                    and ($3 is distinct from 'invited' or expires_at is not null)
                     and email_key < (select email_key from users where id = $5 union all select email_key from invites where id = $5)
                 order by email_key desc limit $6
             ) page
@@ -199,6 +201,7 @@ pub(super) async fn page(
                 select * from listed_users
                 where ($1::uuid is null or id = $1) and ($2::text is null or email_key like $2) and ($3::text is null or status = $3)
                     and ($4::boolean is null or two_factor = $4) and (expires_at is null or expires_at > $7)
+                    and ($3 is distinct from 'invited' or expires_at is not null)
                     and email_key > coalesce((select email_key from users where id = $5 union all select email_key from invites where id = $5), '')
                 order by email_key limit $6
             ) page
@@ -219,31 +222,46 @@ pub(super) async fn page(
     Ok(rows.into_iter().map(Into::into).collect())
 }
 
-/// How many match, and how many of them come before the row `first`. It looks at every account.
-pub(super) async fn count(
-    pool: &PgPool,
-    filter: &UserFilter,
-    first: Option<Uuid>,
-    now: OffsetDateTime,
-) -> Result<(i64, i64), sqlx::Error> {
+/// How many match. It looks at every account.
+pub(super) async fn count(pool: &PgPool, filter: &UserFilter, now: OffsetDateTime) -> Result<i64, sqlx::Error> {
     let (id, pattern) = filter.search();
-    let row = sqlx::query!(
+    sqlx::query_scalar!(
         r#"
-        select count(*) as "matching!", count(*) filter (where email_key < (select email_key from users where id = $5 union all select email_key from invites where id = $5)) as "before!"
-        from listed_users
+        select count(*) as "matching!" from listed_users
         where ($1::uuid is null or id = $1) and ($2::text is null or email_key like $2) and ($3::text is null or status = $3)
-            and ($4::boolean is null or two_factor = $4) and (expires_at is null or expires_at > $6)
+            and ($4::boolean is null or two_factor = $4) and (expires_at is null or expires_at > $5)
+            and ($3 is distinct from 'invited' or expires_at is not null)
         "#,
         id,
         pattern,
         filter.status.map(Status::as_str),
         filter.two_factor,
-        first,
         now,
     )
     .fetch_one(pool)
-    .await?;
-    Ok((row.matching, row.before))
+    .await
+}
+
+/// How many of them come before the row `first`.
+pub(super) async fn count_before(pool: &PgPool, filter: &UserFilter, first: Uuid, now: OffsetDateTime) -> Result<i64, sqlx::Error> {
+    let (id, pattern) = filter.search();
+    sqlx::query_scalar!(
+        r#"
+        select count(*) as "before!" from listed_users
+        where ($1::uuid is null or id = $1) and ($2::text is null or email_key like $2) and ($3::text is null or status = $3)
+            and ($4::boolean is null or two_factor = $4) and (expires_at is null or expires_at > $5)
+            and ($3 is distinct from 'invited' or expires_at is not null)
+            and email_key < (select email_key from users where id = $6 union all select email_key from invites where id = $6)
+        "#,
+        id,
+        pattern,
+        filter.status.map(Status::as_str),
+        filter.two_factor,
+        now,
+        first,
+    )
+    .fetch_one(pool)
+    .await
 }
 
 pub(super) struct Found {

@@ -127,6 +127,8 @@ pub enum Notice {
     SessionsEnded,
     AdminGranted,
     AdminRevoked,
+    /// An administrator wanted to see whether mail arrives.
+    Test,
 }
 
 impl Notice {
@@ -151,6 +153,7 @@ impl Notice {
             Self::SessionsEnded => "sessions_ended",
             Self::AdminGranted => "admin_granted",
             Self::AdminRevoked => "admin_revoked",
+            Self::Test => "test",
         }
     }
 }
@@ -180,6 +183,98 @@ impl Content {
         }
     }
 }
+
+/// Where a mail stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MailState {
+    Waiting,
+    /// A mail server has it at this moment, or a process died with it.
+    Sending,
+    Sent,
+    /// Its time was over, or its link was dead, before it could be sent.
+    Expired,
+    /// A mail server will not take it.
+    Failed,
+}
+
+/// Which mails are asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MailFilter {
+    #[default]
+    All,
+    Waiting,
+    /// Failed or expired.
+    GivenUp,
+}
+
+impl MailFilter {
+    pub const ALL: [Self; 3] = [Self::All, Self::Waiting, Self::GivenUp];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Waiting => "waiting",
+            Self::GivenUp => "given-up",
+        }
+    }
+
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|filter| filter.as_str() == text)
+    }
+}
+
+/// A mail in the queue, as administrators see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MailRow {
+    pub id: Uuid,
+    /// What it is, by the names of `mail.sent`; a sign-in mail may turn out to say that there is no account.
+    pub kind: String,
+    /// Whole; pages mask it. `None` where what it belonged to is gone.
+    pub to: Option<String>,
+    pub state: MailState,
+    pub created_at: OffsetDateTime,
+    /// When it is tried next, where it waits.
+    pub run_at: OffsetDateTime,
+    pub settled_at: Option<OffsetDateTime>,
+    pub attempts: i32,
+    /// Why it was not sent the last time.
+    pub error: Option<String>,
+    /// It can be sent now: it waits or failed, and is still of use.
+    pub retriable: bool,
+}
+
+/// The queue as a whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueueState {
+    pub waiting: i64,
+    /// When the mail was queued that has waited the longest.
+    pub oldest: Option<OffsetDateTime>,
+    /// In the last 24 hours, as the next two.
+    pub sent: i64,
+    pub failed: i64,
+    pub expired: i64,
+    /// Seconds from queued to taken by the mail server, of the last hour's slowest twentieth at least; `None` where none was sent.
+    pub p95_seconds: Option<f64>,
+}
+
+/// What becomes of a sign-in mail, for the page that says it was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// It is out, or will be in a moment.
+    OnTime,
+    /// It waits, and others do.
+    Late,
+    /// A mail server will not take it.
+    Refused,
+}
+
+/// Mails should be out sooner than this after they were asked for.
+pub(crate) const LATE: Duration = Duration::from_secs(20);
+
+/// The longest wait between two tries.
+pub const LONGEST_WAIT: Duration = worker::WAITS[worker::WAITS.len() - 1];
 
 /// Why a mail was not sent. The text is for operators: it names no recipient.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -5,8 +5,12 @@ use sqlx::{PgConnection, PgPool, types::Json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{By, Details, NOTICE_DEADLINE, Notice};
-use crate::{requester::Requester, secret::new_id};
+use super::{By, Delivery, Details, LATE, MailFilter, MailRow, MailState, NOTICE_DEADLINE, Notice, QueueState, worker::LANES};
+use crate::{
+    cursor::{Cursor, Towards},
+    requester::Requester,
+    secret::new_id,
+};
 
 pub(crate) async fn enqueue_link(
     connection: &mut PgConnection,
@@ -157,7 +161,8 @@ pub(super) struct Claimed {
     pub attempt: i32,
 }
 
-/// Takes at most `free` mails that are due and that nobody holds.
+/// Takes at most `free` mails that are due and that nobody holds. The newest first: whoever asked last still waits at their screen,
+/// while of those who asked an hour ago, before the mail server came back, many have given up or asked again.
 pub(super) async fn claim(
     pool: &PgPool,
     worker: Uuid,
@@ -171,7 +176,7 @@ pub(super) async fn claim(
         with due as materialized (
             select id from mail_outbox
             where state = 'queued' and run_at <= $1 and (lease_until is null or lease_until < $1)
-            order by run_at
+            order by created_at desc
             limit $2
             for update skip locked
         )
@@ -239,4 +244,180 @@ pub(super) async fn retry(pool: &PgPool, mail: &Claimed, run_at: OffsetDateTime,
     .execute(pool)
     .await?;
     Ok(())
+}
+
+/// What became of the newest mail a browser asked for. Nothing here depends on whether there is an account.
+///
+/// It is late once it has waited or was refused for now; and at once where as many others wait as are sent at a time, since then
+/// it is the mail server that does not keep up, and not one recipient's that wants to be asked twice.
+pub(crate) async fn delivery(pool: &PgPool, browser_hash: &[u8; 32], now: OffsetDateTime) -> Result<Delivery, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"
+        select m.state, m.state = 'queued' and (m.created_at < $2 or m.last_error is not null or $3 <= (
+                   select count(*) from (select from mail_outbox o where o.state = 'queued' and o.created_at < $2 limit $3) waiting
+               )) as "late!"
+        from magic_links l join mail_outbox m on m.magic_link_id = l.id
+        where l.browser_hash = $1 order by l.created_at desc limit 1
+        "#,
+        browser_hash,
+        now - LATE,
+        i64::try_from(LANES).unwrap_or(i64::MAX),
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(match row {
+        Some(row) if row.state == "failed" => Delivery::Refused,
+        Some(row) if row.late => Delivery::Late,
+        _ => Delivery::OnTime,
+    })
+}
+
+pub(crate) async fn queue_state(pool: &PgPool, now: OffsetDateTime) -> Result<QueueState, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"
+        select (select count(*) from mail_outbox where state = 'queued') as "waiting!",
+               (select min(created_at) from mail_outbox where state = 'queued') as oldest,
+               count(*) filter (where state = 'sent') as "sent!",
+               count(*) filter (where state = 'failed') as "failed!",
+               count(*) filter (where state = 'expired') as "expired!",
+               percentile_cont(0.95) within group (order by extract(epoch from settled_at - created_at)::double precision)
+                   filter (where state = 'sent' and settled_at > $2) as p95
+        from mail_outbox where state <> 'queued' and settled_at > $1
+        "#,
+        now - Duration::from_hours(24),
+        now - Duration::from_hours(1),
+    )
+    .fetch_one(pool)
+    .await?;
+    let (waiting, oldest) = (row.waiting, row.oldest);
+    Ok(QueueState { waiting, oldest, sent: row.sent, failed: row.failed, expired: row.expired, p95_seconds: row.p95 })
+}
+
+struct Listed {
+    id: Uuid,
+    kind: String,
+    recipient: Option<String>,
+    state: String,
+    sending: bool,
+    created_at: OffsetDateTime,
+    run_at: OffsetDateTime,
+    settled_at: Option<OffsetDateTime>,
+    attempts: i32,
+    last_error: Option<String>,
+    retriable: bool,
+}
+
+impl From<Listed> for MailRow {
+    fn from(row: Listed) -> Self {
+        let state = match row.state.as_str() {
+            "queued" if row.sending => MailState::Sending,
+            "queued" => MailState::Waiting,
+            "sent" => MailState::Sent,
+            "failed" => MailState::Failed,
+            _ => MailState::Expired,
+        };
+        Self {
+            id: row.id,
+            kind: row.kind,
+            to: row.recipient,
+            state,
+            created_at: row.created_at,
+            run_at: row.run_at,
+            settled_at: row.settled_at,
+            attempts: row.attempts,
+            error: row.last_error,
+            retriable: row.retriable,
+        }
+    }
+}
+
+/// `most` mails, in the order of the cursor's direction.
+pub(crate) async fn page(
+    pool: &PgPool,
+    filter: MailFilter,
+    cursor: Option<Cursor>,
+    most: usize,
+    now: OffsetDateTime,
+) -> Result<Vec<MailRow>, sqlx::Error> {
+    let Cursor { towards, at, id } = cursor.unwrap_or(Cursor::NEWEST);
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    // Planned with the values: each filter has an index of its own.
+    let (all, waiting) = (filter == MailFilter::All, filter == MailFilter::Waiting);
+    let rows = if towards == Towards::Newer {
+        sqlx::query_as!(
+            Listed,
+            r#"
+            select m.id, m.kind, m.state, m.created_at, m.run_at, m.settled_at, m.attempts, m.last_error,
+                   m.lease_until > $6 is true as "sending!",
+                   m.state in ('queued', 'failed') and m.deadline > $6 and m.lease_until > $6 is not true as "retriable!",
+                   coalesce(l.email, i.email, c.email, x.email, m.details->>'to', u.email) as recipient
+            from (
+                select * from mail_outbox
+                where ($1 or ($2 and state = 'queued') or (not $2 and state in ('failed', 'expired'))) and (created_at, id) > ($3, $4)
+                order by created_at, id limit $5
+            ) m
+            left join magic_links l on l.id = m.magic_link_id
+            left join invites i on i.id = m.invite_id
+            left join email_changes c on c.id = m.email_change_id
+            left join undo_links x on x.id = m.undo_link_id
+            left join step_up_codes s on s.id = m.step_up_code_id
+            left join users u on u.id = coalesce(m.user_id, s.user_id)
+            order by m.created_at, m.id
+            "#,
+            all,
+            waiting,
+            at,
+            id,
+            most,
+            now,
+        )
+        .fetch_all(pool)
+        .await?
+    } else {
+        sqlx::query_as!(
+            Listed,
+            r#"
+            select m.id, m.kind, m.state, m.created_at, m.run_at, m.settled_at, m.attempts, m.last_error,
+                   m.lease_until > $6 is true as "sending!",
+                   m.state in ('queued', 'failed') and m.deadline > $6 and m.lease_until > $6 is not true as "retriable!",
+                   coalesce(l.email, i.email, c.email, x.email, m.details->>'to', u.email) as recipient
+            from (
+                select * from mail_outbox
+                where ($1 or ($2 and state = 'queued') or (not $2 and state in ('failed', 'expired'))) and (created_at, id) < ($3, $4)
+                order by created_at desc, id desc limit $5
+            ) m
+            left join magic_links l on l.id = m.magic_link_id
+            left join invites i on i.id = m.invite_id
+            left join email_changes c on c.id = m.email_change_id
+            left join undo_links x on x.id = m.undo_link_id
+            left join step_up_codes s on s.id = m.step_up_code_id
+            left join users u on u.id = coalesce(m.user_id, s.user_id)
+            order by m.created_at desc, m.id desc
+            "#,
+            all,
+            waiting,
+            at,
+            id,
+            most,
+            now,
+        )
+        .fetch_all(pool)
+        .await?
+    };
+    Ok(rows.into_iter().map(Into::into).collect())
+}
+
+/// Makes a mail due at once that waits for its next try, or was refused. `false` where it was sent, is being sent, or is too old.
+pub(crate) async fn send_now(connection: &mut PgConnection, id: Uuid, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
+    let due = sqlx::query!(
+        r#"
+        update mail_outbox set state = 'queued', run_at = $2, settled_at = null, lease_until = null, leased_by = null
+        where id = $1 and state in ('queued', 'failed') and deadline > $2 and lease_until > $2 is not true
+        "#,
+        id,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(due.rows_affected() == 1)
 }

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Mails under way at once in one process: more would open more connections than mail servers like.
-const LANES: usize = 8;
+pub(super) const LANES: usize = 8;
 /// How long a mail stays with a process that has died. Extended every third while its sending goes on.
 const LEASE: Duration = Duration::from_secs(15);
 /// No mail server gets longer than this for one mail, whatever it does between two bytes.
@@ -27,7 +27,7 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// Polling is the truth; being woken only makes it faster.
 const POLL: Duration = Duration::from_secs(2);
 /// Waits between tries. A sign-in mail lives for ten minutes; what comes late is of no use.
-const WAITS: [Duration; 6] = [
+pub(super) const WAITS: [Duration; 6] = [
     Duration::from_secs(2),
     Duration::from_secs(5),
     Duration::from_secs(15),

@@ -17,7 +17,7 @@ use crate::{
     secret::{Code, SessionKey, new_id, same},
     session::{self, Authority, Level, store::Renewal},
     sign_in::BrowserProof,
-    throttle::{Limit, Limited},
+    throttle::{Limit, Limited, Whose},
 };
 
 /// The session that steps up: who it speaks for, its id now, and an id nobody has used, which it gets.
@@ -121,7 +121,7 @@ impl Auth {
             return Err(SendCodeError::TwoFactor);
         }
         let throttle = self.throttle();
-        let charge = throttle.charge(Limit::StepUpMail, &[&authority.user.to_string()]);
+        let charge = throttle.charge(Limit::StepUpMail, Whose::Account(authority.user));
         throttle.take(&self.pool, &[charge], now).await?.map_err(SendCodeError::Limited)?;
         let seed = self.keys.seed();
         let code = self.keys.step_up_code(&seed).expect("the current key is there");

@@ -2,14 +2,18 @@
 //!
 //! To add one: a variant of [`Limit`], its name, its default in [`Limits`], its line in `docs/limits.md`.
 
-mod store;
+pub(crate) mod store;
 
 use std::time::Duration;
 
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
-use crate::secret::Keys;
+use crate::{
+    email_address,
+    secret::{BrowserNonce, Keys, KnownBrowserToken},
+};
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,10 +57,12 @@ pub enum Limit {
     AddressChange,
     /// Mails of one kind that tell an owner of something others can repeat at will.
     Notice,
+    /// Test mails one administrator sends.
+    MailTest,
 }
 
 impl Limit {
-    const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::LinkAddressNetwork,
         Self::LinkAddress,
         Self::LinkKnownBrowser,
@@ -76,6 +82,7 @@ impl Limit {
         Self::SignUpNetwork,
         Self::AddressChange,
         Self::Notice,
+        Self::MailTest,
     ];
 
     /// The name in metrics, logs and the table.
@@ -101,10 +108,12 @@ impl Limit {
             Self::SignUpNetwork => "signup_network",
             Self::AddressChange => "address_change",
             Self::Notice => "notice",
+            Self::MailTest => "mail_test",
         }
     }
 
-    fn by_name(name: &str) -> Option<Self> {
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|limit| limit.name() == name)
     }
 }
@@ -188,6 +197,7 @@ impl Limits {
             Limit::SignUpNetwork => self.sign_up_network,
             Limit::AddressChange => self.address_change,
             Limit::Notice => Rate::new(1, Duration::from_hours(1)),
+            Limit::MailTest => Rate::new(5, Duration::from_mins(15)),
         }
     }
 }
@@ -200,25 +210,92 @@ pub struct Limited {
     pub wait: Duration,
 }
 
+/// Whom a limit counts.
+#[derive(Clone, Copy)]
+pub(crate) enum Whose<'a> {
+    /// An address, by its key.
+    Address(&'a str),
+    /// The same, asked for from one network.
+    AddressFrom(&'a str, &'a str),
+    /// By [`crate::requester::Requester::network`].
+    Network(&'a str),
+    Account(Uuid),
+    /// One thing about an account, like the kind of a notice and what it is about.
+    AccountAnd(Uuid, &'a str),
+    /// A browser that has asked for something.
+    Browser(&'a BrowserNonce),
+    /// A browser that this address's account knows.
+    KnownBrowserOfAddress(&'a KnownBrowserToken, &'a str),
+    KnownBrowserOf(&'a KnownBrowserToken, Uuid),
+    Everybody,
+}
+
+impl Whose<'_> {
+    /// What is hashed to a row's key.
+    fn identity(self) -> String {
+        // The parts are joined by a byte that stands in none of them, so ("ab", "c") and ("a", "bc") stay apart.
+        match self {
+            Self::Address(key) => key.to_owned(),
+            Self::AddressFrom(key, network) => format!("{key}\0{network}"),
+            Self::Network(network) => network.to_owned(),
+            Self::Account(user) => user.to_string(),
+            Self::AccountAnd(user, what) => format!("{user}\0{what}"),
+            Self::Browser(nonce) => nonce.reveal(),
+            Self::KnownBrowserOfAddress(token, key) => format!("{}\0{key}", token.reveal()),
+            Self::KnownBrowserOf(token, user) => format!("{}\0{user}", token.reveal()),
+            Self::Everybody => String::new(),
+        }
+    }
+
+    fn subject(self) -> Subject {
+        let (address, network, user) = match self {
+            Self::Address(key) | Self::KnownBrowserOfAddress(_, key) => (Some(key), None, None),
+            Self::AddressFrom(key, network) => (Some(key), Some(network), None),
+            Self::Network(network) => (None, Some(network), None),
+            Self::Account(user) | Self::AccountAnd(user, _) | Self::KnownBrowserOf(_, user) => (None, None, Some(user)),
+            Self::Browser(_) | Self::Everybody => (None, None, None),
+        };
+        Subject { address: address.map(email_address::masked), network: network.map(ToOwned::to_owned), user }
+    }
+}
+
+/// Whom a limit counts, for administrators. No row names an address that may have no account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    /// Masked.
+    pub address: Option<String>,
+    pub network: Option<String>,
+    pub user: Option<Uuid>,
+}
+
 /// One unit of one limit, for one identity.
 #[derive(Clone)]
 pub(crate) struct Charge {
     pub limit: Limit,
     key: [u8; 32],
     rate: Rate,
+    subject: Subject,
 }
 
-/// Makes charges. Identities enter as keyed hashes: the table names nobody.
+/// A row that would refuse the next request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Full {
+    pub limit: Limit,
+    pub key: Vec<u8>,
+    pub subject: Subject,
+    pub free_at: OffsetDateTime,
+}
+
+/// Makes charges. Identities enter as keyed hashes, and whose they are as administrators see it: masked.
 pub(crate) struct Throttle<'a> {
     pub limits: &'a Limits,
     pub keys: &'a Keys,
 }
 
 impl Throttle<'_> {
-    pub fn charge(&self, limit: Limit, identity: &[&str]) -> Charge {
-        // The parts are joined by a byte that stands in none of them, so ("ab", "c") and ("a", "bc") stay apart.
-        let joined = identity.join("\0");
-        Charge { limit, key: self.keys.pseudonym(joined.as_bytes()), rate: self.limits.rate(limit) }
+    pub fn charge(&self, limit: Limit, whose: Whose<'_>) -> Charge {
+        let key = self.keys.pseudonym(whose.identity().as_bytes());
+        Charge { limit, key, rate: self.limits.rate(limit), subject: whose.subject() }
     }
 
     /// Takes all of `charges` or none, in a statement of its own: what a failure later undoes must not undo the count.
@@ -262,6 +339,11 @@ impl Throttle<'_> {
         Ok(Err(limited))
     }
 
+    /// Whether a thing that is done once in a while is due. No limit refused anybody where it is not, so that is not counted.
+    pub async fn once(&self, connection: &mut PgConnection, charge: Charge, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
+        Ok(!store::take(connection, &[charge], now).await?.is_empty())
+    }
+
     /// How many more of `charge` would pass now, and how long until the next would. For the page that says so: nothing is decided
     /// by it.
     pub async fn left(&self, pool: &PgPool, charge: &Charge, now: OffsetDateTime) -> Result<(u32, Duration), sqlx::Error> {
@@ -280,5 +362,161 @@ impl Throttle<'_> {
             return Ok(());
         }
         store::give_back(connection, charges).await
+    }
+
+    /// The rows of these limits that would refuse the next request, those with the longest wait first: at most `most`, and how many
+    /// there are.
+    pub async fn full(
+        &self,
+        pool: &PgPool,
+        limits: &[Limit],
+        most: i64,
+        now: OffsetDateTime,
+    ) -> Result<(Vec<Full>, i64), sqlx::Error> {
+        if !self.limits.enabled {
+            return Ok((Vec::new(), 0));
+        }
+        let rates = limits.iter().map(|limit| (*limit, self.limits.rate(*limit))).collect::<Vec<_>>();
+        store::full(pool, &rates, most, now).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use futures::future::join_all;
+    use testkit::{Database, TEST_KEY};
+    use time::{Duration as Span, macros::datetime};
+
+    use super::*;
+
+    const NOW: OffsetDateTime = datetime!(2026-11-24 14:29 UTC);
+
+    fn keys() -> Keys {
+        Keys::new(&TEST_KEY, &[])
+    }
+
+    async fn taken(pool: &PgPool, charge: &Charge, now: OffsetDateTime) -> Result<(), Limited> {
+        let (limits, keys) = (Limits::default(), keys());
+        let throttle = Throttle { limits: &limits, keys: &keys };
+        throttle.take(pool, std::slice::from_ref(charge), now).await.expect("the database answers")
+    }
+
+    fn charge_of(limit: Limit) -> Charge {
+        let (limits, keys) = (Limits::default(), keys());
+        Throttle { limits: &limits, keys: &keys }.charge(limit, Whose::Network("192.0.2.7"))
+    }
+
+    /// N at once, and no more; then one for each emission, to the microsecond; after a whole period N again.
+    async fn counts_exactly(database: &Database, limit: Limit) {
+        let pool = database.pool().await;
+        let (charge, rate) = (charge_of(limit), Limits::default().rate(limit));
+        let emission = Span::try_from(rate.emission()).expect("short");
+        let refused = |wait: Span| Err(Limited { limit, wait: wait.try_into().expect("to come") });
+        let name = limit.name();
+        for n in 0..rate.burst {
+            assert_eq!(taken(&pool, &charge, NOW).await, Ok(()), "{name}: {n} of {}", rate.burst);
+        }
+        for _ in 0..3 {
+            assert_eq!(taken(&pool, &charge, NOW).await, refused(emission), "{name}: one more, and asking costs nothing");
+        }
+        // Another process after all of them were stopped: nothing is forgiven.
+        pool.close().await;
+        let pool = database.pool().await;
+        let nearly = NOW + emission - Span::microseconds(1);
+        assert_eq!(taken(&pool, &charge, nearly).await, refused(Span::microseconds(1)), "{name}");
+        assert_eq!(taken(&pool, &charge, NOW + emission).await, Ok(()), "{name}: one comes back");
+        assert_eq!(taken(&pool, &charge, NOW + emission).await, refused(emission), "{name}: one, not two");
+        let later = NOW + emission + Span::try_from(rate.period).expect("short");
+        for n in 0..rate.burst {
+            assert_eq!(taken(&pool, &charge, later).await, Ok(()), "{name}: {n} of {} again", rate.burst);
+        }
+        assert_eq!(taken(&pool, &charge, later).await, refused(emission), "{name}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn every_limit_counts_exactly_by_the_clock_and_after_a_restart() {
+        let database = Database::new().await;
+        for limit in Limit::ALL {
+            counts_exactly(&database, limit).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn two_hundred_at_once_on_two_servers_get_what_every_limit_allows() {
+        let database = Database::new().await;
+        let (one, two) = (database.pool().await, database.pool().await);
+        for limit in Limit::ALL {
+            let (charge, burst) = (charge_of(limit), Limits::default().rate(limit).burst);
+            let asked = (0..200).map(|n| taken(if n % 2 == 0 { &one } else { &two }, &charge, NOW));
+            let passed = join_all(asked).await.into_iter().filter(Result::is_ok).count();
+            assert_eq!(passed, usize::try_from(burst.min(200)).expect("few"), "{}", limit.name());
+        }
+    }
+
+    #[tokio::test]
+    async fn whose_a_row_is_stands_masked_and_its_key_names_nobody() {
+        let database = Database::new().await;
+        let pool = database.pool().await;
+        let (limits, keys, user) = (Limits::default(), keys(), Uuid::from_u128(7));
+        let throttle = Throttle { limits: &limits, keys: &keys };
+        let token = KnownBrowserToken::new();
+        let subject = |address: Option<&str>, network: Option<&str>, user| Subject {
+            address: address.map(ToOwned::to_owned),
+            network: network.map(ToOwned::to_owned),
+            user,
+        };
+        let masked = Some("m•••••@example.org");
+        let mut identities = BTreeSet::new();
+        for (whose, told) in [
+            (Whose::Address("mara@example.org"), subject(masked, None, None)),
+            (Whose::AddressFrom("mara@example.org", "192.0.2.7"), subject(masked, Some("192.0.2.7"), None)),
+            (Whose::Network("192.0.2.7"), subject(None, Some("192.0.2.7"), None)),
+            (Whose::Account(user), subject(None, None, Some(user))),
+            (Whose::AccountAnd(user, "new_sign_in"), subject(None, None, Some(user))),
+            (Whose::Browser(&BrowserNonce::new()), subject(None, None, None)),
+            (Whose::KnownBrowserOfAddress(&token, "mara@example.org"), subject(masked, None, None)),
+            (Whose::KnownBrowserOf(&token, user), subject(None, None, Some(user))),
+            (Whose::Everybody, subject(None, None, None)),
+        ] {
+            let charge = throttle.charge(Limit::Notice, whose);
+            assert_eq!(charge.subject, told);
+            throttle.take(&pool, std::slice::from_ref(&charge), NOW).await.expect("the database answers").expect("the first");
+            assert!(identities.insert(charge.key), "each has a key of its own");
+        }
+        let rows: Vec<String> =
+            sqlx::query_scalar("select r::text from rate_limits r").fetch_all(&pool).await.expect("the rows are there");
+        assert_eq!(rows.len(), identities.len());
+        assert!(!rows.iter().any(|row| row.contains("mara") || row.contains(&token.reveal())), "{rows:?}");
+    }
+
+    /// The table in `docs/limits.md`: each limit's name, variant and default, and no limit without its row.
+    #[test]
+    fn the_documented_limits_are_the_limits() {
+        let documented: Vec<(String, String)> = include_str!("../../../docs/limits.md")
+            .lines()
+            .filter_map(|line| {
+                let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+                let name = cells.get(1)?.strip_prefix('`')?;
+                Some((name.to_owned(), (*cells.get(3)?).to_owned()))
+            })
+            .collect();
+        let limits = Limits::default();
+        let written = |rate: Rate| {
+            let minutes = rate.period.as_secs() / 60;
+            match (rate.period.as_secs(), minutes) {
+                (seconds, 0) => format!("{}/{seconds}s", rate.burst),
+                (_, 1_440..) => format!("{}/{}d", rate.burst, minutes / 1_440),
+                (_, 60..) => format!("{}/{}h", rate.burst, minutes / 60),
+                _ => format!("{}/{minutes}m", rate.burst),
+            }
+        };
+        let real: Vec<(String, String)> = Limit::ALL
+            .into_iter()
+            .map(|limit| (format!("{}` (`{limit:?}`)", limit.name()), written(limits.rate(limit))))
+            .collect();
+        let (documented, real): (BTreeSet<_>, BTreeSet<_>) = (documented.into_iter().collect(), real.into_iter().collect());
+        assert_eq!(documented, real);
     }
 }

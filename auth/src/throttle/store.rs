@@ -2,13 +2,19 @@ use std::time::Duration;
 
 use sqlx::{PgConnection, PgPool, postgres::types::PgInterval};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
-use super::{Charge, Limit, Limited};
+use super::{Charge, Full, Limit, Limited, Rate, Subject};
 
-fn columns(charges: &[Charge]) -> (Vec<String>, Vec<Vec<u8>>, Vec<PgInterval>, Vec<PgInterval>) {
-    // In one order everywhere, so that two requests that share keys wait for each other and never deadlock.
+/// In one order everywhere, so that two requests that share keys wait for each other and never deadlock.
+fn sorted(charges: &[Charge]) -> Vec<&Charge> {
     let mut sorted: Vec<&Charge> = charges.iter().collect();
     sorted.sort_by_key(|charge| (charge.limit.name(), charge.key));
+    sorted
+}
+
+fn columns(charges: &[Charge]) -> (Vec<String>, Vec<Vec<u8>>, Vec<PgInterval>, Vec<PgInterval>) {
+    let sorted = sorted(charges);
     (
         sorted.iter().map(|charge| charge.limit.name().to_owned()).collect(),
         sorted.iter().map(|charge| charge.key.to_vec()).collect(),
@@ -28,11 +34,19 @@ pub(super) async fn take(
     now: OffsetDateTime,
 ) -> Result<Vec<(Limit, [u8; 32])>, sqlx::Error> {
     let (names, keys, emissions, periods) = columns(charges);
+    let subjects = sorted(charges).into_iter().map(|charge| charge.subject.clone());
+    let (mut addresses, mut networks, mut users) = (Vec::new(), Vec::new(), Vec::new());
+    for Subject { address, network, user } in subjects {
+        addresses.push(address);
+        networks.push(network);
+        users.push(user);
+    }
     let rows = sqlx::query!(
         r#"
-        insert into rate_limits as r (name, key, tat, period)
-        select name, key, $5::timestamptz + emission, period
-        from unnest($1::text[], $2::bytea[], $3::interval[], $4::interval[]) as asked (name, key, emission, period)
+        insert into rate_limits as r (name, key, tat, period, address, network, user_id)
+        select name, key, $5::timestamptz + emission, period, address, network, user_id
+        from unnest($1::text[], $2::bytea[], $3::interval[], $4::interval[], $6::text[], $7::text[], $8::uuid[])
+            as asked (name, key, emission, period, address, network, user_id)
         on conflict (name, key) do update
             set tat = greatest(r.tat, $5) + (excluded.tat - $5), period = excluded.period
             where greatest(r.tat, $5) + (excluded.tat - $5) <= $5 + excluded.period
@@ -43,6 +57,9 @@ pub(super) async fn take(
         &emissions,
         &periods,
         now,
+        &addresses as &[Option<String>],
+        &networks as &[Option<String>],
+        &users as &[Option<Uuid>],
     )
     .fetch_all(connection)
     .await?;
@@ -97,4 +114,61 @@ pub(super) async fn ahead(pool: &PgPool, charge: &Charge, now: OffsetDateTime) -
         .fetch_optional(pool)
         .await?;
     Ok(tat.and_then(|tat| Duration::try_from(tat - now).ok()).unwrap_or_default())
+}
+
+/// The rows that would refuse the next request, by the rates in force now.
+pub(super) async fn full(
+    pool: &PgPool,
+    rates: &[(Limit, Rate)],
+    most: i64,
+    now: OffsetDateTime,
+) -> Result<(Vec<Full>, i64), sqlx::Error> {
+    let names: Vec<String> = rates.iter().map(|(limit, _)| limit.name().to_owned()).collect();
+    let emissions: Vec<PgInterval> = rates.iter().map(|(_, rate)| interval(rate.emission())).collect();
+    let periods: Vec<PgInterval> = rates.iter().map(|(_, rate)| interval(rate.period)).collect();
+    let rows = sqlx::query!(
+        r#"
+        select r.name, r.key, r.address, r.network, r.user_id, (r.tat + emission - rate.period) as "free_at!", count(*) over () as "all!"
+        from unnest($1::text[], $2::interval[], $3::interval[]) as rate (name, emission, period)
+        join rate_limits r on r.name = rate.name
+        where r.tat > $4 and r.tat + emission - rate.period > $4
+        order by 6 desc, r.name, r.key
+        limit $5
+        "#,
+        &names,
+        &emissions,
+        &periods,
+        now,
+        most,
+    )
+    .fetch_all(pool)
+    .await?;
+    let all = rows.first().map_or(0, |row| row.all);
+    let full = rows.into_iter().filter_map(|row| {
+        let subject = Subject { address: row.address, network: row.network, user: row.user_id };
+        Some(Full { limit: Limit::by_name(&row.name)?, key: row.key, subject, free_at: row.free_at })
+    });
+    Ok((full.collect(), all))
+}
+
+/// Forgives a row whatever it has counted, and says whose it is; `None` where it had counted nothing. The row stays: a request that
+/// is being counted at this moment is not lost with it.
+pub(crate) async fn release(
+    connection: &mut PgConnection,
+    limit: Limit,
+    key: &[u8],
+    now: OffsetDateTime,
+) -> Result<Option<Subject>, sqlx::Error> {
+    sqlx::query_as!(
+        Subject,
+        r#"
+        update rate_limits set tat = $3 where name = $1 and key = $2 and tat > $3
+        returning address, network, user_id as "user"
+        "#,
+        limit.name(),
+        key,
+        now,
+    )
+    .fetch_optional(connection)
+    .await
 }

@@ -337,3 +337,41 @@ pub(crate) async fn enrolled_before(connection: &mut PgConnection, user: Uuid, a
     .fetch_one(connection)
     .await
 }
+
+/// The accounts whose next code has to wait, the longest wait first: at most `most`, and how many there are.
+pub(crate) async fn waiting(
+    pool: &PgPool,
+    most: i64,
+    now: OffsetDateTime,
+) -> Result<(Vec<(Uuid, OffsetDateTime)>, i64), sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"
+        select user_id, max(blocked_until) as "until!", count(*) over () as "all!" from totp_credentials
+        where confirmed_at is not null and blocked_until > $1 and disabled_at is null
+        group by user_id order by 2 desc, user_id limit $2
+        "#,
+        now,
+        most,
+    )
+    .fetch_all(pool)
+    .await?;
+    let all = rows.first().map_or(0, |row| row.all);
+    Ok((rows.into_iter().map(|row| (row.user_id, row.until)).collect(), all))
+}
+
+/// Ends the wait after wrong codes in a row; their number stays. `false` where nothing waits.
+pub(crate) async fn stop_waiting(connection: &mut PgConnection, user: Uuid, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
+    let stopped = sqlx::query!(
+        r#"
+        with mine as materialized (
+            select id from totp_credentials where user_id = $1 and confirmed_at is not null order by id for update
+        )
+        update totp_credentials c set blocked_until = null from mine where c.id = mine.id and c.blocked_until > $2
+        "#,
+        user,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(stopped.rows_affected() > 0)
+}

@@ -11,9 +11,10 @@ use std::{
 use anyhow::Context as _;
 use auth::{
     Auth,
-    activity::{self, Filter},
+    activity::Filter,
     admin::{Status, UserFilter, Who},
     clock::Clock as _,
+    cursor::Cursor,
     event::Method,
     policy::Policy,
     requester::Requester,
@@ -40,7 +41,7 @@ const PLANS: [&str; 3] = ["auto", "force_custom_plan", "force_generic_plan"];
 enum Ask {
     Users(UserFilter, Option<String>),
     User(Uuid),
-    Activity(Uuid, Filter, Option<activity::Cursor>),
+    Activity(Uuid, Filter, Option<Cursor>),
     Sessions(Uuid),
 }
 
@@ -135,7 +136,7 @@ async fn answer(auth: &Auth, ask: &Ask) -> anyhow::Result<usize> {
             let who = Who::Admin { authority: &authority(auth, *id), from: &from };
             auth.user(who, *id).await?.context("no such user")?.sessions.len()
         }
-        Ask::Activity(user, filter, cursor) => auth.activity(*user, *filter, *cursor).await?.entries.len(),
+        Ask::Activity(user, filter, cursor) => auth.activity(*user, *filter, *cursor).await?.rows.len(),
         Ask::Sessions(user) => auth.sessions(&authority(auth, *user)).await?.len(),
     })
 }
@@ -211,7 +212,7 @@ async fn cases(owner: &PgPool) -> anyhow::Result<Vec<(String, Ask)>> {
     }
     for (name, towards) in [("older", 'o'), ("newer", 'n')] {
         let cursor = format!("{towards}{}-{}", at.unix_timestamp_nanos() / 1_000, half_way.simple());
-        let cursor = activity::Cursor::parse(&cursor);
+        let cursor = Cursor::parse(&cursor);
         for filter in [Filter::All, Filter::Problems] {
             cases.push((format!("activity: 10^5, half-way, {name}, {}", filter.as_str()), Ask::Activity(probe, filter, cursor)));
         }

@@ -2,6 +2,8 @@
 
 pub mod change;
 pub mod invite;
+pub mod limits;
+pub mod mail;
 pub mod user;
 pub mod users;
 

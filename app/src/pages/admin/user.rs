@@ -1,8 +1,9 @@
 //! `/admin/users/{id}`: one account, and what can be done about it.
 
 use auth::{
-    activity::{Cursor, Filter},
+    activity::Filter,
     admin::{Status, Who},
+    cursor::Cursor,
     requester::Requester,
     session::{Authority, SessionView},
 };
@@ -294,7 +295,7 @@ pub async fn get(
         })
     };
     let activity = Activity {
-        entries: found.entries.into_iter().filter_map(entry).collect(),
+        entries: found.rows.into_iter().filter_map(entry).collect(),
         newer: found.newer.map(|cursor| cursor.to_string()),
         older: found.older.map(|cursor| cursor.to_string()),
     };

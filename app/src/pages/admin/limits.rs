@@ -1,0 +1,291 @@
+//! `/admin/limits`: whom limits hold now, and letting one go.
+
+use auth::{
+    admin::{self, ActError, HeldBy, Who},
+    network_requests::{NetworkRequests, TOO_MANY},
+    throttle::Limit,
+};
+use axum::{
+    extract::{Query, State},
+    response::{IntoResponse, Response},
+};
+use http::StatusCode;
+use leptos::prelude::*;
+use time::OffsetDateTime;
+
+use crate::{
+    components::{Admin, Column, Empty, Masked, Notice, SelectField, Table, Tone},
+    fault::Fault,
+    form::{Form, FormError},
+    gate::{Administrator, Barred},
+    next,
+    page::page,
+    pages::admin::user,
+    routes,
+    state::AppState,
+    words::{self, MaskedAddress},
+};
+
+/// Says in the list's URL that somebody was let go a moment ago.
+const DONE: &str = "released";
+
+/// What a limit counts, for whoever looks after it.
+const fn counts(by: HeldBy) -> &'static str {
+    match by {
+        HeldBy::Limit(limit) => match limit {
+            Limit::LinkAddressNetwork => "Sign-in emails to one address, from one network",
+            Limit::LinkAddress => "Sign-in emails to one address",
+            Limit::LinkKnownBrowser => "Sign-in emails, in a browser that has signed in before",
+            Limit::LinkNetwork => "Sign-in emails, from one network",
+            Limit::LinkAll => "Sign-in emails in all",
+            Limit::LinkBrowser => "Sign-in emails, in one browser",
+            Limit::CodeNetwork => "Wrong email codes, from one network",
+            Limit::CodeAddress => "Wrong email codes for one address",
+            Limit::CodeKnownBrowser => "Wrong email codes, in a browser that has signed in before",
+            Limit::TotpAccount => "Wrong authenticator codes",
+            Limit::TotpKnownBrowser => "Wrong authenticator codes, in a browser that has signed in before",
+            Limit::BackupAccount => "Wrong backup codes",
+            Limit::BackupKnownBrowser => "Wrong backup codes, in a browser that has signed in before",
+            Limit::StepUpAccount => "Wrong codes before a change",
+            Limit::StepUpKnownBrowser => "Wrong codes before a change, in a browser that has signed in before",
+            Limit::StepUpMail => "Emails before a change",
+            Limit::SignUpNetwork => "Accounts made from one network",
+            Limit::AddressChange => "Changes of address",
+            Limit::Notice => "Emails that tell of something",
+            Limit::MailTest => "Test emails",
+        },
+        HeldBy::WrongAppCodes => "Wrong authenticator codes in a row",
+    }
+}
+
+/// Somebody a limit holds.
+#[derive(Clone, Debug)]
+pub struct Held {
+    pub by: HeldBy,
+    /// Names it, for letting it go.
+    pub key: String,
+    pub address: Option<MaskedAddress>,
+    pub network: Option<String>,
+    /// The account's id, where the limit counts one.
+    pub user: Option<String>,
+    pub free_at: OffsetDateTime,
+}
+
+const COLUMNS: &[Column] =
+    &[Column::text("Who"), Column::text("What is counted"), Column::text("Free again"), Column::text("Let go")];
+
+/// `held` are those with the longest wait of `all`. `released`: somebody was let go, a moment ago.
+#[component]
+pub fn LimitsPage(
+    who: String,
+    by: Option<HeldBy>,
+    held: Vec<Held>,
+    all: u64,
+    too_many: Vec<NetworkRequests>,
+    released: bool,
+    now: OffsetDateTime,
+) -> impl IntoView {
+    let shown = held.len() as u64;
+    let list = if held.is_empty() {
+        let text = "Whoever asks for too many emails, or types too many wrong codes, will show up in this list.";
+        view! { <Empty heading="Nobody is limited now" text/> }.into_any()
+    } else {
+        let rows = held.into_iter().map(|held| cells(held, now)).collect();
+        view! {
+            <Table label="Who is limited" columns=COLUMNS rows/>
+            {(all > shown).then(|| view! {
+                <p class="body hint">"The "{words::grouped(shown)}" with the longest wait, of "{words::grouped(all)}"."</p>
+            })}
+        }
+        .into_any()
+    };
+    view! {
+        <Admin title="Limits" email=who>
+            <p class="lede">"Who has to wait now, and for what. A limit never locks an account, and ends no session."</p>
+            {released.then(|| view! {
+                <Notice tone=Tone::Ok title="Let go">"They can try again at once. It's in the audit log."</Notice>
+            })}
+            {(!too_many.is_empty()).then(|| view! { <TooMany networks=too_many/> })}
+            <div class="panel">
+                <Filters by/>
+                {list}
+            </div>
+        </Admin>
+    }
+}
+
+#[component]
+fn TooMany(networks: Vec<NetworkRequests>) -> impl IntoView {
+    let title = match networks.len() {
+        1 => "One network asks for too many sign-in emails".to_owned(),
+        n => format!("{} networks ask for too many sign-in emails", words::grouped(n as u64)),
+    };
+    let networks: Vec<String> = networks
+        .into_iter()
+        .map(|NetworkRequests { network, requests }| format!("{network} asked for {}", words::grouped(requests.unsigned_abs())))
+        .collect();
+    view! {
+        <Notice tone=Tone::Danger title>
+            <span class="whole">{networks.join(", ")}</span>" in the last hour. More than "{TOO_MANY}" is unusual. Most of them were refused."
+        </Notice>
+    }
+}
+
+#[component]
+fn Filters(by: Option<HeldBy>) -> impl IntoView {
+    let options = [("", "Any")].into_iter().chain(HeldBy::all().into_iter().map(|by| (by.name(), counts(by)))).collect();
+    view! {
+        <form class="filters" method="get" action=routes::ADMIN_LIMITS role="search">
+            <SelectField id="limit" label="What is counted" options chosen=by.map_or("", HeldBy::name)/>
+            <button class="button">"Show"</button>
+        </form>
+    }
+}
+
+fn cells(held: Held, now: OffsetDateTime) -> Vec<AnyView> {
+    let Held { by, key, address, network, user, free_at } = held;
+    let nobody = address.is_none() && network.is_none() && user.is_none();
+    let row = address.as_ref().map(MaskedAddress::spoken).or(network.clone()).unwrap_or_default();
+    let address = address.map(|address| match user {
+        Some(id) => view! { <a href=user::path(&id)><Masked address/></a> }.into_any(),
+        None => view! { <Masked address/> }.into_any(),
+    });
+    let wait = (free_at - now).try_into().unwrap_or_default();
+    vec![
+        view! {
+            {address.map(|address| view! { <p class="whole">{address}</p> })}
+            {network.map(|network| view! { <p class="whole">{network}</p> })}
+            {nobody.then_some("Everybody")}
+        }
+        .into_any(),
+        view! { <p>{counts(by)}</p><p class="hint"><code>{by.name()}</code></p> }.into_any(),
+        view! { <time datetime=words::machine_time(free_at)>{words::within(wait)}</time> }.into_any(),
+        view! {
+            <form method="post" action=routes::ADMIN_LIMITS>
+                <input type="hidden" name="limit" value=by.name()/>
+                <input type="hidden" name="key" value=key/>
+                <button class="button sm">"Let go"<span class="vh">" "{row}</span></button>
+            </form>
+        }
+        .into_any(),
+    ]
+}
+
+#[derive(serde::Deserialize)]
+pub struct LimitsQuery {
+    #[serde(default)]
+    limit: String,
+    #[serde(default)]
+    done: String,
+}
+
+pub async fn get(
+    State(state): State<AppState>,
+    Administrator(_, authority): Administrator,
+    Query(query): Query<LimitsQuery>,
+) -> Result<Response, Fault> {
+    let by = HeldBy::by_name(&query.limit);
+    let found = state.auth.limits_in_force(by).await?;
+    let held = |held: admin::Held| Held {
+        by: held.by,
+        key: held.key,
+        address: held.subject.address.as_deref().map(Into::into),
+        network: held.subject.network,
+        user: held.subject.user.map(|user| user.to_string()),
+        free_at: held.free_at,
+    };
+    let (held, all, too_many) = (found.held.into_iter().map(held).collect(), found.all.unsigned_abs(), found.too_many);
+    let (released, now) = (query.done == DONE, state.auth.now());
+    Ok(page(StatusCode::OK, || view! { <LimitsPage who=authority.email by held all too_many released now/> }))
+}
+
+/// Lets one go.
+#[server(prefix = "", endpoint = "admin/limits")]
+pub async fn release_limit(#[server(default)] limit: String, #[server(default)] key: String) -> Result<(), FormError> {
+    let form = Form::current()?;
+    let Administrator(_, authority) = form.admit(routes::ADMIN_LIMITS).await?;
+    let Some(by) = HeldBy::by_name(&limit) else {
+        return form.see_other(routes::ADMIN_LIMITS);
+    };
+    match form.state.auth.release(Who::Admin { authority: &authority, from: &form.from }, by, &key).await {
+        Ok(()) => form.see_other(&format!("{}?done={DONE}", routes::ADMIN_LIMITS)),
+        // It let go by itself, or somebody was faster. The page shows how things are now.
+        Err(ActError::Nothing) => form.see_other(routes::ADMIN_LIMITS),
+        Err(ActError::NotFresh) => form.see_other(&next::carried(routes::REAUTH, routes::ADMIN_LIMITS)),
+        Err(ActError::Unavailable(error)) => Err(form.fail(error.into())),
+        // Of what can be in the way of a change to an account, only this is in the way here.
+        Err(ActError::NotAdmin | ActError::NoSuchUser | ActError::LastAdmin) => form.refuse(Barred::NoSuchPage.into_response()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::render;
+    use time::{Duration, macros::datetime};
+
+    const NOW: OffsetDateTime = datetime!(2026-11-24 14:29 UTC);
+
+    fn held(by: HeldBy) -> Held {
+        Held {
+            by,
+            key: "a-key".to_owned(),
+            address: Some("m•••••@example.org".into()),
+            network: None,
+            user: None,
+            free_at: NOW + Duration::seconds(200),
+        }
+    }
+
+    fn html(held: Vec<Held>, all: u64, too_many: Vec<NetworkRequests>) -> String {
+        render(move || {
+            view! { <LimitsPage who="priya@example.org".to_owned() by=None held all too_many released=false now=NOW/> }
+        })
+    }
+
+    #[test]
+    fn who_waits_for_what_and_how_long() {
+        let html = html(vec![held(HeldBy::Limit(Limit::LinkAddress))], 1, vec![]);
+        assert!(html.contains("<title>Limits – Latchkey admin</title>"));
+        assert!(html.contains("m•••••@example.org") && html.contains("address starting with m at example.org"));
+        assert!(html.contains("Sign-in emails to one address</p>") && html.contains("<code>link_address</code>"));
+        assert!(html.contains(r#"<time datetime="2026-11-24T14:32Z">in 4 minutes</time>"#));
+        assert!(html.contains(r#"name="limit" value="link_address""#) || html.contains(r#"value="link_address""#));
+        assert!(html.contains(r#"value="a-key""#) && html.contains(r#"<form method="post" action="/admin/limits">"#));
+        assert!(!html.contains("longest wait") && !html.contains("/admin/users/"), "no account is known");
+    }
+
+    #[test]
+    fn an_account_has_a_link_a_network_none_and_everybody_is_everybody() {
+        let account = Held { user: Some("7".to_owned()), ..held(HeldBy::WrongAppCodes) };
+        let network = Held { address: None, network: Some("2001:db8::/64".to_owned()), ..held(HeldBy::Limit(Limit::LinkNetwork)) };
+        let everybody = Held { address: None, ..held(HeldBy::Limit(Limit::LinkAll)) };
+        let html = html(vec![account, network, everybody], 1_204, vec![]);
+        assert!(html.contains(r#"<a href="/admin/users/7">"#) && html.contains("2001:db8::/64") && html.contains("Everybody"));
+        assert!(html.contains("The 3 with the longest wait, of 1,204."));
+    }
+
+    #[test]
+    fn networks_that_ask_for_too_many_are_told_of() {
+        let network = |network: &str, requests| NetworkRequests { network: network.to_owned(), requests };
+        let one = html(vec![], 0, vec![network("203.0.113.7", 1_143)]);
+        assert!(one.contains("One network asks for too many sign-in emails"));
+        assert!(one.contains("203.0.113.7 asked for 1,143") && one.contains("More than 100 is unusual."));
+        assert!(one.contains("Nobody is limited now"));
+        let two = html(vec![], 0, vec![network("203.0.113.7", 143), network("203.0.113.8", 102)]);
+        assert!(two.contains("2 networks ask for too many") && two.contains("143, 203.0.113.8 asked for 102"));
+        assert!(!html(vec![], 0, vec![]).contains("notice"));
+    }
+
+    #[test]
+    fn every_limit_that_holds_has_words_of_its_own() {
+        let mut words: Vec<&str> = HeldBy::all().into_iter().map(counts).collect();
+        let all = words.len();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), all);
+        for by in HeldBy::all() {
+            assert_eq!(HeldBy::by_name(by.name()), Some(by));
+        }
+    }
+}

@@ -1,0 +1,405 @@
+//! `/admin/mail`: what the mail queue is up to, what was given up and why, sending again, and a test.
+
+use std::time::Duration;
+
+use auth::{
+    admin::{ActError, TestMailError, Who},
+    cursor::{Cursor, Page},
+    mail::{self, MailFilter, MailState, QueueState},
+};
+use axum::{
+    extract::{Query, State},
+    response::{IntoResponse, Response},
+};
+use http::StatusCode;
+use leptos::prelude::*;
+use time::OffsetDateTime;
+use url::form_urlencoded;
+use uuid::Uuid;
+
+use crate::{
+    components::{Admin, Badge, BadgeKind, Column, Empty, Masked, Notice, Pager, Table, Tone},
+    fault::Fault,
+    form::{Form, FormError},
+    gate::{Administrator, Barred},
+    next,
+    page::page,
+    pages::limited,
+    routes,
+    state::AppState,
+    words::{self, MaskedAddress},
+};
+
+/// A mail that waits longer is late: the wait between two tries is then over a minute.
+const LATE: Duration = Duration::from_mins(2);
+
+/// One mail of the list.
+#[derive(Clone, Debug)]
+pub struct MailRow {
+    pub id: String,
+    pub kind: String,
+    pub to: Option<MaskedAddress>,
+    pub state: MailState,
+    pub created: OffsetDateTime,
+    /// When it is tried next, where it waits.
+    pub next: OffsetDateTime,
+    pub settled: Option<OffsetDateTime>,
+    pub attempts: u64,
+    pub error: Option<String>,
+    pub retriable: bool,
+}
+
+/// What happened a moment ago.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    Retried,
+    Tested,
+}
+
+impl Done {
+    const ALL: [Self; 2] = [Self::Retried, Self::Tested];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Retried => "retried",
+            Self::Tested => "tested",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|done| done.as_str() == text)
+    }
+
+    const fn told(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Retried => ("We're trying again", "Reload this page in a moment to see what came of it."),
+            Self::Tested => {
+                ("A test email is on its way to you", "It's in this list. Reload the page in a moment to see what came of it.")
+            }
+        }
+    }
+}
+
+/// What a mail is, by its name in the audit.
+fn what(kind: &str) -> &str {
+    match kind {
+        "sign_in" => "Sign-in email",
+        "invite" => "Invitation",
+        "step_up" => "Code before a change",
+        "email_change" => "Code to a new address",
+        "two_factor_on" => "Two-factor is on",
+        "two_factor_off" => "Two-factor is off",
+        "two_factor_reset" => "Two-factor was reset",
+        "authenticator_added" => "Authenticator app added",
+        "authenticator_removed" => "Authenticator app removed",
+        "backup_codes_new" => "New backup codes",
+        "backup_codes_low" => "Few backup codes left",
+        "backup_code_used" => "Backup code used",
+        "new_sign_in" => "New sign-in",
+        "second_step_failed" => "Second step failed",
+        "email_changed" => "Address changed",
+        "email_change_undone" => "Change of address undone",
+        "deletion_requested" => "Deletion asked for",
+        "deletion_cancelled" => "Account kept",
+        "account_disabled" => "Account turned off",
+        "account_enabled" => "Account turned on",
+        "sessions_ended" => "Signed out everywhere",
+        "admin_granted" => "Made administrator",
+        "admin_revoked" => "No longer administrator",
+        "test" => "Test email",
+        other => other,
+    }
+}
+
+fn path(filter: MailFilter, at: Option<&str>) -> String {
+    let show = (filter != MailFilter::All).then_some(("show", filter.as_str()));
+    let set = show.into_iter().chain(at.map(|at| ("at", at)));
+    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(set).finish();
+    if query.is_empty() { routes::ADMIN_MAIL.to_owned() } else { format!("{}?{query}", routes::ADMIN_MAIL) }
+}
+
+const COLUMNS: &[Column] = &[
+    Column::text("Email"),
+    Column::text("State"),
+    Column::text("Asked for (UTC)"),
+    Column::number("Tries"),
+    Column::text("Why it isn't out"),
+];
+
+/// `rows` the newest first; `newer` and `older` are cursors to the pages beside this one.
+#[component]
+pub fn MailPage(
+    who: String,
+    queue: QueueState,
+    filter: MailFilter,
+    rows: Vec<MailRow>,
+    newer: Option<String>,
+    older: Option<String>,
+    done: Option<Done>,
+    now: OffsetDateTime,
+) -> impl IntoView {
+    let action = view! {
+        <form method="post" action=routes::ADMIN_MAIL_TEST><button class="button sm">"Send a test email"</button></form>
+    }
+    .into_any();
+    let beside = newer.is_some() || older.is_some();
+    let list = if rows.is_empty() {
+        let (heading, text) = match filter {
+            MailFilter::All => ("Nothing here yet", "Every email of the last 14 days will show up in this list."),
+            MailFilter::Waiting => ("Nothing is waiting", "Every email is out, or was given up."),
+            MailFilter::GivenUp => ("Nothing was given up", "Every email of the last 14 days is out, or waits."),
+        };
+        view! { <Empty heading text/> }.into_any()
+    } else {
+        let rows = rows.into_iter().map(|row| cells(row, now)).collect();
+        view! { <Table label="Emails" columns=COLUMNS rows/> }.into_any()
+    };
+    view! {
+        <Admin title="Mail" email=who action=Some(action)>
+            <p class="lede">{summary(&queue, now)}</p>
+            {done.map(|done| {
+                let (title, text) = done.told();
+                view! { <Notice tone=Tone::Ok title>{text}</Notice> }
+            })}
+            {waits_long(&queue, now).map(|wait| view! {
+                <Notice tone=Tone::Danger title="Emails are running late">
+                    "The oldest has waited "{wait}". The list says what the mail server answers."
+                </Notice>
+            })}
+            <div class="panel">
+                <Filters filter/>
+                {list}
+                {beside.then(|| {
+                    let path = |at: String| path(filter, Some(&at));
+                    view! { <Pager text="Newest first" back=("Newer", newer.map(path)) forth=("Older", older.map(path))/> }
+                })}
+            </div>
+        </Admin>
+    }
+}
+
+/// "2 waiting. In the last 24 hours 1,204 sent, 3 given up. 95% were out within 2 seconds."
+fn summary(queue: &QueueState, now: OffsetDateTime) -> String {
+    let n = |n: i64| words::grouped(n.unsigned_abs());
+    let mut text = format!("{} waiting", n(queue.waiting));
+    if let Some(oldest) = queue.oldest {
+        let age: Duration = (now - oldest).try_into().unwrap_or_default();
+        text += &format!(", the oldest for {}", words::roughly(age));
+    }
+    text += &format!(
+        ". In the last 24 hours {} sent, {} refused, {} too late to send.",
+        n(queue.sent),
+        n(queue.failed),
+        n(queue.expired)
+    );
+    if let Some(seconds) = queue.p95_seconds {
+        // Rounded up: "within".
+        let seconds = Duration::from_secs(words::seconds_up(Duration::try_from_secs_f64(seconds).unwrap_or_default()).max(1));
+        text += &format!(" In the last hour 95% were out within {}.", words::roughly(seconds));
+    }
+    text
+}
+
+fn waits_long(queue: &QueueState, now: OffsetDateTime) -> Option<String> {
+    let age: Duration = (now - queue.oldest?).try_into().ok()?;
+    (age >= LATE).then(|| words::roughly(age))
+}
+
+#[component]
+fn Filters(filter: MailFilter) -> impl IntoView {
+    let links = MailFilter::ALL.map(|one| {
+        let name = match one {
+            MailFilter::All => "All",
+            MailFilter::Waiting => "Waiting",
+            MailFilter::GivenUp => "Given up",
+        };
+        view! { <li><a href=path(one, None) aria-current=(one == filter).then_some("true")>{name}</a></li> }
+    });
+    view! { <nav class="tabs" aria-label="Which emails"><ul>{links}</ul></nav> }
+}
+
+fn cells(row: MailRow, now: OffsetDateTime) -> Vec<AnyView> {
+    let MailRow { id, kind, to, state, created, next, settled, attempts, error, retriable } = row;
+    let (badge, name) = match state {
+        MailState::Waiting => (BadgeKind::Warn, "Waiting"),
+        MailState::Sending => (BadgeKind::Here, "Sending"),
+        MailState::Sent => (BadgeKind::Ok, "Sent"),
+        MailState::Expired => (BadgeKind::Off, "Too late"),
+        MailState::Failed => (BadgeKind::Danger, "Refused"),
+    };
+    let took = |until: OffsetDateTime| words::roughly((until - created).try_into().unwrap_or_default());
+    let when = match (state, settled) {
+        (MailState::Sent, Some(settled)) => format!("After {}", took(settled)),
+        (MailState::Waiting, _) => format!("Next try {}", words::within((next - now).try_into().unwrap_or_default())),
+        _ => String::new(),
+    };
+    let row = to.as_ref().map(MaskedAddress::spoken).unwrap_or_default();
+    let again = (retriable && state != MailState::Sending && error.is_some()).then(|| {
+        view! {
+            <form method="post" action=routes::ADMIN_MAIL>
+                <input type="hidden" name="id" value=id/>
+                <button class="button sm">"Try again now"<span class="vh">" "{row}</span></button>
+            </form>
+        }
+    });
+    let why = error.filter(|_| state != MailState::Sent);
+    vec![
+        view! {
+            <p>{what(&kind).to_owned()}</p>
+            {to.map(|address| view! { <p class="hint whole"><Masked address/></p> })}
+        }
+        .into_any(),
+        view! { <Badge kind=badge text=name/>{(!when.is_empty()).then(|| view! { <p class="hint">{when}</p> })} }.into_any(),
+        view! { <time datetime=words::machine_time(created)>{words::lately(created, now)}</time> }.into_any(),
+        words::grouped(attempts).into_any(),
+        view! { {why.map(|why| view! { <p>{why}</p> })}{again} }.into_any(),
+    ]
+}
+
+#[derive(serde::Deserialize)]
+pub struct MailQuery {
+    #[serde(default)]
+    show: String,
+    #[serde(default)]
+    at: String,
+    #[serde(default)]
+    done: String,
+}
+
+pub async fn get(
+    State(state): State<AppState>,
+    Administrator(_, authority): Administrator,
+    Query(query): Query<MailQuery>,
+) -> Result<Response, Fault> {
+    let filter = MailFilter::parse(&query.show).unwrap_or_default();
+    let (queue, Page { rows, newer, older }) =
+        (state.auth.mail_queue().await?, state.auth.mails(filter, Cursor::parse(&query.at)).await?);
+    let row = |row: mail::MailRow| MailRow {
+        id: row.id.to_string(),
+        kind: row.kind,
+        to: row.to.as_deref().map(Into::into),
+        state: row.state,
+        created: row.created_at,
+        next: row.run_at,
+        settled: row.settled_at,
+        attempts: u64::from(row.attempts.unsigned_abs()),
+        error: row.error,
+        retriable: row.retriable,
+    };
+    let rows = rows.into_iter().map(row).collect();
+    let (newer, older) = (newer.map(|at| at.to_string()), older.map(|at| at.to_string()));
+    let (done, now) = (Done::parse(&query.done), state.auth.now());
+    Ok(page(StatusCode::OK, || view! { <MailPage who=authority.email queue filter rows newer older done now/> }))
+}
+
+fn done(done: Done) -> String {
+    format!("{}?done={}", routes::ADMIN_MAIL, done.as_str())
+}
+
+/// Sends a mail at once that waits, or was refused.
+#[server(prefix = "", endpoint = "admin/mail")]
+pub async fn retry_mail(#[server(default)] id: String) -> Result<(), FormError> {
+    let form = Form::current()?;
+    let Administrator(_, authority) = form.admit(routes::ADMIN_MAIL).await?;
+    let Ok(id) = id.parse::<Uuid>() else {
+        return form.see_other(routes::ADMIN_MAIL);
+    };
+    match form.state.auth.retry_mail(Who::Admin { authority: &authority, from: &form.from }, id).await {
+        Ok(()) => form.see_other(&done(Done::Retried)),
+        // It went out meanwhile, or its time is over. The page shows how things are now.
+        Err(ActError::Nothing) => form.see_other(routes::ADMIN_MAIL),
+        Err(ActError::NotFresh) => form.see_other(&next::carried(routes::REAUTH, routes::ADMIN_MAIL)),
+        Err(ActError::Unavailable(error)) => Err(form.fail(error.into())),
+        // Of what can be in the way of a change to an account, only this is in the way here.
+        Err(ActError::NotAdmin | ActError::NoSuchUser | ActError::LastAdmin) => form.refuse(Barred::NoSuchPage.into_response()),
+    }
+}
+
+/// Sends a test to the administrator.
+#[server(prefix = "", endpoint = "admin/mail/test")]
+pub async fn send_test_mail() -> Result<(), FormError> {
+    let form = Form::current()?;
+    let Administrator(_, authority) = form.admit(routes::ADMIN_MAIL).await?;
+    match form.state.auth.send_test_mail(&authority, &form.from).await {
+        Ok(()) => form.see_other(&done(Done::Tested)),
+        Err(TestMailError::Limited(limited)) => form.refuse(limited::test_mails(limited)),
+        Err(TestMailError::Unavailable(error)) => Err(form.fail(error.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::render;
+    use time::macros::datetime;
+
+    const NOW: OffsetDateTime = datetime!(2026-11-24 14:29 UTC);
+    const QUIET: QueueState = QueueState { waiting: 0, oldest: None, sent: 1_204, failed: 3, expired: 2, p95_seconds: Some(1.2) };
+
+    fn row(state: MailState) -> MailRow {
+        MailRow {
+            id: "7".to_owned(),
+            kind: "sign_in".to_owned(),
+            to: Some("mara@example.org".into()),
+            state,
+            created: NOW - Duration::from_secs(90),
+            next: NOW + Duration::from_secs(40),
+            settled: None,
+            attempts: 3,
+            error: Some("the mail server refused it for now (450)".to_owned()),
+            retriable: true,
+        }
+    }
+
+    fn html(queue: QueueState, filter: MailFilter, rows: Vec<MailRow>) -> String {
+        render(move || {
+            let older = Some("o1-7".to_owned());
+            view! { <MailPage who="priya@example.org".to_owned() queue filter rows newer=None older done=None now=NOW/> }
+        })
+    }
+
+    #[test]
+    fn a_mail_that_waits_says_why_and_until_when() {
+        let html = html(QUIET, MailFilter::Waiting, vec![row(MailState::Waiting)]);
+        assert!(html.contains("<title>Mail – Latchkey admin</title>") && html.contains("Sign-in email"));
+        assert!(html.contains("m•••••@example.org") && !html.contains("mara@"));
+        assert!(html.contains(r#"<span class="badge warn">Waiting</span><p class="hint">Next try in 40 seconds</p>"#));
+        assert!(html.contains("the mail server refused it for now (450)") && html.contains(">3</td>"));
+        assert!(html.contains("Try again now") && html.contains(r#"name="id" value="7""#) || html.contains(r#"value="7""#));
+        assert!(html.contains("/admin/mail?show=waiting&amp;at=o1-7"));
+    }
+
+    #[test]
+    fn only_what_is_of_use_can_be_tried_again() {
+        for (state, retriable, offered) in [
+            (MailState::Waiting, true, true),
+            (MailState::Failed, true, true),
+            (MailState::Failed, false, false),
+            (MailState::Expired, false, false),
+            (MailState::Sent, false, false),
+            (MailState::Sending, false, false),
+        ] {
+            let html = html(QUIET, MailFilter::All, vec![MailRow { retriable, ..row(state) }]);
+            assert_eq!(html.contains("Try again now"), offered, "{state:?}");
+        }
+        let sent = MailRow { settled: Some(NOW - Duration::from_secs(88)), retriable: false, ..row(MailState::Sent) };
+        let html = html(QUIET, MailFilter::All, vec![sent]);
+        assert!(html.contains("After 2 seconds") && !html.contains("(450)"), "why it wasn't out before is over");
+    }
+
+    #[test]
+    fn the_queue_is_summed_up_and_its_lateness_told() {
+        let quiet = html(QUIET, MailFilter::All, vec![]);
+        assert!(quiet.contains("0 waiting. In the last 24 hours 1,204 sent, 3 refused, 2 too late to send."));
+        assert!(quiet.contains("In the last hour 95% were out within 2 seconds.") && !quiet.contains("running late"));
+        let oldest = Some(NOW - Duration::from_mins(12));
+        let late = html(QueueState { waiting: 2_000, oldest, ..QUIET }, MailFilter::All, vec![]);
+        assert!(late.contains("2,000 waiting, the oldest for 12 minutes.") && late.contains("Emails are running late"));
+    }
+
+    #[test]
+    fn an_empty_list_says_of_what() {
+        assert!(html(QUIET, MailFilter::GivenUp, vec![]).contains("Nothing was given up"));
+        assert!(html(QUIET, MailFilter::Waiting, vec![]).contains("Nothing is waiting"));
+    }
+}

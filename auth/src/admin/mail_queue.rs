@@ -1,0 +1,74 @@
+//! What the mail queue is up to, for administrators: what waits, what was given up and why, and sending again.
+
+use uuid::Uuid;
+
+use super::{ActError, PAGE, Who};
+use crate::{
+    Auth, Error,
+    cursor::{Cursor, Page},
+    event::Event,
+    mail::{self, MailFilter, MailRow, Notice, QueueState},
+    requester::Requester,
+    session::Authority,
+    throttle::{Limit, Limited, Whose},
+};
+
+/// Why no test mail was sent.
+#[derive(Debug, thiserror::Error)]
+pub enum TestMailError {
+    #[error("a limit refused")]
+    Limited(Limited),
+    #[error(transparent)]
+    Unavailable(#[from] Error),
+}
+
+from_sqlx!(TestMailError);
+
+impl Auth {
+    /// How the queue stands.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn mail_queue(&self) -> Result<QueueState, Error> {
+        Ok(mail::store::queue_state(&self.pool, self.now()).await?)
+    }
+
+    /// Its mails, the newest first.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn mails(&self, filter: MailFilter, cursor: Option<Cursor>) -> Result<Page<MailRow>, Error> {
+        let rows = mail::store::page(&self.pool, filter, cursor, PAGE + 1, self.now()).await?;
+        Ok(Page::new(rows, PAGE, cursor, |row| (row.created_at, row.id)))
+    }
+
+    /// Sends a mail that waits for its next try, or was given up, at once; as long as it is of use.
+    ///
+    /// # Errors
+    /// [`ActError`]; [`ActError::Nothing`] where it was sent, is being sent, or is too old.
+    pub async fn retry_mail(&self, who: Who<'_>, id: Uuid) -> Result<(), ActError> {
+        let now = self.now();
+        let mut work = self.begin_act(who, now).await?;
+        if !mail::store::send_now(work.connection(), id, now).await? {
+            return Err(ActError::Nothing);
+        }
+        work.record(Event::MailRetried { mail: id });
+        work.commit().await?;
+        self.outbox.notify_one();
+        Ok(())
+    }
+
+    /// Sends a mail to the administrator's own address, the way all mail goes.
+    ///
+    /// # Errors
+    /// [`TestMailError`].
+    pub async fn send_test_mail(&self, authority: &Authority, from: &Requester) -> Result<(), TestMailError> {
+        let now = self.now();
+        let charge = self.throttle().charge(Limit::MailTest, Whose::Account(authority.user));
+        self.throttle().take(&self.pool, &[charge], now).await?.map_err(TestMailError::Limited)?;
+        let mut connection = self.pool.acquire().await?;
+        mail::store::enqueue_notice(&mut connection, authority.user, Notice::Test, Some(from), now).await?;
+        self.outbox.notify_one();
+        Ok(())
+    }
+}
