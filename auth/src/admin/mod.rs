@@ -140,10 +140,9 @@ impl Auth {
         // Counting looks at every account, so a list that is whole on its first page is counted here.
         let (matching, before) = match (cursor, rows.first()) {
             (None, _) if !more => (i64::try_from(rows.len()).unwrap_or(i64::MAX), 0),
-            (Some(_), Some(first)) => tokio::try_join!(
-                store::count(&self.pool, filter, now),
-                store::count_before(&self.pool, filter, first.id, now)
-            )?,
+            (Some(_), Some(first)) => {
+                tokio::try_join!(store::count(&self.pool, filter, now), store::count_before(&self.pool, filter, first.id, now))?
+            }
             _ => (store::count(&self.pool, filter, now).await?, 0),
         };
         let next = (more || backwards).then(|| rows.last().map(|row| store::Cursor::after(row.id).to_string())).flatten();

@@ -26,7 +26,8 @@ const LEASE: Duration = Duration::from_secs(15);
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// Polling is the truth; being woken only makes it faster.
 const POLL: Duration = Duration::from_secs(2);
-/// Waits between tries. A sign-in mail lives for ten minutes; what comes late is of no use.
+/// Waits between tries, but never more than half of the time a mail still has: a sign-in mail lives for ten minutes, and a server that
+/// comes back in the last of them must still get it.
 pub(super) const WAITS: [Duration; 6] = [
     Duration::from_secs(2),
     Duration::from_secs(5),
@@ -35,6 +36,9 @@ pub(super) const WAITS: [Duration; 6] = [
     Duration::from_mins(2),
     Duration::from_mins(5),
 ];
+
+/// With less than twice this left there is no other try.
+const SHORTEST_LAST_WAIT: Duration = Duration::from_secs(10);
 
 const KEY_GONE: &str = "the key it was made with is gone (WALLET_ENCRYPTION_KEY_PREVIOUS)";
 
@@ -284,13 +288,14 @@ impl Auth {
 }
 
 /// When to try again, with a fifth of jitter either way so that a server that comes back is not met by all at once.
-/// `None` once that would be after the deadline.
+/// `None` once its time is almost over.
 fn retry_at(mail: &store::Claimed, now: OffsetDateTime) -> Option<OffsetDateTime> {
     let tried = usize::try_from(mail.attempt).unwrap_or(1).max(1);
+    let half = Duration::try_from(mail.deadline - now).ok()? / 2;
     let wait = WAITS[(tried - 1).min(WAITS.len() - 1)];
+    let wait = if half < wait { Some(half).filter(|half| *half >= SHORTEST_LAST_WAIT)? } else { wait };
     let jitter = f64::from(secret::random::<1>()[0]) / f64::from(u8::MAX) * 0.4 + 0.8;
-    let run_at = now + wait.mul_f64(jitter);
-    (run_at < mail.deadline).then_some(run_at)
+    Some(now + wait.mul_f64(jitter))
 }
 
 #[cfg(test)]
@@ -321,6 +326,9 @@ mod tests {
             let wait = (retry_at(&mail(attempt), now).expect("before the deadline") - now).as_seconds_f64();
             assert!((least - 0.001..=most + 0.001).contains(&wait), "try {attempt}: {wait} s");
         }
-        assert_eq!(retry_at(&mail(5), now + Duration::from_mins(9)), None);
+        let last = retry_at(&mail(9), now + Duration::from_mins(9)).expect("half a minute on");
+        assert!(last < mail(9).deadline && last >= now + Duration::from_mins(9) + Duration::from_secs(24));
+        assert_eq!(retry_at(&mail(9), now + Duration::from_secs(581)), None, "no time for another");
+        assert_eq!(retry_at(&mail(9), now + Duration::from_mins(11)), None);
     }
 }

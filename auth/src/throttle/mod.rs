@@ -512,10 +512,8 @@ mod tests {
                 _ => format!("{}/{minutes}m", rate.burst),
             }
         };
-        let real: Vec<(String, String)> = Limit::ALL
-            .into_iter()
-            .map(|limit| (format!("{}` (`{limit:?}`)", limit.name()), written(limits.rate(limit))))
-            .collect();
+        let real: Vec<(String, String)> =
+            Limit::ALL.into_iter().map(|limit| (format!("{}` (`{limit:?}`)", limit.name()), written(limits.rate(limit)))).collect();
         let (documented, real): (BTreeSet<_>, BTreeSet<_>) = (documented.into_iter().collect(), real.into_iter().collect());
         assert_eq!(documented, real);
     }

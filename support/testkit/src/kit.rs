@@ -48,18 +48,26 @@ impl Kit {
         Arc::new(Auth::new(self.database.pool().await, Arc::new(self.clock.clone()), Keys::new(&TEST_KEY, &[]), policy))
     }
 
-    /// Sends what is queued, and returns the letters sent since the last look.
+    /// Sends what is queued, and returns the letters sent since the last look, as they were asked for: the newest last.
     pub async fn letters(&self) -> Vec<Letter> {
+        let mut letters = self.letters_as_sent().await;
+        letters.sort_by_key(|letter| (letter.queued_at, letter.id));
+        letters
+    }
+
+    /// The same, as they went out.
+    pub async fn letters_as_sent(&self) -> Vec<Letter> {
         self.auth.drain_mail(&self.outbox).await.expect("the queue can be drained");
         self.outbox.take()
     }
 
     /// Sends what is queued, and returns the link and code of the newest sign-in mail.
     pub async fn sign_in_mail(&self) -> (LinkToken, Code) {
-        match self.letters().await.pop().map(|letter| letter.content) {
-            Some(Content::SignIn { token, code, .. }) => (token, code),
-            other => panic!("expected a sign-in mail, found {other:?}"),
-        }
+        let newest = self.letters().await.into_iter().rev().find_map(|letter| match letter.content {
+            Content::SignIn { token, code, .. } => Some((token, code)),
+            _ => None,
+        });
+        newest.expect("a sign-in mail")
     }
 
     pub async fn count(&self, sql: &'static str) -> i64 {
@@ -141,6 +149,11 @@ impl Outbox {
     /// The next tries fail in this way, one each.
     pub fn refuse(&self, errors: impl IntoIterator<Item = SendError>) {
         self.refusals.lock().expect("no test panics while it holds the lock").extend(errors);
+    }
+
+    /// Refuses nothing any more.
+    pub fn heal(&self) {
+        self.refusals.lock().expect("no test panics while it holds the lock").clear();
     }
 
     fn take(&self) -> Vec<Letter> {
