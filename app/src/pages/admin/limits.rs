@@ -72,7 +72,7 @@ pub struct Held {
 }
 
 const COLUMNS: &[Column] =
-    &[Column::text("Who"), Column::text("What is counted"), Column::text("Free again"), Column::text("Let go")];
+    &[Column::text("Who"), Column::text("What is counted"), Column::text("Free again"), Column::text("Action")];
 
 /// `held` are those with the longest wait of `all`. `released`: somebody was let go, a moment ago.
 #[component]
@@ -126,7 +126,7 @@ fn TooMany(networks: Vec<NetworkRequests>) -> impl IntoView {
         .collect();
     view! {
         <Notice tone=Tone::Danger title>
-            <span class="whole">{networks.join(", ")}</span>" in the last hour. More than "{TOO_MANY}" is unusual. Most of them were refused."
+            {networks.join(", ")}" in the last hour. More than "{TOO_MANY}" is unusual."
         </Notice>
     }
 }
@@ -153,8 +153,8 @@ fn cells(held: Held, now: OffsetDateTime) -> Vec<AnyView> {
     let wait = (free_at - now).try_into().unwrap_or_default();
     vec![
         view! {
-            {address.map(|address| view! { <p class="whole">{address}</p> })}
-            {network.map(|network| view! { <p class="whole">{network}</p> })}
+            {address.map(|address| view! { <p><span class="whole">{address}</span></p> })}
+            {network.map(|network| view! { <p><span class="whole">{network}</span></p> })}
             {nobody.then_some("Everybody")}
         }
         .into_any(),

@@ -123,7 +123,7 @@ const COLUMNS: &[Column] = &[
     Column::text("State"),
     Column::text("Asked for (UTC)"),
     Column::number("Tries"),
-    Column::text("Why it isn't out"),
+    Column::text("Why not yet"),
 ];
 
 /// `rows` the newest first; `newer` and `older` are cursors to the pages beside this one.
@@ -166,8 +166,8 @@ pub fn MailPage(
                     "The oldest has waited "{wait}". The list says what the mail server answers."
                 </Notice>
             })}
+            <Filters filter/>
             <div class="panel">
-                <Filters filter/>
                 {list}
                 {beside.then(|| {
                     let path = |at: String| path(filter, Some(&at));
@@ -242,7 +242,12 @@ fn cells(row: MailRow, now: OffsetDateTime) -> Vec<AnyView> {
             </form>
         }
     });
-    let why = error.filter(|_| state != MailState::Sent);
+    // As logs say it; here it begins a sentence.
+    let why = error.filter(|_| state != MailState::Sent).map(|why| {
+        let mut letters = why.chars();
+        letters.next().map(|first| first.to_uppercase().chain(letters).collect::<String>()).unwrap_or_default()
+    });
+    let nothing = (why.is_none() && again.is_none()).then_some("–");
     vec![
         view! {
             <p>{what(&kind).to_owned()}</p>
@@ -252,7 +257,7 @@ fn cells(row: MailRow, now: OffsetDateTime) -> Vec<AnyView> {
         view! { <Badge kind=badge text=name/>{(!when.is_empty()).then(|| view! { <p class="hint">{when}</p> })} }.into_any(),
         view! { <time datetime=words::machine_time(created)>{words::lately(created, now)}</time> }.into_any(),
         words::grouped(attempts).into_any(),
-        view! { {why.map(|why| view! { <p>{why}</p> })}{again} }.into_any(),
+        view! { {why.map(|why| view! { <p>{why}</p> })}{again}{nothing} }.into_any(),
     ]
 }
 
@@ -364,7 +369,7 @@ mod tests {
         assert!(html.contains("<title>Mail – Latchkey admin</title>") && html.contains("Sign-in email"));
         assert!(html.contains("m•••••@example.org") && !html.contains("mara@"));
         assert!(html.contains(r#"<span class="badge warn">Waiting</span><p class="hint">Next try in 40 seconds</p>"#));
-        assert!(html.contains("the mail server refused it for now (450)") && html.contains(">3</td>"));
+        assert!(html.contains("The mail server refused it for now (450)") && html.contains(">3</td>"));
         assert!(html.contains("Try again now") && html.contains(r#"name="id" value="7""#) || html.contains(r#"value="7""#));
         assert!(html.contains("/admin/mail?show=waiting&amp;at=o1-7"));
     }
