@@ -171,6 +171,15 @@ async fn after_an_outage_the_newest_goes_first_and_nobody_gets_a_pile() {
     assert_eq!(kit.count("select count(*) from mail_outbox where state = 'queued'").await, 0);
 }
 
+/// Ends with the first mail it is handed.
+struct First;
+
+impl Mailer for First {
+    async fn send(&self, letter: Letter) -> Result<(), SendError> {
+        panic!("{} is sent first", letter.to.as_str())
+    }
+}
+
 #[tokio::test]
 async fn a_mail_asked_for_just_now_is_not_held_up_by_ten_thousand() {
     let kit = Kit::new().await;
@@ -183,12 +192,6 @@ async fn a_mail_asked_for_just_now_is_not_held_up_by_ten_thousand() {
     .execute(&kit.pool)
     .await
     .expect("a backlog");
-    struct First;
-    impl Mailer for First {
-        async fn send(&self, letter: Letter) -> Result<(), SendError> {
-            panic!("{} is sent first", letter.to.as_str())
-        }
-    }
     let first = tokio::spawn({
         let auth = kit.auth.clone();
         async move { auth.drain_mail(&First).await }

@@ -9,6 +9,7 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::watch,
+    task::JoinSet,
 };
 
 use crate::{
@@ -67,8 +68,52 @@ pub async fn serve(config: &Config, database: &Database) -> anyhow::Result<()> {
     };
 
     let (stop, stopped) = watch::channel(false);
-    let mut workers = tokio::task::JoinSet::new();
+    let mut workers = JoinSet::new();
     workers.spawn(auth.clone().run_mail_worker(mailer, until(stopped.clone())));
+    spawn_chores(&mut workers, &auth, &clock, &pool, &stopped);
+
+    let state = AppState::new(auth.clone(), site.clone());
+    let app = router::router(config, Parts { state, auth, health: health.clone(), dev_inbox: dev_inbox.clone() });
+    let ops_app = router::ops_router(config, health.clone());
+    tracing::info!(address = %pages.local_addr()?, base_url = %site.base_url, "listening");
+    if dev_inbox.is_some() {
+        announce(&site);
+    }
+
+    let serving = async {
+        let ops = async {
+            match ops {
+                Some(ops) => listener::serve(ops, ops_app, until(stopped.clone())).await,
+                None => Ok(()),
+            }
+        };
+        tokio::try_join!(listener::serve(pages, app, until(stopped.clone())), ops)
+    };
+    let stopping = async {
+        stop_signal().await?;
+        tracing::info!("stopping: not ready any more");
+        health.drain();
+        tokio::time::sleep(DRAIN).await;
+        stop.send_replace(true);
+        anyhow::Ok(())
+    };
+    let (served, stopping) = tokio::join!(serving, stopping);
+    stopping?;
+    served.context("a listener failed")?;
+    while workers.join_next().await.is_some() {}
+    pool.close().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// What is done now and then.
+fn spawn_chores(
+    workers: &mut JoinSet<()>,
+    auth: &Arc<Auth>,
+    clock: &Arc<SystemClock>,
+    pool: &sqlx::PgPool,
+    stopped: &watch::Receiver<bool>,
+) {
     workers.spawn(every(CLOCK_SYNC, stopped.clone(), {
         let (clock, pool) = (clock.clone(), pool.clone());
         move || {
@@ -107,39 +152,6 @@ pub async fn serve(config: &Config, database: &Database) -> anyhow::Result<()> {
             }
         }
     }));
-
-    let state = AppState::new(auth.clone(), site.clone());
-    let app = router::router(config, Parts { state, auth, health: health.clone(), dev_inbox: dev_inbox.clone() });
-    let ops_app = router::ops_router(config, health.clone());
-    tracing::info!(address = %pages.local_addr()?, base_url = %site.base_url, "listening");
-    if dev_inbox.is_some() {
-        announce(&site);
-    }
-
-    let serving = async {
-        let ops = async {
-            match ops {
-                Some(ops) => listener::serve(ops, ops_app, until(stopped.clone())).await,
-                None => Ok(()),
-            }
-        };
-        tokio::try_join!(listener::serve(pages, app, until(stopped.clone())), ops)
-    };
-    let stopping = async {
-        stop_signal().await?;
-        tracing::info!("stopping: not ready any more");
-        health.drain();
-        tokio::time::sleep(DRAIN).await;
-        stop.send_replace(true);
-        anyhow::Ok(())
-    };
-    let (served, stopping) = tokio::join!(serving, stopping);
-    stopping?;
-    served.context("a listener failed")?;
-    while workers.join_next().await.is_some() {}
-    pool.close().await;
-    tracing::info!("stopped");
-    Ok(())
 }
 
 /// For a person at a terminal: where to look.

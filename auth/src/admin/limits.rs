@@ -1,5 +1,7 @@
 //! Whom limits hold now, and letting one go.
 
+use std::cmp::Reverse;
+
 use data_encoding::BASE64URL_NOPAD;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -99,7 +101,7 @@ impl Auth {
                 Held { by: HeldBy::WrongAppCodes, key: user.simple().to_string(), subject, free_at }
             }));
         }
-        held.sort_by(|a, b| b.free_at.cmp(&a.free_at));
+        held.sort_by_key(|held| Reverse(held.free_at));
         held.truncate(usize::try_from(MOST).unwrap_or(usize::MAX));
         let users: Vec<Uuid> = held.iter().filter_map(|held| held.subject.user).collect();
         let mut connection = self.pool.acquire().await?;

@@ -181,23 +181,18 @@ pub fn MailPage(
 /// "2 waiting. In the last 24 hours 1,204 sent, 3 given up. 95% were out within 2 seconds."
 fn summary(queue: &QueueState, now: OffsetDateTime) -> String {
     let n = |n: i64| words::grouped(n.unsigned_abs());
-    let mut text = format!("{} waiting", n(queue.waiting));
-    if let Some(oldest) = queue.oldest {
+    let oldest = queue.oldest.map(|oldest| {
         let age: Duration = (now - oldest).try_into().unwrap_or_default();
-        text += &format!(", the oldest for {}", words::roughly(age));
-    }
-    text += &format!(
-        ". In the last 24 hours {} sent, {} refused, {} too late to send.",
-        n(queue.sent),
-        n(queue.failed),
-        n(queue.expired)
-    );
-    if let Some(seconds) = queue.p95_seconds {
+        format!(", the oldest for {}", words::roughly(age))
+    });
+    let p95 = queue.p95_seconds.map(|seconds| {
         // Rounded up: "within".
         let seconds = Duration::from_secs(words::seconds_up(Duration::try_from_secs_f64(seconds).unwrap_or_default()).max(1));
-        text += &format!(" In the last hour 95% were out within {}.", words::roughly(seconds));
-    }
-    text
+        format!(" In the last hour 95% were out within {}.", words::roughly(seconds))
+    });
+    let (oldest, p95) = (oldest.unwrap_or_default(), p95.unwrap_or_default());
+    let (waiting, sent, failed, expired) = (n(queue.waiting), n(queue.sent), n(queue.failed), n(queue.expired));
+    format!("{waiting} waiting{oldest}. In the last 24 hours {sent} sent, {failed} refused, {expired} too late to send.{p95}")
 }
 
 fn waits_long(queue: &QueueState, now: OffsetDateTime) -> Option<String> {
