@@ -301,6 +301,20 @@ impl SmtpSink {
         locked(&self.ledger.heard).iter().filter(|(tls, _)| *tls == encrypted).map(|(_, verb)| verb.clone()).collect()
     }
 
+    /// Waits until this verb is among all [heard](Self::heard) in clear.
+    ///
+    /// # Panics
+    /// Where it is not within ten seconds.
+    pub async fn hears(&self, verb: &str) {
+        let heard = async {
+            while !self.heard(false).iter().any(|heard| heard == verb) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(10), heard).await;
+        waited.unwrap_or_else(|_| panic!("no {verb} came"));
+    }
+
     /// The conversations that are silent now.
     #[must_use]
     pub fn silent(&self) -> usize {
