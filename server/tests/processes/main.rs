@@ -3,6 +3,7 @@
 mod account;
 mod mail_faults;
 mod mail_kills;
+mod mail_raw;
 mod mail_tls;
 mod outages;
 mod two_factor;
