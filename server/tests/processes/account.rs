@@ -13,7 +13,7 @@ const MARA: &str = "mara@example.org";
 const ROOT: &str = "root@example.org";
 
 /// Runs a command of the binary beside the servers, as an operator does.
-fn latchkey(database: &Database, args: &[&str]) -> Output {
+pub(super) fn latchkey(database: &Database, args: &[&str]) -> Output {
     let output = Command::new(env!("CARGO_BIN_EXE_latchkey"))
         .args(args)
         .env_clear()

@@ -10,7 +10,7 @@ use rustls::{
     ServerConfig,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
 };
-use testkit::{Browser, Database, Manner, SmtpSink};
+use testkit::{Act, Browser, Database, Fault, Manner, SmtpSink, Stage};
 
 use crate::{ORIGIN, Server};
 
@@ -93,6 +93,48 @@ async fn mail_goes_through_tls_to_a_server_that_proves_its_name() {
     }
 }
 
+/// What operators see of the one mail, once it was tried.
+async fn tried(database: &Database) -> (String, String) {
+    let pool = database.pool_of(1).await;
+    let tried = async {
+        loop {
+            let row: (String, Option<String>) =
+                sqlx::query_as("select state, last_error from mail_outbox").fetch_one(&pool).await.expect("one mail");
+            if let (state, Some(error)) = row {
+                return (state, error);
+            }
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), tried).await.expect("it is tried")
+}
+
+fn assert_discreet(sink: &SmtpSink, what: &str) {
+    let in_clear = sink.heard(false);
+    for verb in ["AUTH", "MAIL", "RCPT", "DATA"] {
+        assert!(!in_clear.iter().any(|heard| heard == verb), "{what}: {in_clear:?}");
+    }
+    assert_eq!(sink.heard(true), [] as [String; 0], "{what}");
+}
+
+/// A server that offers STARTTLS and won't have it after all is no reason to go on in clear, nor to give a mail up.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_handshake_mail_waits_and_nothing_is_said() {
+    let trust = Trust::new("unshaken");
+    let config = certified(&GOOD_NAMES, Some(&trust.authority), false);
+    for (act, error) in [
+        (Act::Answer(454), "the mail server refused it for now (454)"),
+        (Act::Answer(554), "the mail server refused STARTTLS (554)"),
+        (Act::Say(b"220 go on\r\n250 ok\r\n".to_vec()), "no safe connection to the mail server"),
+        (Act::HangUp, "the mail server broke off, or what it says is no SMTP"),
+    ] {
+        let (database, sink) = (Database::new().await, SmtpSink::start_as(Manner::StartTls(config.clone())).await);
+        sink.play(Fault::new(Stage::StartTls, act));
+        let _server = asked(&database, &start_tls(sink.address), &trust).await;
+        assert_eq!(tried(&database).await, ("queued".to_owned(), error.to_owned()));
+        assert_discreet(&sink, error);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_safe_connection_mail_waits_and_nothing_is_said() {
     let trust = Trust::new("refused");
@@ -124,22 +166,7 @@ async fn without_a_safe_connection_mail_waits_and_nothing_is_said() {
         let (database, sink) = (Database::new().await, SmtpSink::start_as(manner).await);
         let url = url(sink.address);
         let _server = asked(&database, &url, &trust).await;
-        let pool = database.pool_of(1).await;
-        let tried = async {
-            loop {
-                let row: (String, Option<String>) =
-                    sqlx::query_as("select state, last_error from mail_outbox").fetch_one(&pool).await.expect("one mail");
-                if let (state, Some(error)) = row {
-                    return (state, error);
-                }
-            }
-        };
-        let tried = tokio::time::timeout(std::time::Duration::from_secs(30), tried).await.expect("it is tried");
-        assert_eq!(tried, ("queued".to_owned(), error.to_owned()), "{url}");
-        let in_clear = sink.heard(false);
-        for verb in ["AUTH", "MAIL", "RCPT", "DATA"] {
-            assert!(!in_clear.iter().any(|heard| heard == verb), "{url}: {in_clear:?}");
-        }
-        assert_eq!(sink.heard(true), [] as [String; 0], "{url}");
+        assert_eq!(tried(&database).await, ("queued".to_owned(), error.to_owned()), "{url}");
+        assert_discreet(&sink, &url);
     }
 }

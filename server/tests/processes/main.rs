@@ -1,6 +1,9 @@
 //! The real binary, on a real database, over real sockets and real mail.
 
 mod account;
+mod mail_faults;
+mod mail_kills;
+mod mail_raw;
 mod mail_tls;
 mod outages;
 mod two_factor;
