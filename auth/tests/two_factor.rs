@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use auth::{
     Auth,
-    admin::{ActError, Who},
+    admin::{ActError, HeldBy, Who},
     backup_code::BackupCode,
     email_address::EmailAddress,
     mail::{Content, Notice},
@@ -563,6 +563,31 @@ async fn during_a_wait_not_even_a_right_code_is_looked_at_and_waiting_as_told_is
     kit.clock.advance(Span::seconds(30));
     let right = code(&kit, &secret, 0);
     enter_totp(&kit, &mut other, &right).await.expect("the wait is over, and being refused cost nothing");
+}
+
+#[tokio::test]
+async fn an_administrator_sees_the_wait_and_ends_it_and_the_wrong_codes_stay_counted() {
+    let kit = Kit::new().await;
+    let (owner, secret, _) = owner(&kit).await;
+    let user = authority(&kit, &owner).await.user;
+    let mut other = half_signed_in(&kit).await;
+    for _ in 0..5 {
+        let wrong = wrong_code(&kit, &secret);
+        enter_totp(&kit, &mut other, &wrong).await.expect_err("wrong");
+    }
+    let held = kit.auth.limits_in_force(None).await.expect("the database answers").held;
+    let whose: Vec<_> = held.iter().map(|held| (held.by, held.subject.user, held.subject.address.as_deref())).collect();
+    let address = Some("mara@example.org");
+    let limit = HeldBy::Limit(Limit::TotpAccount);
+    assert_eq!(whose, [(limit, Some(user), address), (HeldBy::WrongAppCodes, Some(user), address)], "whole: it is an account's");
+    for held in &held {
+        kit.auth.release(Who::Operator, held.by, &held.key).await.expect("let go");
+        assert!(matches!(kit.auth.release(Who::Operator, held.by, &held.key).await, Err(ActError::Nothing)));
+    }
+    assert_eq!(kit.auth.limits_in_force(None).await.expect("the database answers").held, []);
+    assert_eq!(kit.count("select max(failures)::bigint from totp_credentials").await, 5);
+    let right = code(&kit, &secret, 0);
+    enter_totp(&kit, &mut other, &right).await.expect("looked at, at once");
 }
 
 #[tokio::test]
