@@ -150,12 +150,12 @@ fn distrust(why: &CertificateError) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use testkit::{Manner, SmtpSink, Stage};
+    use testkit::{Act, Fault, SmtpSink, Stage};
 
     use super::*;
 
-    async fn server(manner: Manner) -> (SmtpSink, SmtpServer) {
-        let sink = SmtpSink::start_as(manner).await;
+    async fn server() -> (SmtpSink, SmtpServer) {
+        let sink = SmtpSink::start().await;
         let (host, port) = (sink.address.ip().to_string(), sink.address.port());
         let smtp = Smtp { tls: SmtpTls::Plain, host, port, credentials: None };
         (sink, SmtpServer::new(&smtp, "localhost".to_owned()).expect("no TLS to set up"))
@@ -168,7 +168,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_connection_carries_one_mail_after_the_other() {
-        let (sink, server) = server(Manner::Plain).await;
+        let (sink, server) = server().await;
         for _ in 0..2 {
             server.send(&message()).await.expect("taken");
         }
@@ -177,7 +177,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_conversation_given_up_is_never_taken_up_again() {
-        let (sink, server) = server(Manner::Silent(1, Stage::Taken)).await;
+        let (sink, server) = server().await;
+        sink.play(Fault::new(Stage::Taken, Act::Silence).times(1));
         let message = message();
         tokio::select! {
             _ = server.send(&message) => panic!("nothing was answered"),
@@ -190,7 +191,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_without_mail_is_closed() {
-        let (sink, server) = server(Manner::Plain).await;
+        let (sink, server) = server().await;
         server.send(&message()).await.expect("taken");
         tokio::time::pause();
         let closed = async {

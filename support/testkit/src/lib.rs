@@ -11,4 +11,4 @@ pub use browser::{Browser, Reply};
 pub use clock::ManualClock;
 pub use database::Database;
 pub use kit::{Kit, Outbox, TEST_KEY, Visitor, address, handover};
-pub use smtp::{Manner, Received, SmtpSink, Stage};
+pub use smtp::{Act, Fault, Manner, Received, SmtpSink, Stage};
