@@ -6,7 +6,7 @@ LATCHKEY_BIN ?= $(TARGET)/debug/latchkey
 # Queries are checked against `.sqlx`, also where a DATABASE_URL is set for the program itself.
 export SQLX_OFFLINE = true
 
-.PHONY: run test check bench sqlx
+.PHONY: run test check bench load sqlx
 
 # Pages at http://localhost:3000/login, mail at http://localhost:3000/dev/inbox.
 run:
@@ -32,6 +32,12 @@ bench:
 	support/scripts/install.sh postgresql
 	cargo build --profile fast
 	cargo run --profile fast -p bench
+
+# People who sign in (docs/load.md): `make load LOAD="--rate 100 --for 60"`.
+load:
+	support/scripts/install.sh postgresql
+	cargo build --profile fast
+	cargo run --profile fast -p bench -- load $(LOAD)
 
 # After a query or a migration has changed.
 sqlx:

@@ -3,6 +3,7 @@
 mod admin;
 mod ids;
 mod matrix;
+mod same_answer;
 mod spoofed;
 
 use std::{net::SocketAddr, sync::Arc};

@@ -1,10 +1,13 @@
 //! `make bench`: the sign-in page beside a raw axum handler that returns the same bytes, and complete sign-ins by link beside the
 //! same SQL run by pgbench. Each pair in one run, on one machine, taking turns; the medians of three rounds. And apart from these:
-//! the pages of accounts and of administration on many rows.
+//! the pages of accounts and of administration on many rows, whether time tells of accounts, and people who sign in (docs/load.md).
 //!
 //! Load and servers share the cores, so rates are low and depend on the machine. CPU per request is the figure to compare.
 
+mod client;
 mod cpu;
+mod enumerate;
+mod load;
 mod page;
 mod pages;
 mod seed;
@@ -13,13 +16,22 @@ mod sign_in;
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
+
 const HELP: &str = "\
 bench                                  the benchmark that `make bench` runs
 bench seed [--users N] [--events N]    fill a PostgreSQL of its own, beside this program: 100,000 users and 10,000,000 audit rows,
                                        which take 7 GB of disk and ten minutes
 bench pages [PART]                     on what `seed` made: how long users, activity and sessions take, and the plans; with PART
                                        the lines only that hold it
-bench unseed                           delete it";
+bench unseed                           delete it
+bench enumerate [--pairs N]            whether the time an answer takes tells what is behind an address; fails where it does
+bench load [OPTION...]                 people who sign in, as `make load` runs it: four runs of 30 s, or one where --burst or --mail is given
+    --rate N                           people a second: 20
+    --for SECONDS                      for so long: 30
+    --burst N                          N times as many for 5 s, after 10 s
+    --mail good|slow|refusing|hanging  the mail server
+    --limits on|off                    as they ship, or none";
 
 fn main() -> ExitCode {
     let arguments = std::env::args().skip(1).collect::<Vec<_>>();
@@ -31,6 +43,9 @@ fn main() -> ExitCode {
         ["pages"] => pages(&runtime, ""),
         ["pages", part] => pages(&runtime, part),
         ["unseed"] => seed::remove(),
+        ["enumerate"] => enumerate(2_000),
+        ["enumerate", "--pairs", n] => n.parse().map_err(Into::into).and_then(enumerate),
+        ["load", options @ ..] => load(&runtime, options),
         _ => Err(anyhow::anyhow!("{HELP}")),
     };
     match outcome {
@@ -70,6 +85,25 @@ fn seed(runtime: &tokio::runtime::Runtime, options: &[&str]) -> anyhow::Result<(
 fn pages(runtime: &tokio::runtime::Runtime, part: &str) -> anyhow::Result<()> {
     let cluster = seed::start(true)?;
     runtime.block_on(pages::bench(&cluster, part))?;
+    Ok(cluster.stop()?)
+}
+
+/// On one thread: one that has to wake another adds to every time it measures.
+fn enumerate(pairs: usize) -> anyhow::Result<()> {
+    let cluster = servers::start_private("bench-postgres", false)?;
+    servers::make_database_anew(&cluster)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(enumerate::bench(&cluster, pairs))?;
+    Ok(cluster.stop()?)
+}
+
+fn load(runtime: &tokio::runtime::Runtime, options: &[&str]) -> anyhow::Result<()> {
+    let (options, alone) = load::read(options).with_context(|| HELP)?;
+    let cluster = servers::start_cluster()?;
+    for run in load::runs(&options, alone) {
+        servers::make_database_anew(&cluster)?;
+        runtime.block_on(load::run(&cluster, &run))?;
+    }
     Ok(cluster.stop()?)
 }
 

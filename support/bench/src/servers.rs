@@ -13,6 +13,8 @@ use testkit::Browser;
 use tokio::net::TcpListener;
 
 pub const ORIGIN: &str = "http://localhost:3000";
+/// A setting: what a client on this machine says of where it comes from is believed.
+pub const BEHIND_A_PROXY: (&str, &str) = ("TRUSTED_PROXIES", "127.0.0.0/8");
 
 pub struct Server {
     pub address: SocketAddr,
@@ -79,7 +81,7 @@ fn search_path() -> Option<std::ffi::OsString> {
 }
 
 /// Where cargo put this program, and the product beside it.
-fn binaries() -> anyhow::Result<PathBuf> {
+pub fn binaries() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("this program's own path")?;
     Ok(own.parent().unwrap_or(Path::new(".")).to_owned())
 }
@@ -90,6 +92,11 @@ async fn free_address() -> anyhow::Result<SocketAddr> {
 
 /// The product, with the limits off and everything else as it ships.
 pub async fn latchkey(cluster: &Cluster, smtp: &str) -> anyhow::Result<Server> {
+    latchkey_with(cluster, smtp, &[("LIMITS", "off")], Stdio::inherit()).await
+}
+
+/// The product with these settings, and everything else as it ships.
+pub async fn latchkey_with(cluster: &Cluster, smtp: &str, settings: &[(&str, &str)], log: Stdio) -> anyhow::Result<Server> {
     let address = free_address().await?;
     let mut command = Command::new(binaries()?.join("latchkey"));
     command.arg("serve").env_clear().envs([
@@ -100,9 +107,9 @@ pub async fn latchkey(cluster: &Cluster, smtp: &str) -> anyhow::Result<Server> {
         ("BASE_URL", ORIGIN),
         ("EMAIL_SMTP", smtp),
         ("WALLET_ENCRYPTION_KEY", "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA="),
-        ("LIMITS", "off"),
         ("RUST_LOG", "warn"),
     ]);
+    command.envs(settings.iter().copied()).stderr(log);
     start(command, address, "/readyz").await
 }
 
