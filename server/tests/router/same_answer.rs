@@ -163,14 +163,14 @@ impl Statements {
 impl<S: Subscriber> Layer<S> for Statements {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         if event.metadata().target() == "sqlx::query" {
-            let mut text = String::new();
+            let mut parts = Vec::new();
             event.record(&mut |field: &Field, value: &dyn Debug| {
                 // Short statements stand in the summary only.
                 if matches!(field.name(), "summary" | "db.statement") {
-                    text += &format!("{value:?} ");
+                    parts.push(format!("{value:?}"));
                 }
             });
-            self.0.lock().expect("nothing panics while it holds the lock").push(text);
+            self.0.lock().expect("nothing panics while it holds the lock").push(parts.join(" "));
         }
     }
 }
