@@ -7,6 +7,7 @@ use auth::{
     Auth,
     account::{CreateUserError, SetNameError},
     address_change::{ConfirmChangeError, RequestChangeError},
+    admin::{InviteError, Who},
     backup_code::BackupCode,
     deletion::DeletionError,
     email_address::EmailAddress,
@@ -690,6 +691,7 @@ async fn nobody_else_gets_the_old_address_while_it_can_be_taken_back() {
     run(&kit, "update undo_links set expires_at = created_at + interval '72 hours'").await;
     assert!(matches!(confirm(&kit, &mut stranger, &code).await, Err(ConfirmChangeError::Expired)));
     assert!(matches!(kit.auth.create_user(&mara(), false).await, Err(CreateUserError::HeldBack)));
+    assert!(matches!(kit.auth.invite_as(Who::Operator, &mara()).await, Err(InviteError::HeldBack)));
     assert_eq!(kit.count("select count(*) from users where email_key = 'mara@example.org'").await, 0);
 
     // Its own account may go back to it by another change; then it is like any address.
