@@ -1060,7 +1060,7 @@ async fn housekeeping_deletes_whose_time_is_over_with_all_that_is_theirs_and_nev
     let user = authority(&kit, &visitor).await.user;
     enrol(&kit, &mut visitor).await;
     change(&kit, &mut visitor, &new()).await;
-    kit.auth.invite_as(auth::admin::Who::Operator, &address("guest@example.org")).await.expect("invited");
+    kit.auth.invite_as(Who::Operator, &address("guest@example.org")).await.expect("invited");
     run(&kit, "insert into invites (id, email, email_key, nonce, key_id, token_hash, created_at, expires_at)
                select gen_random_uuid(), 'mara@example.net', 'mara@example.net', nonce, key_id, sha256(nonce), created_at, expires_at from invites").await;
     kit.auth.request_deletion(&authority(&kit, &visitor).await, &visitor.from).await.expect("asked");
