@@ -8,7 +8,7 @@ use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
-use crate::{requester::Requester, secret::new_id};
+use crate::{flag::Flag, requester::Requester, secret::new_id};
 
 /// How a first factor was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -414,6 +414,16 @@ pub enum Event {
         network: String,
         requests: i64,
     },
+    FlagChanged {
+        flag: String,
+        before: Flag,
+        after: Flag,
+        /// Masked.
+        allowed: Option<String>,
+        disallowed: Option<String>,
+        by: Origin,
+        reason: String,
+    },
 }
 
 /// Who made an account, or changed somebody else's.
@@ -425,6 +435,8 @@ pub enum Origin {
     Operator,
     /// An administrator, on the pages; the audit row's `actor_id` says which.
     Admin,
+    /// The guarded rollout.
+    Rollout,
 }
 
 impl Origin {
@@ -433,6 +445,7 @@ impl Origin {
             Self::SignUp => "sign_up",
             Self::Operator => "operator",
             Self::Admin => "admin",
+            Self::Rollout => "rollout",
         }
     }
 }
@@ -490,6 +503,7 @@ impl Event {
             Self::MailRetried { .. } => "mail.retried",
             Self::LimitReleased { .. } => "limit.released",
             Self::NetworkTooManyRequests { .. } => "network.too_many_requests",
+            Self::FlagChanged { .. } => "flag.changed",
         }
     }
 
@@ -539,6 +553,7 @@ impl Event {
             | Self::LinkCancelled { .. }
             | Self::MailRetried { .. }
             | Self::NetworkTooManyRequests { .. }
+            | Self::FlagChanged { .. }
             | Self::InviteCreated { .. }
             | Self::SessionsEnded { .. }
             | Self::KeysRotated { .. }
@@ -607,6 +622,16 @@ impl Event {
                 json!({ "limit": limit, "address": address, "network": network })
             }
             Self::NetworkTooManyRequests { network, requests } => json!({ "network": network, "requests": requests }),
+            Self::FlagChanged { flag, before, after, allowed, disallowed, by, reason } => {
+                let of = |flag: &Flag| {
+                    let (admins, everyone) = (flag.percent_admins, flag.percent_everyone);
+                    json!({ "addresses": flag.allowed.len(), "percent_admins": admins, "percent_everyone": everyone })
+                };
+                json!({
+                    "flag": flag, "before": of(before), "after": of(after), "allowed": allowed, "disallowed": disallowed,
+                    "by": by.as_str(), "reason": reason,
+                })
+            }
         }
     }
 
@@ -636,6 +661,7 @@ impl Event {
             | Self::MailRetried { .. }
             | Self::LimitReleased { .. }
             | Self::NetworkTooManyRequests { .. }
+            | Self::FlagChanged { .. }
             | Self::UserCreated { .. }
             | Self::InviteCreated { .. }
             | Self::InviteUsed { .. }
@@ -711,6 +737,10 @@ impl<'a> Work<'a> {
 
     pub fn connection(&mut self) -> &mut PgConnection {
         &mut self.transaction
+    }
+
+    pub fn now(&self) -> OffsetDateTime {
+        self.now
     }
 
     pub fn record(&mut self, event: Event) {

@@ -40,6 +40,7 @@ pub mod deletion;
 pub mod email_address;
 pub mod event;
 pub mod export;
+pub mod flag;
 mod housekeeping;
 pub mod invite;
 pub mod key;
@@ -50,6 +51,7 @@ pub mod migrate;
 pub mod network_requests;
 pub mod policy;
 pub mod requester;
+pub mod rollout;
 pub mod second_factor;
 pub mod secret;
 pub mod session;
@@ -83,12 +85,13 @@ pub struct Auth {
     /// Wakes this process's mail worker.
     outbox: Notify,
     tally: Tally,
+    flags: flag::Known,
 }
 
 impl Auth {
     #[must_use]
     pub fn new(pool: PgPool, clock: Arc<dyn Clock>, keys: Keys, policy: Policy) -> Self {
-        Self { pool, clock, keys, policy, outbox: Notify::new(), tally: Tally::default() }
+        Self { pool, clock, keys, policy, outbox: Notify::new(), tally: Tally::default(), flags: flag::Known::default() }
     }
 
     /// Read once a decision, and passed on.

@@ -101,6 +101,8 @@ from_sqlx!(RequestLinkError, ConfirmLinkError, EnterCodeError);
 
 /// Why a redemption did not come about, for the callers above to put in their own words.
 enum Redeem {
+    /// Signing in is not for this account yet, or not any more.
+    Off,
     NotLive(Refusal),
     Limited(Limited),
     Failed(sqlx::Error),
@@ -137,7 +139,7 @@ impl Auth {
         from: &Requester,
     ) -> Result<(), RequestLinkError> {
         self.tally.count(from.network());
-        if !self.policy.passwordless_auth {
+        if self.sign_in_is_off() {
             event::count_request("flag_off");
             return Err(RequestLinkError::Off);
         }
@@ -262,7 +264,7 @@ impl Auth {
         handover: &Handover,
         from: &Requester,
     ) -> Result<Outcome, ConfirmLinkError> {
-        if !self.policy.passwordless_auth {
+        if self.sign_in_is_off() {
             return Err(ConfirmLinkError::Off);
         }
         let now = self.now();
@@ -275,6 +277,7 @@ impl Auth {
             LinkState::Live(_) => match self.redeem(&link, Method::Link, browser, handover, from, now).await {
                 Ok(outcome) => return Ok(outcome),
                 Err(Redeem::NotLive(refusal)) => refusal,
+                Err(Redeem::Off) => return Err(ConfirmLinkError::Off),
                 Err(Redeem::Limited(limited)) => return Err(ConfirmLinkError::Limited(limited)),
                 Err(Redeem::Failed(error)) => return Err(error.into()),
             },
@@ -296,7 +299,7 @@ impl Auth {
         handover: &Handover,
         from: &Requester,
     ) -> Result<Outcome, EnterCodeError> {
-        if !self.policy.passwordless_auth {
+        if self.sign_in_is_off() {
             return Err(EnterCodeError::Off);
         }
         let now = self.now();
@@ -340,6 +343,7 @@ impl Auth {
         match self.redeem(&link, Method::Code, browser, handover, from, now).await {
             Ok(outcome) => Ok(outcome),
             Err(Redeem::NotLive(refusal)) => Err(self.refuse_code(&link, refusal, from, now).await?),
+            Err(Redeem::Off) => Err(EnterCodeError::Off),
             Err(Redeem::Limited(limited)) => Err(EnterCodeError::Limited(limited)),
             Err(Redeem::Failed(error)) => Err(error.into()),
         }
@@ -396,6 +400,9 @@ impl Auth {
             return Err(Redeem::NotLive(refusal.unwrap_or(Refusal::Expired)));
         }
         let account = self.find_or_create(&mut work, link, from, now).await?;
+        if !self.signs_in(&account.email_key, account.admin) {
+            return Err(Redeem::Off);
+        }
         work.record(Event::LinkRedeemed { user: account.id, link: link.id, method });
 
         let trusted = account.two_factor && self.is_trusted(&mut work, account.id, browser, now).await?;
@@ -491,7 +498,7 @@ impl Auth {
             work.record(Event::InviteUsed { user: id, invite });
         }
         let (email, email_key) = (email.as_str().to_owned(), email.key().to_owned());
-        Ok(Account { id, email, email_key, disabled: false, signed_in_before: false, two_factor: false })
+        Ok(Account { id, email, email_key, admin: false, disabled: false, signed_in_before: false, two_factor: false })
     }
 }
 

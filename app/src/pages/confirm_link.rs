@@ -221,7 +221,7 @@ pub async fn get(State(state): State<AppState>, Passerby(visitor): Passerby) -> 
         return Ok(Redirect::to(routes::LOGIN).into_response());
     };
     let link = state.auth.peek_link(token, visitor.proof()).await?;
-    if matches!(link, LinkState::Live(_)) && !state.auth.policy().passwordless_auth {
+    if matches!(link, LinkState::Live(_)) && state.auth.sign_in_is_off() {
         return Ok(unavailable::answer(&state.site, StatusCode::FORBIDDEN));
     }
     Ok(answer(&state, link, &visitor))

@@ -79,7 +79,7 @@ pub async fn get(
     if visitor.authority.is_some() {
         return Redirect::to(next.as_deref().unwrap_or(routes::ACCOUNT)).into_response();
     }
-    if !state.auth.policy().passwordless_auth {
+    if state.auth.sign_in_is_off() {
         return unavailable::answer(&state.site, StatusCode::OK);
     }
     answer(&state, StatusCode::OK, String::new(), next, None)

@@ -56,6 +56,10 @@ pub enum Content {
     AccountOff {
         asked: Asked,
     },
+    /// Signing in by mail is not for this address yet.
+    NotYet {
+        asked: Asked,
+    },
     /// `inviter`: a name or an address.
     Invite {
         token: InviteToken,
@@ -175,6 +179,7 @@ impl Content {
             Self::SignIn { .. } => "sign_in",
             Self::NoAccount { .. } => "no_account",
             Self::AccountOff { .. } => "account_off",
+            Self::NotYet { .. } => "not_yet",
             Self::Invite { .. } => "invite",
             Self::StepUp { .. } => "step_up",
             Self::EmailChange { .. } => "email_change",

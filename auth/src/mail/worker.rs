@@ -246,7 +246,9 @@ impl Auth {
     async fn sign_in_content(&self, link: &MagicLink) -> Result<Option<Content>, sqlx::Error> {
         let asked = Asked { device: device(&link.user_agent), ip: link.ip.to_string(), at: link.created_at };
         let mut connection = self.pool.acquire().await?;
-        let admitted = match account::store::by_email(&mut connection, &link.email_key, self.now()).await? {
+        let account = account::store::by_email(&mut connection, &link.email_key, self.now()).await?;
+        let admin = account.as_ref().is_some_and(|account| account.admin);
+        let admitted = match account {
             Some(account) if account.disabled => return Ok(Some(Content::AccountOff { asked })),
             Some(_) => true,
             None if undo::store::is_held(&mut connection, &link.email_key, None, self.now()).await? => false,
@@ -257,6 +259,10 @@ impl Auth {
         };
         if !admitted {
             return Ok(Some(Content::NoAccount { asked }));
+        }
+        // Here and not on the page, which would tell who is an administrator, or that there is an account at all.
+        if !self.signs_in(&link.email_key, admin) {
+            return Ok(Some(Content::NotYet { asked }));
         }
         let (token, code) = (self.keys.link_token(&link.seed), self.keys.code(&link.seed));
         Ok(token.zip(code).map(|(token, code)| Content::SignIn { token, code, asked }))
