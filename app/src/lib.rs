@@ -8,6 +8,7 @@
 //! `cargo run -p app --example gallery` writes every page in every state to a folder, to be looked at.
 
 pub mod assets;
+pub mod checks;
 pub mod components;
 pub mod fault;
 pub mod form;

@@ -8,7 +8,7 @@ use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
-use crate::{flag::Flag, requester::Requester, secret::new_id};
+use crate::{flag::Flag, requester::Requester, rollout::Happened, secret::new_id};
 
 /// How a first factor was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -424,6 +424,14 @@ pub enum Event {
         by: Origin,
         reason: String,
     },
+    Rollout {
+        happened: Happened,
+        rollout: Uuid,
+        step: usize,
+        by: Origin,
+        /// A check's name, or somebody's words.
+        reason: String,
+    },
 }
 
 /// Who made an account, or changed somebody else's.
@@ -504,6 +512,17 @@ impl Event {
             Self::LimitReleased { .. } => "limit.released",
             Self::NetworkTooManyRequests { .. } => "network.too_many_requests",
             Self::FlagChanged { .. } => "flag.changed",
+            Self::Rollout { happened, .. } => match happened {
+                Happened::Started => "rollout.started",
+                Happened::Moved => "rollout.moved",
+                Happened::Held => "rollout.held",
+                Happened::Released => "rollout.released",
+                Happened::Paused => "rollout.paused",
+                Happened::Resumed => "rollout.resumed",
+                Happened::Aborted => "rollout.aborted",
+                Happened::RolledBack => "rollout.rolled_back",
+                Happened::Finished => "rollout.finished",
+            },
         }
     }
 
@@ -554,6 +573,7 @@ impl Event {
             | Self::MailRetried { .. }
             | Self::NetworkTooManyRequests { .. }
             | Self::FlagChanged { .. }
+            | Self::Rollout { .. }
             | Self::InviteCreated { .. }
             | Self::SessionsEnded { .. }
             | Self::KeysRotated { .. }
@@ -622,6 +642,9 @@ impl Event {
                 json!({ "limit": limit, "address": address, "network": network })
             }
             Self::NetworkTooManyRequests { network, requests } => json!({ "network": network, "requests": requests }),
+            Self::Rollout { rollout, step, by, reason, .. } => {
+                json!({ "rollout": rollout, "step": step, "by": by.as_str(), "reason": reason })
+            }
             Self::FlagChanged { flag, before, after, allowed, disallowed, by, reason } => {
                 let of = |flag: &Flag| {
                     let (admins, everyone) = (flag.percent_admins, flag.percent_everyone);
@@ -662,6 +685,7 @@ impl Event {
             | Self::LimitReleased { .. }
             | Self::NetworkTooManyRequests { .. }
             | Self::FlagChanged { .. }
+            | Self::Rollout { .. }
             | Self::UserCreated { .. }
             | Self::InviteCreated { .. }
             | Self::InviteUsed { .. }

@@ -39,18 +39,7 @@ impl Auth {
     /// The first step's that failed; the next hour's run makes up for it.
     pub async fn housekeeping(&self) -> Result<(), Error> {
         let now = self.now();
-        let slot = now.unix_timestamp() - now.unix_timestamp().rem_euclid(EVERY.whole_seconds());
-        let slot = OffsetDateTime::from_unix_timestamp(slot).unwrap_or(now);
-        let won = sqlx::query!(
-            r#"
-            insert into scheduled_tasks as s (name, last_slot) values ('housekeeping', $1)
-            on conflict (name) do update set last_slot = excluded.last_slot where s.last_slot < excluded.last_slot
-            "#,
-            slot,
-        )
-        .execute(&self.pool)
-        .await?;
-        if won.rows_affected() == 0 {
+        if !self.win_slot("housekeeping", EVERY, now).await? {
             return Ok(());
         }
         let pool = &self.pool;
@@ -60,6 +49,7 @@ impl Auth {
         }
         step!(first, sqlx::query!("delete from rate_limits where tat < $1", now).execute(pool));
         step!(first, sqlx::query!("delete from network_requests where minute < $1", now - KEEP_COUNTS).execute(pool));
+        step!(first, sqlx::query!("delete from minute_counts where minute < $1", now - KEEP).execute(pool));
         step!(first, sqlx::query!("delete from known_browsers where expires_at < $1", now).execute(pool));
         step!(
             first,
@@ -89,6 +79,22 @@ impl Auth {
         step!(first, sqlx::query!("delete from undo_links where expires_at < $1", now - KEEP).execute(pool));
         step!(first, sqlx::query_scalar!("select auth_audit_drop_partitions($1)", now - KEEP_AUDIT).fetch_one(pool));
         first.map_or(Ok(()), |error: sqlx::Error| Err(error.into()))
+    }
+
+    /// Whether it is this process that runs the task this time: one of all that ask does.
+    pub(crate) async fn win_slot(&self, task: &str, every: Duration, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
+        let slot = now.unix_timestamp() - now.unix_timestamp().rem_euclid(every.whole_seconds());
+        let won = sqlx::query!(
+            r#"
+            insert into scheduled_tasks as s (name, last_slot) values ($1, $2)
+            on conflict (name) do update set last_slot = excluded.last_slot where s.last_slot < excluded.last_slot
+            "#,
+            task,
+            OffsetDateTime::from_unix_timestamp(slot).unwrap_or(now),
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(won.rows_affected() == 1)
     }
 
     /// Those whose owners asked for it, and whose time to think again is over.

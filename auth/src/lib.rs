@@ -48,6 +48,7 @@ mod known_browser;
 pub mod magic_link;
 pub mod mail;
 pub mod migrate;
+pub mod minute_count;
 pub mod network_requests;
 pub mod policy;
 pub mod requester;
@@ -86,12 +87,22 @@ pub struct Auth {
     outbox: Notify,
     tally: Tally,
     flags: flag::Known,
+    answers: minute_count::Answers,
 }
 
 impl Auth {
     #[must_use]
     pub fn new(pool: PgPool, clock: Arc<dyn Clock>, keys: Keys, policy: Policy) -> Self {
-        Self { pool, clock, keys, policy, outbox: Notify::new(), tally: Tally::default(), flags: flag::Known::default() }
+        Self {
+            pool,
+            clock,
+            keys,
+            policy,
+            outbox: Notify::new(),
+            tally: Tally::default(),
+            flags: flag::Known::default(),
+            answers: minute_count::Answers::default(),
+        }
     }
 
     /// Read once a decision, and passed on.

@@ -1,6 +1,10 @@
 //! The commands. Each prints plain text for people, JSON for scripts with `--json`, and exits with 0, 1 (failed) or 2 (usage).
 
-use clap::{Args, Parser, Subcommand};
+use auth::{
+    flag::PASSWORDLESS_AUTH,
+    rollout::{Step, Target},
+};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 #[derive(Debug, Parser)]
@@ -29,6 +33,12 @@ pub enum Command {
     /// Sessions
     #[command(subcommand)]
     Session(SessionCommand),
+    /// Who has a feature, by hand
+    #[command(subcommand)]
+    Flag(FlagCommand),
+    /// The guarded rollout of signing in by mail
+    #[command(subcommand)]
+    Rollout(RolloutCommand),
     /// The keys that secrets are encrypted under
     #[command(subcommand)]
     Key(KeyCommand),
@@ -131,6 +141,141 @@ pub struct Whose {
 
 fn time(text: &str) -> Result<OffsetDateTime, String> {
     OffsetDateTime::parse(text, &Rfc3339).map_err(|_| "write it like 2026-11-24T14:30:00Z".to_owned())
+}
+
+#[derive(Debug, Subcommand)]
+pub enum FlagCommand {
+    /// List the flags, who has each, and who changed it last and why
+    Show {
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Change how many have it; every running server follows within five seconds
+    Set {
+        /// `passwordless_auth`, or a name of your own
+        #[arg(value_parser = flag_key)]
+        flag: String,
+        #[command(flatten)]
+        to: FlagTo,
+        /// With --percent: of whom
+        #[arg(long, value_enum, default_value = "everyone", requires = "percent")]
+        of: Of,
+        /// Why, for the audit log
+        #[arg(long, value_parser = reason)]
+        reason: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Let one address in, whatever the percentages say
+    Allow {
+        email: String,
+        #[arg(long, value_parser = flag_key, default_value = PASSWORDLESS_AUTH)]
+        flag: String,
+        /// Why, for the audit log
+        #[arg(long, value_parser = reason, default_value = NO_REASON)]
+        reason: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Take back what `allow` did
+    Disallow {
+        email: String,
+        #[arg(long, value_parser = flag_key, default_value = PASSWORDLESS_AUTH)]
+        flag: String,
+        /// Why, for the audit log
+        #[arg(long, value_parser = reason, default_value = NO_REASON)]
+        reason: String,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct FlagTo {
+    /// Everyone
+    #[arg(long)]
+    pub on: bool,
+    /// Nobody: no percentage, no address
+    #[arg(long)]
+    pub off: bool,
+    /// So many of a hundred
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub percent: Option<u8>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Of {
+    Admins,
+    Everyone,
+}
+
+fn flag_key(text: &str) -> Result<String, String> {
+    if auth::flag::is_key(text) { Ok(text.to_owned()) } else { Err("use lower-case letters, digits and _".to_owned()) }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RolloutCommand {
+    /// Begin: named addresses, 5 % of administrators, 25 % of everyone, everyone, each for as long as its soak
+    Start {
+        /// Steps of your own: `named:24h,admins=5:72h,everyone=25:48h,everyone=100:72h`
+        #[arg(long, value_name = "STEPS", value_parser = plan)]
+        plan: Option<Plan>,
+        /// Why, for the audit log
+        #[arg(long, value_parser = reason, default_value = NO_REASON)]
+        reason: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Where it stands, and what its checks say
+    Status {
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Stop it where it is
+    Pause {
+        #[arg(long, value_parser = reason, default_value = NO_REASON)]
+        reason: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Go on after a pause, or without waiting for a held one to be released
+    Resume {
+        #[arg(long, value_parser = reason, default_value = NO_REASON)]
+        reason: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// End the plan and keep the percentage
+    Abort {
+        #[arg(long, value_parser = reason, default_value = NO_REASON)]
+        reason: String,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// In a type of its own, or clap would take it for an option that may be given many times.
+#[derive(Debug, Clone)]
+pub struct Plan(pub Vec<Step>);
+
+fn plan(text: &str) -> Result<Plan, String> {
+    let steps: Option<Vec<Step>> = text
+        .split(',')
+        .map(|step| {
+            let (to, soak) = step.trim().split_once(':')?;
+            let soak_hours = soak.strip_suffix('h')?.parse().ok()?;
+            let percent = |text: &str| text.parse().ok().filter(|percent| (1..=100).contains(percent));
+            let to = match to.split_once('=') {
+                None if to == "named" => Target::Named,
+                Some(("admins", n)) => Target::Admins(percent(n)?),
+                Some(("everyone", n)) => Target::Everyone(percent(n)?),
+                _ => return None,
+            };
+            Some(Step { to, soak_hours })
+        })
+        .collect();
+    steps.map(Plan).ok_or_else(|| "write it like named:24h,admins=5:72h,everyone=25:48h,everyone=100:72h".to_owned())
 }
 
 #[derive(Debug, Subcommand)]

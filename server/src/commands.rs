@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Prints a result, as text or as JSON.
-fn print(output: Output, text: &str, json: &Value) {
+pub fn print(output: Output, text: &str, json: &Value) {
     if output.json {
         println!("{json}");
     } else {
@@ -51,10 +51,12 @@ pub async fn migrate(database: &Database, status: bool, output: Output) -> anyho
     Ok(())
 }
 
-async fn auth(config: &Config, pool: PgPool) -> anyhow::Result<Auth> {
+pub async fn auth(config: &Config, pool: PgPool) -> anyhow::Result<Auth> {
     let clock = Arc::new(SystemClock::new());
     clock.sync(&pool).await.context("the database does not answer, or `latchkey migrate` has not run")?;
-    Ok(Auth::new(pool, clock, assemble::keys(config)?, assemble::policy(config)))
+    let auth = Auth::new(pool, clock, assemble::keys(config)?, assemble::policy(config));
+    auth.read_flags().await?;
+    Ok(auth)
 }
 
 pub async fn user(config: &Config, pool: PgPool, command: User) -> anyhow::Result<()> {
@@ -137,7 +139,7 @@ fn held_back() -> anyhow::Error {
     anyhow::anyhow!("An account moved away from this address less than {hours} hours ago, and may have it back. Try again later.")
 }
 
-fn refusal(error: ActError) -> anyhow::Error {
+pub fn refusal(error: ActError) -> anyhow::Error {
     match error {
         ActError::NoSuchUser => anyhow::anyhow!("There is no account with this address."),
         ActError::LastAdmin => anyhow::anyhow!("This is the last administrator. Make somebody else one first."),
@@ -266,6 +268,6 @@ pub fn missing_keys(ids: &[&str]) -> String {
     format!("Secrets lie under a key that is not configured ({}). Put it into WALLET_ENCRYPTION_KEY_PREVIOUS.", ids.join(", "))
 }
 
-fn parse(email: &str) -> anyhow::Result<EmailAddress> {
+pub fn parse(email: &str) -> anyhow::Result<EmailAddress> {
     EmailAddress::parse(email).map_err(|_| anyhow::anyhow!("That is not an email address. Write it like name@example.org."))
 }

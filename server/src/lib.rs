@@ -12,6 +12,7 @@ pub mod health;
 pub mod listener;
 pub mod mailer;
 pub mod middleware;
+pub mod rollout_commands;
 pub mod router;
 pub mod serve;
 pub mod smtp;

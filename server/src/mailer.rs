@@ -17,6 +17,7 @@ use lettre::{
         header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue},
     },
 };
+use url::Url;
 
 use crate::{
     config::Mail,
@@ -72,6 +73,7 @@ impl MailRoom {
 
     fn words(&self, content: &Content) -> anyhow::Result<mails::Mail> {
         let help_url = &self.site.link(routes::HELP);
+        let rollout_url = &self.site.link(routes::ADMIN_ROLLOUT);
         let links = &mails::Links { account_url: &self.site.link(routes::ACCOUNT), help_url };
         Ok(match content {
             Content::SignIn { token, code, asked } => mails::sign_in(&mails::SignIn {
@@ -85,6 +87,7 @@ impl MailRoom {
             })?,
             Content::NoAccount { .. } => mails::no_account(help_url)?,
             Content::AccountOff { .. } => mails::account_off(help_url)?,
+            Content::NotYet { .. } => mails::not_yet(self.site.legacy_sign_in_url.as_ref().map(Url::as_str), help_url)?,
             Content::Invite { token, inviter } => mails::invite(&mails::Invite {
                 url: &format!("{}?token={}", self.site.link(routes::INVITE), token.reveal()),
                 inviter: inviter.as_deref(),
@@ -133,6 +136,9 @@ impl MailRoom {
                     Notice::AccountEnabled => mails::account_enabled(links, *at)?,
                     Notice::SessionsEnded => mails::sessions_ended(links, *at)?,
                     Notice::Test => mails::test(links, *at)?,
+                    Notice::RolloutHeld { check } => mails::rollout_held(rollout_url, help_url, check)?,
+                    Notice::RolloutRolledBack { check } => mails::rollout_rolled_back(rollout_url, help_url, check)?,
+                    Notice::RolloutFinished => mails::rollout_finished(rollout_url, help_url)?,
                     Notice::AdminGranted => mails::admin_granted(links, *at)?,
                     Notice::AdminRevoked => mails::admin_revoked(links, *at)?,
                 }

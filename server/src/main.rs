@@ -8,7 +8,7 @@ use server::{
     commands,
     config::{self, Environment},
     database::Database,
-    serve, telemetry,
+    rollout_commands, serve, telemetry,
 };
 
 fn main() -> ExitCode {
@@ -48,6 +48,8 @@ fn run(config: &config::Config, command: Command) -> anyhow::Result<()> {
                 commands::user(config, pool, command).await
             }
             Command::Session(command) => commands::session(config, database.pool(), command).await,
+            Command::Flag(command) => rollout_commands::flag(config, database.pool(), command).await,
+            Command::Rollout(command) => rollout_commands::rollout(config, database.pool(), command).await,
             Command::Key(command) => commands::key(config, database.pool(), command).await,
             Command::Config(_) => unreachable!("handled before the configuration was needed"),
         }

@@ -45,9 +45,17 @@ pub struct Parts {
 pub fn router(config: &Config, parts: Parts) -> Router {
     let mut routes = app::router(parts.state).merge(parts.health.routes()).merge(app::assets::router());
     if let Some(inbox) = parts.dev_inbox {
-        routes = routes.merge(dev_inbox::routes(inbox, parts.auth));
+        routes = routes.merge(dev_inbox::routes(inbox, parts.auth.clone()));
     }
-    surround(routes, config)
+    surround(routes.layer(from_fn_with_state(parts.auth, count)), config)
+}
+
+/// What was answered, for the checks that watch a rollout. Inside of what refuses requests by itself, so that a flood of refusals hides
+/// no fault of ours; a panic passes it and is counted too.
+async fn count(State(auth): State<Arc<Auth>>, request: Request, next: Next) -> Response {
+    let response = AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(panicked);
+    auth.count_answer(response.status().as_u16());
+    response
 }
 
 /// Health alone, for the operators' listener.

@@ -243,13 +243,22 @@ impl Auth {
     pub async fn set_flag(&self, who: Who<'_>, key: &str, change: &Change, reason: &str) -> Result<Flag, ActError> {
         let now = self.now();
         let mut work = self.begin_act(who, now).await?;
-        let flag = self.write_flag(&mut work, key, who.into(), reason, |flag| flag.changed_by(change)).await?.ok_or(ActError::Nothing)?;
+        let flag =
+            self.write_flag(&mut work, key, who.into(), reason, |flag| flag.changed_by(change)).await?.ok_or(ActError::Nothing)?;
         if key == PASSWORDLESS_AUTH {
-            rollout::changed_by_hand(&mut work, &flag, reason, now).await?;
+            rollout::changed_by_hand(&mut work, &flag, who.origin(), now).await?;
         }
         work.commit().await?;
         self.read_flags().await?;
         Ok(flag)
+    }
+
+    /// The flag as its row has it, which nobody else changes until the transaction is over.
+    pub(crate) async fn lock_flag(&self, work: &mut Work<'_>, key: &str) -> Result<Flag, sqlx::Error> {
+        // Made first where there is none, with what holds without it.
+        let now = work.now();
+        store::make(work.connection(), key, &self.without_row(key), now).await?;
+        store::lock(work.connection(), key).await
     }
 
     /// Changes a flag as part of a larger change. `None` where it is so already.
@@ -261,15 +270,14 @@ impl Auth {
         reason: &str,
         change: impl FnOnce(&Flag) -> Flag,
     ) -> Result<Option<Flag>, sqlx::Error> {
-        // Made first where there is none, with what holds without it: the row's lock then decides who changes it first.
-        store::make(work.connection(), key, &self.without_row(key), work.now()).await?;
-        let before = store::lock(work.connection(), key).await?;
+        let before = self.lock_flag(work, key).await?;
         let mut after = change(&before);
         after.allowed.truncate(MOST_ALLOWED);
         if after == before {
             return Ok(None);
         }
-        store::write(work.connection(), key, &after, &by.text(), reason, work.now(), CHANNEL).await?;
+        let now = work.now();
+        store::write(work.connection(), key, &after, &by.text(), reason, now, CHANNEL).await?;
         let named = |list: &Flag, other: &Flag| {
             let only = list.allowed.iter().find(|email| !other.allowed.contains(email));
             only.map(|email| email_address::masked(email))
@@ -297,7 +305,7 @@ pub(crate) enum By {
 
 impl By {
     /// For the row.
-    fn text(self) -> String {
+    pub fn text(self) -> String {
         match self {
             Self::Operator => "operator".to_owned(),
             Self::Admin(id) => id.to_string(),
@@ -405,7 +413,8 @@ mod tests {
         let email = |text| EmailAddress::parse(text).expect("an address");
         let flag = Flag { allowed: vec!["b@example.org".to_owned()], percent_admins: 5, percent_everyone: 25 };
         assert_eq!(flag.changed_by(&Change::Off), Flag::OFF);
-        let allowed = Flag::OFF.changed_by(&Change::Allow(email("C@example.org"))).changed_by(&Change::Allow(email("a@example.org")));
+        let allowed =
+            Flag::OFF.changed_by(&Change::Allow(email("C@example.org"))).changed_by(&Change::Allow(email("a@example.org")));
         assert_eq!(allowed.allowed, ["a@example.org", "c@example.org"], "sorted, or it would not be found");
         assert_eq!(allowed.changed_by(&Change::Allow(email("a@EXAMPLE.org"))), allowed);
         assert_eq!(allowed.changed_by(&Change::Disallow(email("a@example.org"))).allowed, ["c@example.org"]);

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::{
     email_address::EmailAddress,
     event::{Method, SecondFactor},
+    rollout::Check,
     secret::{Code, InviteToken, LinkToken, UndoToken},
 };
 
@@ -133,6 +134,14 @@ pub enum Notice {
     AdminRevoked,
     /// An administrator wanted to see whether mail arrives.
     Test,
+    /// To every administrator, as the next two: a check is over its limit.
+    RolloutHeld {
+        check: Check,
+    },
+    RolloutRolledBack {
+        check: Check,
+    },
+    RolloutFinished,
 }
 
 impl Notice {
@@ -158,6 +167,9 @@ impl Notice {
             Self::AdminGranted => "admin_granted",
             Self::AdminRevoked => "admin_revoked",
             Self::Test => "test",
+            Self::RolloutHeld { .. } => "rollout_held",
+            Self::RolloutRolledBack { .. } => "rollout_rolled_back",
+            Self::RolloutFinished => "rollout_finished",
         }
     }
 }
@@ -284,9 +296,12 @@ pub const LONGEST_WAIT: Duration = worker::WAITS[worker::WAITS.len() - 1];
 /// Why a mail was not sent. The text is for operators: it names no recipient.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// Worth another try: no connection, a 4xx answer, no answer in time.
+    /// Worth another try: a 4xx answer.
     #[error("{0}")]
     Temporary(String),
+    /// Worth another try, and no recipient's fault: no mail server answered, or it wants something else of us.
+    #[error("{0}")]
+    Server(String),
     /// The mail server will not take it, ever.
     #[error("{0}")]
     Permanent(String),

@@ -49,7 +49,11 @@ enum Fate {
     /// Not worth sending any more: its link is dead, or its time is over.
     Expired(&'static str),
     Failed(String),
-    Retry(String),
+    Retry {
+        error: String,
+        /// It failed at the mail server, whoever it was for.
+        server: bool,
+    },
 }
 
 impl Auth {
@@ -117,8 +121,8 @@ impl Auth {
         let work = async {
             let fate = match tokio::time::timeout(SEND_TIMEOUT, self.deliver(mailer, mail)).await {
                 Ok(Ok(fate)) => fate,
-                Ok(Err(error)) => Fate::Retry(format!("database: {error}")),
-                Err(_) => Fate::Retry("the mail server took too long".to_owned()),
+                Ok(Err(error)) => Fate::Retry { error: format!("database: {error}"), server: false },
+                Err(_) => Fate::Retry { error: "the mail server took too long".to_owned(), server: true },
             };
             // A mail that was sent must not be sent again because the database was away for a while.
             while let Err(error) = self.settle(mail, &fate).await {
@@ -237,7 +241,8 @@ impl Auth {
         let letter = Letter { id: mail.id, to, queued_at: mail.created_at, content };
         Ok(match mailer.send(letter).await {
             Ok(()) => Fate::Sent(kind),
-            Err(SendError::Temporary(error)) => Fate::Retry(error),
+            Err(SendError::Temporary(error)) => Fate::Retry { error, server: false },
+            Err(SendError::Server(error)) => Fate::Retry { error, server: true },
             Err(SendError::Permanent(error)) => Fate::Failed(error),
         })
     }
@@ -271,10 +276,10 @@ impl Auth {
     async fn settle(&self, mail: &store::Claimed, fate: &Fate) -> Result<(), sqlx::Error> {
         let now = self.now();
         let (state, error, event) = match fate {
-            Fate::Retry(error) => match retry_at(mail, now) {
+            Fate::Retry { error, server } => match retry_at(mail, now) {
                 Some(run_at) => {
                     tracing::warn!(mail.id = %mail.id, attempt = mail.attempt, error = error.as_str(), "mail.retry");
-                    return store::retry(&self.pool, mail, run_at, error).await;
+                    return store::retry(&self.pool, mail, run_at, error, *server).await;
                 }
                 None => ("expired", Some(error.as_str()), Event::MailFailed { mail: mail.id, state: "expired" }),
             },

@@ -173,8 +173,7 @@ impl Auth {
         if store::active(work.connection(), PASSWORDLESS_AUTH).await?.is_some() {
             return Err(StartError::UnderWay);
         }
-        let plan: Vec<Step> =
-            plan.iter().copied().filter(|step| step.to != Target::Named || !flag.allowed.is_empty()).collect();
+        let plan: Vec<Step> = plan.iter().copied().filter(|step| step.to != Target::Named || !flag.allowed.is_empty()).collect();
         let mut reached = flag;
         for step in &plan {
             let raised = step.raise(&reached);

@@ -239,11 +239,7 @@ fn share(part: i64, whole: i64, least: i64) -> Option<f64> {
 }
 
 /// What each check says now.
-pub(super) async fn measure(
-    pool: &PgPool,
-    unreadable: i64,
-    now: OffsetDateTime,
-) -> Result<Vec<(Check, Option<f64>)>, sqlx::Error> {
+pub(super) async fn measure(pool: &PgPool, unreadable: i64, now: OffsetDateTime) -> Result<Vec<(Check, Option<f64>)>, sqlx::Error> {
     let (hour, quarter) = (now - Duration::hours(1), now - Duration::minutes(15));
     let counts = sqlx::query!(
         r#"

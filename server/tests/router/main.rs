@@ -185,10 +185,9 @@ async fn so_do_the_answers_that_no_page_makes() {
     cross_site.headers_mut().insert(header::ORIGIN, "https://evil.example".parse().expect("ASCII"));
     let large = request(&Method::POST, "/login", "", &"x".repeat(70_000));
     let panicking = surround(Router::new().route("/panic", get(async || -> &str { panic!("a secret") })), &config);
-    let away = service(
-        &config,
-        Arc::new(Auth::new(dead_pool(), Arc::new(kit.clock.clone()), Keys::new(&testkit::TEST_KEY, &[]), policy())),
-    );
+    let lost = kit.second().await;
+    lost.pool().close().await;
+    let away = service(&config, lost);
     for (status, response) in [
         (StatusCode::FORBIDDEN, send(&app, cross_site).await),
         (StatusCode::PAYLOAD_TOO_LARGE, send(&app, large).await),
@@ -229,14 +228,6 @@ async fn what_hyper_answers_is_bare_and_the_last_word() {
         assert!(head.contains("connection: close\r\n") && head.contains("content-length: 0\r\n"), "{answer}");
     }
     serving.abort();
-}
-
-/// A database that isn't there.
-fn dead_pool() -> sqlx::PgPool {
-    sqlx::postgres::PgPoolOptions::new()
-        .acquire_timeout(std::time::Duration::from_millis(50))
-        .connect_lazy("postgres://nobody@127.0.0.1:1/none")
-        .expect("a URL")
 }
 
 fn policy() -> Policy {
@@ -662,5 +653,7 @@ async fn an_account_is_named_and_leaves_and_stays() {
 /// Another server on the same database, where nobody has to have two-factor.
 async fn unbound(kit: &Kit) -> Arc<Auth> {
     let policy = Policy { require_two_factor: auth::policy::RequireTwoFactor::None, ..policy() };
-    Arc::new(Auth::new(kit.database.pool().await, Arc::new(kit.clock.clone()), Keys::new(&testkit::TEST_KEY, &[]), policy))
+    let auth = Auth::new(kit.database.pool().await, Arc::new(kit.clock.clone()), Keys::new(&testkit::TEST_KEY, &[]), policy);
+    auth.read_flags().await.expect("the database answers");
+    Arc::new(auth)
 }
