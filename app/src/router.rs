@@ -57,6 +57,7 @@ pub fn router(state: AppState) -> Router {
     register_explicit::<admin::change::ResetUserTwoFactor>();
     register_explicit::<admin::change::MakeAdmin>();
     register_explicit::<admin::change::RemoveAdmin>();
+    register_explicit::<admin::rollout::ChangeRollout>();
     register_explicit::<admin::mail::RetryMail>();
     register_explicit::<admin::mail::SendTestMail>();
     register_explicit::<admin::limits::ReleaseLimit>();
@@ -111,6 +112,7 @@ pub fn router(state: AppState) -> Router {
         .route(routes::ADMIN_USERS_RESET_TWO_FACTOR, form_of(routes::ADMIN_USERS))
         .route(routes::ADMIN_USERS_MAKE_ADMIN, form_of(routes::ADMIN_USERS))
         .route(routes::ADMIN_USERS_REMOVE_ADMIN, form_of(routes::ADMIN_USERS))
+        .route(routes::ADMIN_ROLLOUT, get(admin::rollout::get).merge(form()))
         .route(routes::ADMIN_MAIL, get(admin::mail::get).merge(form()))
         .route(routes::ADMIN_MAIL_TEST, form_of(routes::ADMIN_MAIL))
         .route(routes::ADMIN_LIMITS, get(admin::limits::get).merge(form()))

@@ -23,7 +23,7 @@ use crate::{
     admin::{ActError, Who},
     email_address::{self, EmailAddress},
     event::{Event, Origin, Work},
-    rollout,
+    rollout::{self, Target},
     secret::sha256,
 };
 
@@ -84,6 +84,9 @@ impl Flag {
             Change::Off => flag = Self::OFF,
             Change::Percent(percent, Of::Admins) => flag.percent_admins = *percent,
             Change::Percent(percent, Of::Everyone) => flag.percent_everyone = *percent,
+            Change::To(Target::Named) => (flag.percent_admins, flag.percent_everyone) = (0, 0),
+            Change::To(Target::Admins(percent)) => (flag.percent_admins, flag.percent_everyone) = (*percent, 0),
+            Change::To(Target::Everyone(percent)) => flag.percent_everyone = *percent,
             Change::Allow(email) => {
                 if let Err(place) = flag.allowed.binary_search_by(|allowed| allowed.as_str().cmp(email.key())) {
                     flag.allowed.insert(place, email.key().to_owned());
@@ -128,6 +131,8 @@ pub enum Change {
     Off,
     /// At most 100.
     Percent(u8, Of),
+    /// To whom a step of a rollout lets in, also downwards.
+    To(Target),
     Allow(EmailAddress),
     Disallow(EmailAddress),
 }

@@ -6,14 +6,17 @@
 mod check;
 mod store;
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
+use uuid::Uuid;
 
 use crate::{
-    Auth, Error,
+    Auth, Error, account,
     admin::{ActError, Who},
     event::{Event, Origin, Work},
-    flag::{self, Flag, PASSWORDLESS_AUTH},
+    flag::{self, Flag, FlagRow, PASSWORDLESS_AUTH},
     mail::{self, Notice},
     migrate, minute_count,
     secret::new_id,
@@ -117,6 +120,36 @@ pub struct Status {
     /// Sign-ins since the step began; a step that nobody has tried proves nothing.
     pub sign_ins: i64,
     pub now: OffsetDateTime,
+}
+
+/// Something that was done to a flag or a rollout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    pub at: OffsetDateTime,
+    pub event: String,
+    /// The administrator who did it.
+    pub actor: Option<Uuid>,
+    /// `operator`, `admin` or `rollout`.
+    pub by: String,
+    pub reason: String,
+    /// Where a flag was changed: which, and whom it lets in since.
+    pub flag: String,
+    pub addresses: usize,
+    pub percent_admins: u8,
+    pub percent_everyone: u8,
+}
+
+/// All that administrators see of flags and rollouts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Overview {
+    pub status: Status,
+    /// [`PASSWORDLESS_AUTH`], as the table has it now.
+    pub flag: Flag,
+    pub flags: Vec<FlagRow>,
+    /// The newest first.
+    pub history: Vec<Told>,
+    /// The addresses of administrators who changed something.
+    pub names: HashMap<Uuid, String>,
 }
 
 /// What is to be done with a rollout.
@@ -269,6 +302,23 @@ impl Auth {
         Ok(Status { rollout, readings, sign_ins, now })
     }
 
+    /// Where flags, rollout and checks stand, and how they came there.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn rollout_overview(&self) -> Result<Overview, Error> {
+        self.read_flags().await?;
+        let (status, flags) = (self.rollout_status().await?, self.flag_rows().await?);
+        let history = store::history(&self.pool).await?;
+        let by = flags.iter().filter_map(|row| row.updated_by.parse().ok());
+        let mut actors: Vec<Uuid> = by.chain(history.iter().filter_map(|told| told.actor)).collect();
+        actors.sort_unstable();
+        actors.dedup();
+        let mut connection = self.pool.acquire().await?;
+        let names = account::store::addresses(&mut connection, &actors).await?;
+        Ok(Overview { status, flag: self.flag(PASSWORDLESS_AUTH), flags, history, names })
+    }
+
     /// Looks, where a look is due and no other process has: measures every check, and does what they say to the rollout under way.
     ///
     /// # Errors
@@ -381,7 +431,6 @@ pub(crate) async fn changed_by_hand(work: &mut Work<'_>, flag: &Flag, by: Origin
 #[cfg(test)]
 mod tests {
     use time::macros::datetime;
-    use uuid::Uuid;
 
     use super::*;
 

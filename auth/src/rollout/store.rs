@@ -2,7 +2,7 @@ use sqlx::{PgConnection, PgPool, types::Json};
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
-use super::{Check, Reading, Step};
+use super::{Check, Reading, Step, Told};
 use crate::minute_count;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -377,6 +377,42 @@ pub(super) async fn readings(pool: &PgPool) -> Result<Vec<Reading>, sqlx::Error>
         .map(|check| {
             let never = Reading { check, value: None, over_since: None, checked_at: OffsetDateTime::UNIX_EPOCH };
             found.iter().find(|reading| reading.check == check).copied().unwrap_or(never)
+        })
+        .collect())
+}
+
+/// As many as a page shows.
+const HISTORY: i64 = 20;
+
+pub(super) async fn history(pool: &PgPool) -> Result<Vec<Told>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"
+        select created_at, event_type, actor_id, details from auth_audit
+        where event_type in ('flag.changed', 'rollout.started', 'rollout.moved', 'rollout.held', 'rollout.released', 'rollout.paused',
+                             'rollout.resumed', 'rollout.aborted', 'rollout.rolled_back', 'rollout.finished')
+        order by created_at desc, id desc limit $1
+        "#,
+        HISTORY,
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let text = |name: &str| row.details[name].as_str().unwrap_or_default().to_owned();
+            let number = |name: &str| row.details["after"][name].as_u64().unwrap_or(0);
+            let percent = |name: &str| u8::try_from(number(name)).unwrap_or(0);
+            Told {
+                at: row.created_at,
+                actor: row.actor_id,
+                by: text("by"),
+                reason: text("reason"),
+                flag: text("flag"),
+                addresses: usize::try_from(number("addresses")).unwrap_or(0),
+                percent_admins: percent("percent_admins"),
+                percent_everyone: percent("percent_everyone"),
+                event: row.event_type,
+            }
         })
         .collect())
 }
