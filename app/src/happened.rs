@@ -137,7 +137,7 @@ mod tests {
     }
 
     /// What happens to no account, so that no owner sees it.
-    const NOBODYS: [&str; 9] = [
+    const NOBODYS: [&str; 10] = [
         "link.refused",
         "link.cancelled",
         "invite.created",
@@ -147,6 +147,7 @@ mod tests {
         "mail.failed",
         "mail.retried",
         "network.too_many_requests",
+        "reconcile.finished",
     ];
 
     #[test]

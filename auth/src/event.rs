@@ -3,6 +3,8 @@
 //!
 //! To add one: a variant, its name (`noun.verb`), its details (never a token, code, secret or address), its counter if it has one.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -414,6 +416,11 @@ pub enum Event {
         network: String,
         requests: i64,
     },
+    /// The hourly look for rows that contradict each other found some.
+    ReconcileFinished {
+        /// How many of each kind.
+        findings: BTreeMap<&'static str, usize>,
+    },
 }
 
 /// Who made an account, or changed somebody else's.
@@ -490,6 +497,7 @@ impl Event {
             Self::MailRetried { .. } => "mail.retried",
             Self::LimitReleased { .. } => "limit.released",
             Self::NetworkTooManyRequests { .. } => "network.too_many_requests",
+            Self::ReconcileFinished { .. } => "reconcile.finished",
         }
     }
 
@@ -539,6 +547,7 @@ impl Event {
             | Self::LinkCancelled { .. }
             | Self::MailRetried { .. }
             | Self::NetworkTooManyRequests { .. }
+            | Self::ReconcileFinished { .. }
             | Self::InviteCreated { .. }
             | Self::SessionsEnded { .. }
             | Self::KeysRotated { .. }
@@ -607,6 +616,7 @@ impl Event {
                 json!({ "limit": limit, "address": address, "network": network })
             }
             Self::NetworkTooManyRequests { network, requests } => json!({ "network": network, "requests": requests }),
+            Self::ReconcileFinished { findings } => json!({ "findings": findings }),
         }
     }
 
@@ -636,6 +646,7 @@ impl Event {
             | Self::MailRetried { .. }
             | Self::LimitReleased { .. }
             | Self::NetworkTooManyRequests { .. }
+            | Self::ReconcileFinished { .. }
             | Self::UserCreated { .. }
             | Self::InviteCreated { .. }
             | Self::InviteUsed { .. }
