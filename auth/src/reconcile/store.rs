@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::Finding;
 use crate::{
-    policy::{CODE_TRIES, MAX_LINK_TTL},
+    policy::{CODE_TRIES, MAX_LINK_TTL, SECOND_STEP_TTL},
     secret::first_id,
 };
 
@@ -28,15 +28,12 @@ pub(super) async fn redemptions(pool: &PgPool, since: OffsetDateTime) -> Result<
         ), links as materialized (
             select id, used, used_at from magic_links where created_at >= $2
         )
-        select 'link_redeemed_twice' as "kind!", link as "link!", last as "at!" from redeemed where times > 1 and last >= $1
-        union all
-        select 'link_used_without_audit', id, used_at from links
-        where used = 1 and used_at >= $1 and not exists (select 1 from redeemed where link = id)
-        union all
-        select 'link_redeemed_and_unused', id, last from redeemed join links on id = link where used = 0 and last >= $1
-        union all
-        select 'link_used_at_differs', id, used_at from redeemed join links on id = link
-        where used = 1 and times = 1 and used_at <> first and last >= $1
+        select case when times > 1 then 'link_redeemed_twice' when link is null then 'link_used_without_audit'
+                    when used = 0 then 'link_redeemed_and_unused' else 'link_used_at_differs' end as "kind!",
+               coalesce(link, id) as "link!", coalesce(last, used_at) as "at!"
+        from redeemed full join links on id = link
+        where coalesce(last, used_at) >= $1
+            and (times > 1 or (link is null and used = 1) or (link is not null and used = 0) or used_at <> first)
         limit $3
         "#,
         since,
@@ -48,16 +45,18 @@ pub(super) async fn redemptions(pool: &PgPool, since: OffsetDateTime) -> Result<
     Ok(rows.into_iter().filter_map(|row| Some(Finding { at: row.at, kind: known(&row.kind)?, ids: vec![("link", row.link)] })).collect())
 }
 
-/// Sessions that speak for somebody, and no link was used up for it.
+/// Sessions that speak for somebody, and no link was used up for it. A link is as much older than its session as it may wait, and the
+/// second step after it: without that bound all links were read.
 pub(super) async fn sessions_without_link(pool: &PgPool, since: OffsetDateTime) -> Result<Vec<Finding>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"
         select s.id as session, s.user_id as "user!", s.magic_link_id as link, s.created_at as at
-        from sessions s left join magic_links l on l.id = s.magic_link_id
+        from sessions s left join magic_links l on l.id = s.magic_link_id and l.created_at >= $2
         where s.id >= $1 and s.user_id is not null and l.used is distinct from 1
-        order by s.id limit $2
+        order by s.id limit $3
         "#,
         first_id(since),
+        since - MAX_LINK_TTL - SECOND_STEP_TTL,
         MOST,
     )
     .fetch_all(pool)
