@@ -41,6 +41,7 @@ pub mod email_address;
 pub mod event;
 pub mod export;
 mod housekeeping;
+pub mod inspection;
 pub mod invite;
 pub mod key;
 mod known_browser;

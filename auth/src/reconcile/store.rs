@@ -42,7 +42,10 @@ pub(super) async fn redemptions(pool: &PgPool, since: OffsetDateTime) -> Result<
     )
     .fetch_all(pool)
     .await?;
-    Ok(rows.into_iter().filter_map(|row| Some(Finding { at: row.at, kind: known(&row.kind)?, ids: vec![("link", row.link)] })).collect())
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| Some(Finding { at: row.at, kind: known(&row.kind)?, ids: vec![("link", row.link)] }))
+        .collect())
 }
 
 /// Sessions that speak for somebody, and no link was used up for it. A link is as much older than its session as it may wait, and the
