@@ -1,9 +1,17 @@
 //! What `latchkey doctor` asks the database about itself.
 
-use sqlx::{PgPool, postgres::PgConnection};
+use sqlx::{PgConnection, PgPool, Row as _};
 use time::OffsetDateTime;
 
 use crate::Error;
+
+/// The server's.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn version(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
+    sqlx::raw_sql("show server_version").fetch_one(connection).await?.try_get(0)
+}
 
 /// What the role of a pool may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +72,6 @@ pub async fn pooling(pool: &PgPool) -> Result<Pooling, Error> {
 }
 
 async fn process(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
-    use sqlx::Row as _;
     sqlx::raw_sql("select pg_backend_pid()").fetch_one(connection).await?.try_get(0)
 }
 

@@ -11,7 +11,7 @@ use auth::{
 };
 use serde::Serialize;
 use serde_json::json;
-use sqlx::PgPool;
+use sqlx::{ConnectOptions as _, Connection as _, PgPool};
 use time::OffsetDateTime;
 use url::Host;
 
@@ -139,7 +139,7 @@ async fn examine(checks: &mut Checks, config: &Config, database: Option<&Databas
         let pool = database.pool();
         checks.make("database", reachable(&pool)).await;
         if checks.passed("database") {
-            examine_database(checks, config, database, &pool).await;
+            Box::pin(examine_database(checks, config, database, &pool)).await;
         }
         pool.close().await;
     }
@@ -148,7 +148,7 @@ async fn examine(checks: &mut Checks, config: &Config, database: Option<&Databas
             checks.add(name, Said(Outcome::Skipped, "the database does not answer".to_owned()));
         }
     }
-    checks.make("mail server", mail_server(config)).await;
+    checks.make("mail server", Box::pin(mail_server(config))).await;
     checks.add("sender", sender(config));
 }
 
@@ -178,24 +178,15 @@ fn whole(error: auth::Error) -> String {
 
 async fn reachable(pool: &PgPool) -> Said {
     // A pool says only that it waited in vain; the connection itself says why.
-    match pool.connect_options().as_ref().clone().connect_once().await {
+    let connected = async {
+        let mut connection = pool.connect_options().connect().await?;
+        let version = inspection::version(&mut connection).await?;
+        connection.close().await?;
+        Ok::<_, sqlx::Error>(version)
+    };
+    match connected.await {
         Ok(version) => Said::ok(format!("PostgreSQL {version}")),
         Err(error) => unanswered("no connection; is DATABASE_URL right, and the server running?", error),
-    }
-}
-
-/// One connection outside any pool.
-trait ConnectOnce {
-    async fn connect_once(self) -> Result<String, sqlx::Error>;
-}
-
-impl ConnectOnce for sqlx::postgres::PgConnectOptions {
-    async fn connect_once(self) -> Result<String, sqlx::Error> {
-        use sqlx::{ConnectOptions as _, Connection as _, Row as _};
-        let mut connection = self.connect().await?;
-        let version = sqlx::raw_sql("show server_version").fetch_one(&mut connection).await?.try_get(0)?;
-        connection.close().await?;
-        Ok(version)
     }
 }
 

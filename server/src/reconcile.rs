@@ -27,8 +27,8 @@ pub async fn reconcile(config: &Config, pool: PgPool, since: Option<OffsetDateTi
 }
 
 fn in_words(Finding { at, kind, ids }: &Finding) -> String {
-    let ids: String = ids.iter().map(|(name, id)| format!("  {name} {id}")).collect();
-    format!("{}  {kind:<30}{ids}", rfc3339(*at))
+    let ids: Vec<String> = ids.iter().map(|(name, id)| format!("{name} {id}")).collect();
+    format!("{}  {kind:<30}  {}", rfc3339(*at), ids.join("  "))
 }
 
 fn as_json(Finding { at, kind, ids }: &Finding) -> Value {

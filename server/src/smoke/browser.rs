@@ -113,8 +113,10 @@ impl Browser {
     /// Fills in the form of that page that posts to `action`, and sends it.
     pub async fn submit(&mut self, page: &Answer, action: &str, entries: &[(&str, &str)]) -> Result<Answer, Failure> {
         let form = page.page.form(action).filter(|form| entries.iter().all(|(name, _)| form.has(name)));
-        let names = entries.iter().map(|(name, _)| format!(" `{name}`")).collect::<String>();
-        let form = form.ok_or_else(|| page.differs(format!("a form to {action} with the fields{names}")))?;
+        let form = form.ok_or_else(|| {
+            let names: Vec<&str> = entries.iter().map(|(name, _)| *name).collect();
+            page.differs(format!("a form to {action} with the fields [{}]", names.join(", ")))
+        })?;
         let mut fields = form.fields.clone();
         fields.extend(entries.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(&fields).finish();

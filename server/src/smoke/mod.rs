@@ -85,7 +85,7 @@ const API_ROUTES: [(Method, &str); 11] = [
 const SESSION_COOKIE: &str = "__Host-latchkey";
 const KNOWN_COOKIE: &str = "__Host-latchkey-known";
 /// A limit that lets go this soon is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 const LOGIN: &str = "/login";
 const CONFIRM: &str = "/login/confirm";
