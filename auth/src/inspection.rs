@@ -1,5 +1,7 @@
 //! What `latchkey doctor` asks the database about itself.
 
+use std::time::Duration;
+
 use sqlx::{PgConnection, PgPool, Row as _};
 use time::OffsetDateTime;
 
@@ -53,11 +55,14 @@ pub enum Pooling {
     Transaction,
 }
 
+/// A database that works tells at once which process it is.
+const ANSWER: Duration = Duration::from_secs(3);
+
 /// Takes two connections. The first one's process is kept busy by the second where a process is free between transactions; a pooler
 /// then has to give the first another, or none.
 ///
 /// # Errors
-/// When the database does not answer, as behind a pooler with a single process.
+/// When the database does not answer, as where a pooler lets nobody in a second time.
 pub async fn pooling(pool: &PgPool) -> Result<Pooling, Error> {
     let mut first = pool.acquire().await?;
     let mut second = pool.acquire().await?;
@@ -65,8 +70,10 @@ pub async fn pooling(pool: &PgPool) -> Result<Pooling, Error> {
     // Plain text, without prepared statements: those are what goes wrong.
     sqlx::raw_sql("begin").execute(&mut *second).await?;
     let busy = process(&mut second).await;
-    let after = process(&mut first).await;
+    // A pooler with no other process lets it wait.
+    let after = tokio::time::timeout(ANSWER, process(&mut first)).await;
     sqlx::raw_sql("rollback").execute(&mut *second).await?;
+    let Ok(after) = after else { return Ok(Pooling::Transaction) };
     let (busy, after) = (busy?, after?);
     Ok(if before == after && busy != before { Pooling::Session } else { Pooling::Transaction })
 }

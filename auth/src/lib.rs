@@ -16,7 +16,7 @@
 //! **To add a feature**: a folder with `mod.rs` (types, rules as functions of `now`, operations, one error enum) and `store.rs`
 //! (its SQL, `query!` checked against `.sqlx`). Use your own store and what is shared (`clock`, `secret`, `throttle`, `event`);
 //! only [`sign_in`], [`second_factor`], [`step_up`], [`two_factor`], [`address_change`], [`undo`], [`deletion`] and [`export`] join
-//! features.
+//! features; [`reconcile`] looks into all their tables and changes none.
 
 /// Makes each of these errors out of the database's, as its `Unavailable`.
 macro_rules! from_sqlx {

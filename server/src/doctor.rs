@@ -2,7 +2,7 @@
 //!
 //! To add a check: an arm of [`examine`] that answers within [`LIMIT`]; no check keeps another from being made.
 
-use std::{fmt::Display, future::Future, sync::Arc, time::Duration};
+use std::{error::Error as _, fmt::Display, future::Future, sync::Arc, time::Duration};
 
 use auth::{
     Auth,
@@ -171,9 +171,9 @@ fn unanswered(what: &str, error: impl Display) -> Said {
     Said::failed(format!("{what}: {error}"))
 }
 
-/// An error with its causes, which the database's hide.
+/// What the database said: our own error says only that it said something.
 fn whole(error: auth::Error) -> String {
-    format!("{:#}", anyhow::Error::from(error))
+    error.source().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 async fn reachable(pool: &PgPool) -> Said {
@@ -344,7 +344,10 @@ fn sender(config: &Config) -> Said {
     let domain = config.mail_from.email.domain();
     let last = domain.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
     let reserved = ["localhost", "test", "invalid", "example", "local", "internal", "localdomain"].contains(&last.as_str());
-    let sample = ["example.org", "example.com", "example.net"].iter().any(|name| domain.eq_ignore_ascii_case(name));
+    let sample = ["example.org", "example.com", "example.net"].iter().any(|name| {
+        let (name, domain) = (format!(".{name}"), format!(".{}", domain.to_ascii_lowercase()));
+        domain.ends_with(&name)
+    });
     let off_this_machine = matches!(config.mail, Mail::Smtp(_)) && !config.base_url.is_loopback();
     let usable = domain.contains('.') && !reserved && !sample && matches!(Host::parse(domain), Ok(Host::Domain(_)));
     if usable || !off_this_machine {

@@ -2,6 +2,7 @@
 //! a proxy in front, which changes one thing each.
 
 use std::{
+    convert::Infallible,
     io::Write as _,
     net::SocketAddr,
     process::{Command, Output, Stdio},
@@ -16,15 +17,22 @@ use axum::{
 };
 use http::{
     HeaderValue, Method, StatusCode,
-    header::{CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, LOCATION, ORIGIN, SET_COOKIE},
+    header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, LOCATION, ORIGIN, SET_COOKIE},
 };
 use http_body_util::{BodyExt as _, Full};
-use hyper::{body::Bytes, client::conn::http1};
+use hyper::{body::Bytes, client::conn::http1, server, service::service_fn};
 use hyper_util::rt::TokioIo;
 use testkit::{Database, SmtpSink};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
-use super::{Server, account::latchkey, count, two_factor::SIGN_IN};
+use super::{
+    Server,
+    account::latchkey,
+    count,
+    mail_tls::{Trust, certified},
+    two_factor::SIGN_IN,
+};
 
 /// What the proxy changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +44,8 @@ enum Broken {
     OpenApi,
     /// Whoever is signed in does.
     SessionOpensApi,
+    /// A key does, whatever its scope.
+    KeyOpensAll,
     MailLost,
     OpeningSignsIn,
     NoSession,
@@ -129,13 +139,18 @@ fn instead(proxy: &Breaker, broken: Broken, asked: &Asked) -> Option<Response> {
     let has_cookies = asked.head.headers.contains_key(COOKIE);
     let (method, path) = (&asked.method, asked.path.split('?').next().unwrap_or_default());
     if path.starts_with("/api/v1/") {
-        let open = match broken {
-            Broken::OpenApi => !has_cookies,
-            Broken::SessionOpensApi => has_cookies,
-            _ => false,
-        };
         // The product's own API is not asked here: this is about what `smoke` makes of the answers.
-        let status = if open && path == "/api/v1/users" { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
+        let users = path == "/api/v1/users";
+        let status = if asked.head.headers.contains_key(AUTHORIZATION) {
+            if users || broken == Broken::KeyOpensAll { StatusCode::OK } else { StatusCode::FORBIDDEN }
+        } else {
+            let open = match broken {
+                Broken::OpenApi => !has_cookies,
+                Broken::SessionOpensApi => has_cookies,
+                _ => false,
+            };
+            if open && users { StatusCode::OK } else { StatusCode::UNAUTHORIZED }
+        };
         return Some((status, [(CONTENT_TYPE, "application/json")], "{}").into_response());
     }
     match (broken, method, path) {
@@ -276,14 +291,12 @@ async fn mail_is_taken_by_smtp_or_pasted() {
     let mut terminal = process.stdin.take().expect("piped");
     for (n, (link, code)) in [(true, true), (true, false), (false, true), (false, true)].into_iter().enumerate() {
         let mail = sink.nth_about(email, SIGN_IN, n + 1).await;
-        let mut typed = String::new();
         if link {
-            typed += &format!("{}{}\n", proxy.origin, mail.link());
+            writeln!(terminal, "{}{}", proxy.origin, mail.link()).expect("it listens");
         }
         if code {
-            typed += &format!("{} {}\n", &mail.code()[..3], &mail.code()[3..]);
+            writeln!(terminal, "{} {}", &mail.code()[..3], &mail.code()[3..]).expect("it listens");
         }
-        terminal.write_all(typed.as_bytes()).expect("it listens");
     }
     let output = tokio::task::spawn_blocking(move || process.wait_with_output()).await.expect("no panic").expect("it ends");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
@@ -301,6 +314,7 @@ async fn each_fault_is_named_by_its_line() {
         (Broken::NoPolicy, "security headers"),
         (Broken::OpenApi, "the API asks for a key"),
         (Broken::SessionOpensApi, "a session opens no API"),
+        (Broken::KeyOpensAll, "the API key opens what its scope allows, and nothing else"),
         (Broken::MailLost, "the mail comes with a link and a code"),
         (Broken::OpeningSignsIn, "opening the link signs nobody in"),
         (Broken::NoSession, "confirming the link signs in"),
@@ -317,27 +331,44 @@ async fn each_fault_is_named_by_its_line() {
     {
         proxy.breaks(broken);
         let email = format!("mara{n}@example.org");
-        let options = ["--base-url", &proxy.origin, "--email", &email, "--mailbox", "dev-inbox", "--json", "--mail-timeout", "2"];
-        let output = run(smoke(&options)).await;
+        let mut command = smoke(&["--base-url", &proxy.origin, "--email", &email, "--mailbox", "dev-inbox", "--json"]);
+        command.args(["--mail-timeout", "2", "--api-key", "lk_users"]);
+        let output = run(command).await;
         let text = String::from_utf8_lossy(&output.stdout);
         assert_eq!(output.status.code(), Some(1), "{broken:?}: {text}");
-        let mut failed = lines(&output, "failed");
-        if broken == Broken::NoSecondStep {
-            // What keeps the second step from being asked for keeps it from being given, so two-factor stays.
-            assert_eq!(failed.pop().as_deref(), Some("two-factor is off again"), "{text}");
-        }
-        assert_eq!(failed, [line], "{broken:?}: {text}");
+        assert_eq!(lines(&output, "failed"), [line], "{broken:?}: {text}");
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
         let check = report["checks"].as_array().expect("a list").iter().find(|check| check["name"] == line).expect("there");
         assert!(check["expected"].as_str().is_some_and(|text| !text.is_empty()), "{text}");
         // Nothing secret in what it tells: neither the link's token nor a code.
         assert!(!text.contains("token=") && !text.contains("secret="), "{text}");
-
-        proxy.breaks(Broken::Nothing);
-        if broken == Broken::NoSecondStep {
-            latchkey(&database, &["user", "reset-2fa", &email, "--reason", "smoke test"]);
-        }
         assert_eq!(count(&pool, TURNED_ON).await, 0, "{broken:?}: the account is as it was");
+    }
+}
+
+/// Two checks are enough to tell: one with a certificate that the machine trusts, one with another's.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_must_prove_its_name() {
+    let (trust, stranger) = (Trust::new("smoke"), Trust::new("smoke-stranger"));
+    let acceptor = TlsAcceptor::from(certified(&["localhost"], Some(&trust.authority), false));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let base_url = format!("https://localhost:{}", listener.local_addr().expect("bound").port());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            // Who does not trust us hangs up.
+            let Ok(stream) = acceptor.accept(stream).await else { continue };
+            let answer = service_fn(async |_| Ok::<_, Infallible>(Response::new(Body::from("ok\n"))));
+            let _ = server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
+        }
+    });
+    for (file, outcome) in [(&trust.file, "ok"), (&stranger.file, "failed")] {
+        let mut command = smoke(&["--base-url", &base_url, "--email", "mara@example.org", "--mailbox", "dev-inbox", "--json"]);
+        command.env("SSL_CERT_FILE", file);
+        let output = run(command).await;
+        assert_eq!(output.status.code(), Some(1), "there is no sign-in page");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(lines(&output, outcome)[..2], ["health", "readiness"], "{text}");
+        assert_eq!(text.contains("no safe connection: "), outcome == "failed", "{text}");
     }
 }
 
