@@ -137,7 +137,7 @@ mod tests {
     }
 
     /// What happens to no account, so that no owner sees it.
-    const NOBODYS: [&str; 19] = [
+    const NOBODYS: [&str; 20] = [
         "flag.changed",
         "rollout.started",
         "rollout.moved",
@@ -157,6 +157,7 @@ mod tests {
         "mail.failed",
         "mail.retried",
         "network.too_many_requests",
+        "reconcile.finished",
     ];
 
     #[test]

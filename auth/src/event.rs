@@ -3,6 +3,8 @@
 //!
 //! To add one: a variant, its name (`noun.verb`), its details (never a token, code, secret or address), its counter if it has one.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -432,6 +434,11 @@ pub enum Event {
         /// A check's name, or somebody's words.
         reason: String,
     },
+    /// The hourly look for rows that contradict each other found some.
+    ReconcileFinished {
+        /// How many of each kind.
+        findings: BTreeMap<&'static str, usize>,
+    },
 }
 
 /// Who made an account, or changed somebody else's.
@@ -523,6 +530,7 @@ impl Event {
                 Happened::RolledBack => "rollout.rolled_back",
                 Happened::Finished => "rollout.finished",
             },
+            Self::ReconcileFinished { .. } => "reconcile.finished",
         }
     }
 
@@ -574,6 +582,7 @@ impl Event {
             | Self::NetworkTooManyRequests { .. }
             | Self::FlagChanged { .. }
             | Self::Rollout { .. }
+            | Self::ReconcileFinished { .. }
             | Self::InviteCreated { .. }
             | Self::SessionsEnded { .. }
             | Self::KeysRotated { .. }
@@ -655,6 +664,7 @@ impl Event {
                     "by": by.as_str(), "reason": reason,
                 })
             }
+            Self::ReconcileFinished { findings } => json!({ "findings": findings }),
         }
     }
 
@@ -686,6 +696,7 @@ impl Event {
             | Self::NetworkTooManyRequests { .. }
             | Self::FlagChanged { .. }
             | Self::Rollout { .. }
+            | Self::ReconcileFinished { .. }
             | Self::UserCreated { .. }
             | Self::InviteCreated { .. }
             | Self::InviteUsed { .. }

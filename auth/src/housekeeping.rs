@@ -7,11 +7,12 @@ use crate::{
     Auth, Error, account,
     event::{Event, Work},
     policy::SETUP_TTL,
+    schedule,
 };
 
 const EVERY: Duration = Duration::hours(1);
 /// Requests and sessions stay this long after their end, for the activity page and for `reconcile`.
-const KEEP: Duration = Duration::days(90);
+pub(crate) const KEEP: Duration = Duration::days(90);
 /// Months of the audit that ended longer ago than this are dropped.
 const KEEP_AUDIT: Duration = Duration::days(400);
 /// Accounts deleted in one transaction: each holds locks on all that is the account's.
@@ -39,7 +40,7 @@ impl Auth {
     /// The first step's that failed; the next hour's run makes up for it.
     pub async fn housekeeping(&self) -> Result<(), Error> {
         let now = self.now();
-        if !self.win_slot("housekeeping", EVERY, now).await? {
+        if !schedule::wins(&self.pool, "housekeeping", EVERY, now).await? {
             return Ok(());
         }
         let pool = &self.pool;
@@ -79,22 +80,6 @@ impl Auth {
         step!(first, sqlx::query!("delete from undo_links where expires_at < $1", now - KEEP).execute(pool));
         step!(first, sqlx::query_scalar!("select auth_audit_drop_partitions($1)", now - KEEP_AUDIT).fetch_one(pool));
         first.map_or(Ok(()), |error: sqlx::Error| Err(error.into()))
-    }
-
-    /// Whether it is this process that runs the task this time: one of all that ask does.
-    pub(crate) async fn win_slot(&self, task: &str, every: Duration, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
-        let slot = now.unix_timestamp() - now.unix_timestamp().rem_euclid(every.whole_seconds());
-        let won = sqlx::query!(
-            r#"
-            insert into scheduled_tasks as s (name, last_slot) values ($1, $2)
-            on conflict (name) do update set last_slot = excluded.last_slot where s.last_slot < excluded.last_slot
-            "#,
-            task,
-            OffsetDateTime::from_unix_timestamp(slot).unwrap_or(now),
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(won.rows_affected() == 1)
     }
 
     /// Those whose owners asked for it, and whose time to think again is over.

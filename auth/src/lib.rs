@@ -16,7 +16,7 @@
 //! **To add a feature**: a folder with `mod.rs` (types, rules as functions of `now`, operations, one error enum) and `store.rs`
 //! (its SQL, `query!` checked against `.sqlx`). Use your own store and what is shared (`clock`, `secret`, `throttle`, `event`);
 //! only [`sign_in`], [`second_factor`], [`step_up`], [`two_factor`], [`address_change`], [`undo`], [`deletion`] and [`export`] join
-//! features.
+//! features; [`reconcile`] looks into all their tables and changes none.
 
 /// Makes each of these errors out of the database's, as its `Unavailable`.
 macro_rules! from_sqlx {
@@ -42,6 +42,7 @@ pub mod event;
 pub mod export;
 pub mod flag;
 mod housekeeping;
+pub mod inspection;
 pub mod invite;
 pub mod key;
 mod known_browser;
@@ -51,8 +52,10 @@ pub mod migrate;
 pub mod minute_count;
 pub mod network_requests;
 pub mod policy;
+pub mod reconcile;
 pub mod requester;
 pub mod rollout;
+mod schedule;
 pub mod second_factor;
 pub mod secret;
 pub mod session;

@@ -32,6 +32,12 @@ pub fn new_id(now: OffsetDateTime) -> Uuid {
     Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, now.nanosecond()))
 }
 
+/// No id made since `at` is less: what a query compares the primary key with to read the rows of a window.
+pub(crate) fn first_id(at: OffsetDateTime) -> Uuid {
+    let millis = u64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
+    uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid()
+}
+
 /// SHA-256, for secrets of 128 random bits and more (NIST 800-63B-4 §3.1.2.2 asks for more only below 112).
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {

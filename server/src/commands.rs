@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Prints a result, as text or as JSON.
-pub fn print(output: Output, text: &str, json: &Value) {
+pub(crate) fn print(output: Output, text: &str, json: &Value) {
     if output.json {
         println!("{json}");
     } else {
@@ -51,7 +51,7 @@ pub async fn migrate(database: &Database, status: bool, output: Output) -> anyho
     Ok(())
 }
 
-pub async fn auth(config: &Config, pool: PgPool) -> anyhow::Result<Auth> {
+pub(crate) async fn auth(config: &Config, pool: PgPool) -> anyhow::Result<Auth> {
     let clock = Arc::new(SystemClock::new());
     clock.sync(&pool).await.context("the database does not answer, or `latchkey migrate` has not run")?;
     let auth = Auth::new(pool, clock, assemble::keys(config)?, assemble::policy(config));
@@ -150,7 +150,7 @@ pub fn refusal(error: ActError) -> anyhow::Error {
 /// More than anybody reads: a longer list is searched, or asked for by the API.
 const LISTED: usize = 1_000;
 
-fn rfc3339(at: OffsetDateTime) -> String {
+pub(crate) fn rfc3339(at: OffsetDateTime) -> String {
     at.replace_nanosecond(0).unwrap_or(at).format(&Rfc3339).unwrap_or_default()
 }
 

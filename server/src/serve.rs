@@ -28,6 +28,8 @@ use crate::{
 const CLOCK_SYNC: Duration = Duration::from_mins(1);
 /// How often it is asked whether housekeeping is due; it runs once an hour.
 const HOUSEKEEPING: Duration = Duration::from_mins(5);
+/// How often it is asked whether rows are to be looked through for contradictions, which is done once an hour.
+const RECONCILIATION: Duration = Duration::from_mins(5);
 /// How long a network that asks for too many mails goes unnoticed.
 const NETWORKS: Duration = Duration::from_secs(30);
 /// How often it is asked whether a look at the rollout is due.
@@ -146,6 +148,17 @@ fn spawn_chores(
             async move {
                 if let Err(error) = auth.housekeeping().await {
                     tracing::warn!(error = %error, "housekeeping.failed");
+                }
+            }
+        }
+    }));
+    workers.spawn(every(RECONCILIATION, stopped.clone(), {
+        let auth = auth.clone();
+        move || {
+            let auth = auth.clone();
+            async move {
+                if let Err(error) = auth.reconcile_hourly().await {
+                    tracing::warn!(error = %error, "reconcile.failed");
                 }
             }
         }

@@ -109,6 +109,13 @@ impl SmtpServer {
         }
     }
 
+    /// Goes as far as a mail would and sends none: connects, says hello, turns TLS on, signs in.
+    pub async fn try_out(&self) -> Result<(), SendError> {
+        let connection = self.connect().await?;
+        connection.say_goodbye().await;
+        Ok(())
+    }
+
     async fn kept(&self) -> Option<Connection> {
         let (_, mut connection) = locked(&self.idle).pop()?;
         let answer = timeout(SIGN_OF_LIFE, connection.smtp.command(Noop)).await.ok()?.ok()?;

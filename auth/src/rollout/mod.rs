@@ -18,7 +18,7 @@ use crate::{
     event::{Event, Origin, Work},
     flag::{self, Flag, FlagRow, PASSWORDLESS_AUTH},
     mail::{self, Notice},
-    migrate, minute_count,
+    migrate, minute_count, schedule,
     secret::new_id,
 };
 
@@ -329,7 +329,7 @@ impl Auth {
         if let Some(rollout) = store::newest(&self.pool, PASSWORDLESS_AUTH).await? {
             metrics::gauge!("rollout_state", "flag" => PASSWORDLESS_AUTH).set(rollout.state.number());
         }
-        if !self.win_slot("rollout", LOOK_EVERY, now).await? {
+        if !schedule::wins(&self.pool, "rollout", LOOK_EVERY, now).await? {
             return Ok(());
         }
         self.roll_up(now).await?;

@@ -1,11 +1,13 @@
 //! The real binary, on a real database, over real sockets and real mail.
 
 mod account;
+mod doctor;
 mod mail_faults;
 mod mail_kills;
 mod mail_raw;
 mod mail_tls;
 mod outages;
+mod smoke;
 mod two_factor;
 
 use std::{

@@ -186,7 +186,9 @@ impl Shown {
     }
 
     fn badge(&self) -> (BadgeKind, String) {
-        let reached = if self.flag.reach() == Reach::Nobody { "Off".to_owned() } else { who_has(&self.flag) };
+        // The most that it is: the table below has it whole.
+        let reached =
+            self.here().map_or_else(String::new, |act| if let Act::Move(target) = act { title(target) } else { "off".to_owned() });
         match self.status.rollout.as_ref().map(|rollout| rollout.state) {
             Some(RolloutState::Held) => (BadgeKind::Warn, format!("Held at {}", lower(&reached))),
             Some(RolloutState::Paused) => (BadgeKind::Warn, format!("Paused at {}", lower(&reached))),
@@ -408,7 +410,7 @@ fn Lever(shown: Shown, typed: Typed) -> impl IntoView {
             <ReasonField value=typed.reason maxlength=MAX_REASON error/>
             <div class="row-actions">
                 <button class="button primary">"Review change"</button>
-                {(!off).then(|| view! { <button class="button ghost danger" name="act" value="off">"Turn off now"</button> })}
+                {(!off).then(|| view! { <button class="button ghost red" name="act" value="off">"Turn off now"</button> })}
             </div>
             <div class="row-actions">{plan.collect_view()}</div>
         </form>
@@ -485,7 +487,7 @@ fn feature(row: &FlagRow, shown: &Shown) -> Vec<AnyView> {
         view! { <p>{name}</p><p class="hint"><code>{row.key.clone()}</code></p> }.into_any(),
         view! { <Badge kind text=state/> }.into_any(),
         who_has(&row.flag).into_any(),
-        view! { <Date at=row.updated_at/>", "{by} }.into_any(),
+        view! { <span><Date at=row.updated_at/>", "{by}</span> }.into_any(),
     ]
 }
 
@@ -728,7 +730,7 @@ mod tests {
     fn nothing_moves_up_while_a_check_is_over_its_limit() {
         let over = &[(Check::MailDelay, Some(74.0))];
         let held = html(shown(RolloutState::Held, over, quarter()), Typed::default());
-        assert!(held.contains("Held at 25% of everyone") && held.contains("74 s. Over for 12 minutes."), "{held}");
+        assert!(held.contains("Held at 25%") && held.contains("74 s. Over for 12 minutes."), "{held}");
         assert!(held.contains("Not available while a check is over its limit."));
         let radio = |html: &str, value: &str| {
             let at = html.find(&format!(r#"value="{value}""#)).expect(value);
