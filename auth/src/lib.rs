@@ -40,6 +40,7 @@ pub mod deletion;
 pub mod email_address;
 pub mod event;
 pub mod export;
+pub mod forward_auth;
 mod housekeeping;
 pub mod invite;
 pub mod key;
