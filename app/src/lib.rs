@@ -11,6 +11,7 @@ pub mod assets;
 pub mod components;
 pub mod fault;
 pub mod form;
+pub mod forward_auth;
 pub mod gate;
 pub mod happened;
 pub mod mails;

@@ -8,6 +8,7 @@ pub mod commands;
 pub mod config;
 pub mod database;
 pub mod dev_inbox;
+pub mod forward_auth;
 pub mod health;
 pub mod listener;
 pub mod mailer;

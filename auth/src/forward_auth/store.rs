@@ -51,7 +51,12 @@ pub(super) async fn find(
 }
 
 /// Of many requests at once, one writes.
-pub(super) async fn touch(pool: &PgPool, session: Uuid, now: OffsetDateTime, seen_before: OffsetDateTime) -> Result<(), sqlx::Error> {
+pub(super) async fn touch(
+    pool: &PgPool,
+    session: Uuid,
+    now: OffsetDateTime,
+    seen_before: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "update sessions set last_seen_at = $2 where id = $1 and revoked_at is null and last_seen_at <= $3",
         session,
