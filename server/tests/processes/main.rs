@@ -6,6 +6,7 @@ mod mail_kills;
 mod mail_raw;
 mod mail_tls;
 mod outages;
+mod proxies;
 mod two_factor;
 
 use std::{
