@@ -24,8 +24,8 @@ use crate::{
     state::AppState,
 };
 
-/// The pages. Whoever mounts them has put a [`Requester`] into each request's extensions.
-pub fn router(state: AppState) -> Router {
+/// Every form's function, by its path.
+fn register_forms() {
     register_explicit::<login::RequestLink>();
     register_explicit::<login_sent::EnterCode>();
     register_explicit::<login_sent::ResendEmail>();
@@ -69,7 +69,11 @@ pub fn router(state: AppState) -> Router {
     register_explicit::<delete_account::DeleteAccount>();
     register_explicit::<delete_account::KeepAccount>();
     register_explicit::<undo::TakeBack>();
+}
 
+/// The pages. Whoever mounts them has put a [`Requester`] into each request's extensions.
+pub fn router(state: AppState) -> Router {
+    register_forms();
     let sessions = state.sessions.layer();
     Router::new()
         .route("/", get(home))

@@ -135,13 +135,12 @@ impl<'a> Asked<'a> {
     /// `None` where the host is none of ours, or is not told, or is told in two ways: proxies pass on what clients send in headers
     /// that they don't write themselves, so one of two could be the client's.
     fn of(hosts: &'a ForwardAuth, headers: &HeaderMap) -> Option<Self> {
-        let forwarded = match one(headers, FORWARDED_HOST)? {
-            Some(host) => {
-                Some((one(headers, FORWARDED_PROTO)?.unwrap_or("https"), host, one(headers, FORWARDED_URI)?.unwrap_or("/")))
-            }
+        let line = |name| one(headers, name).ok();
+        let forwarded = match line(FORWARDED_HOST)? {
+            Some(host) => Some((line(FORWARDED_PROTO)?.unwrap_or("https"), host, line(FORWARDED_URI)?.unwrap_or("/"))),
             None => None,
         };
-        let original = match one(headers, ORIGINAL_URL)? {
+        let original = match line(ORIGINAL_URL)? {
             Some(url) => Some(split(url)?),
             None => None,
         };
@@ -161,14 +160,16 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// The header's one line; `None` where there are several, or it is no text.
-fn one<'h>(headers: &'h HeaderMap, name: &str) -> Option<Option<&'h str>> {
+/// A header that has several lines, or is no text: one of them may be the client's.
+struct Ambiguous;
+
+/// The header's one line, if there is any.
+fn one<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Ambiguous> {
     let mut lines = headers.get_all(name).iter();
-    let line = match lines.next() {
-        Some(line) => Some(line.to_str().ok()?),
-        None => None,
-    };
-    lines.next().is_none().then_some(line)
+    match (lines.next(), lines.next()) {
+        (line, None) => line.map(|line| line.to_str().map_err(|_| Ambiguous)).transpose(),
+        _ => Err(Ambiguous),
+    }
 }
 
 /// Scheme, host with its port, and the rest.

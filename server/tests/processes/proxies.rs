@@ -63,12 +63,10 @@ impl Application {
             asked.fetch_add(1, Ordering::SeqCst);
             let (head, body) = request.into_parts();
             let body = body.collect().await.expect("whole").to_bytes();
-            let lines: String = head
-                .headers
-                .iter()
-                .map(|(name, value)| format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())))
-                .collect();
-            format!("{name}: {} {}\n{lines}\n{}", head.method, head.uri, String::from_utf8_lossy(&body))
+            let lines: Vec<_> =
+                head.headers.iter().map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes()))).collect();
+            let lines = lines.join("\n");
+            format!("{name}: {} {}\n{lines}\n\n{}", head.method, head.uri, String::from_utf8_lossy(&body))
         };
         let app = Router::new().fallback(tell).with_state(asked.clone());
         tokio::spawn(async move { axum::serve(listener, app).await });
@@ -111,13 +109,11 @@ fn of_ops(file: &str, changes: &[(&str, &str)]) -> String {
     })
 }
 
-/// Where a program lies: in `PATH`, where Debian keeps servers, or where `install.sh` puts what Debian has not.
+/// Where a program lies: where systems keep them, or where `install.sh` puts what Debian has not.
 fn program(name: &str) -> PathBuf {
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/bin");
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain([PathBuf::from("/usr/sbin"), tools])
-        .map(|folder| folder.join(name))
+    ["../target/tools/bin", "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/opt/homebrew/bin"]
+        .map(|folder| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join(name))
+        .into_iter()
         .find(|file| file.is_file())
         .unwrap_or_else(|| panic!("there is no {name}: support/scripts/install.sh nginx caddy traefik"))
 }
@@ -335,9 +331,8 @@ impl World {
                 tokio::task::yield_now().await;
             }
         };
-        if tokio::time::timeout(Duration::from_secs(30), ready).await.is_err() {
-            panic!("the proxy serves nothing: {}", fs::read_to_string(running.folder.join("log")).unwrap_or_default());
-        }
+        let up = tokio::time::timeout(Duration::from_secs(30), ready).await.is_ok();
+        assert!(up, "the proxy serves nothing: {}", fs::read_to_string(running.folder.join("log")).unwrap_or_default());
         let pool = database.pool_of(1).await;
         Self { app, admin, sink, pool, proxy: address, _database: database, _server: server, _running: running }
     }
@@ -373,6 +368,7 @@ async fn guards(proxy: Proxy) {
         "Remote-Name",
         "Remote_User",
         "Remote_Groups",
+        "Remote.User",
         "remote-user",
     ]
     .map(|name| (name, SPOOFED))

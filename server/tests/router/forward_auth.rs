@@ -76,6 +76,16 @@ impl World {
         Verdict::of(send(&self.app, asks(routes::AUTH_VERIFY, host, cookies, &[])).await)
     }
 
+    /// Page by page; the last answer shows the backup codes.
+    async fn set_up_two_factor(&self, held: &str) -> Response<Body> {
+        self.post(routes::TWO_FACTOR_SETUP_START, held, "").await;
+        let page = body(self.ask(Method::GET, routes::TWO_FACTOR_SETUP, held, "").await).await;
+        let key = page.split_once("class=\"copy mono\">").expect("a key").1.split('<').next().expect("a key").replace(' ', "");
+        let secret = data_encoding::BASE32_NOPAD.decode(key.as_bytes()).expect("base32");
+        let code = totp_code(&secret, self.kit.auth.now().unix_timestamp());
+        self.post(routes::TWO_FACTOR_SETUP, held, &format!("code={code}")).await
+    }
+
     async fn gate(&self, email: &str) -> String {
         let (answer, _) = self.first_factor(email, DEEP).await;
         gate_of(&answer).expect("a token")
@@ -320,12 +330,7 @@ async fn a_token_is_never_lifted() {
     let gate = only(&held, GATE);
     let (setup, other) = (world.first_factor(MARA, DEEP).await.1, gate.clone());
     let kept = only(&setup, GATE);
-    world.post(routes::TWO_FACTOR_SETUP_START, &setup, "").await;
-    let page = body(world.ask(Method::GET, routes::TWO_FACTOR_SETUP, &setup, "").await).await;
-    let key = page.split_once("class=\"copy mono\">").expect("a key").1.split('<').next().expect("a key").replace(' ', "");
-    let secret = data_encoding::BASE32_NOPAD.decode(key.as_bytes()).expect("base32");
-    let code = totp_code(&secret, world.kit.auth.now().unix_timestamp());
-    let done = world.post(routes::TWO_FACTOR_SETUP, &setup, &format!("code={code}")).await;
+    let done = world.set_up_two_factor(&setup).await;
     assert_eq!(done.status(), StatusCode::OK);
     let setup = keep(&setup, &done);
 
@@ -362,20 +367,15 @@ async fn who_owes_two_factor_is_led_to_set_it_up_and_then_back() {
         let sent = world.post(routes::LOGIN_CONTINUE, &held, &format!("next={}", next.replace('&', "%26"))).await;
         assert_eq!((leads(sent.headers()), gate_of(&sent)), (Some(routes::TWO_FACTOR_SETUP), None));
 
-        world.post(routes::TWO_FACTOR_SETUP_START, &held, "").await;
-        let page = body(world.ask(Method::GET, routes::TWO_FACTOR_SETUP, &held, "").await).await;
-        let key = page.split_once("class=\"copy mono\">").expect("a key").1.split('<').next().expect("a key").replace(' ', "");
-        let secret = data_encoding::BASE32_NOPAD.decode(key.as_bytes()).expect("base32");
-        let code = totp_code(&secret, world.kit.auth.now().unix_timestamp());
-        let revealed = world.post(routes::TWO_FACTOR_SETUP, &held, &format!("code={code}")).await;
+        let revealed = world.set_up_two_factor(&held).await;
         let held = keep(&held, &revealed);
         let page = body(revealed).await;
-        let set = page.split_once("name=\"set\" value=\"").expect("a set").1.split('"').next().expect("a set").to_owned();
-        let saved = world.post(routes::BACKUP_CODES_SAVED, &held, &format!("set={set}&saved=on")).await;
+        let codes = page.split_once("name=\"set\" value=\"").expect("a set").1.split('"').next().expect("a set").to_owned();
+        let saved = world.post(routes::BACKUP_CODES_SAVED, &held, &format!("set={codes}&saved=on")).await;
         let back = leads(saved.headers()).expect("a page").to_owned();
         let page = body(world.ask(Method::GET, &back, &held, "").await).await;
         assert!(page.contains(&format!("<h1>Continue to {host}?</h1>")), "{back}: {page}");
-        let again = world.post(routes::BACKUP_CODES_SAVED, &held, &format!("set={set}&saved=on")).await;
+        let again = world.post(routes::BACKUP_CODES_SAVED, &held, &format!("set={codes}&saved=on")).await;
         assert_eq!(leads(again.headers()), Some(routes::TWO_FACTOR), "led back once");
     }
 }

@@ -398,7 +398,9 @@ async fn a_half_signed_in_session_opens_the_second_step_and_nothing_else() {
         // `verify` knows no session: it moves a link's token into a cookie.
         // Taking back asks for a link, and not for a session.
         let anybodys = [routes::LOGOUT, routes::HELP, routes::LOGIN_VERIFY, routes::UNDO, "/healthz", "/readyz"];
-        let open = [[routes::LOGIN_TWO_FACTOR, routes::LOGIN_BACKUP_CODE].as_slice(), &anybodys].concat();
+        // To a proxy they are nobody (`forward_auth`).
+        let proxies = [routes::AUTH_VERIFY, routes::AUTH_REDIRECT];
+        let open = [[routes::LOGIN_TWO_FACTOR, routes::LOGIN_BACKUP_CODE].as_slice(), &anybodys, &proxies].concat();
         let mut cookies = String::new();
         let mut half_used = true;
         for path in paths() {
