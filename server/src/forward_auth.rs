@@ -8,7 +8,7 @@
 //! Which host is asked for says the proxy, and nobody else is believed: what a stranger says could name a host that needs less.
 //! Every answer has all identity headers, empty where nobody passes, so that a client's own never stand beside ours.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{borrow::Cow, net::SocketAddr, sync::Arc};
 
 use app::{
     forward_auth::{ForwardAuth, GuardedHost},
@@ -136,11 +136,10 @@ impl<'a> Asked<'a> {
     /// that they don't write themselves, so one of two could be the client's.
     fn of(hosts: &'a ForwardAuth, headers: &HeaderMap) -> Option<Self> {
         let line = |name| one(headers, name).ok();
-        let forwarded = match line(FORWARDED_HOST)? {
-            Some(host) => Some((line(FORWARDED_PROTO)?.unwrap_or("https"), host, line(FORWARDED_URI)?.unwrap_or("/"))),
-            None => None,
-        };
-        let original = match line(ORIGINAL_URL)? {
+        let (scheme, host, uri) = (line(FORWARDED_PROTO)?, line(FORWARDED_HOST)?, line(FORWARDED_URI)?);
+        let url = line(ORIGINAL_URL)?;
+        let forwarded = host.as_deref().map(|host| (scheme.as_deref().unwrap_or("https"), host, uri.as_deref().unwrap_or("/")));
+        let original = match url.as_deref() {
             Some(url) => Some(split(url)?),
             None => None,
         };
@@ -160,14 +159,14 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// A header that has several lines, or is no text: one of them may be the client's.
+/// A header of several lines, of which one may be the client's.
 struct Ambiguous;
 
-/// The header's one line, if there is any.
-fn one<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Ambiguous> {
+/// The header's one line, if there is any. A path may hold bytes that are no text, and its request is as good as any; a host may not.
+fn one<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<Cow<'h, str>>, Ambiguous> {
     let mut lines = headers.get_all(name).iter();
     match (lines.next(), lines.next()) {
-        (line, None) => line.map(|line| line.to_str().map_err(|_| Ambiguous)).transpose(),
+        (line, None) => Ok(line.map(|line| String::from_utf8_lossy(line.as_bytes()))),
         _ => Err(Ambiguous),
     }
 }
@@ -291,6 +290,11 @@ mod tests {
             let found = asked(&[(FORWARDED_HOST, "app.example.org"), (FORWARDED_URI, uri)]);
             assert_eq!(found, Some(format!("https://app.example.org{back}")), "{uri}");
         }
+        let bytes = HeaderValue::from_bytes(b"/caf\xc3\xa9\xff").expect("bytes");
+        let mut unreadable = headers(&[(FORWARDED_HOST, "app.example.org")]);
+        unreadable.insert(FORWARDED_URI, bytes);
+        let back = Asked::of(&hosts(true), &unreadable).map(|asked| asked.url.to_string());
+        assert_eq!(back.as_deref(), Some("https://app.example.org/caf%C3%A9%EF%BF%BD"));
         // Whoever comes without TLS comes back with it, but for development.
         let http = headers(&[(FORWARDED_HOST, "app.example.org:80"), (FORWARDED_PROTO, "http"), (FORWARDED_URI, "/x")]);
         let back = |https_only| Asked::of(&hosts(https_only), &http).map(|asked| asked.url.to_string());

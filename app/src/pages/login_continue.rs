@@ -31,8 +31,9 @@ use crate::{
 pub fn ContinuePage(host: String, email: MaskedAddress, next: String) -> impl IntoView {
     view! {
         <Flow title=format!("Continue to {host}?")>
-            <p class="lede">"You're signed in as "<Masked address=email/>"."</p>
-            <p>{host}" will see your email address, and whether you're an administrator."</p>
+            <p class="lede">
+                "You're signed in as "<Masked address=email/>". "{host}" will see your email address, and whether you're an administrator."
+            </p>
             <form method="post" action=routes::LOGIN_CONTINUE class="actions">
                 <input type="hidden" name="next" value=next/>
                 <button class="button primary wide">"Continue"</button>
@@ -47,7 +48,7 @@ pub fn ContinuePage(host: String, email: MaskedAddress, next: String) -> impl In
 pub fn TwoFactorFirstPage(host: String, next: String) -> impl IntoView {
     view! {
         <Flow title=format!("{host} needs two-factor")>
-            <p class="lede">"Set it up once, with an authenticator app. Then we'll bring you back here."</p>
+            <p class="lede">"Set it up once, with an authenticator app. Then we'll bring you back."</p>
             <form method="post" action=routes::LOGIN_CONTINUE class="actions">
                 <input type="hidden" name="next" value=next/>
                 <button class="button primary wide">"Set up two-factor"</button>
