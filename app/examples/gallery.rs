@@ -32,6 +32,7 @@ use app::{
     pages::limited::{Limited, LimitedPage},
     pages::login::{EmailError, LoginPage},
     pages::login_backup_code::{BackupCodeError, LoginBackupCodePage},
+    pages::login_continue::{ContinuePage, HopPage, TwoFactorFirstPage},
     pages::login_sent::{Address, CodeError, LoginSentPage, SentNotice},
     pages::login_two_factor::{LoginTwoFactorPage, NoApp, NoAppPage, TotpError},
     pages::reauth::{ReauthError, ReauthHow, ReauthPage},
@@ -89,6 +90,7 @@ fn main() -> io::Result<()> {
 
 fn pages() -> Vec<(&'static str, String)> {
     let mut all = sign_in();
+    all.extend(elsewhere());
     all.extend(confirm());
     all.extend(dead_ends());
     all.extend(own_pages());
@@ -134,6 +136,32 @@ fn sign_in() -> Vec<(&'static str, String)> {
         ("sent-wrong", sent(typed(), wait, Some(CodeError::Wrong { left: 4 }))),
         ("sent-last-try", sent(typed(), None, Some(CodeError::LastTry))),
         ("sent-expired", sent(typed(), None, Some(CodeError::Expired))),
+    ]
+}
+
+fn elsewhere() -> Vec<(&'static str, String)> {
+    let next = |host: &str| format!("https://{host}/reports?year=2026");
+    let asks = |host: &str| {
+        let (host, next) = (host.to_owned(), next(host));
+        render(|| view! { <ContinuePage host email=EMAIL.into() next/> })
+    };
+    let two_factor_first = |host: &str| {
+        let (host, next) = (host.to_owned(), next(host));
+        render(|| view! { <TwoFactorFirstPage host next/> })
+    };
+    // To stay on it, as somebody does whose browser doesn't go on by itself.
+    let hop = |host: &str| {
+        let (host, url) = (host.to_owned(), next(host).parse().expect("a URL"));
+        render(|| view! { <HopPage host url/> }).replace("http-equiv=\"refresh\"", "name=\"refresh\"")
+    };
+    let (short, long) = ("app.example.org", "the-reports-of-the-year.a-department-with-a-long-name.example.org");
+    vec![
+        ("continue", asks(short)),
+        ("continue-long", asks(long)),
+        ("continue-two-factor", two_factor_first("admin.example.org")),
+        ("continue-two-factor-long", two_factor_first(long)),
+        ("hop", hop(short)),
+        ("hop-long", hop(long)),
     ]
 }
 

@@ -12,6 +12,7 @@ pub mod checks;
 pub mod components;
 pub mod fault;
 pub mod form;
+pub mod forward_auth;
 pub mod gate;
 pub mod happened;
 pub mod mails;

@@ -17,15 +17,15 @@ use crate::{
     gate::Passerby,
     pages::{
         account, activity, admin, backup_codes, change_email, confirm_link, delete_account, devices, export, help, invite, login,
-        login_backup_code, login_sent, login_two_factor, reauth, sessions, signed_out, two_factor, two_factor_off,
+        login_backup_code, login_continue, login_sent, login_two_factor, reauth, sessions, signed_out, two_factor, two_factor_off,
         two_factor_setup, undo,
     },
     routes, session,
     state::AppState,
 };
 
-/// The pages. Whoever mounts them has put a [`Requester`] into each request's extensions.
-pub fn router(state: AppState) -> Router {
+/// Every form's function, by its path.
+fn register_forms() {
     register_explicit::<login::RequestLink>();
     register_explicit::<login_sent::EnterCode>();
     register_explicit::<login_sent::ResendEmail>();
@@ -36,6 +36,7 @@ pub fn router(state: AppState) -> Router {
     register_explicit::<signed_out::SignOut>();
     register_explicit::<login_two_factor::EnterTotp>();
     register_explicit::<login_backup_code::EnterBackupCode>();
+    register_explicit::<login_continue::ContinueElsewhere>();
     register_explicit::<reauth::StepUp>();
     register_explicit::<reauth::StepUpWithBackupCode>();
     register_explicit::<reauth::SendStepUpCode>();
@@ -69,7 +70,11 @@ pub fn router(state: AppState) -> Router {
     register_explicit::<delete_account::DeleteAccount>();
     register_explicit::<delete_account::KeepAccount>();
     register_explicit::<undo::TakeBack>();
+}
 
+/// The pages. Whoever mounts them has put a [`Requester`] into each request's extensions.
+pub fn router(state: AppState) -> Router {
+    register_forms();
     let sessions = state.sessions.layer();
     Router::new()
         .route("/", get(home))
@@ -84,6 +89,7 @@ pub fn router(state: AppState) -> Router {
         .route(routes::LOGOUT, get(signed_out::get).merge(form()))
         .route(routes::LOGIN_TWO_FACTOR, get(login_two_factor::get).merge(form()))
         .route(routes::LOGIN_BACKUP_CODE, get(login_backup_code::get).merge(form()))
+        .route(routes::LOGIN_CONTINUE, get(login_continue::get).merge(form()))
         .route(routes::REAUTH, get(reauth::get).merge(form()))
         .route(routes::REAUTH_BACKUP_CODE, get(reauth::get_backup_code).merge(form()))
         .route(routes::REAUTH_SEND, form_of(routes::REAUTH))

@@ -41,6 +41,7 @@ pub mod email_address;
 pub mod event;
 pub mod export;
 pub mod flag;
+pub mod forward_auth;
 mod housekeeping;
 pub mod inspection;
 pub mod invite;

@@ -64,6 +64,9 @@ pub enum KnownBrowser {}
 #[derive(Clone, PartialEq, Eq)]
 pub enum TrustedDevice {}
 
+/// The cookie that a browser shows to a proxy in front of another application.
+#[derive(Clone, PartialEq, Eq)]
+pub enum ForwardAuth {}
 /// The token in a mail's link that takes something back.
 #[derive(Clone, PartialEq, Eq)]
 pub enum UndoLink {}
@@ -73,6 +76,7 @@ pub type InviteToken = Token<Invitation>;
 pub type BrowserNonce = Token<Browser>;
 pub type KnownBrowserToken = Token<KnownBrowser>;
 pub type TrustedDeviceToken = Token<TrustedDevice>;
+pub type ForwardAuthToken = Token<ForwardAuth>;
 pub type UndoToken = Token<UndoLink>;
 
 impl<K> Token<K> {

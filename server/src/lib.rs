@@ -9,6 +9,7 @@ pub mod config;
 pub mod database;
 pub mod dev_inbox;
 pub mod doctor;
+pub mod forward_auth;
 pub mod health;
 pub mod listener;
 pub mod mailer;

@@ -217,7 +217,7 @@ mod tests {
     #[tokio::test]
     async fn the_headers_are_these_and_no_others() {
         let base_url = Url::parse("https://latchkey.example").expect("a URL");
-        let site = Site { base_url, sender: String::new(), legacy_sign_in_url: None };
+        let site = Site { base_url, sender: String::new(), legacy_sign_in_url: None, forward_auth: None };
         let room = MailRoom {
             transport: Transport::DevInbox(Arc::default()),
             from: "Latchkey <sign-in@latchkey.example>".parse().expect("a sender"),

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use app::{AppState, pages::errors};
+use app::{AppState, pages::errors, routes};
 use auth::{Auth, requester::Requester};
 use axum::{
     Router,
@@ -27,6 +27,7 @@ use http::{
 use crate::{
     config::Config,
     dev_inbox::{self, DevInbox},
+    forward_auth,
     health::Health,
     middleware::{
         access_log::Line, body_limit::BodyLimit, client_ip::TrustedProxies, origin::SameOrigin, request_id::RequestId,
@@ -43,11 +44,12 @@ pub struct Parts {
 
 /// The whole service: pages, health, static files.
 pub fn router(config: &Config, parts: Parts) -> Router {
-    let mut routes = app::router(parts.state).merge(parts.health.routes()).merge(app::assets::router());
+    let guard = forward_auth::routes(config, parts.auth.clone());
+    let mut all = app::router(parts.state).merge(parts.health.routes()).merge(guard).merge(app::assets::router());
     if let Some(inbox) = parts.dev_inbox {
-        routes = routes.merge(dev_inbox::routes(inbox, parts.auth.clone()));
+        all = all.merge(dev_inbox::routes(inbox, parts.auth.clone()));
     }
-    surround(routes.layer(from_fn_with_state(parts.auth, count)), config)
+    surround(all.layer(from_fn_with_state(parts.auth, count)), config)
 }
 
 /// What was answered, for the checks that watch a rollout. Inside of what refuses requests by itself, so that a flood of refusals hides
@@ -100,7 +102,7 @@ async fn answer(
     let client = around.proxies.client(peer.ip(), request.headers());
     let line = Line::begin(&request, &id);
     let logged = async {
-        let machine = matches!(request.uri().path(), "/healthz" | "/readyz");
+        let machine = matches!(request.uri().path(), "/healthz" | "/readyz" | routes::AUTH_VERIFY | routes::AUTH_REDIRECT);
         let within = around.time_limit.hold(&id, around.admit(client, &id, request, next));
         let response = AssertUnwindSafe(within).catch_unwind().await.unwrap_or_else(panicked);
         if machine { response } else { with_page(response, &id) }

@@ -266,7 +266,7 @@ pub async fn confirm_link() -> Result<(), FormError> {
     };
     let (handover, cookie) = visitor.handover(&form.state.sessions);
     match form.state.auth.confirm_link(token, visitor.proof(), &handover, &form.from).await {
-        Ok(outcome) => login_sent::signed_in(&form, &visitor, outcome, &cookie),
+        Ok(outcome) => login_sent::signed_in(&form, &visitor, outcome, &handover, &cookie).await,
         Err(ConfirmLinkError::Off) => form.refuse(unavailable::answer(&form.state.site, StatusCode::FORBIDDEN)),
         Err(ConfirmLinkError::NotLive(link)) => form.refuse(answer(&form.state, link, &visitor)),
         Err(ConfirmLinkError::Limited(limited)) => form.refuse(limited::answer(limited, 0, form.state.auth.policy().link_ttl)),

@@ -7,6 +7,7 @@ mod mail_kills;
 mod mail_raw;
 mod mail_tls;
 mod outages;
+mod proxies;
 mod smoke;
 mod two_factor;
 
