@@ -58,6 +58,9 @@ pub enum KnownBrowser {}
 #[derive(Clone, PartialEq, Eq)]
 pub enum TrustedDevice {}
 
+/// The secret part of an API key.
+#[derive(Clone, PartialEq, Eq)]
+pub enum ApiKeySecret {}
 /// The token in a mail's link that takes something back.
 #[derive(Clone, PartialEq, Eq)]
 pub enum UndoLink {}
@@ -68,6 +71,7 @@ pub type BrowserNonce = Token<Browser>;
 pub type KnownBrowserToken = Token<KnownBrowser>;
 pub type TrustedDeviceToken = Token<TrustedDevice>;
 pub type UndoToken = Token<UndoLink>;
+pub(crate) type ApiSecret = Token<ApiKeySecret>;
 
 impl<K> Token<K> {
     #[must_use]
