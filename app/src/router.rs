@@ -25,6 +25,7 @@ use crate::{
 };
 
 /// The pages. Whoever mounts them has put a [`Requester`] into each request's extensions.
+#[expect(clippy::too_many_lines, reason = "a list: each line is a form or a route")]
 pub fn router(state: AppState) -> Router {
     register_explicit::<login::RequestLink>();
     register_explicit::<login_sent::EnterCode>();

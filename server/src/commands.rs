@@ -267,7 +267,7 @@ pub async fn api_key(config: &Config, pool: PgPool, command: ApiKeyCommand) -> a
     match command {
         ApiKeyCommand::Create { name, scopes, expires, output } => {
             let new = auth.create_api_key(Who::Operator, &name, &scopes, expires).await.map_err(|error| match error {
-                CreateKeyError::Name => anyhow::anyhow!("A key needs a name: one line of at most {} characters.", MAX_NAME),
+                CreateKeyError::Name => anyhow::anyhow!("A key needs a name: one line of at most {MAX_NAME} characters."),
                 CreateKeyError::Act(error) => refusal(error),
                 other => other.into(),
             })?;

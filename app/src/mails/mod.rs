@@ -512,7 +512,7 @@ pub fn test(links: &Links<'_>, at: OffsetDateTime) -> askama::Result<Mail> {
     mail.compose(links)
 }
 
-/// `prefix` as the key begins: "lk_k7qdm2xw".
+/// `prefix` as the key begins: `lk_k7qdm2xw`.
 pub fn api_key_created(links: &Links<'_>, prefix: &str, by: &By<'_>) -> askama::Result<Mail> {
     let what = format!(
         "It begins with {prefix}, and programs can now use it here. Made at {}, from {}, {}. The key itself isn't in this email.",

@@ -69,7 +69,7 @@ pub async fn admit(State(guard): State<Guard>, mut request: Request, next: Next)
         lacking(guard.scope).into_response()
     };
     if let (Some(rate), Some(standing)) = (guard.auth.api_rate(), standing) {
-        write(response.headers_mut(), rate, standing);
+        response.headers_mut().extend(told(rate, standing));
     }
     response
 }
@@ -81,16 +81,9 @@ impl Guard {
         match self.auth.count_api_request(&key).await? {
             Ok(standing) => Ok((key, standing)),
             Err(limited) => {
-                let mut problem = Problem::of(StatusCode::TOO_MANY_REQUESTS).after(limited.wait);
-                if let Some(rate) = self.auth.api_rate() {
-                    let standing = Standing { left: 0, reset: limited.wait };
-                    let mut headers = HeaderMap::new();
-                    write(&mut headers, rate, standing);
-                    for (name, value) in headers.into_iter().filter_map(|(name, value)| Some((name?, value))) {
-                        problem = problem.header(name, value);
-                    }
-                }
-                Err(problem)
+                let problem = Problem::of(StatusCode::TOO_MANY_REQUESTS).after(limited.wait);
+                let standing = self.auth.api_rate().map(|rate| told(rate, Standing { left: 0, reset: limited.wait }));
+                Err(standing.into_iter().flatten().fold(problem, |problem, (name, value)| problem.header(name, value)))
             }
         }
     }
@@ -123,12 +116,11 @@ fn lacking(scope: Scope) -> Problem {
     Problem::of(StatusCode::FORBIDDEN).with("scope", scope.as_str()).header(WWW_AUTHENTICATE, challenge)
 }
 
-fn write(headers: &mut HeaderMap, rate: Rate, standing: Standing) {
+/// The budget, and how it stands.
+fn told(rate: Rate, standing: Standing) -> [(HeaderName, HeaderValue); 2] {
     let policy = format!("\"api_key\";q={};w={}", rate.burst, seconds_up(rate.period));
     let now = format!("\"api_key\";r={};t={}", standing.left, seconds_up(standing.reset));
-    for (name, text) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, now)] {
-        headers.insert(name, HeaderValue::from_str(&text).expect("numbers"));
-    }
+    [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, now)].map(|(name, text)| (name, HeaderValue::from_str(&text).expect("numbers")))
 }
 
 #[cfg(test)]

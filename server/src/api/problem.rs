@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{
-    HeaderMap, HeaderName, HeaderValue, StatusCode,
+    HeaderName, HeaderValue, StatusCode,
     header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, SET_COOKIE},
 };
 use serde::Serialize;
@@ -31,7 +31,7 @@ pub struct Problem {
     title: &'static str,
     detail: Option<Cow<'static, str>>,
     more: Map<String, Value>,
-    headers: HeaderMap,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// How a problem is written.
@@ -58,7 +58,7 @@ pub struct ProblemDetails {
 
 impl Problem {
     pub fn new(status: StatusCode, name: &'static str, title: &'static str) -> Self {
-        Self { status, name, title, detail: None, more: Map::new(), headers: HeaderMap::new() }
+        Self { status, name, title, detail: None, more: Map::new(), headers: Vec::new() }
     }
 
     /// What a status says that came without words of its own.
@@ -108,7 +108,7 @@ impl Problem {
     }
 
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
+        self.headers.push((name, value));
         self
     }
 

@@ -329,31 +329,43 @@ pub async fn get_new(State(state): State<AppState>, Administrator(_, authority):
     page(StatusCode::OK, || view! { <NewApiKeyPage who=authority.email draft=Draft::default() error=None/> })
 }
 
+/// What the boxes of the form sent: something, if they were ticked.
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct Ticked {
+    signin: String,
+    sessions: String,
+    users: String,
+    audit_read: String,
+    flags: String,
+    metrics_read: String,
+}
+
+impl Ticked {
+    fn sent(&self, scope: Scope) -> &str {
+        match scope {
+            Scope::SignIn => &self.signin,
+            Scope::Sessions => &self.sessions,
+            Scope::Users => &self.users,
+            Scope::AuditRead => &self.audit_read,
+            Scope::Flags => &self.flags,
+            Scope::MetricsRead => &self.metrics_read,
+        }
+    }
+}
+
 /// Makes a key. It is shown in this answer and nowhere else.
 #[server(prefix = "", endpoint = "admin/api-keys/new")]
 pub async fn create_api_key(
     #[server(default)] name: String,
-    #[server(default)] signin: String,
-    #[server(default)] sessions: String,
-    #[server(default)] users: String,
-    #[server(default)] audit_read: String,
-    #[server(default)] flags: String,
-    #[server(default)] metrics_read: String,
+    #[server(flatten)] ticked: Ticked,
     #[server(default)] expires: String,
 ) -> Result<(), FormError> {
     let form = Form::current()?;
     let Administrator(_, authority) = form.admit(routes::ADMIN_API_KEYS_NEW).await?;
-    let ticked = [
-        (Scope::SignIn, signin),
-        (Scope::Sessions, sessions),
-        (Scope::Users, users),
-        (Scope::AuditRead, audit_read),
-        (Scope::Flags, flags),
-        (Scope::MetricsRead, metrics_read),
-    ];
     let draft = Draft {
         name: line(&name),
-        scopes: ticked.into_iter().filter(|(_, box_sent)| !box_sent.is_empty()).map(|(scope, _)| scope).collect(),
+        scopes: Scope::ALL.into_iter().filter(|scope| !ticked.sent(*scope).is_empty()).collect(),
         lifetime: Lifetime::parse(&expires),
     };
     let (by, lifetime) = (Who::Admin { authority: &authority, from: &form.from }, draft.lifetime.duration());
