@@ -83,6 +83,7 @@ struct AuditQuery {
     #[param(format = DateTime)]
     until: Option<String>,
     /// As the answer before gave it. The filters must be the same.
+    #[param(pattern = "^[no][0-9]{1,16}-[0-9a-f]{32}$")]
     cursor: Option<String>,
     #[param(minimum = 1, maximum = 100, default = 25)]
     limit: Option<u32>,

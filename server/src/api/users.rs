@@ -111,6 +111,7 @@ struct UserQuery {
     status: Option<Status>,
     two_factor: Option<bool>,
     /// As the answer before gave it. The filters must be the same.
+    #[param(pattern = "^[0-9a-f]{32}$")]
     cursor: Option<String>,
     #[param(minimum = 1, maximum = 100, default = 25)]
     limit: Option<u32>,
