@@ -33,6 +33,8 @@ pub mod account;
 pub mod activity;
 pub mod address_change;
 pub mod admin;
+pub mod api_key;
+pub mod audit;
 pub mod backup_code;
 pub mod clock;
 pub mod cursor;

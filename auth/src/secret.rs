@@ -67,6 +67,9 @@ pub enum TrustedDevice {}
 /// The cookie that a browser shows to a proxy in front of another application.
 #[derive(Clone, PartialEq, Eq)]
 pub enum ForwardAuth {}
+/// The secret part of an API key.
+#[derive(Clone, PartialEq, Eq)]
+pub enum ApiKeySecret {}
 /// The token in a mail's link that takes something back.
 #[derive(Clone, PartialEq, Eq)]
 pub enum UndoLink {}
@@ -78,6 +81,7 @@ pub type KnownBrowserToken = Token<KnownBrowser>;
 pub type TrustedDeviceToken = Token<TrustedDevice>;
 pub type ForwardAuthToken = Token<ForwardAuth>;
 pub type UndoToken = Token<UndoLink>;
+pub(crate) type ApiSecret = Token<ApiKeySecret>;
 
 impl<K> Token<K> {
     #[must_use]

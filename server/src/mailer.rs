@@ -74,6 +74,7 @@ impl MailRoom {
     fn words(&self, content: &Content) -> anyhow::Result<mails::Mail> {
         let help_url = &self.site.link(routes::HELP);
         let rollout_url = &self.site.link(routes::ADMIN_ROLLOUT);
+        let keys_url = &self.site.link(routes::ADMIN_API_KEYS);
         let links = &mails::Links { account_url: &self.site.link(routes::ACCOUNT), help_url };
         Ok(match content {
             Content::SignIn { token, code, asked } => mails::sign_in(&mails::SignIn {
@@ -139,6 +140,11 @@ impl MailRoom {
                     Notice::RolloutHeld { check } => mails::rollout_held(rollout_url, help_url, check)?,
                     Notice::RolloutRolledBack { check } => mails::rollout_rolled_back(rollout_url, help_url, check)?,
                     Notice::RolloutFinished => mails::rollout_finished(rollout_url, help_url)?,
+                    Notice::ApiKeyCreated { prefix } => mails::api_key_created(links, &prefix.to_string(), by)?,
+                    Notice::ApiKeyRevoked { prefix } => mails::api_key_revoked(links, &prefix.to_string(), *at)?,
+                    Notice::ApiKeyEnding { prefix, expires_at } => {
+                        mails::api_key_ending(keys_url, help_url, &prefix.to_string(), expires_at)?
+                    }
                     Notice::AdminGranted => mails::admin_granted(links, *at)?,
                     Notice::AdminRevoked => mails::admin_revoked(links, *at)?,
                 }

@@ -65,6 +65,7 @@ fn run(config: &config::Config, command: Command) -> anyhow::Result<()> {
             Command::Flag(command) => rollout_commands::flag(config, database.pool(), command).await,
             Command::Rollout(command) => rollout_commands::rollout(config, database.pool(), command).await,
             Command::Key(command) => commands::key(config, database.pool(), command).await,
+            Command::ApiKey(command) => commands::api_key(config, database.pool(), command).await,
             Command::Reconcile { since, output } => reconcile::reconcile(config, database.pool(), since, output).await,
             Command::Config(_) | Command::Doctor { .. } | Command::Smoke(_) => {
                 unreachable!("handled before the configuration was needed")

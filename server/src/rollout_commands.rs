@@ -3,7 +3,7 @@
 use auth::{
     Auth,
     admin::{ActError, Who},
-    flag::{Change, Flag, FlagRow, Of, PASSWORDLESS_AUTH, Reach},
+    flag::{Change, Flag, FlagRow, MOST_ALLOWED, Of, PASSWORDLESS_AUTH, Reach},
     rollout::{DEFAULT_PLAN, Rollout, StartError, State, Status, Step, Target, Verdict},
 };
 use serde_json::{Value, json};
@@ -42,7 +42,13 @@ pub async fn flag(config: &Config, pool: PgPool, command: FlagCommand) -> anyhow
             };
             (flag, change, reason, output)
         }
-        FlagCommand::Allow { email, flag, reason, output } => (flag, Change::Allow(parse(&email)?), reason, output),
+        FlagCommand::Allow { email, flag, reason, output } => {
+            anyhow::ensure!(
+                auth.flag(&flag).allowed.len() < MOST_ALLOWED,
+                "{flag} names {MOST_ALLOWED} addresses already. Use a percentage."
+            );
+            (flag, Change::Allow(parse(&email)?), reason, output)
+        }
         FlagCommand::Disallow { email, flag, reason, output } => (flag, Change::Disallow(parse(&email)?), reason, output),
     };
     let flag = auth.set_flag(Who::Operator, &key, &change, &reason).await.map_err(|error| match error {

@@ -12,9 +12,10 @@ const ACCOUNT: [(&str, &str); 4] =
     [(SECURITY, routes::ACCOUNT), ("Sessions", routes::SESSIONS), ("Activity", routes::ACTIVITY), ("Email", routes::EMAIL)];
 
 /// The administrators' pages that stand in the header, by their headings.
-const ADMIN: [(&str, &str); 4] = [
+const ADMIN: [(&str, &str); 5] = [
     ("Rollout", routes::ADMIN_ROLLOUT),
     ("Users", routes::ADMIN_USERS),
+    ("API keys", routes::ADMIN_API_KEYS),
     ("Mail", routes::ADMIN_MAIL),
     ("Limits", routes::ADMIN_LIMITS),
 ];

@@ -21,6 +21,7 @@ use uuid::Uuid;
 use crate::{
     Auth, Error,
     admin::{ActError, Who},
+    api_key::Scope,
     email_address::{self, EmailAddress},
     event::{Event, Origin, Work},
     rollout::{self, Target},
@@ -33,8 +34,8 @@ pub const PASSWORDLESS_AUTH: &str = "passwordless_auth";
 const CHANNEL: &str = "latchkey_flags";
 /// Looking is the truth; being told only makes it faster. A change is everywhere within five seconds.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// Addresses that a flag lets in by name.
-const MOST_ALLOWED: usize = 1_000;
+/// Addresses that a flag should let in by name, at most: every process keeps them, and looks through them at every sign-in.
+pub const MOST_ALLOWED: usize = 1_000;
 
 /// Who a flag lets in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -87,6 +88,11 @@ impl Flag {
             Change::To(Target::Named) => (flag.percent_admins, flag.percent_everyone) = (0, 0),
             Change::To(Target::Admins(percent)) => (flag.percent_admins, flag.percent_everyone) = (*percent, 0),
             Change::To(Target::Everyone(percent)) => flag.percent_everyone = *percent,
+            Change::Set(wanted) => {
+                flag.clone_from(wanted);
+                flag.allowed.sort_unstable();
+                flag.allowed.dedup();
+            }
             Change::Allow(email) => {
                 if let Err(place) = flag.allowed.binary_search_by(|allowed| allowed.as_str().cmp(email.key())) {
                     flag.allowed.insert(place, email.key().to_owned());
@@ -133,6 +139,8 @@ pub enum Change {
     Percent(u8, Of),
     /// To whom a step of a rollout lets in, also downwards.
     To(Target),
+    /// Exactly so.
+    Set(Flag),
     Allow(EmailAddress),
     Disallow(EmailAddress),
 }
@@ -143,7 +151,7 @@ pub struct FlagRow {
     pub key: String,
     pub flag: Flag,
     pub updated_at: OffsetDateTime,
-    /// An account's id, `operator`, or `rollout`.
+    /// An account's id, `operator`, `api_key`, or `rollout`.
     pub updated_by: String,
     pub reason: String,
 }
@@ -247,7 +255,8 @@ impl Auth {
     /// [`ActError`]; [`ActError::Nothing`] where it is so already.
     pub async fn set_flag(&self, who: Who<'_>, key: &str, change: &Change, reason: &str) -> Result<Flag, ActError> {
         let now = self.now();
-        let mut work = self.begin_act(who, now).await?;
+        self.permit_with(who, Scope::Flags)?;
+        let mut work = Work::begin(&self.pool, who.from(), now).await?.by(who.actor());
         let flag =
             self.write_flag(&mut work, key, who.into(), reason, |flag| flag.changed_by(change)).await?.ok_or(ActError::Nothing)?;
         if key == PASSWORDLESS_AUTH {
@@ -276,8 +285,7 @@ impl Auth {
         change: impl FnOnce(&Flag) -> Flag,
     ) -> Result<Option<Flag>, sqlx::Error> {
         let before = self.lock_flag(work, key).await?;
-        let mut after = change(&before);
-        after.allowed.truncate(MOST_ALLOWED);
+        let after = change(&before);
         if after == before {
             return Ok(None);
         }
@@ -305,6 +313,8 @@ impl Auth {
 pub(crate) enum By {
     Operator,
     Admin(Uuid),
+    /// A program; the audit row's actor is its key.
+    Key,
     Rollout,
 }
 
@@ -314,6 +324,7 @@ impl By {
         match self {
             Self::Operator => "operator".to_owned(),
             Self::Admin(id) => id.to_string(),
+            Self::Key => "api_key".to_owned(),
             Self::Rollout => "rollout".to_owned(),
         }
     }
@@ -322,6 +333,7 @@ impl By {
         match self {
             Self::Operator => Origin::Operator,
             Self::Admin(_) => Origin::Admin,
+            Self::Key => Origin::ApiKey,
             Self::Rollout => Origin::Rollout,
         }
     }
@@ -332,6 +344,7 @@ impl From<Who<'_>> for By {
         match who {
             Who::Operator => Self::Operator,
             Who::Admin { authority, .. } => Self::Admin(authority.user),
+            Who::Key { .. } => Self::Key,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The router in process: what every answer carries, and which requests may sign anybody in.
 
 mod admin;
+mod api;
 mod forward_auth;
 mod ids;
 mod matrix;
@@ -231,6 +232,14 @@ async fn what_hyper_answers_is_bare_and_the_last_word() {
         assert!(head.contains("connection: close\r\n") && head.contains("content-length: 0\r\n"), "{answer}");
     }
     serving.abort();
+}
+
+/// A database that isn't there.
+fn dead_pool() -> sqlx::PgPool {
+    sqlx::postgres::PgPoolOptions::new()
+        .acquire_timeout(std::time::Duration::from_millis(50))
+        .connect_lazy("postgres://nobody@127.0.0.1:1/none")
+        .expect("a URL")
 }
 
 fn policy() -> Policy {

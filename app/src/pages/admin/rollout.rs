@@ -180,6 +180,7 @@ impl Shown {
             Err(_) => match by {
                 "operator" => "an operator".to_owned(),
                 "rollout" => "the rollout".to_owned(),
+                "api_key" => "a program".to_owned(),
                 other => other.to_owned(),
             },
         }
