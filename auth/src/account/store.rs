@@ -11,6 +11,7 @@ pub(crate) struct Account {
     pub id: Uuid,
     pub email: String,
     pub email_key: String,
+    pub admin: bool,
     /// Turned off by an administrator, or past its deletion: it signs nobody in.
     pub disabled: bool,
     /// A sign-in from a browser it doesn't know is only worth a mail where there has been one before.
@@ -28,7 +29,7 @@ pub(crate) async fn by_email(
     sqlx::query_as!(
         Account,
         r#"
-        select id, email, email_key, (disabled_at is not null or deletes_at <= $2) is true as "disabled!",
+        select id, email, email_key, is_admin as admin, (disabled_at is not null or deletes_at <= $2) is true as "disabled!",
                last_sign_in_at is not null as "signed_in_before!",
                exists (select 1 from totp_credentials t where t.user_id = u.id and t.confirmed_at is not null) as "two_factor!"
         from users u where email_key = $1
@@ -44,7 +45,7 @@ pub(crate) async fn by_id(connection: &mut PgConnection, id: Uuid, now: OffsetDa
     sqlx::query_as!(
         Account,
         r#"
-        select id, email, email_key, (disabled_at is not null or deletes_at <= $2) is true as "disabled!",
+        select id, email, email_key, is_admin as admin, (disabled_at is not null or deletes_at <= $2) is true as "disabled!",
                last_sign_in_at is not null as "signed_in_before!",
                exists (select 1 from totp_credentials t where t.user_id = u.id and t.confirmed_at is not null) as "two_factor!"
         from users u where id = $1
