@@ -51,10 +51,11 @@ pub async fn migrate(database: &Database, status: bool, output: Output) -> anyho
     Ok(())
 }
 
-async fn auth(config: &Config, pool: PgPool) -> anyhow::Result<Auth> {
+/// On the heap: each command's future would hold it several times over.
+async fn auth(config: &Config, pool: PgPool) -> anyhow::Result<Box<Auth>> {
     let clock = Arc::new(SystemClock::new());
     clock.sync(&pool).await.context("the database does not answer, or `latchkey migrate` has not run")?;
-    Ok(Auth::new(pool, clock, assemble::keys(config)?, assemble::policy(config)))
+    Ok(Box::new(Auth::new(pool, clock, assemble::keys(config)?, assemble::policy(config))))
 }
 
 pub async fn user(config: &Config, pool: PgPool, command: User) -> anyhow::Result<()> {
