@@ -448,12 +448,12 @@ async fn limits_count_the_client_that_is_named_and_else_the_key() {
     assert_eq!(refused_by(take(&notes(), "two@example.org".to_owned(), None).await), Limit::LinkNetwork);
     take(&wiki(), "two@example.org".to_owned(), None).await.expect("another key");
 
-    for n in 0..4 {
-        take(&wiki(), "three@example.org".to_owned(), Some(client(3))).await.expect(&format!("{n}"));
+    for _ in 0..4 {
+        take(&wiki(), "three@example.org".to_owned(), Some(client(3))).await.expect("within the limits");
     }
     assert_eq!(refused_by(take(&wiki(), "three@example.org".to_owned(), Some(client(3))).await), Limit::LinkAddressNetwork);
     for n in 4..10 {
-        take(&wiki(), "three@example.org".to_owned(), Some(client(n))).await.expect(&format!("{n}"));
+        take(&wiki(), "three@example.org".to_owned(), Some(client(n))).await.expect("within the limits");
     }
     assert_eq!(refused_by(take(&wiki(), "three@example.org".to_owned(), Some(client(99))).await), Limit::LinkAddress);
     let held = kit.auth.limits_in_force(None).await.expect("answers");
