@@ -49,6 +49,8 @@ pub enum Refusal {
     /// No account, and none may be made.
     NotAdmitted,
     AccountOff,
+    /// An application asked, and the account must set two-factor up before it may sign in.
+    EnrolmentRequired,
 }
 
 impl Refusal {
@@ -62,6 +64,7 @@ impl Refusal {
             Self::WrongCode => "wrong_code",
             Self::NotAdmitted => "not_admitted",
             Self::AccountOff => "account_off",
+            Self::EnrolmentRequired => "enrolment_required",
         }
     }
 
@@ -71,7 +74,9 @@ impl Refusal {
             Self::Expired => "expired",
             Self::Used => "replay",
             Self::OtherBrowser => "other_browser",
-            Self::Replaced | Self::Cancelled | Self::WrongCode | Self::NotAdmitted | Self::AccountOff => "invalid",
+            Self::Replaced | Self::Cancelled | Self::WrongCode | Self::NotAdmitted | Self::AccountOff | Self::EnrolmentRequired => {
+                "invalid"
+            }
         }
     }
 }
@@ -848,7 +853,12 @@ async fn insert_audit(
     ids.sort_unstable();
     let names: Vec<String> = events.iter().map(|event| event.name().to_owned()).collect();
     let users: Vec<Option<Uuid>> = events.iter().map(Event::user).collect();
-    let details: Vec<Value> = events.iter().map(Event::details).collect();
+    let mut details: Vec<Value> = events.iter().map(Event::details).collect();
+    if let Some(application) = from.and_then(Requester::application) {
+        for details in &mut details {
+            details["api_key"] = json!(application.key);
+        }
+    }
     sqlx::query!(
         r#"
         insert into auth_audit (id, created_at, event_type, user_id, actor_id, ip, user_agent, request_id, details)

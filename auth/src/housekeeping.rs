@@ -6,7 +6,7 @@ use time::{Duration, OffsetDateTime};
 use crate::{
     Auth, Error, account,
     event::{Event, Work},
-    policy::SETUP_TTL,
+    policy::{IDEMPOTENCY_TTL, SETUP_TTL},
     schedule,
 };
 
@@ -51,6 +51,7 @@ impl Auth {
         step!(first, sqlx::query!("delete from rate_limits where tat < $1", now).execute(pool));
         step!(first, sqlx::query!("delete from network_requests where minute < $1", now - KEEP_COUNTS).execute(pool));
         step!(first, sqlx::query!("delete from minute_counts where minute < $1", now - KEEP).execute(pool));
+        step!(first, sqlx::query!("delete from idempotent_requests where created_at <= $1", now - IDEMPOTENCY_TTL).execute(pool));
         step!(first, sqlx::query!("delete from known_browsers where expires_at < $1", now).execute(pool));
         step!(
             first,

@@ -15,8 +15,8 @@
 //!
 //! **To add a feature**: a folder with `mod.rs` (types, rules as functions of `now`, operations, one error enum) and `store.rs`
 //! (its SQL, `query!` checked against `.sqlx`). Use your own store and what is shared (`clock`, `secret`, `throttle`, `event`);
-//! only [`sign_in`], [`second_factor`], [`step_up`], [`two_factor`], [`address_change`], [`undo`], [`deletion`] and [`export`] join
-//! features; [`reconcile`] looks into all their tables and changes none.
+//! only [`sign_in`], [`api_sign_in`], [`second_factor`], [`step_up`], [`two_factor`], [`address_change`], [`undo`], [`deletion`] and
+//! [`export`] join features; [`reconcile`] looks into all their tables and changes none.
 
 /// Makes each of these errors out of the database's, as its `Unavailable`.
 macro_rules! from_sqlx {
@@ -34,6 +34,7 @@ pub mod activity;
 pub mod address_change;
 pub mod admin;
 pub mod api_key;
+pub mod api_sign_in;
 pub mod audit;
 pub mod backup_code;
 pub mod clock;

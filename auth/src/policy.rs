@@ -26,6 +26,8 @@ pub const ADDRESS_CODE_TTL: Duration = Duration::from_mins(10);
 pub const KNOWN_BROWSER_TTL: Duration = Duration::from_hours(365 * 24);
 /// Between asking for an account to be deleted and its end.
 pub const DELETION_WAIT: Duration = Duration::from_hours(7 * 24);
+/// How long an `Idempotency-Key` is remembered.
+pub const IDEMPOTENCY_TTL: Duration = Duration::from_hours(24);
 /// How long an invitation works.
 pub const INVITE_TTL: Duration = Duration::from_hours(7 * 24);
 
@@ -45,6 +47,8 @@ pub struct Policy {
     pub sign_up: SignUp,
     /// `FEATURE_PASSWORDLESS_AUTH`: off, nobody can ask for or redeem a link; live sessions go on.
     pub passwordless_auth: bool,
+    /// Where an application may have its people come back to from a mail, to the letter.
+    pub redirect_urls: Vec<String>,
     pub limits: Limits,
 }
 
@@ -59,6 +63,7 @@ impl Default for Policy {
             require_two_factor: RequireTwoFactor::Admins,
             sign_up: SignUp::Invite,
             passwordless_auth: false,
+            redirect_urls: Vec::new(),
             limits: Limits::default(),
         }
     }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv6Net};
+use uuid::Uuid;
 
 /// Where a request came from. All of it is the client's word but `ip`, so it is shown and recorded, never trusted.
 #[derive(Debug, Clone)]
@@ -10,6 +11,31 @@ pub struct Requester {
     pub ip: IpAddr,
     user_agent: String,
     pub request_id: String,
+    behalf: Option<Behalf>,
+}
+
+/// An application that signs people in through the API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Application {
+    /// The id of its API key.
+    pub key: Uuid,
+    /// The key's name. Keys of one name are one application's.
+    pub name: String,
+}
+
+/// Whom an application asks for, by its own word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    pub ip: IpAddr,
+    pub user_agent: String,
+}
+
+/// An application asks, for somebody.
+#[derive(Debug, Clone)]
+struct Behalf {
+    application: Application,
+    /// It said for whom: address and user agent are that client's.
+    client_named: bool,
 }
 
 /// Longer user agents are cut: they are shown to people and kept for months.
@@ -22,7 +48,30 @@ impl Requester {
             ip: ip.to_canonical(),
             user_agent: user_agent.chars().filter(|c| !c.is_control()).take(MAX_USER_AGENT).collect(),
             request_id: request_id.into(),
+            behalf: None,
         }
+    }
+
+    /// An application that signs somebody in. `self` is the application's own request; where it says for whom, limits, mails and the
+    /// audit speak of that client.
+    #[must_use]
+    pub fn on_behalf(&self, application: &Application, client: Option<&Client>) -> Self {
+        let asker = match client {
+            Some(client) => Self::new(client.ip, &client.user_agent, self.request_id.clone()),
+            None => self.clone(),
+        };
+        Self { behalf: Some(Behalf { application: application.clone(), client_named: client.is_some() }), ..asker }
+    }
+
+    /// The application that asks; `None` where a browser does.
+    #[must_use]
+    pub fn application(&self) -> Option<&Application> {
+        self.behalf.as_ref().map(|behalf| &behalf.application)
+    }
+
+    /// Whether address and user agent are those of the person who asks, rather than of an application that keeps them to itself.
+    pub(crate) fn is_person(&self) -> bool {
+        self.behalf.as_ref().is_none_or(|behalf| behalf.client_named)
     }
 
     #[must_use]
@@ -36,8 +85,22 @@ impl Requester {
         device(&self.user_agent)
     }
 
-    /// Whom a network limit counts: an IPv4 address, or the /64 that one IPv6 subscriber has whole (RFC 6177).
+    /// Where it happened, for a mail that tells of it: a browser or an application, and an address on the network.
+    pub(crate) fn place(&self) -> (String, String) {
+        let ip = self.ip.to_string();
+        match &self.behalf {
+            None => (self.device(), ip),
+            Some(Behalf { application, client_named: true }) => (format!("{}, {}", application.name, self.device()), ip),
+            Some(Behalf { application, client_named: false }) => (application.name.clone(), "address not given".to_owned()),
+        }
+    }
+
+    /// Whom a network limit counts: an IPv4 address, or the /64 that one IPv6 subscriber has whole (RFC 6177). An application that
+    /// doesn't say for whom it asks is one network, by its key: its servers' addresses stand for all its people.
     pub(crate) fn network(&self) -> String {
+        if let Some(Behalf { application, client_named: false }) = &self.behalf {
+            return format!("API key {}", application.key);
+        }
         match self.ip {
             IpAddr::V4(ip) => ip.to_string(),
             IpAddr::V6(ip) => Ipv6Net::new(ip, 64).map_or_else(|_| ip.to_string(), |net| IpNet::V6(net.trunc()).to_string()),
@@ -119,6 +182,23 @@ mod tests {
         assert_ne!(network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
         assert_eq!(network("::ffff:203.0.113.7"), network("203.0.113.7"));
         assert_ne!(network("203.0.113.7"), network("203.0.113.8"));
+    }
+
+    #[test]
+    fn an_application_speaks_for_the_client_it_names_and_else_for_itself() {
+        let server = Requester::new([10, 0, 0, 5].into(), "python", "r");
+        let notes = Application { key: Uuid::from_u128(7), name: "Notes".to_owned() };
+        let client = Client { ip: [203, 0, 113, 24].into(), user_agent: "Firefox/128.0 \n(Windows)".to_owned() };
+        let named = server.on_behalf(&notes, Some(&client));
+        assert_eq!(
+            (named.network().as_str(), named.device().as_str(), named.is_person()),
+            ("203.0.113.24", "Firefox on Windows", true)
+        );
+        assert!(!named.user_agent().contains('\n') && named.request_id == "r");
+        let unnamed = server.on_behalf(&notes, None);
+        assert_eq!((unnamed.network(), unnamed.is_person()), (format!("API key {}", notes.key), false));
+        assert_eq!(unnamed.application(), Some(&notes));
+        assert_eq!(server.application(), None);
     }
 
     #[test]

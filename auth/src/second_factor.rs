@@ -90,6 +90,7 @@ from_sqlx!(SecondFactorError);
 
 /// A browser that has just signed in, from now on known.
 pub(crate) struct Remembered {
+    /// Where an application signs in: of no browser.
     pub token: KnownBrowserToken,
     /// It was not known, and the account has signed in elsewhere before.
     pub new_device: bool,
@@ -164,14 +165,15 @@ impl Auth {
             drop(work);
             return Err(self.refuse(&right, giving).await?);
         }
-        let half = session::store::finish_half(work.connection(), half, now).await?;
+        let api_key = from.application().map(|application| application.key);
+        let half = session::store::finish_half(work.connection(), half, api_key, now).await?;
         let half = half.filter(|half| half.user == user).ok_or(SecondFactorError::SessionOver)?;
         let account = account::store::by_id(work.connection(), user, now).await?;
         let account = account.filter(|account| !account.disabled).ok_or(SecondFactorError::SessionOver)?;
         if !self.signs_in(&account.email_key, account.admin) {
             return Err(SecondFactorError::Off);
         }
-        let remembered = self.remember_browser(&mut work, &account, browser, now).await?;
+        let remembered = self.remember(&mut work, &account, browser, from, now).await?;
         let grant = Grant {
             id: new_id(now),
             key: handover.fresh,
@@ -206,13 +208,20 @@ impl Auth {
         Ok(SignedIn { known_browser: remembered.token, trusted_device })
     }
 
-    pub(crate) async fn remember_browser(
+    /// An application holds no cookie of ours, so no browser comes to be known by it, and what it says of browsers gets no budgets of
+    /// its own. It is only asked whether the owner has to be told.
+    pub(crate) async fn remember(
         &self,
         work: &mut Work<'_>,
         account: &Account,
         browser: BrowserProof<'_>,
+        from: &Requester,
         now: OffsetDateTime,
     ) -> Result<Remembered, sqlx::Error> {
+        if from.application().is_some() {
+            let new = !session::store::has_used(work.connection(), account.id, from).await?;
+            return Ok(Remembered { token: KnownBrowserToken::new(), new_device: new && account.signed_in_before });
+        }
         let token = browser.known.cloned().unwrap_or_default();
         let new =
             known_browser::store::remember(work.connection(), &token.hash(), account.id, now, now + KNOWN_BROWSER_TTL).await?;
@@ -234,7 +243,7 @@ impl Auth {
         if !grant.new_device {
             return Ok(());
         }
-        let (device, ip) = (grant.from.device(), grant.from.ip.to_string());
+        let (device, ip) = grant.from.place();
         let charge = self.throttle().charge(Limit::Notice, Whose::AccountAnd(account.id, &format!("new_sign_in\0{device}\0{ip}")));
         if self.throttle().take_within(work.connection(), &[charge], grant.now).await?.is_err() {
             return Ok(());

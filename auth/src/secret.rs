@@ -73,6 +73,15 @@ pub enum ApiKeySecret {}
 /// The token in a mail's link that takes something back.
 #[derive(Clone, PartialEq, Eq)]
 pub enum UndoLink {}
+/// What ties a request to the application that made it, as a browser's nonce ties one to its browser.
+#[derive(Clone, PartialEq, Eq)]
+pub enum ApiRequest {}
+/// The session that an application holds for somebody.
+#[derive(Clone, PartialEq, Eq)]
+pub enum ApiSession {}
+/// The same of somebody who has given one factor of two.
+#[derive(Clone, PartialEq, Eq)]
+pub enum ApiChallenge {}
 
 pub type LinkToken = Token<Link>;
 pub type InviteToken = Token<Invitation>;
@@ -82,6 +91,9 @@ pub type TrustedDeviceToken = Token<TrustedDevice>;
 pub type ForwardAuthToken = Token<ForwardAuth>;
 pub type UndoToken = Token<UndoLink>;
 pub(crate) type ApiSecret = Token<ApiKeySecret>;
+pub type RequestSecret = Token<ApiRequest>;
+pub type SessionToken = Token<ApiSession>;
+pub type Challenge = Token<ApiChallenge>;
 
 impl<K> Token<K> {
     #[must_use]
@@ -113,6 +125,34 @@ impl<K> Token<K> {
     }
 }
 
+impl RequestSecret {
+    /// What stands in the row where a browser's nonce has its hash. The API key is part of it: the secret is worth nothing with
+    /// another, and nothing that a browser holds has this hash.
+    pub(crate) fn binding(&self, api_key: Uuid) -> [u8; 32] {
+        let mut bound = [0; 48];
+        bound[..16].copy_from_slice(api_key.as_bytes());
+        bound[16..].copy_from_slice(&self.0);
+        sha256(&bound)
+    }
+}
+
+impl SessionToken {
+    pub(crate) fn key(&self) -> SessionKey {
+        SessionKey(self.hash())
+    }
+
+    /// The same token, where its session turned out to have given one factor of two.
+    pub(crate) fn into_challenge(self) -> Challenge {
+        Token::from_bytes(self.0)
+    }
+}
+
+impl Challenge {
+    pub(crate) fn key(&self) -> SessionKey {
+        SessionKey(self.hash())
+    }
+}
+
 impl<K> Default for Token<K> {
     fn default() -> Self {
         Self::new()
@@ -125,7 +165,8 @@ impl<K> fmt::Debug for Token<K> {
     }
 }
 
-/// The hash of a session's id: the row's key, and the handle by which the domain speaks of a session.
+/// The hash of a session's id (a browser's) or token (an application's): the row's key, and the handle by which the domain speaks
+/// of a session.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SessionKey(pub(crate) [u8; 32]);
 
@@ -218,6 +259,7 @@ struct Derived {
     step_up_code: hmac::Key,
     email_change_code: hmac::Key,
     undo_token: hmac::Key,
+    request_secret: hmac::Key,
     at_rest: RandomizedNonceKey,
 }
 
@@ -282,6 +324,7 @@ impl Derived {
             step_up_code: derive(b"step-up code"),
             email_change_code: derive(b"email change code"),
             undo_token: derive(b"undo token"),
+            request_secret: derive(b"request secret"),
             at_rest: RandomizedNonceKey::new(&AES_256_GCM, &*expand(b"at rest")).expect("a key of 32 bytes"),
         }
     }
@@ -333,6 +376,12 @@ impl Keys {
     pub(crate) fn undo_token(&self, seed: &Seed) -> Option<UndoToken> {
         let key = self.by_id(&seed.key_id)?;
         Some(Token::from_bytes(mac(&key.undo_token, &seed.nonce)))
+    }
+
+    /// Derived like the mail's link: asked again, the same request has the same secret, and no row holds it.
+    pub(crate) fn request_secret(&self, seed: &Seed) -> Option<RequestSecret> {
+        let key = self.by_id(&seed.key_id)?;
+        Some(Token::from_bytes(mac(&key.request_secret, &seed.nonce)))
     }
 
     /// Keyed, and bound to its request: six digits under a plain hash would be found in a second.

@@ -19,7 +19,7 @@ use crate::{
     mail::{self, Delivery},
     policy::{RETIRED_FOR, SECOND_STEP_TTL},
     requester::Requester,
-    secret::{BrowserNonce, Code, KnownBrowserToken, LinkToken, SessionKey, TrustedDeviceToken, new_id, same},
+    secret::{BrowserNonce, Code, KnownBrowserToken, LinkToken, Seed, SessionKey, TrustedDeviceToken, new_id, same},
     session::{self, Level},
     throttle::{Charge, Limit, Limited, Throttle, Whose},
     trusted_device, undo,
@@ -36,7 +36,31 @@ pub struct BrowserProof<'a> {
     pub trusted: Option<&'a TrustedDeviceToken>,
 }
 
-/// The session that signing in makes, and the one it takes the place of. `fresh` is the key of an id made for this and used
+/// Who gives a first factor: a browser, or an application that has none to show for its people.
+#[derive(Clone, Copy)]
+pub(crate) struct Giver<'a> {
+    /// What the request must be bound to: the hash of the browser's nonce, or of the application's secret.
+    pub binding: Option<[u8; 32]>,
+    pub browser: BrowserProof<'a>,
+}
+
+impl<'a> From<BrowserProof<'a>> for Giver<'a> {
+    fn from(browser: BrowserProof<'a>) -> Self {
+        Self { binding: browser.nonce.map(BrowserNonce::hash), browser }
+    }
+}
+
+/// A request for a mail, with its limits passed.
+pub(crate) struct Request<'a> {
+    pub email: &'a EmailAddress,
+    pub seed: Seed,
+    /// As in [`Giver`].
+    pub binding: [u8; 32],
+    pub from_known_browser: bool,
+    pub redirect_url: Option<&'a str>,
+}
+
+/// The session that signing in makes, for a browser or an application, and the one it takes the place of. `fresh` is the key of an id made for this and used
 /// nowhere yet; its row is made in the transaction that redeems, or not at all.
 #[derive(Debug, Clone)]
 pub struct Handover {
@@ -153,27 +177,43 @@ impl Auth {
         }
 
         let seed = self.keys.seed();
-        let token = self.keys.link_token(&seed).expect("the current key is there");
-        let code = self.keys.code(&seed).expect("the current key is there");
-        let link = links::NewLink {
-            id: new_id(now),
-            email,
-            seed: &seed,
-            token_hash: token.hash(),
-            code_hash: self.keys.code_hash(&seed, &code).expect("the current key is there"),
-            browser_hash: nonce.hash(),
-            from_known_browser: known,
-            from,
-            created_at: now,
-            expires_at: now + self.policy.link_ttl,
-        };
+        let request = Request { email, seed, binding: nonce.hash(), from_known_browser: known, redirect_url: None };
         let mut work = Work::begin(&self.pool, Some(from), now).await?;
-        links::insert(work.connection(), &link).await?;
-        mail::store::enqueue_link(work.connection(), new_id(now), link.id, now, link.expires_at).await?;
-        work.record(Event::LinkRequested { link: link.id, known_browser: known });
+        self.queue_link(&mut work, new_id(now), &request, from, now).await?;
         work.commit().await?;
         self.outbox.notify_one();
         Ok(())
+    }
+
+    /// The request's row, its mail, and that it was made. Returns until when link and code work.
+    pub(crate) async fn queue_link(
+        &self,
+        work: &mut Work<'_>,
+        id: Uuid,
+        request: &Request<'_>,
+        from: &Requester,
+        now: OffsetDateTime,
+    ) -> Result<OffsetDateTime, sqlx::Error> {
+        let Request { email, seed, binding, from_known_browser, redirect_url } = request;
+        let token = self.keys.link_token(seed).expect("the current key is there");
+        let code = self.keys.code(seed).expect("the current key is there");
+        let link = links::NewLink {
+            id,
+            email,
+            seed,
+            token_hash: token.hash(),
+            code_hash: self.keys.code_hash(seed, &code).expect("the current key is there"),
+            browser_hash: *binding,
+            from_known_browser: *from_known_browser,
+            from,
+            redirect_url: *redirect_url,
+            created_at: now,
+            expires_at: now + self.policy.link_ttl,
+        };
+        links::insert(work.connection(), &link).await?;
+        mail::store::enqueue_link(work.connection(), new_id(now), link.id, now, link.expires_at).await?;
+        work.record(Event::LinkRequested { link: link.id, known_browser: link.from_known_browser });
+        Ok(link.expires_at)
     }
 
     fn request_charges(
@@ -190,9 +230,15 @@ impl Auth {
             // Its own budget for this account instead of the shared ones, which strangers can use up.
             return vec![this_browser, throttle.charge(Limit::LinkKnownBrowser, Whose::KnownBrowserOfAddress(token, email.key()))];
         }
-        let network = from.network();
+        let mut charges = self.strangers_charges(email, from);
+        charges.push(this_browser);
+        charges
+    }
+
+    /// What a request costs that no known browser makes.
+    pub(crate) fn strangers_charges(&self, email: &EmailAddress, from: &Requester) -> Vec<Charge> {
+        let (throttle, network) = (self.throttle(), from.network());
         vec![
-            this_browser,
             throttle.charge(Limit::LinkAddressNetwork, Whose::AddressFrom(email.key(), &network)),
             throttle.charge(Limit::LinkAddress, Whose::Address(email.key())),
             throttle.charge(Limit::LinkNetwork, Whose::Network(&network)),
@@ -264,6 +310,16 @@ impl Auth {
         handover: &Handover,
         from: &Requester,
     ) -> Result<Outcome, ConfirmLinkError> {
+        self.give_link(token, browser.into(), handover, from).await
+    }
+
+    pub(crate) async fn give_link(
+        &self,
+        token: &LinkToken,
+        giver: Giver<'_>,
+        handover: &Handover,
+        from: &Requester,
+    ) -> Result<Outcome, ConfirmLinkError> {
         if self.sign_in_is_off() {
             return Err(ConfirmLinkError::Off);
         }
@@ -272,9 +328,8 @@ impl Auth {
             event::count_verification("invalid", Method::Link);
             return Err(ConfirmLinkError::NotLive(LinkState::Unknown));
         };
-        let browser_hash = browser.nonce.map(BrowserNonce::hash);
-        let refusal = match link.state(browser_hash.as_ref(), now) {
-            LinkState::Live(_) => match self.redeem(&link, Method::Link, browser, handover, from, now).await {
+        let refusal = match link.state(giver.binding.as_ref(), now) {
+            LinkState::Live(_) => match self.redeem(&link, Method::Link, giver.browser, handover, from, now).await {
                 Ok(outcome) => return Ok(outcome),
                 Err(Redeem::NotLive(refusal)) => refusal,
                 Err(Redeem::Off) => return Err(ConfirmLinkError::Off),
@@ -299,12 +354,23 @@ impl Auth {
         handover: &Handover,
         from: &Requester,
     ) -> Result<Outcome, EnterCodeError> {
+        self.give_code(code, browser.into(), handover, from).await
+    }
+
+    pub(crate) async fn give_code(
+        &self,
+        code: &Code,
+        giver: Giver<'_>,
+        handover: &Handover,
+        from: &Requester,
+    ) -> Result<Outcome, EnterCodeError> {
         if self.sign_in_is_off() {
             return Err(EnterCodeError::Off);
         }
         let now = self.now();
-        let nonce = browser.nonce.ok_or(EnterCodeError::NothingAsked)?;
-        let link = links::newest_of_browser(&self.pool, &nonce.hash()).await?.ok_or(EnterCodeError::NothingAsked)?;
+        let Giver { binding, browser } = giver;
+        let binding = binding.ok_or(EnterCodeError::NothingAsked)?;
+        let link = links::newest_of_browser(&self.pool, &binding).await?.ok_or(EnterCodeError::NothingAsked)?;
         if let Some(refusal) = link.dead(now) {
             return Err(self.refuse_code(&link, refusal, from, now).await?);
         }
@@ -392,6 +458,10 @@ impl Auth {
         from: &Requester,
         now: OffsetDateTime,
     ) -> Result<Outcome, Redeem> {
+        if link.application.as_ref().map(|application| application.key) != from.application().map(|application| application.key) {
+            // Its binding says so already: what an application asked for signs no browser in, and the other way round.
+            return Err(Redeem::NotLive(Refusal::OtherBrowser));
+        }
         let mut work = Work::begin(&self.pool, Some(from), now).await?;
         if !links::consume(work.connection(), link, method, now).await? {
             drop(work);
@@ -403,6 +473,10 @@ impl Auth {
         if !self.signs_in(&account.email_key, account.admin) {
             return Err(Redeem::Off);
         }
+        if from.application().is_some() && !account.two_factor && self.policy.require_two_factor.covers(account.admin) {
+            // In a browser they would be let in to set it up; an application has nowhere to do that. Nothing is used up.
+            return Err(Redeem::NotLive(Refusal::EnrolmentRequired));
+        }
         work.record(Event::LinkRedeemed { user: account.id, link: link.id, method });
 
         let trusted = account.two_factor && self.is_trusted(&mut work, account.id, browser, now).await?;
@@ -410,7 +484,7 @@ impl Auth {
         let level = Level::of(account.two_factor, second);
         let remembered = match level {
             Level::FirstFactor => None,
-            Level::Email | Level::TwoFactor => Some(self.remember_browser(&mut work, &account, browser, now).await?),
+            Level::Email | Level::TwoFactor => Some(self.remember(&mut work, &account, browser, from, now).await?),
         };
         let grant = session::store::Grant {
             id: new_id(now),
@@ -510,6 +584,7 @@ fn refused_state(link: &MagicLink, refusal: Refusal) -> LinkState {
         Refusal::Used => LinkState::Used(view),
         Refusal::Replaced => LinkState::Replaced(view),
         Refusal::OtherBrowser => LinkState::OtherBrowser(view),
+        Refusal::EnrolmentRequired => LinkState::EnrolmentRequired(view),
         Refusal::Cancelled | Refusal::WrongCode | Refusal::NotAdmitted | Refusal::AccountOff => LinkState::Cancelled(view),
     }
 }

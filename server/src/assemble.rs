@@ -29,6 +29,7 @@ pub fn policy(config: &Config) -> Policy {
             Signup::Closed => SignUp::Closed,
         },
         passwordless_auth: config.passwordless_auth,
+        redirect_urls: config.redirect_urls.clone(),
         limits: Limits {
             enabled: limits.enforced,
             link_address_network: rate(limits.link_address_network),

@@ -52,10 +52,11 @@ pub async fn migrate(database: &Database, status: bool, output: Output) -> anyho
     Ok(())
 }
 
-pub(crate) async fn auth(config: &Config, pool: PgPool) -> anyhow::Result<Auth> {
+/// On the heap: each command's future would hold it several times over.
+pub(crate) async fn auth(config: &Config, pool: PgPool) -> anyhow::Result<Box<Auth>> {
     let clock = Arc::new(SystemClock::new());
     clock.sync(&pool).await.context("the database does not answer, or `latchkey migrate` has not run")?;
-    let auth = Auth::new(pool, clock, assemble::keys(config)?, assemble::policy(config));
+    let auth = Box::new(Auth::new(pool, clock, assemble::keys(config)?, assemble::policy(config)));
     auth.read_flags().await?;
     Ok(auth)
 }

@@ -86,6 +86,8 @@ pub struct Config {
     /// The flag where the table holds no row for it.
     pub passwordless_auth: bool,
     pub legacy_sign_in_url: Option<Url>,
+    /// Where applications may have their people come back to from a mail.
+    pub redirect_urls: Vec<String>,
     pub signup: Signup,
     pub magic_link_ttl: Duration,
     pub session_idle: Duration,
@@ -204,6 +206,7 @@ fn examine_for(environment: &Environment, build: AppEnv) -> Examined {
     let wallet_keys_previous = read.optional("WALLET_ENCRYPTION_KEY_PREVIOUS", values::keys);
     let passwordless_auth = read.required("FEATURE_PASSWORDLESS_AUTH", values::truth);
     let legacy_sign_in_url = read.optional("LEGACY_SIGN_IN_URL", values::http_url);
+    let redirect_urls = read.optional("REDIRECT_URLS", values::redirect_urls);
     let signup = read.required("SIGNUP", values::signup);
     let magic_link_ttl = read.required("MAGIC_LINK_TTL", |text| magic_link_ttl(text, production));
     let session_max = read.required("SESSION_MAX", values::duration);
@@ -237,6 +240,7 @@ fn examine_for(environment: &Environment, build: AppEnv) -> Examined {
             wallet_keys_previous: wallet_keys_previous?.unwrap_or_default(),
             passwordless_auth: passwordless_auth?,
             legacy_sign_in_url: legacy_sign_in_url?,
+            redirect_urls: redirect_urls?.unwrap_or_default(),
             signup: signup?,
             magic_link_ttl: magic_link_ttl?,
             session_idle: session_idle?,

@@ -77,7 +77,19 @@ impl MailRoom {
         let keys_url = &self.site.link(routes::ADMIN_API_KEYS);
         let links = &mails::Links { account_url: &self.site.link(routes::ACCOUNT), help_url };
         Ok(match content {
-            Content::SignIn { token, code, asked } => mails::sign_in(&mails::SignIn {
+            Content::SignIn { token, code, asked, application: Some(application) } => {
+                let url = application.redirect_url.as_deref().map(|url| with_token(url, &token.reveal())).transpose()?;
+                mails::sign_in_elsewhere(&mails::SignInElsewhere {
+                    application: &application.name,
+                    url: url.as_deref(),
+                    code: &code.reveal(),
+                    lifetime: self.link_ttl,
+                    client: application.client_named.then_some((&asked.device, &asked.ip)),
+                    asked_at: asked.at,
+                    help_url,
+                })?
+            }
+            Content::SignIn { token, code, asked, application: None } => mails::sign_in(&mails::SignIn {
                 url: &format!("{}?token={}", self.site.link(routes::LOGIN_VERIFY), token.reveal()),
                 code: &code.reveal(),
                 lifetime: self.link_ttl,
@@ -183,6 +195,13 @@ impl MailRoom {
     }
 }
 
+/// An application's own page, with the link's token beside whatever its query holds already.
+fn with_token(redirect_url: &str, token: &str) -> anyhow::Result<String> {
+    let mut url = Url::parse(redirect_url).context("the redirect URL")?;
+    url.query_pairs_mut().append_pair("token", token);
+    Ok(url.into())
+}
+
 fn raw(name: &'static str, value: &str) -> HeaderValue {
     HeaderValue::new(HeaderName::new_from_ascii_str(name), value.to_owned())
 }
@@ -214,9 +233,20 @@ impl Mailer for MailRoom {
 mod tests {
     use auth::mail::Content;
     use time::macros::datetime;
-    use url::Url;
 
     use super::*;
+
+    #[test]
+    fn a_token_is_added_to_what_an_application_asks_for() {
+        for (url, with) in [
+            ("https://notes.example/", "https://notes.example/?token=t0k"),
+            ("https://notes.example/sign-in", "https://notes.example/sign-in?token=t0k"),
+            ("https://notes.example/sign-in?from=mail&x=%26", "https://notes.example/sign-in?from=mail&x=%26&token=t0k"),
+            ("http://127.0.0.1:8000/in", "http://127.0.0.1:8000/in?token=t0k"),
+        ] {
+            assert_eq!(with_token(url, "t0k").expect(url), with);
+        }
+    }
 
     /// Line by line as they are sent, except for what is different each time: a link that passes through here works once, so nobody
     /// on the way may be told to open it first.

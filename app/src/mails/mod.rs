@@ -103,6 +103,60 @@ struct SignInText<'a> {
     mail: &'a SignIn<'a>,
 }
 
+/// A sign-in that another application offers as its own.
+#[derive(Clone, Debug)]
+pub struct SignInElsewhere<'a> {
+    /// Operators' words.
+    pub application: &'a str,
+    /// On the application's site; without one the mail has the code only.
+    pub url: Option<&'a str>,
+    pub code: &'a str,
+    pub lifetime: Duration,
+    /// Device and address, where the application said who asks.
+    pub client: Option<(&'a str, &'a str)>,
+    pub asked_at: OffsetDateTime,
+    pub help_url: &'a str,
+}
+
+impl SignInElsewhere<'_> {
+    fn application(&self) -> String {
+        one_line(self.application)
+    }
+
+    fn lasting(&self) -> String {
+        words::lasting(self.lifetime)
+    }
+
+    fn client(&self) -> Option<String> {
+        self.client.map(|(device, ip)| format!("{}, {}", one_line(device), one_line(ip)))
+    }
+
+    fn at(&self) -> String {
+        words::time_on_date(self.asked_at)
+    }
+}
+
+/// The code, and the link where the application has a page for it.
+pub fn sign_in_elsewhere(mail: &SignInElsewhere<'_>) -> askama::Result<Mail> {
+    let (subject, help_url) = (SIGN_IN, mail.help_url);
+    compose(subject, &SignInElsewhereHtml { subject, help_url, mail }, &SignInElsewhereText { subject, mail })
+}
+
+#[derive(Template)]
+#[template(path = "mails/sign_in_elsewhere.html")]
+struct SignInElsewhereHtml<'a> {
+    subject: &'a str,
+    help_url: &'a str,
+    mail: &'a SignInElsewhere<'a>,
+}
+
+#[derive(Template)]
+#[template(path = "mails/sign_in_elsewhere.txt")]
+struct SignInElsewhereText<'a> {
+    subject: &'a str,
+    mail: &'a SignInElsewhere<'a>,
+}
+
 /// For an address nobody has an account with: the page said that a mail was sent, so one is.
 pub fn no_account(help_url: &str) -> askama::Result<Mail> {
     notice(
@@ -730,6 +784,11 @@ mod tests {
         })
     }
 
+    fn sign_in_to(application: &str, url: Option<&str>, client: Option<(&str, &str)>) -> askama::Result<Mail> {
+        let (code, lifetime, asked_at) = ("482 931", Duration::from_mins(10), datetime!(2026-11-24 14:29 UTC));
+        sign_in_elsewhere(&SignInElsewhere { application, url, code, lifetime, client, asked_at, help_url: HELP })
+    }
+
     fn invite_by(inviter: Option<&str>) -> askama::Result<Mail> {
         let url = "https://latchkey.example/invite?token=t0k";
         invite(&Invite { url, inviter, host: "latchkey.example", days: 7, help_url: HELP })
@@ -739,6 +798,7 @@ mod tests {
     const AT: OffsetDateTime = datetime!(2026-11-24 14:29 UTC);
     const ROLLOUT: &str = "https://latchkey.example/admin/rollout";
     const DAYS_7: time::Duration = time::Duration::days(7);
+    const NOTES: &str = "https://notes.example/sign-in?token=t0k";
     const UNDO: &str = "https://latchkey.example/undo?token=t0k";
 
     const fn by<'a>(device: &'a str, ip: &'a str) -> By<'a> {
@@ -757,6 +817,8 @@ mod tests {
     fn the_mails_are_as_they_were_read_and_approved() -> askama::Result<()> {
         for (name, mail) in [
             ("sign_in", sign_in_from("Firefox on Windows", "203.0.113.24")?),
+            ("sign_in_elsewhere", sign_in_to("Notes", Some(NOTES), Some(("Firefox on Windows", "203.0.113.24")))?),
+            ("sign_in_elsewhere_code", sign_in_to("Notes", None, None)?),
             ("no_account", no_account(HELP)?),
             ("account_off", account_off(HELP)?),
             ("not_yet", not_yet(Some("https://old.example/sign-in"), HELP)?),
@@ -801,6 +863,8 @@ mod tests {
         let (device, ip) = ("Firefox on Windows", "203.0.113.24");
         for (mail, words) in [
             (sign_in_from(device, ip)?, "Use the button or the code within 10 minutes."),
+            (sign_in_to("Notes", Some(NOTES), None)?, "Use the button or the code within 10 minutes."),
+            (sign_in_to("Notes", None, None)?, "Use the code within 10 minutes."),
             (step_up_from(device, ip)?, "It confirms a change to your account, and works within 10 minutes."),
             (email_change_from(device, ip)?, "It moves an account to this address, and works within 10 minutes."),
         ] {
@@ -847,6 +911,8 @@ mod tests {
         let hostile = "<a href=x>\r\nOpen https://evil.example instead\u{202e}";
         for mail in [
             sign_in_from(hostile, hostile)?,
+            sign_in_to(hostile, Some(NOTES), Some((hostile, hostile)))?,
+            sign_in_to(hostile, None, None)?,
             invite_by(Some(hostile))?,
             two_factor_off(&LINKS, &by(hostile, hostile))?,
             backup_code_used(&LINKS, 7, &by(hostile, hostile))?,

@@ -242,7 +242,7 @@ pub fn answer(state: &AppState, link: LinkState, visitor: &Visitor) -> Response 
         LinkState::Expired(_) => dead(StatusCode::GONE, DeadLink::Expired { lifetime: state.auth.policy().link_ttl }, can_resend),
         LinkState::Used(_) => dead(StatusCode::GONE, DeadLink::Used { signed_in: visitor.authority.is_some() }, can_resend),
         LinkState::Replaced(_) => dead(StatusCode::GONE, DeadLink::Replaced, can_resend),
-        LinkState::Cancelled(_) => dead(StatusCode::GONE, DeadLink::Cancelled, can_resend),
+        LinkState::Cancelled(_) | LinkState::EnrolmentRequired(_) => dead(StatusCode::GONE, DeadLink::Cancelled, can_resend),
         LinkState::Unknown => dead(StatusCode::NOT_FOUND, DeadLink::Broken, false),
     }
 }

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::Profile;
 use crate::email_address::EmailAddress;
 
+#[expect(clippy::struct_excessive_bools, reason = "columns, each of which a rule asks for by itself")]
 pub(crate) struct Account {
     pub id: Uuid,
     pub email: String,

@@ -165,7 +165,7 @@ pub(super) async fn page(
             r#"
             select id as "id!", email as "email!", status as "status!", is_admin as "is_admin!", last_sign_in_at, two_factor as "two_factor!",
                    (select count(*) from backup_codes b where b.user_id = page.id and b.saved_at is not null and b.used_at is null) as "codes_left!",
-                   (select count(*) from sessions s where s.user_id = page.id and s.audience = 'browser' and s.level <> 'first_factor'
+                   (select count(*) from sessions s where s.user_id = page.id and s.level <> 'first_factor'
                         and s.revoked_at is null and s.expires_at > $7 and s.last_seen_at > $8) as "sessions!"
             from (
                 select * from listed_users
@@ -194,7 +194,7 @@ pub(super) async fn page(
             r#"
             select id as "id!", email as "email!", status as "status!", is_admin as "is_admin!", last_sign_in_at, two_factor as "two_factor!",
                    (select count(*) from backup_codes b where b.user_id = page.id and b.saved_at is not null and b.used_at is null) as "codes_left!",
-                   (select count(*) from sessions s where s.user_id = page.id and s.audience = 'browser' and s.level <> 'first_factor'
+                   (select count(*) from sessions s where s.user_id = page.id and s.level <> 'first_factor'
                         and s.revoked_at is null and s.expires_at > $7 and s.last_seen_at > $8) as "sessions!"
             from (
                 select * from listed_users
@@ -282,7 +282,7 @@ pub(super) async fn one(
                case when u.disabled_at is not null then 'disabled' when u.deletes_at is not null then 'leaving' else 'active' end as "status!",
                exists (select 1 from totp_credentials t where t.user_id = u.id and t.confirmed_at is not null) as "two_factor!",
                (select count(*) from backup_codes b where b.user_id = u.id and b.saved_at is not null and b.used_at is null) as "codes_left!",
-               (select count(*) from sessions s where s.user_id = u.id and s.audience = 'browser' and s.level <> 'first_factor'
+               (select count(*) from sessions s where s.user_id = u.id and s.level <> 'first_factor'
                     and s.revoked_at is null and s.expires_at > $2 and s.last_seen_at > $3) as "sessions!"
         from users u where u.id = $1
         "#,

@@ -9,7 +9,12 @@ use std::net::IpAddr;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{event::Refusal, policy::CODE_TRIES, requester::device, secret::Seed};
+use crate::{
+    event::Refusal,
+    policy::CODE_TRIES,
+    requester::{Application, device},
+    secret::Seed,
+};
 
 /// What a link's page tells about the request behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +36,8 @@ pub enum LinkState {
     Used(LinkView),
     Replaced(LinkView),
     Cancelled(LinkView),
+    /// An application asked, and the account has to set two-factor up first, in a browser. Nothing was used up.
+    EnrolmentRequired(LinkView),
     /// No such link: cut short, mistyped or long gone.
     Unknown,
 }
@@ -45,7 +52,8 @@ impl LinkState {
             | Self::Expired(view)
             | Self::Used(view)
             | Self::Replaced(view)
-            | Self::Cancelled(view) => Some(view),
+            | Self::Cancelled(view)
+            | Self::EnrolmentRequired(view) => Some(view),
             Self::Unknown => None,
         }
     }
@@ -61,6 +69,11 @@ pub(crate) struct MagicLink {
     pub browser_hash: Vec<u8>,
     pub ip: IpAddr,
     pub user_agent: String,
+    /// The application that asked.
+    pub application: Option<Application>,
+    pub redirect_url: Option<String>,
+    /// Address and user agent are the person's, not an application's own.
+    pub client_named: bool,
     pub created_at: OffsetDateTime,
     pub expires_at: OffsetDateTime,
     pub attempts: u32,
@@ -123,6 +136,9 @@ mod tests {
             browser_hash: vec![7; 32],
             ip: IpAddr::from([203, 0, 113, 24]),
             user_agent: String::new(),
+            application: None,
+            redirect_url: None,
+            client_named: true,
             created_at: NOW,
             expires_at: NOW + Duration::minutes(10),
             attempts: 0,

@@ -8,7 +8,7 @@ use crate::{
     email_address::EmailAddress,
     event::Method,
     policy::{CODE_TRIES, LIVE_LINKS},
-    requester::Requester,
+    requester::{Application, Requester},
     secret::Seed,
 };
 
@@ -21,6 +21,7 @@ pub(crate) struct NewLink<'a> {
     pub browser_hash: [u8; 32],
     pub from_known_browser: bool,
     pub from: &'a Requester,
+    pub redirect_url: Option<&'a str>,
     pub created_at: OffsetDateTime,
     pub expires_at: OffsetDateTime,
 }
@@ -44,8 +45,8 @@ pub(crate) async fn insert(connection: &mut PgConnection, link: &NewLink<'_>) ->
             )
         )
         insert into magic_links (id, email, email_key, nonce, key_id, token_hash, code_hash, browser_hash, from_known_browser,
-                                 ip, user_agent, created_at, expires_at)
-        values ($1, $2, $3, $4, $5, $6, $12, $7, $8, $9, $10, $11, $14)
+                                 ip, user_agent, created_at, expires_at, api_key_id, application, redirect_url, client_named)
+        values ($1, $2, $3, $4, $5, $6, $12, $7, $8, $9, $10, $11, $14, $15, $16, $17, $18)
         "#,
         link.id,
         link.email.as_str(),
@@ -61,6 +62,10 @@ pub(crate) async fn insert(connection: &mut PgConnection, link: &NewLink<'_>) ->
         &link.code_hash,
         LIVE_LINKS - 1,
         link.expires_at,
+        link.from.application().map(|application| application.key),
+        link.from.application().map(|application| application.name.as_str()),
+        link.redirect_url,
+        link.from.is_person(),
     )
     .execute(connection)
     .await?;
@@ -82,6 +87,10 @@ struct Row {
     attempts: i16,
     used: i16,
     closed_reason: Option<String>,
+    api_key_id: Option<Uuid>,
+    application: Option<String>,
+    redirect_url: Option<String>,
+    client_named: bool,
 }
 
 impl From<Row> for MagicLink {
@@ -100,6 +109,9 @@ impl From<Row> for MagicLink {
             attempts: row.attempts.unsigned_abs().into(),
             used: row.used == 1,
             closed_reason: row.closed_reason,
+            application: row.api_key_id.zip(row.application).map(|(key, name)| Application { key, name }),
+            redirect_url: row.redirect_url,
+            client_named: row.client_named,
         }
     }
 }
@@ -109,7 +121,7 @@ pub(crate) async fn by_token(pool: &PgPool, token_hash: &[u8; 32]) -> Result<Opt
         Row,
         r#"
         select id, email, email_key, nonce, key_id, code_hash, browser_hash, ip as "ip: IpNet", user_agent, created_at, expires_at,
-               attempts, used, closed_reason
+               attempts, used, closed_reason, api_key_id, application, redirect_url, client_named
         from magic_links where token_hash = $1
         "#,
         token_hash,
@@ -124,7 +136,7 @@ pub(crate) async fn by_id(pool: &PgPool, id: Uuid) -> Result<Option<MagicLink>, 
         Row,
         r#"
         select id, email, email_key, nonce, key_id, code_hash, browser_hash, ip as "ip: IpNet", user_agent, created_at, expires_at,
-               attempts, used, closed_reason
+               attempts, used, closed_reason, api_key_id, application, redirect_url, client_named
         from magic_links where id = $1
         "#,
         id,
@@ -139,7 +151,7 @@ pub(crate) async fn newest_of_browser(pool: &PgPool, browser_hash: &[u8; 32]) ->
         Row,
         r#"
         select id, email, email_key, nonce, key_id, code_hash, browser_hash, ip as "ip: IpNet", user_agent, created_at, expires_at,
-               attempts, used, closed_reason
+               attempts, used, closed_reason, api_key_id, application, redirect_url, client_named
         from magic_links where browser_hash = $1 order by created_at desc limit 1
         "#,
         browser_hash,

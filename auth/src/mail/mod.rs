@@ -43,40 +43,39 @@ pub struct Asked {
     pub at: OffsetDateTime,
 }
 
+/// Where a sign-in mail leads, if not here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// Operators' words.
+    pub name: String,
+    /// Where the mail's link leads, with its token added. Without one the mail has a code and no link: ours would open in a browser
+    /// that can't be signed in with it.
+    pub redirect_url: Option<String>,
+    /// It said who asks.
+    pub client_named: bool,
+}
+
 #[derive(Debug, Clone)]
 pub enum Content {
     SignIn {
         token: LinkToken,
         code: Code,
         asked: Asked,
+        /// The application they sign in to; none where that is here.
+        application: Option<Elsewhere>,
     },
     /// No account has this address, and none may be made.
-    NoAccount {
-        asked: Asked,
-    },
+    NoAccount { asked: Asked },
     /// An operator has turned the account off.
-    AccountOff {
-        asked: Asked,
-    },
+    AccountOff { asked: Asked },
     /// Signing in by mail is not for this address yet.
-    NotYet {
-        asked: Asked,
-    },
+    NotYet { asked: Asked },
     /// `inviter`: a name or an address.
-    Invite {
-        token: InviteToken,
-        inviter: Option<String>,
-    },
+    Invite { token: InviteToken, inviter: Option<String> },
     /// A code for someone signed in who wants to change something.
-    StepUp {
-        code: Code,
-        asked: Asked,
-    },
+    StepUp { code: Code, asked: Asked },
     /// A code that proves a new address, for someone signed in who wants to use it.
-    EmailChange {
-        code: Code,
-        asked: Asked,
-    },
+    EmailChange { code: Code, asked: Asked },
     /// Somebody wanted to use this address for their account, but it has one.
     EmailTaken,
     /// Something about the account has changed, or was used. `by`: in which browser; none where an operator did it.

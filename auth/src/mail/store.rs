@@ -96,7 +96,7 @@ pub(crate) async fn enqueue_notice(
     from: Option<&Requester>,
     now: OffsetDateTime,
 ) -> Result<(), sqlx::Error> {
-    let by = from.map(|from| By { device: from.device(), ip: from.ip.to_string() });
+    let by = from.map(Requester::place).map(|(device, ip)| By { device, ip });
     let details = Details { notice, by, to: None };
     // Its address as it is now: whoever moves the account while a mail server is slow is not the one to be told.
     sqlx::query!(
@@ -125,7 +125,7 @@ pub(crate) async fn enqueue_undoable(
     from: Option<&Requester>,
     now: OffsetDateTime,
 ) -> Result<(), sqlx::Error> {
-    let by = from.map(|from| By { device: from.device(), ip: from.ip.to_string() });
+    let by = from.map(Requester::place).map(|(device, ip)| By { device, ip });
     let details = Details { notice, by, to: None };
     sqlx::query!(
         r#"

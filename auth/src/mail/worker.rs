@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use tokio::{sync::Semaphore, task::JoinSet};
 use uuid::Uuid;
 
-use super::{Asked, Content, Details, Letter, Mailer, SendError, store};
+use super::{Asked, Content, Details, Elsewhere, Letter, Mailer, SendError, store};
 use crate::{
     Auth, account, address_change,
     email_address::EmailAddress,
@@ -270,7 +270,12 @@ impl Auth {
             return Ok(Some(Content::NotYet { asked }));
         }
         let (token, code) = (self.keys.link_token(&link.seed), self.keys.code(&link.seed));
-        Ok(token.zip(code).map(|(token, code)| Content::SignIn { token, code, asked }))
+        let application = link.application.as_ref().map(|application| Elsewhere {
+            name: application.name.clone(),
+            redirect_url: link.redirect_url.clone(),
+            client_named: link.client_named,
+        });
+        Ok(token.zip(code).map(|(token, code)| Content::SignIn { token, code, asked, application }))
     }
 
     async fn settle(&self, mail: &store::Claimed, fate: &Fate) -> Result<(), sqlx::Error> {

@@ -95,10 +95,40 @@ impl Authority {
     }
 }
 
+/// A session that an application holds for somebody, as the application is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiSession {
+    pub session: Uuid,
+    pub user: Uuid,
+    pub email: String,
+    pub name: Option<String>,
+    pub admin: bool,
+    /// The account has two-factor, at this very moment.
+    pub two_factor: bool,
+    /// [`Level::Email`] or [`Level::TwoFactor`].
+    pub level: Level,
+    pub method: Method,
+    pub second: Option<SecondFactor>,
+    pub authenticated_at: OffsetDateTime,
+    /// To the minute.
+    pub last_seen_at: OffsetDateTime,
+    /// At the latest; it dies sooner when unused.
+    pub expires_at: OffsetDateTime,
+}
+
+impl ApiSession {
+    /// Whether the account must set two-factor up before any session may speak for it.
+    #[must_use]
+    pub fn owes_two_factor(&self, required: RequireTwoFactor) -> bool {
+        !self.two_factor && required.covers(self.admin)
+    }
+}
+
 /// One of an account's sessions, as its owner sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionView {
     pub id: Uuid,
+    /// Or the application that signed in.
     pub device: String,
     pub ip: Option<IpAddr>,
     pub method: Method,
@@ -122,7 +152,7 @@ pub struct Stored {
 }
 
 /// `last_seen_at` moves at most this often: a page view must not cost a write.
-const TOUCH_EVERY: Duration = Duration::minutes(1);
+pub(crate) const TOUCH_EVERY: Duration = Duration::minutes(1);
 
 impl Auth {
     /// Makes a row without authority. `false` where the id is taken.

@@ -6,11 +6,11 @@ use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Authority, Level, SessionView, Stored};
+use super::{ApiSession, Authority, Level, SessionView, Stored};
 use crate::{
     event::{Method, RevokeReason, SecondFactor},
     export,
-    requester::{Requester, device},
+    requester::{Application, Client, Requester, device},
     secret::SessionKey,
 };
 
@@ -114,7 +114,7 @@ pub(super) async fn load(
     }))
 }
 
-pub(super) async fn touch(pool: &PgPool, key: SessionKey, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+pub(crate) async fn touch(pool: &PgPool, key: SessionKey, now: OffsetDateTime) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "update sessions set last_seen_at = $2 where token_hash = $1 and revoked_at is null and last_seen_at < $2",
         &key.0,
@@ -123,6 +123,98 @@ pub(super) async fn touch(pool: &PgPool, key: SessionKey, now: OffsetDateTime) -
     .execute(pool)
     .await?;
     Ok(())
+}
+
+/// A live session of an application's, with who it speaks for, in one statement. Another application's is none, and neither is one
+/// that has given one factor of two, also where the account came to have two while it signed in.
+pub(crate) async fn load_of_application(
+    pool: &PgPool,
+    key: SessionKey,
+    application: &Application,
+    now: OffsetDateTime,
+    idle_since: OffsetDateTime,
+) -> Result<Option<ApiSession>, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"
+        select s.id, s.user_id as "user_id!", s.level as "level!", s.method as "method!", s.second_method,
+               s.authenticated_at as "authenticated_at!", s.last_seen_at, s.expires_at, u.email, u.display_name, u.is_admin,
+               exists (select 1 from totp_credentials t where t.user_id = s.user_id and t.confirmed_at is not null) as "two_factor!"
+        from sessions s join users u on u.id = s.user_id
+        where s.token_hash = $1 and s.audience = 'api' and s.application = $2 and s.level <> 'first_factor' and s.revoked_at is null
+            and s.expires_at > $3 and s.last_seen_at > $4 and u.disabled_at is null and (u.deletes_at is null or u.deletes_at > $3)
+        "#,
+        &key.0,
+        application.name,
+        now,
+        idle_since,
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.and_then(|row| {
+        let level = match Level::parse(&row.level)? {
+            Level::Email if row.two_factor => return None,
+            level => level,
+        };
+        Some(ApiSession {
+            session: row.id,
+            user: row.user_id,
+            email: row.email,
+            name: row.display_name,
+            admin: row.is_admin,
+            two_factor: row.two_factor,
+            level,
+            method: Method::parse(&row.method)?,
+            second: match row.second_method.as_deref() {
+                Some(second) => Some(SecondFactor::parse(second)?),
+                None => None,
+            },
+            authenticated_at: row.authenticated_at,
+            last_seen_at: row.last_seen_at,
+            expires_at: row.expires_at,
+        })
+    }))
+}
+
+/// Whether this application has signed the account in before, in the same browser by what it says.
+pub(crate) async fn has_used(connection: &mut PgConnection, user: Uuid, from: &Requester) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"
+        select exists (
+            select 1 from sessions
+            where user_id = $1 and application = $2 and level <> 'first_factor' and user_agent is not distinct from $3
+        ) as "used!"
+        "#,
+        user,
+        from.application().map(|application| application.name.as_str()),
+        from.is_person().then(|| from.user_agent()),
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// `None` where the application holds no live session by this token.
+pub(crate) async fn revoke_of_application(
+    connection: &mut PgConnection,
+    key: SessionKey,
+    application: &Application,
+    reason: RevokeReason,
+    now: OffsetDateTime,
+) -> Result<Option<(Uuid, Uuid)>, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"
+        update sessions set revoked_at = $3, revoke_reason = $4
+        where token_hash = $1 and audience = 'api' and application = $2 and user_id is not null and revoked_at is null
+            and expires_at > $3
+        returning id, user_id as "user_id!"
+        "#,
+        &key.0,
+        application.name,
+        now,
+        reason.as_str(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|row| (row.id, row.user_id)))
 }
 
 pub(super) async fn forget(pool: &PgPool, key: SessionKey) -> Result<(), sqlx::Error> {
@@ -166,6 +258,15 @@ pub(crate) async fn revoke(
     Ok(row.map(|row| (row.id, row.user_id)))
 }
 
+/// Where somebody signed in, in the words people use: a browser, or an application, with the browser it named.
+fn place(application: Option<String>, user_agent: Option<&str>) -> String {
+    match (application, user_agent) {
+        (None, user_agent) => device(user_agent.unwrap_or_default()),
+        (Some(application), None) => application,
+        (Some(application), Some(user_agent)) => format!("{application}, {}", device(user_agent)),
+    }
+}
+
 /// More than a page holds can only be a mistake or an attack; the oldest are then not shown, and can be ended all at once.
 const SHOWN: i64 = 100;
 
@@ -179,11 +280,10 @@ pub(super) async fn list(
 ) -> Result<Vec<SessionView>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"
-        select id, user_agent, ip as "ip: IpNet", method as "method!", second_method, level as "level!", new_device,
+        select id, user_agent, ip as "ip: IpNet", method as "method!", second_method, level as "level!", new_device, application,
                authenticated_at as "authenticated_at!", last_seen_at
         from sessions
-        where user_id = $1 and audience = 'browser' and level <> 'first_factor' and revoked_at is null and expires_at > $2
-            and last_seen_at > $3
+        where user_id = $1 and level <> 'first_factor' and revoked_at is null and expires_at > $2 and last_seen_at > $3
         order by id = $4 desc nulls last, last_seen_at desc limit $5
         "#,
         user,
@@ -199,7 +299,7 @@ pub(super) async fn list(
         .filter_map(|row| {
             Some(SessionView {
                 id: row.id,
-                device: device(row.user_agent.as_deref().unwrap_or_default()),
+                device: place(row.application, row.user_agent.as_deref()),
                 ip: row.ip.map(|ip| ip.addr()),
                 method: Method::parse(&row.method)?,
                 second: row.second_method.as_deref().and_then(SecondFactor::parse),
@@ -296,22 +396,57 @@ pub(crate) struct Half {
     pub link: Option<Uuid>,
 }
 
-/// Ends a half-signed-in session, for the second factor to take its place. Of any number of parallel tries one gets it.
+/// A session that has given one factor of two, as its application holds it.
+pub(crate) struct ApiHalf {
+    pub user: Uuid,
+    /// The client it was made for, where the application named one.
+    pub client: Option<Client>,
+}
+
+pub(crate) async fn api_half(
+    pool: &PgPool,
+    key: SessionKey,
+    api_key: Uuid,
+    now: OffsetDateTime,
+) -> Result<Option<ApiHalf>, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"
+        select user_id as "user_id!", ip as "ip: IpNet", user_agent from sessions
+        where token_hash = $1 and audience = 'api' and api_key_id = $2 and level = 'first_factor' and revoked_at is null
+            and expires_at > $3
+        "#,
+        &key.0,
+        api_key,
+        now,
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.map(|row| ApiHalf {
+        user: row.user_id,
+        client: row.ip.zip(row.user_agent).map(|(ip, user_agent)| Client { ip: ip.addr(), user_agent }),
+    }))
+}
+
+/// Ends a half-signed-in session, for the second factor to take its place, of the same kind: `api_key` is the key that made it, and
+/// none a browser's. Of any number of parallel tries one gets it.
 pub(crate) async fn finish_half(
     connection: &mut PgConnection,
     key: SessionKey,
+    api_key: Option<Uuid>,
     now: OffsetDateTime,
 ) -> Result<Option<Half>, sqlx::Error> {
     let row = sqlx::query!(
         r#"
         update sessions set revoked_at = $2, revoke_reason = $3
-        where token_hash = $1 and audience = 'browser' and user_id is not null and level <> 'two_factor'
-            and revoked_at is null and expires_at > $2
+        where token_hash = $1 and audience = case when $4::uuid is null then 'browser' else 'api' end
+            and api_key_id is not distinct from $4 and user_id is not null and level <> 'two_factor' and revoked_at is null
+            and expires_at > $2
         returning id, user_id as "user_id!", method as "method!", magic_link_id
         "#,
         &key.0,
         now,
         RevokeReason::Replaced.as_str(),
+        api_key,
     )
     .fetch_optional(connection)
     .await?;
@@ -320,7 +455,8 @@ pub(crate) async fn finish_half(
     }))
 }
 
-/// A session's authority. Its level is no field: it follows from the account and what was given ([`Level::of`]).
+/// A session's authority. Its level is no field: it follows from the account and what was given ([`Level::of`]). Neither is where its
+/// token works: in the API where an application asks, for that application, and else as a cookie.
 pub(crate) struct Grant<'a> {
     pub id: Uuid,
     pub key: SessionKey,
@@ -351,8 +487,9 @@ pub(crate) async fn grant(connection: &mut PgConnection, grant: &Grant<'_>) -> R
     sqlx::query!(
         r#"
         insert into sessions (id, token_hash, audience, data, user_id, level, method, second_method, verified_at, magic_link_id, ip,
-                              user_agent, authenticated_at, created_at, last_seen_at, expires_at, new_device)
-        values ($1, $2, 'browser', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $12, $13, $14)
+                              user_agent, authenticated_at, created_at, last_seen_at, expires_at, new_device, api_key_id, application)
+        values ($1, $2, case when $15::uuid is null then 'browser' else 'api' end, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $12,
+                $13, $14, $15, $16)
         "#,
         grant.id,
         &grant.key.0,
@@ -363,11 +500,13 @@ pub(crate) async fn grant(connection: &mut PgConnection, grant: &Grant<'_>) -> R
         grant.second.map(SecondFactor::as_str),
         grant.verified_at,
         grant.link,
-        IpNet::from(grant.from.ip) as IpNet,
-        grant.from.user_agent(),
+        grant.from.is_person().then(|| IpNet::from(grant.from.ip)) as Option<IpNet>,
+        grant.from.is_person().then(|| grant.from.user_agent()),
         grant.now,
         grant.expires_at,
         grant.new_device,
+        grant.from.application().map(|application| application.key),
+        grant.from.application().map(|application| application.name.as_str()),
     )
     .execute(connection)
     .await?;
@@ -439,14 +578,14 @@ pub(crate) struct SignIn {
 
 pub(crate) async fn sign_in_of(pool: &PgPool, session: Uuid) -> Result<Option<SignIn>, sqlx::Error> {
     let row = sqlx::query!(
-        r#"select ip as "ip: IpNet", user_agent, authenticated_at from sessions where id = $1 and user_id is not null"#,
+        r#"select ip as "ip: IpNet", user_agent, application, authenticated_at from sessions where id = $1 and user_id is not null"#,
         session,
     )
     .fetch_optional(pool)
     .await?;
     Ok(row.and_then(|row| {
         Some(SignIn {
-            device: device(row.user_agent.as_deref().unwrap_or_default()),
+            device: place(row.application, row.user_agent.as_deref()),
             ip: row.ip.map(|ip| ip.addr()),
             at: row.authenticated_at?,
         })
@@ -482,7 +621,7 @@ pub(crate) async fn undo(
 pub(crate) async fn export(pool: &PgPool, user: Uuid) -> Result<Vec<export::Session>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"
-        select ip as "ip: IpNet", user_agent, method, second_method, authenticated_at as "authenticated_at!", last_seen_at, expires_at,
+        select ip as "ip: IpNet", user_agent, application, method, second_method, authenticated_at as "authenticated_at!", last_seen_at, expires_at,
                revoked_at, revoke_reason
         from sessions where user_id = $1 order by authenticated_at desc
         "#,
@@ -493,7 +632,7 @@ pub(crate) async fn export(pool: &PgPool, user: Uuid) -> Result<Vec<export::Sess
     Ok(rows
         .into_iter()
         .map(|row| export::Session {
-            device: device(row.user_agent.as_deref().unwrap_or_default()),
+            device: place(row.application, row.user_agent.as_deref()),
             ip: row.ip.map(|ip| ip.addr()),
             method: row.method,
             second_method: row.second_method,

@@ -265,6 +265,27 @@ pub(super) fn http_url(text: &str) -> Parsed<Url> {
     Ok(url)
 }
 
+/// Comma list of pages. Requests are compared with them letter by letter, so each stands here as it is sent: an entry that means the same
+/// as another spelling would never match that one.
+pub(super) fn redirect_urls(text: &str) -> Parsed<Vec<String>> {
+    text.split(',').map(|entry| redirect_url(entry.trim())).collect()
+}
+
+fn redirect_url(text: &str) -> Parsed<String> {
+    let url = http_url(text)?;
+    // The token in it signs somebody in.
+    if url.scheme() != "https" && !url.host().is_some_and(|host| is_loopback(&host)) {
+        return Err("lists a page off this machine that does not begin with https://".to_owned());
+    }
+    if url.fragment().is_some() || url.query_pairs().any(|(name, _)| name == "token") {
+        return Err("lists a page with a fragment or a `token` of its own".to_owned());
+    }
+    if url.as_str() != text {
+        return Err(format!("lists a page that is not in its plain spelling; write {url}"));
+    }
+    Ok(url.into())
+}
+
 pub(super) fn database_url(text: &str) -> Parsed<Secret<String>> {
     let url = Url::parse(text).map_err(|_| "is not a URL".to_owned())?;
     if !matches!(url.scheme(), "postgres" | "postgresql") {
@@ -569,7 +590,7 @@ mod tests {
         /// Whatever stands in a variable, the parsers answer; and their answer doesn't quote it.
         #[test]
         fn parsers_never_panic(text in "\\PC{0,40}|[0-9smhd/]{0,8}|smtp://[a-z:@%0-9\\[\\]./]{0,20}") {
-            let _ = (duration(&text), limit(&text), base_url(&text), http_url(&text), smtp(&text), networks(&text));
+            let _ = (duration(&text), limit(&text), base_url(&text), http_url(&text), redirect_urls(&text), smtp(&text), networks(&text));
             let _ = (signup(&text), key(&text), keys(&text), database_url(&text), redacted_url(&text), guarded_hosts(&text), cookie_domain(&text, true));
         }
 

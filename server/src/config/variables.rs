@@ -63,6 +63,7 @@ pub(super) const VARIABLES: &[Variable] = &[
     secret("WALLET_ENCRYPTION_KEY_PREVIOUS", Visibility::Secret, "earlier keys, separated by commas"),
     by_environment("FEATURE_PASSWORDLESS_AUTH", "true", "false", "true or false"),
     public("LEGACY_SIGN_IN_URL", "", "https://example.org/login"),
+    public("REDIRECT_URLS", "", "https://app.example.org/sign-in"),
     by_environment("SIGNUP", "open", "invite", "open, domains:example.org, invite or closed"),
     public("MAGIC_LINK_TTL", "10m", "10m"),
     public("SESSION_IDLE", "1d", "1d"),
