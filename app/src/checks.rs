@@ -34,8 +34,7 @@ pub fn over(check: Check) -> &'static str {
 pub fn value(check: Check, value: f64) -> String {
     match check {
         Check::FailedVerifications => format!("{value:.1}% in the last hour."),
-        Check::Burst => format!("{value:.0} in the last hour."),
-        Check::SecondFactorFailures => format!("{value:.0} in the last hour."),
+        Check::Burst | Check::SecondFactorFailures => format!("{value:.0} in the last hour."),
         Check::MailDelay => format!("{value:.0} s."),
         Check::ServerErrors => format!("{value:.1}% in the last 15 minutes."),
         Check::Audit if value > 0.0 => "It can't.".to_owned(),

@@ -84,10 +84,9 @@ impl Flag {
             Change::On => flag.percent_everyone = 100,
             Change::Off => flag = Self::OFF,
             Change::Percent(percent, Of::Admins) => flag.percent_admins = *percent,
-            Change::Percent(percent, Of::Everyone) => flag.percent_everyone = *percent,
+            Change::Percent(percent, Of::Everyone) | Change::To(Target::Everyone(percent)) => flag.percent_everyone = *percent,
             Change::To(Target::Named) => (flag.percent_admins, flag.percent_everyone) = (0, 0),
             Change::To(Target::Admins(percent)) => (flag.percent_admins, flag.percent_everyone) = (*percent, 0),
-            Change::To(Target::Everyone(percent)) => flag.percent_everyone = *percent,
             Change::Set(wanted) => {
                 flag.clone_from(wanted);
                 flag.allowed.sort_unstable();

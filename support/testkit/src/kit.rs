@@ -46,9 +46,10 @@ impl Kit {
     /// Another server on the same database and clock, with a pool of its own.
     pub async fn second(&self) -> Arc<Auth> {
         let policy = self.auth.policy().clone();
-        let auth = Auth::new(self.database.pool().await, Arc::new(self.clock.clone()), Keys::new(&TEST_KEY, &[]), policy);
+        let pool = self.database.pool().await;
+        let auth = Arc::new(Auth::new(pool, Arc::new(self.clock.clone()), Keys::new(&TEST_KEY, &[]), policy));
         auth.read_flags().await.expect("the database answers");
-        Arc::new(auth)
+        auth
     }
 
     /// Sends what is queued, and returns the letters sent since the last look, as they were asked for: the newest last.

@@ -188,8 +188,7 @@ impl Shown {
 
     fn badge(&self) -> (BadgeKind, String) {
         // The most that it is: the table below has it whole.
-        let reached =
-            self.here().map_or_else(String::new, |act| if let Act::Move(target) = act { title(target) } else { "off".to_owned() });
+        let reached = if let Act::Move(target) = self.here() { title(target) } else { "off".to_owned() };
         match self.status.rollout.as_ref().map(|rollout| rollout.state) {
             Some(RolloutState::Held) => (BadgeKind::Warn, format!("Held at {}", lower(&reached))),
             Some(RolloutState::Paused) => (BadgeKind::Warn, format!("Paused at {}", lower(&reached))),
@@ -205,12 +204,12 @@ impl Shown {
     }
 
     /// Where the flag is now, among the choices.
-    fn here(&self) -> Option<Act> {
+    fn here(&self) -> Act {
         match (self.flag.percent_everyone, self.flag.percent_admins, self.flag.allowed.is_empty()) {
-            (0, 0, true) => Some(Act::Off),
-            (0, 0, false) => Some(Act::Move(Target::Named)),
-            (0, percent, _) => Some(Act::Move(Target::Admins(percent))),
-            (percent, ..) => Some(Act::Move(Target::Everyone(percent))),
+            (0, 0, true) => Act::Off,
+            (0, 0, false) => Act::Move(Target::Named),
+            (0, percent, _) => Act::Move(Target::Admins(percent)),
+            (percent, ..) => Act::Move(Target::Everyone(percent)),
         }
     }
 }
@@ -342,12 +341,12 @@ fn Lever(shown: Shown, typed: Typed) -> impl IntoView {
         .into_any();
     }
     let here = shown.here();
-    let chosen = typed.act.filter(|act| matches!(act, Act::Off | Act::Move(_))).or(here);
+    let chosen = typed.act.filter(|act| matches!(act, Act::Off | Act::Move(_))).unwrap_or(here);
     let over = shown.over();
     let reached = shown.flag.percent_everyone;
     let mut choices = vec![Act::Off, Act::Move(Target::Named)];
     choices.extend(shown.plan().iter().map(|step| Act::Move(step.to)).filter(|act| *act != Act::Move(Target::Named)));
-    if let Some(here) = here.filter(|here| !choices.contains(here)) {
+    if !choices.contains(&here) {
         choices.push(here);
     }
     let choices = choices.into_iter().map(|act| {
@@ -357,7 +356,7 @@ fn Lever(shown: Shown, typed: Typed) -> impl IntoView {
             _ => false,
         };
         let barred = up && over;
-        let now = if here == Some(act) { "Now. " } else { "" };
+        let now = if here == act { "Now. " } else { "" };
         let hint = match act {
             _ if barred => "Not available while a check is over its limit.".to_owned(),
             Act::Off => format!("{now}Everyone uses the old sign-in. People signed in now stay signed in."),
@@ -385,7 +384,7 @@ fn Lever(shown: Shown, typed: Typed) -> impl IntoView {
                     name="to"
                     id=id.clone()
                     value=name
-                    checked=chosen == Some(act) && !barred
+                    checked=chosen == act && !barred
                     disabled=barred
                     aria-describedby=described.clone()
                 />
@@ -723,8 +722,8 @@ mod tests {
             shown(RolloutState::Running, &[(Check::ServerErrors, None), (Check::Keys, Some(0.0))], quarter()),
             Typed::default(),
         );
-        assert!(html.contains(r#"<li class="none">"#) && html.contains(r#"No data: </span>Server errors at most 1%"#), "{html}");
-        assert!(html.contains(r#"OK: </span>Encryption keys all there"#));
+        assert!(html.contains(r#"<li class="none">"#) && html.contains(r"No data: </span>Server errors at most 1%"), "{html}");
+        assert!(html.contains(r"OK: </span>Encryption keys all there"));
     }
 
     #[test]
