@@ -11,6 +11,7 @@ use app::{
     pages::account::{AccountPage, Owner},
     pages::activity::{ActivityPage, By as DoneBy, Entry},
     pages::admin::{
+        api_keys::{ApiKey, ApiKeysPage, Draft, Lifetime, Maker, NewApiKeyPage, NewKeyError, RevealedKeyPage, RevokeKeyPage},
         change::{Change, ChangePage, LastAdminPage, ReasonError},
         invite::{AddressError, InviteSomeonePage},
         limits::{Held, LimitsPage},
@@ -47,6 +48,7 @@ use app::{
 use auth::{
     activity::Filter,
     admin::{HeldBy, Status, UserFilter},
+    api_key::{KeyState, Scope},
     event::{Method, SecondFactor},
     mail::{Delivery, MailFilter, MailState, QueueState},
     network_requests::NetworkRequests,
@@ -93,6 +95,7 @@ fn pages() -> Vec<(&'static str, String)> {
     all.extend(admin_lists());
     all.extend(admin_mail());
     all.extend(admin_limits());
+    all.extend(admin_api_keys());
     all.extend(admin_account());
     all.extend(changes());
     all.extend(undo());
@@ -510,6 +513,61 @@ fn admin_mail() -> Vec<(&'static str, String)> {
         ("admin-mail-late", page(late, MailFilter::Waiting, rows().drain(1..2).collect(), Some("older"), None)),
         ("admin-mail-tested", page(quiet.clone(), MailFilter::All, rows(), None, Some(mail::Done::Tested))),
         ("admin-mail-none", page(quiet, MailFilter::GivenUp, vec![], None, None)),
+    ]
+}
+
+fn admin_api_keys() -> Vec<(&'static str, String)> {
+    let key = |name: &str, prefix: &str, scopes: &[Scope], maker, state| ApiKey {
+        name: name.to_owned(),
+        prefix: prefix.to_owned(),
+        scopes: scopes.to_vec(),
+        maker,
+        curbed: false,
+        state,
+        last_used: Some(NOW - Duration::from_secs(95)),
+        expires: Some(datetime!(2027-02-22 14:29 UTC)),
+    };
+    let keys = || {
+        vec![
+            key("Shop", "lk_k7qdm2xw", &[Scope::SignIn, Scope::Sessions], Maker::Admin(ADMIN.into()), KeyState::Live),
+            ApiKey {
+                last_used: None,
+                expires: None,
+                ..key(
+                    "Dashboards in the data centre that nobody has visited for years",
+                    "lk_t9hpx3wp",
+                    &Scope::ALL,
+                    Maker::Operator,
+                    KeyState::Live,
+                )
+            },
+            ApiKey { curbed: true, ..key("Backup", "lk_9fhnt4vc", &[Scope::Users, Scope::AuditRead], Maker::Gone, KeyState::Live) },
+            key("Old shop", "lk_a2b3c4d5", &[Scope::SignIn], Maker::Admin(LONG.into()), KeyState::Revoked),
+            key("Trial", "lk_e6f7g8h9", &[Scope::SignIn], Maker::Operator, KeyState::Expired),
+        ]
+    };
+    let list = |keys: Vec<ApiKey>, revoked| render(move || view! { <ApiKeysPage who=ADMIN.to_owned() keys revoked now=NOW/> });
+    let new = |draft, error| render(move || view! { <NewApiKeyPage who=ADMIN.to_owned() draft error/> });
+    let draft = || Draft { name: "Shop".to_owned(), scopes: vec![Scope::SignIn, Scope::Sessions], lifetime: Lifetime::Year };
+    let revealed = || {
+        let (name, key) = ("Shop".to_owned(), "lk_k7qdm2xw_0123456789abcdefghijABCDEFGHIJ0123456789-_0".to_owned());
+        view! { <RevealedKeyPage who=ADMIN.to_owned() name key expires=Some(datetime!(2027-02-22 14:29 UTC))/> }
+    };
+    let revoke = |error| {
+        let (name, prefix) = ("Shop".to_owned(), "lk_k7qdm2xw".to_owned());
+        render(move || view! { <RevokeKeyPage who=ADMIN.to_owned() name prefix reason=String::new() error/> })
+    };
+    vec![
+        ("admin-api-keys", list(keys(), false)),
+        ("admin-api-keys-revoked", list(keys(), true)),
+        ("admin-api-keys-none", list(vec![], false)),
+        ("admin-api-keys-new", new(Draft::default(), None)),
+        ("admin-api-keys-new-missing", new(Draft::default(), Some(NewKeyError::NameMissing))),
+        ("admin-api-keys-new-no-scope", new(Draft { scopes: vec![], ..draft() }, Some(NewKeyError::NoScope))),
+        ("admin-api-keys-new-long", new(draft(), Some(NewKeyError::NameTooLong))),
+        ("admin-api-keys-made", render(revealed)),
+        ("admin-api-keys-revoke", revoke(None)),
+        ("admin-api-keys-revoke-missing", revoke(Some(ReasonError::Missing))),
     ]
 }
 

@@ -51,6 +51,8 @@ pub fn told(happened: &str, details: &Value) -> Option<Told> {
         "account.exported" => ("Data downloaded", ""),
         "account.deletion_requested" => ("Account deletion asked for", ""),
         "account.deletion_cancelled" => ("Account kept", "It won't be deleted"),
+        "api_key.created" => ("API key made", word("name")),
+        "api_key.revoked" => ("API key revoked", word("prefix")),
 
         "totp.setup_started" => ("Authenticator app setup started", ""),
         "totp.enrolled" => ("Authenticator app added", ""),

@@ -25,6 +25,7 @@ use crate::{
 };
 
 /// The pages. Whoever mounts them has put a [`Requester`] into each request's extensions.
+#[expect(clippy::too_many_lines, reason = "a list: each line is a form or a route")]
 pub fn router(state: AppState) -> Router {
     register_explicit::<login::RequestLink>();
     register_explicit::<login_sent::EnterCode>();
@@ -60,6 +61,8 @@ pub fn router(state: AppState) -> Router {
     register_explicit::<admin::mail::RetryMail>();
     register_explicit::<admin::mail::SendTestMail>();
     register_explicit::<admin::limits::ReleaseLimit>();
+    register_explicit::<admin::api_keys::CreateApiKey>();
+    register_explicit::<admin::api_keys::RevokeApiKey>();
     register_explicit::<account::ChangeName>();
     register_explicit::<change_email::RequestAddressChange>();
     register_explicit::<change_email::ConfirmAddressChange>();
@@ -114,6 +117,9 @@ pub fn router(state: AppState) -> Router {
         .route(routes::ADMIN_MAIL, get(admin::mail::get).merge(form()))
         .route(routes::ADMIN_MAIL_TEST, form_of(routes::ADMIN_MAIL))
         .route(routes::ADMIN_LIMITS, get(admin::limits::get).merge(form()))
+        .route(routes::ADMIN_API_KEYS, get(admin::api_keys::get))
+        .route(routes::ADMIN_API_KEYS_NEW, get(admin::api_keys::get_new).merge(form()))
+        .route(routes::ADMIN_API_KEYS_REVOKE, get(admin::api_keys::get_revoke).merge(form()))
         .route(routes::NAME, form_of(routes::ACCOUNT))
         .route(routes::EMAIL, get(change_email::get).merge(form()))
         .route(routes::EMAIL_CODE, form_of(routes::EMAIL))

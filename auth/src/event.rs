@@ -8,7 +8,7 @@ use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
-use crate::{requester::Requester, secret::new_id};
+use crate::{api_key::Prefix, requester::Requester, secret::new_id};
 
 /// How a first factor was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -393,6 +393,23 @@ pub enum Event {
         key: String,
         secrets: u64,
     },
+    /// `maker`: the administrator whose key it is; none for one made at the shell.
+    ApiKeyCreated {
+        maker: Option<Uuid>,
+        key: Uuid,
+        prefix: Prefix,
+        name: String,
+        scopes: Vec<&'static str>,
+        expires_at: Option<OffsetDateTime>,
+    },
+    /// `by`: none where its maker did it.
+    ApiKeyRevoked {
+        maker: Option<Uuid>,
+        key: Uuid,
+        prefix: Prefix,
+        by: Option<Origin>,
+        reason: String,
+    },
     MailSent {
         mail: Uuid,
         kind: &'static str,
@@ -430,6 +447,8 @@ pub enum Origin {
     Operator,
     /// An administrator, on the pages; the audit row's `actor_id` says which.
     Admin,
+    /// A program; the audit row's `actor_id` is its API key's.
+    ApiKey,
 }
 
 impl Origin {
@@ -438,6 +457,7 @@ impl Origin {
             Self::SignUp => "sign_up",
             Self::Operator => "operator",
             Self::Admin => "admin",
+            Self::ApiKey => "api_key",
         }
     }
 }
@@ -490,6 +510,8 @@ impl Event {
             Self::SessionsEnded { .. } => "sessions.ended",
             Self::UserViewed { .. } => "user.viewed",
             Self::KeysRotated { .. } => "keys.rotated",
+            Self::ApiKeyCreated { .. } => "api_key.created",
+            Self::ApiKeyRevoked { .. } => "api_key.revoked",
             Self::MailSent { .. } => "mail.sent",
             Self::MailFailed { .. } => "mail.failed",
             Self::MailRetried { .. } => "mail.retried",
@@ -539,6 +561,7 @@ impl Event {
             | Self::UserSessionsEnded { user, .. }
             | Self::UserViewed { user } => Some(*user),
             Self::LimitReleased { user, .. } => *user,
+            Self::ApiKeyCreated { maker, .. } | Self::ApiKeyRevoked { maker, .. } => *maker,
             Self::LinkRequested { .. }
             | Self::LinkRefused { .. }
             | Self::LinkCancelled { .. }
@@ -605,6 +628,13 @@ impl Event {
             Self::SessionRevoked { session, reason, .. } => json!({ "session": session, "reason": reason.as_str() }),
             Self::InviteCreated { invite, by } => json!({ "invite": invite, "by": by.as_str() }),
             Self::InviteUsed { invite, .. } => json!({ "invite": invite }),
+            Self::ApiKeyCreated { key, prefix, name, scopes, expires_at, .. } => {
+                let expires_at = expires_at.and_then(|at| at.format(&Rfc3339).ok());
+                json!({ "key": key, "prefix": prefix, "name": name, "scopes": scopes, "expires_at": expires_at })
+            }
+            Self::ApiKeyRevoked { key, prefix, by, reason, .. } => {
+                json!({ "key": key, "prefix": prefix, "by": by.map(Origin::as_str), "reason": reason })
+            }
             Self::MailSent { mail, kind } => json!({ "mail": mail, "kind": kind }),
             Self::MailFailed { mail, state } => json!({ "mail": mail, "state": state }),
             Self::MailRetried { mail } => json!({ "mail": mail }),
@@ -638,6 +668,8 @@ impl Event {
             Self::MailSent { .. } => metrics::counter!("mail_deliveries_total", "result" => "sent").increment(1),
             Self::MailFailed { state, .. } => metrics::counter!("mail_deliveries_total", "result" => *state).increment(1),
             Self::LinkCancelled { .. }
+            | Self::ApiKeyCreated { .. }
+            | Self::ApiKeyRevoked { .. }
             | Self::MailRetried { .. }
             | Self::LimitReleased { .. }
             | Self::NetworkTooManyRequests { .. }
@@ -700,7 +732,7 @@ pub(crate) struct Work<'a> {
     events: Vec<Event>,
     /// `None` for what no request caused.
     from: Option<&'a Requester>,
-    /// The administrator who does it to somebody else's account.
+    /// The administrator or API key that does it to somebody else's account.
     actor: Option<Uuid>,
     now: OffsetDateTime,
 }

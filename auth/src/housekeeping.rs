@@ -87,6 +87,7 @@ impl Auth {
         step!(first, sqlx::query!("delete from trusted_devices where expires_at < $1", now - KEEP).execute(pool));
         step!(first, sqlx::query!("delete from magic_links where created_at < $1", now - KEEP).execute(pool));
         step!(first, self.delete_accounts(now));
+        step!(first, self.remind_of_api_keys(now));
         step!(first, sqlx::query!("delete from undo_links where expires_at < $1", now - KEEP).execute(pool));
         step!(first, sqlx::query_scalar!("select auth_audit_drop_partitions($1)", now - KEEP_AUDIT).fetch_one(pool));
         first.map_or(Ok(()), |error: sqlx::Error| Err(error.into()))

@@ -58,6 +58,9 @@ pub enum KnownBrowser {}
 #[derive(Clone, PartialEq, Eq)]
 pub enum TrustedDevice {}
 
+/// The secret part of an API key.
+#[derive(Clone, PartialEq, Eq)]
+pub enum ApiKeySecret {}
 /// The token in a mail's link that takes something back.
 #[derive(Clone, PartialEq, Eq)]
 pub enum UndoLink {}
@@ -80,6 +83,7 @@ pub type UndoToken = Token<UndoLink>;
 pub type RequestSecret = Token<ApiRequest>;
 pub type SessionToken = Token<ApiSession>;
 pub type Challenge = Token<ApiChallenge>;
+pub(crate) type ApiSecret = Token<ApiKeySecret>;
 
 impl<K> Token<K> {
     #[must_use]

@@ -41,6 +41,7 @@ pub fn policy(config: &Config) -> Policy {
             step_up_mail: rate(limits.step_up_mail),
             address_change: rate(limits.address_change),
             sign_up_network: rate(limits.signup_network),
+            api_key: rate(limits.api_key),
         },
     }
 }

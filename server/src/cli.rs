@@ -1,7 +1,12 @@
 //! The commands. Each prints plain text for people, JSON for scripts with `--json`, and exits with 0, 1 (failed) or 2 (usage).
 
+use std::time::Duration;
+
+use auth::api_key::{Prefix, Scope};
 use clap::{Args, Parser, Subcommand};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::config::values;
 
 #[derive(Debug, Parser)]
 #[command(name = "latchkey", version, about = "Passwordless sign-in: an email link and a code.", long_about = None)]
@@ -32,6 +37,9 @@ pub enum Command {
     /// The keys that secrets are encrypted under
     #[command(subcommand)]
     Key(KeyCommand),
+    /// API keys: which programs may use the API
+    #[command(subcommand, name = "apikey")]
+    ApiKey(ApiKeyCommand),
     /// The configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -145,6 +153,47 @@ pub enum KeyCommand {
         #[command(flatten)]
         output: Output,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ApiKeyCommand {
+    /// Make a key; it is printed once, and kept nowhere
+    Create {
+        /// What it is for
+        name: String,
+        /// What it may do: signin, sessions, users, audit:read, flags or metrics:read; repeat it for several
+        #[arg(long = "scope", required = true, value_parser = scope)]
+        scopes: Vec<Scope>,
+        /// How long it works, like 90d; for ever if not given
+        #[arg(long, value_name = "TIME", value_parser = values::duration)]
+        expires: Option<Duration>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// List the keys: those that work first
+    List {
+        #[command(flatten)]
+        output: Output,
+    },
+    /// End a key, at once and on every server
+    Revoke {
+        /// How it begins, like `lk_k7qdm2xw`
+        #[arg(value_parser = prefix)]
+        prefix: Prefix,
+        /// Why, for the audit log
+        #[arg(long, value_parser = reason, default_value = NO_REASON)]
+        reason: String,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+fn scope(text: &str) -> Result<Scope, String> {
+    Scope::parse(text).ok_or_else(|| format!("is none of {}", Scope::ALL.map(Scope::as_str).join(", ")))
+}
+
+fn prefix(text: &str) -> Result<Prefix, String> {
+    Prefix::parse(text).ok_or_else(|| "write how the key begins, like lk_k7qdm2xw".to_owned())
 }
 
 /// One line that says something.

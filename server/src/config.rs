@@ -11,7 +11,7 @@ mod development_key;
 mod environment;
 mod reader;
 mod secret;
-mod values;
+pub(crate) mod values;
 mod variables;
 
 use std::{
@@ -151,6 +151,7 @@ pub struct Limits {
     pub step_up_mail: Limit,
     pub address_change: Limit,
     pub signup_network: Limit,
+    pub api_key: Limit,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -421,6 +422,7 @@ fn limits(read: &mut Reader<'_>, production: bool) -> Result<Limits, Noted> {
     let step_up_mail = limit("LIMIT_STEP_UP_MAIL");
     let signup_network = limit("LIMIT_SIGNUP_NETWORK");
     let address_change = limit("LIMIT_ADDRESS_CHANGE");
+    let api_key = limit("LIMIT_API_KEY");
     Ok(Limits {
         enforced: enforced?,
         link_address_network: link_address_network?,
@@ -435,6 +437,7 @@ fn limits(read: &mut Reader<'_>, production: bool) -> Result<Limits, Noted> {
         step_up_mail: step_up_mail?,
         signup_network: signup_network?,
         address_change: address_change?,
+        api_key: api_key?,
     })
 }
 

@@ -73,6 +73,7 @@ impl MailRoom {
 
     fn words(&self, content: &Content) -> anyhow::Result<mails::Mail> {
         let help_url = &self.site.link(routes::HELP);
+        let keys_url = &self.site.link(routes::ADMIN_API_KEYS);
         let links = &mails::Links { account_url: &self.site.link(routes::ACCOUNT), help_url };
         Ok(match content {
             Content::SignIn { token, code, asked, application: Some(application) } => {
@@ -146,6 +147,11 @@ impl MailRoom {
                     Notice::AccountEnabled => mails::account_enabled(links, *at)?,
                     Notice::SessionsEnded => mails::sessions_ended(links, *at)?,
                     Notice::Test => mails::test(links, *at)?,
+                    Notice::ApiKeyCreated { prefix } => mails::api_key_created(links, &prefix.to_string(), by)?,
+                    Notice::ApiKeyRevoked { prefix } => mails::api_key_revoked(links, &prefix.to_string(), *at)?,
+                    Notice::ApiKeyEnding { prefix, expires_at } => {
+                        mails::api_key_ending(keys_url, help_url, &prefix.to_string(), expires_at)?
+                    }
                     Notice::AdminGranted => mails::admin_granted(links, *at)?,
                     Notice::AdminRevoked => mails::admin_revoked(links, *at)?,
                 }

@@ -49,6 +49,7 @@ fn run(config: &config::Config, command: Command) -> anyhow::Result<()> {
             }
             Command::Session(command) => commands::session(config, database.pool(), command).await,
             Command::Key(command) => commands::key(config, database.pool(), command).await,
+            Command::ApiKey(command) => commands::api_key(config, database.pool(), command).await,
             Command::Config(_) => unreachable!("handled before the configuration was needed"),
         }
     });

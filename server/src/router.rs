@@ -25,6 +25,7 @@ use http::{
 };
 
 use crate::{
+    api,
     config::Config,
     dev_inbox::{self, DevInbox},
     health::Health,
@@ -41,9 +42,10 @@ pub struct Parts {
     pub dev_inbox: Option<Arc<DevInbox>>,
 }
 
-/// The whole service: pages, health, static files.
+/// The whole service: pages, API, health, static files.
 pub fn router(config: &Config, parts: Parts) -> Router {
-    let mut routes = app::router(parts.state).merge(parts.health.routes()).merge(app::assets::router());
+    let mut routes =
+        app::router(parts.state).merge(api::routes(parts.auth.clone())).merge(parts.health.routes()).merge(app::assets::router());
     if let Some(inbox) = parts.dev_inbox {
         routes = routes.merge(dev_inbox::routes(inbox, parts.auth));
     }
@@ -92,10 +94,14 @@ async fn answer(
     let client = around.proxies.client(peer.ip(), request.headers());
     let line = Line::begin(&request, &id);
     let logged = async {
-        let machine = matches!(request.uri().path(), "/healthz" | "/readyz");
+        let (machine, program) = (matches!(request.uri().path(), "/healthz" | "/readyz"), api::is_api(request.uri().path()));
         let within = around.time_limit.hold(&id, around.admit(client, &id, request, next));
         let response = AssertUnwindSafe(within).catch_unwind().await.unwrap_or_else(panicked);
-        if machine { response } else { with_page(response, &id) }
+        match (machine, program) {
+            (true, _) => response,
+            (_, true) => api::written(response, &id),
+            _ => with_page(response, &id),
+        }
     };
     let mut response = line.tell_of(logged).await;
     id.write(response.headers_mut());

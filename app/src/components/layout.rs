@@ -12,7 +12,12 @@ const ACCOUNT: [(&str, &str); 4] =
     [(SECURITY, routes::ACCOUNT), ("Sessions", routes::SESSIONS), ("Activity", routes::ACTIVITY), ("Email", routes::EMAIL)];
 
 /// The administrators' pages that stand in the header, by their headings.
-const ADMIN: [(&str, &str); 3] = [("Users", routes::ADMIN_USERS), ("Mail", routes::ADMIN_MAIL), ("Limits", routes::ADMIN_LIMITS)];
+const ADMIN: [(&str, &str); 4] = [
+    ("Users", routes::ADMIN_USERS),
+    ("API keys", routes::ADMIN_API_KEYS),
+    ("Mail", routes::ADMIN_MAIL),
+    ("Limits", routes::ADMIN_LIMITS),
+];
 
 /// The sign-in journey: one narrow card with one question.
 ///

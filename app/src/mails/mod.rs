@@ -566,6 +566,44 @@ pub fn test(links: &Links<'_>, at: OffsetDateTime) -> askama::Result<Mail> {
     mail.compose(links)
 }
 
+/// `prefix` as the key begins: `lk_k7qdm2xw`.
+pub fn api_key_created(links: &Links<'_>, prefix: &str, by: &By<'_>) -> askama::Result<Mail> {
+    let what = format!(
+        "It begins with {prefix}, and programs can now use it here. Made at {}, from {}, {}. The key itself isn't in this email.",
+        by.at(),
+        by.device(),
+        by.ip()
+    );
+    let mail = Security {
+        subject: "You made an API key",
+        what: &what,
+        lead: "If it wasn't you,",
+        advice: "someone is signed in as you. Revoke the key, then check that nobody else can read your email.",
+        label: REVIEW,
+    };
+    mail.compose(links)
+}
+
+pub fn api_key_revoked(links: &Links<'_>, prefix: &str, at: OffsetDateTime) -> askama::Result<Mail> {
+    let what = format!(
+        "The key you made that begins with {prefix} stopped working at {}. Programs that use it can't any more.",
+        words::time_on_date(at)
+    );
+    let mail =
+        Security { subject: "An API key was revoked", what: &what, lead: "If you don't know why,", advice: ASK, label: REVIEW };
+    mail.compose(links)
+}
+
+/// `keys_url`: where another is made.
+pub fn api_key_ending(keys_url: &str, help_url: &str, prefix: &str, expires_at: OffsetDateTime) -> askama::Result<Mail> {
+    let what = format!(
+        "The key that begins with {prefix} stops working at {}. Make another one, and give it to the programs that use this one.",
+        words::time_on_date(expires_at)
+    );
+    Security { subject: "An API key stops working soon", what: &what, lead: "", advice: "", label: "Open API keys" }
+        .leading_to(keys_url, help_url)
+}
+
 pub fn admin_granted(links: &Links<'_>, at: OffsetDateTime) -> askama::Result<Mail> {
     let what = format!(
         "An administrator made you one too, at {}. You can look after other people's accounts. We may ask you to set up two-factor first.",
@@ -742,6 +780,9 @@ mod tests {
             ("account_enabled", account_enabled(&LINKS, AT)?),
             ("sessions_ended", sessions_ended(&LINKS, AT)?),
             ("test", test(&LINKS, AT)?),
+            ("api_key_created", api_key_created(&LINKS, "lk_k7qdm2xw", &by("Firefox on Windows", "203.0.113.24"))?),
+            ("api_key_revoked", api_key_revoked(&LINKS, "lk_k7qdm2xw", AT)?),
+            ("api_key_ending", api_key_ending("https://latchkey.example/admin/api-keys", HELP, "lk_k7qdm2xw", AT + DAYS_7)?),
             ("admin_granted", admin_granted(&LINKS, AT)?),
             ("admin_revoked", admin_revoked(&LINKS, AT)?),
         ] {
@@ -813,6 +854,7 @@ mod tests {
             second_step_failed(&LINKS, &by(hostile, hostile))?,
             email_changed(&LINKS, UNDO, 72, &by(hostile, hostile))?,
             deletion_requested(&LINKS, UNDO, AT, &by(hostile, hostile))?,
+            api_key_created(&LINKS, "lk_k7qdm2xw", &by(hostile, hostile))?,
             step_up_from(hostile, hostile)?,
             email_change_from(hostile, hostile)?,
         ] {

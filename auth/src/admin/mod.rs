@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::{
     Auth, Error,
     account::{self, store::Account},
+    api_key::{ApiKey, Scope},
     email_address::EmailAddress,
     event::{Event, Origin, RevokeReason, Work},
     magic_link,
@@ -42,27 +43,34 @@ pub enum Who<'a> {
         authority: &'a Authority,
         from: &'a Requester,
     },
+    /// A program, over the API.
+    Key {
+        key: &'a ApiKey,
+        from: &'a Requester,
+    },
 }
 
 impl<'a> Who<'a> {
-    fn actor(self) -> Option<Uuid> {
+    pub(crate) fn actor(self) -> Option<Uuid> {
         match self {
             Self::Operator => None,
             Self::Admin { authority, .. } => Some(authority.user),
+            Self::Key { key, .. } => Some(key.id),
         }
     }
 
-    fn from(self) -> Option<&'a Requester> {
+    pub(crate) fn from(self) -> Option<&'a Requester> {
         match self {
             Self::Operator => None,
-            Self::Admin { from, .. } => Some(from),
+            Self::Admin { from, .. } | Self::Key { from, .. } => Some(from),
         }
     }
 
-    fn origin(self) -> Origin {
+    pub(crate) fn origin(self) -> Origin {
         match self {
             Self::Operator => Origin::Operator,
             Self::Admin { .. } => Origin::Admin,
+            Self::Key { .. } => Origin::ApiKey,
         }
     }
 }
@@ -73,6 +81,7 @@ pub enum ActError {
     /// The administrator has to give their strongest factor first.
     #[error("the session has to step up first")]
     NotFresh,
+    /// Or the key lacks the scope.
     #[error("the account is no administrator's")]
     NotAdmin,
     #[error("there is no such account")]
@@ -102,6 +111,10 @@ pub struct Users {
     pub next: Option<String>,
 }
 
+/// Where a list of users goes on: behind the row of this id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UserCursor(pub Uuid);
+
 /// One account, as an administrator sees it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UserDetail {
@@ -119,8 +132,14 @@ impl Auth {
         match who {
             Who::Admin { authority, .. } if !authority.admin => Err(ActError::NotAdmin),
             Who::Admin { authority, .. } if !self.is_fresh(authority) => Err(ActError::NotFresh),
-            Who::Operator | Who::Admin { .. } => Ok(()),
+            Who::Key { key, .. } if !key.allows(Scope::Users) => Err(ActError::NotAdmin),
+            Who::Operator | Who::Admin { .. } | Who::Key { .. } => Ok(()),
         }
+    }
+
+    /// For what no program may do, whatever its key: a key that makes keys would outlive its own end.
+    pub(crate) fn permit_person(&self, who: Who<'_>) -> Result<(), ActError> {
+        if matches!(who, Who::Key { .. }) { Err(ActError::NotAdmin) } else { self.permit(who) }
     }
 
     /// The accounts and open invitations that match, by address.
@@ -130,7 +149,7 @@ impl Auth {
     pub async fn users(&self, filter: &UserFilter, cursor: Option<&str>) -> Result<Users, Error> {
         let now = self.now();
         let cursor = cursor.and_then(store::Cursor::parse);
-        let mut rows = store::page(&self.pool, filter, cursor, now, now - self.policy.session_idle).await?;
+        let mut rows = store::page(&self.pool, filter, cursor, PAGE + 1, now, now - self.policy.session_idle).await?;
         let more = rows.len() > PAGE;
         rows.truncate(PAGE);
         let backwards = cursor.is_some_and(store::Cursor::is_backwards);
@@ -150,7 +169,27 @@ impl Auth {
         Ok(Users { from: before + i64::from(!rows.is_empty()), matching, previous, next, rows })
     }
 
-    /// One account whole. That an administrator looked at it is recorded.
+    /// Up to `most` of the accounts and open invitations that match, by address, and the cursor to those after them. Nothing is counted:
+    /// that would look at every account.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn users_after(
+        &self,
+        filter: &UserFilter,
+        cursor: Option<UserCursor>,
+        most: usize,
+    ) -> Result<(Vec<UserRow>, Option<UserCursor>), Error> {
+        let now = self.now();
+        let cursor = cursor.map(|UserCursor(id)| store::Cursor::after(id));
+        let mut rows = store::page(&self.pool, filter, cursor, most + 1, now, now - self.policy.session_idle).await?;
+        let more = rows.len() > most;
+        rows.truncate(most);
+        let next = rows.last().filter(|_| more).map(|row| UserCursor(row.id));
+        Ok((rows, next))
+    }
+
+    /// One account whole. That an administrator or a program looked at it is recorded.
     ///
     /// # Errors
     /// When the database does not answer.

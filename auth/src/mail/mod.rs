@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
+    api_key::Prefix,
     email_address::EmailAddress,
     event::{Method, SecondFactor},
     secret::{Code, InviteToken, LinkToken, UndoToken},
@@ -128,6 +129,19 @@ pub enum Notice {
     SessionsEnded,
     AdminGranted,
     AdminRevoked,
+    /// To the administrator who made the key, as the next ones.
+    ApiKeyCreated {
+        prefix: Prefix,
+    },
+    ApiKeyRevoked {
+        prefix: Prefix,
+    },
+    /// It stops working soon. To every administrator, where its maker is none any more.
+    ApiKeyEnding {
+        prefix: Prefix,
+        #[serde(with = "time::serde::rfc3339")]
+        expires_at: OffsetDateTime,
+    },
     /// An administrator wanted to see whether mail arrives.
     Test,
 }
@@ -154,6 +168,9 @@ impl Notice {
             Self::SessionsEnded => "sessions_ended",
             Self::AdminGranted => "admin_granted",
             Self::AdminRevoked => "admin_revoked",
+            Self::ApiKeyCreated { .. } => "api_key_created",
+            Self::ApiKeyRevoked { .. } => "api_key_revoked",
+            Self::ApiKeyEnding { .. } => "api_key_ending",
             Self::Test => "test",
         }
     }

@@ -103,7 +103,7 @@ pub(super) fn switch(text: &str) -> Parsed<bool> {
 }
 
 /// `90s`, `15m`, `1h`, `30d`.
-pub(super) fn duration(text: &str) -> Parsed<Duration> {
+pub(crate) fn duration(text: &str) -> Parsed<Duration> {
     let wrong = || "is not a time span (a number and s, m, h or d)".to_owned();
     let unit = text.chars().last().ok_or_else(wrong)?;
     let seconds = match unit {

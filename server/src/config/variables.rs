@@ -82,6 +82,7 @@ pub(super) const VARIABLES: &[Variable] = &[
     public("LIMIT_STEP_UP_MAIL", "5/1h", "5/1h"),
     public("LIMIT_ADDRESS_CHANGE", "5/1d", "5/1d"),
     public("LIMIT_SIGNUP_NETWORK", "20/1h", "20/1h"),
+    public("LIMIT_API_KEY", "600/1m", "600/1m"),
     public("LOG_FORMAT", "", "pretty or json"),
     public("RUST_LOG", "info", "info"),
 ];

@@ -1,6 +1,7 @@
 //! The real binary, on a real database, over real sockets and real mail.
 
 mod account;
+mod api_keys;
 mod mail_faults;
 mod mail_kills;
 mod mail_raw;

@@ -1,6 +1,7 @@
 //! The router in process: what every answer carries, and which requests may sign anybody in.
 
 mod admin;
+mod api;
 mod ids;
 mod matrix;
 mod same_answer;

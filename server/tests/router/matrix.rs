@@ -97,6 +97,9 @@ const TABLE: &[(&str, Class, What)] = &[
     (routes::ADMIN_MAIL, Admin, PageWithForm),
     (routes::ADMIN_MAIL_TEST, Admin, FormOf(routes::ADMIN_MAIL)),
     (routes::ADMIN_LIMITS, Admin, PageWithForm),
+    (routes::ADMIN_API_KEYS, Admin, Page),
+    (routes::ADMIN_API_KEYS_NEW, Admin, PageWithForm),
+    (routes::ADMIN_API_KEYS_REVOKE, Admin, PageWithForm),
 ];
 
 /// Paths without sessions: health, the development inbox, static files.

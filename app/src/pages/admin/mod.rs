@@ -1,5 +1,6 @@
 //! The administrators' pages. Who is none finds nothing here: [`crate::gate::Administrator`].
 
+pub mod api_keys;
 pub mod change;
 pub mod invite;
 pub mod limits;
