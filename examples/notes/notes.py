@@ -133,7 +133,7 @@ class Notes(BaseHTTPRequestHandler):
         # A form of another site's would carry this browser's cookie to us. Browsers say where a form came from.
         if self.headers.get("Origin") != ORIGIN:
             return self.answer(403, page("Refused", words("This form was not ours.")))
-        length = self.headers.get("Content-Length", "")
+        length = self.headers.get("Content-Length", "0")
         if not length.isdecimal() or int(length) > 8192:
             return self.answer(413, page("Too long"))
         fields = parse_qs(self.rfile.read(int(length)).decode(errors="replace"))

@@ -44,8 +44,8 @@ pub struct Parts {
 
 /// The whole service: pages, API, health, static files.
 pub fn router(config: &Config, parts: Parts) -> Router {
-    let mut routes =
-        app::router(parts.state).merge(api::routes(parts.auth.clone())).merge(parts.health.routes()).merge(app::assets::router());
+    let api = api::routes(parts.auth.clone(), &parts.state.site);
+    let mut routes = app::router(parts.state).merge(api).merge(parts.health.routes()).merge(app::assets::router());
     if let Some(inbox) = parts.dev_inbox {
         routes = routes.merge(dev_inbox::routes(inbox, parts.auth));
     }
