@@ -303,7 +303,10 @@ async fn a_program_that_ends_sessions_is_in_the_audit() {
     let from = Visitor::at([192, 0, 2, 1]).from;
     let refused = kit.auth.end_user_sessions(Who::Key { key: &narrow, from: &from }, user, "why").await;
     assert!(matches!(refused, Err(ActError::NotAdmin)), "the scope is asked for here too");
-    assert_eq!(kit.auth.end_user_sessions(Who::Key { key: &key, from: &from }, user, "why").await.expect("ended"), 1);
+    let program = Who::Key { key: &key, from: &from };
+    assert!(matches!(kit.auth.disable_user(program, user, "why").await, Err(ActError::NotAdmin)), "for people only");
+    assert!(matches!(kit.auth.set_admin(program, user, true, "why").await, Err(ActError::NotAdmin)));
+    assert_eq!(kit.auth.end_user_sessions(program, user, "why").await.expect("ended"), 1);
     assert_eq!(mara.authority(&kit.auth).await, None);
     let filter = AuditFilter { event: Some("user.sessions_ended".to_owned()), user: Some(user), ..AuditFilter::default() };
     let row = kit.auth.audit(&filter, None, 10).await.expect("answers").rows.remove(0);

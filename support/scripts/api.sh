@@ -38,7 +38,8 @@ for _ in $(seq 300); do
 done
 "$latchkey" user create mara@example.org >/dev/null
 scopes=(signin sessions users audit:read flags metrics:read)
-key=$("$latchkey" apikey create schemathesis "${scopes[@]/#/--scope=}" | head -n 1)
+made=$("$latchkey" apikey create schemathesis "${scopes[@]/#/--scope=}")
+key=${made%%$'\n'*}
 
 # It keeps what it found in the folder it runs in.
 cd "$dir"

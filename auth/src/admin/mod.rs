@@ -128,18 +128,22 @@ pub struct UserDetail {
 }
 
 impl Auth {
-    fn permit(&self, who: Who<'_>) -> Result<(), ActError> {
+    /// For what only people do, whatever scopes a key has: one that made keys, or administrators, would outlive its own end.
+    pub(crate) fn permit(&self, who: Who<'_>) -> Result<(), ActError> {
         match who {
             Who::Admin { authority, .. } if !authority.admin => Err(ActError::NotAdmin),
             Who::Admin { authority, .. } if !self.is_fresh(authority) => Err(ActError::NotFresh),
-            Who::Key { key, .. } if !key.allows(Scope::Users) => Err(ActError::NotAdmin),
-            Who::Operator | Who::Admin { .. } | Who::Key { .. } => Ok(()),
+            Who::Key { .. } => Err(ActError::NotAdmin),
+            Who::Operator | Who::Admin { .. } => Ok(()),
         }
     }
 
-    /// For what no program may do, whatever its key: a key that makes keys would outlive its own end.
-    pub(crate) fn permit_person(&self, who: Who<'_>) -> Result<(), ActError> {
-        if matches!(who, Who::Key { .. }) { Err(ActError::NotAdmin) } else { self.permit(who) }
+    /// For what a program may do too, with this scope.
+    pub(crate) fn permit_with(&self, who: Who<'_>, scope: Scope) -> Result<(), ActError> {
+        match who {
+            Who::Key { key, .. } if key.allows(scope) => Ok(()),
+            who => self.permit(who),
+        }
     }
 
     /// The accounts and open invitations that match, by address.
@@ -278,7 +282,8 @@ impl Auth {
     /// [`ActError`].
     pub async fn end_user_sessions(&self, who: Who<'_>, id: Uuid, reason: &str) -> Result<u64, ActError> {
         let now = self.now();
-        let mut work = self.begin_act(who, now).await?;
+        self.permit_with(who, Scope::Users)?;
+        let mut work = Work::begin(&self.pool, who.from(), now).await?.by(who.actor());
         let account = account::store::by_id(work.connection(), id, now).await?.ok_or(ActError::NoSuchUser)?;
         let ended = session::end_all(&mut work, id, None, RevokeReason::EndedByAdmin, now).await?;
         if ended == 0 {

@@ -287,7 +287,7 @@ impl Auth {
         lifetime: Option<Duration>,
     ) -> Result<NewApiKey, CreateKeyError> {
         let now = self.now();
-        self.permit_person(who).map_err(CreateKeyError::Act)?;
+        self.permit(who).map_err(CreateKeyError::Act)?;
         let name = name.trim();
         if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
             return Err(CreateKeyError::Name);
@@ -325,7 +325,7 @@ impl Auth {
     /// [`ActError`]; [`ActError::Nothing`] where no key that lives has this prefix.
     pub async fn revoke_api_key(&self, who: Who<'_>, prefix: Prefix, reason: &str) -> Result<(), ActError> {
         let now = self.now();
-        self.permit_person(who)?;
+        self.permit(who)?;
         let mut work = Work::begin(&self.pool, who.from(), now).await?;
         let revoked = store::revoke(work.connection(), &prefix.bare(), now).await?.ok_or(ActError::Nothing)?;
         let own = revoked.maker.is_some() && revoked.maker == who.actor();

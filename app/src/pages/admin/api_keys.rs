@@ -142,7 +142,7 @@ const COLUMNS: &[Column] = &[
     Column::text("What it may do"),
     Column::text("Made by"),
     Column::text("Last used (UTC)"),
-    Column::text("Stops working (UTC)"),
+    Column::text("Ends (UTC)"),
     Column::text("Action"),
 ];
 
@@ -178,11 +178,12 @@ fn cells(key: ApiKey, now: OffsetDateTime) -> Vec<AnyView> {
     };
     let scopes = scopes.into_iter().map(Scope::as_str).collect::<Vec<_>>().join(", ");
     let maker = match maker {
-        Maker::Operator => "At the shell".into_any(),
-        Maker::Admin(address) => view! { <span class="whole"><Masked address/></span> }.into_any(),
-        Maker::Gone => "A deleted account".into_any(),
+        Maker::Operator => view! { <p>"At the shell"</p> }.into_any(),
+        Maker::Admin(address) => view! { <p><span class="whole"><Masked address/></span></p> }.into_any(),
+        Maker::Gone => view! { <p>"A deleted account"</p> }.into_any(),
     };
-    let time = |at: OffsetDateTime| view! { <time datetime=words::machine_time(at)>{words::lately(at, now)}</time> }.into_any();
+    let time =
+        |at: OffsetDateTime| view! { <p><time datetime=words::machine_time(at)>{words::lately(at, now)}</time></p> }.into_any();
     let revoke = (state == KeyState::Live).then(|| {
         let href = format!("{}?key={prefix}", routes::ADMIN_API_KEYS_REVOKE);
         view! { <a class="button sm" href=href>"Revoke"<span class="vh">" "{name.clone()}</span></a> }.into_any()
@@ -194,7 +195,7 @@ fn cells(key: ApiKey, now: OffsetDateTime) -> Vec<AnyView> {
         }
         .into_any(),
         view! {
-            <code>{scopes}</code>
+            <p><code>{scopes}</code></p>
             {(curbed && state == KeyState::Live).then(|| view! {
                 <p class="hint">"Without what needs an administrator: its maker is none any more."</p>
             })}
@@ -308,12 +309,12 @@ pub fn RevealedKeyPage(who: String, name: String, key: String, expires: Option<O
         <Admin title="Copy your API key" email=who above crumb="Copy your API key">
             <Notice tone=Tone::Ok title="Key made">
                 {name}" can use it now."
-                {expires.map(|at| view! { " It stops working "<DateTime at/>"; we'll email you a week before." })}
+                {expires.map(|at| view! { " It stops working on "<DateTime at/>". We'll email you a week before." })}
             </Notice>
             <div class="panel narrow">
                 <section class="body">
-                    <p><strong>"We won't show it again."</strong>" Put it where your program reads its secrets."</p>
                     <CopyBlock heading="API key" value=key hint="Whoever has it can do what it may do. Keep it secret."/>
+                    <p><strong>"We won't show it again."</strong>" Put it where your program reads its secrets."</p>
                     <div class="row-actions"><a class="button primary" href=routes::ADMIN_API_KEYS>"I've copied it"</a></div>
                 </section>
             </div>
