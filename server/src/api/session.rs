@@ -75,6 +75,7 @@ struct LiveSession {
     params(("Latchkey-Session" = String, Header, description = "The session's token.")),
     responses(
         (status = 200, description = "It is live.", body = LiveSession),
+        (status = 422, description = "There is no Latchkey-Session, or more than one.", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 403, description = "The key lacks the scope, or the account must set two-factor up first, at `enrol_url` (`enrolment_required`): nobody is signed in.", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 404, description = "It is over, was never there, or is another application's.", body = ProblemDetails, content_type = "application/problem+json"),
     ),
@@ -107,6 +108,7 @@ async fn show_session(
     params(("Latchkey-Session" = String, Header, description = "The session's token.")),
     responses(
         (status = 204, description = "It is over."),
+        (status = 422, description = "There is no Latchkey-Session, or more than one.", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 404, description = "It was over, was never there, or is another application's.", body = ProblemDetails, content_type = "application/problem+json"),
     ),
 )]
@@ -122,9 +124,8 @@ async fn end_session(
 /// Once: of two lines, a proxy and we could mean different ones.
 fn token(headers: &HeaderMap) -> Result<SessionToken, Problem> {
     let mut lines = headers.get_all(SESSION).iter();
-    let token = match (lines.next(), lines.next()) {
-        (Some(line), None) => line.to_str().ok().and_then(SessionToken::parse),
-        _ => None,
-    };
-    token.ok_or_else(Problem::not_found)
+    match (lines.next(), lines.next()) {
+        (Some(line), None) => line.to_str().ok().and_then(SessionToken::parse).ok_or_else(Problem::not_found),
+        _ => Err(Problem::invalid("Latchkey-Session must be there, once.")),
+    }
 }

@@ -58,7 +58,6 @@ struct AskForLink {
 struct ClientNamed {
     #[schema(value_type = String, example = "203.0.113.24")]
     ip: IpAddr,
-    #[schema(max_length = 1000)]
     user_agent: String,
 }
 
@@ -79,7 +78,7 @@ struct LinkAsked {
     params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$", description = "Sent again with it, the same request has the same answer for 24 hours, and nobody gets a second mail.")),
     responses(
         (status = 202, description = "If the address can sign in, a mail is on its way; if not, its owner is told so.", body = LinkAsked),
-        (status = 403, description = "The key lacks the scope, or signing in is off.", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 403, description = "The key lacks the scope, signing in is off (`sign_in_off`), or `redirect_url` is not on the list (`redirect_not_allowed`).", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 409, description = "The Idempotency-Key was sent with another body.", body = ProblemDetails, content_type = "application/problem+json"),
     ),
 )]
@@ -101,7 +100,7 @@ async fn ask_for_link(
     let asked = state.auth.request_link_for(&caller.application(), &request, caller.from()).await.map_err(|error| match error {
         RequestError::Off => off(),
         RequestError::RedirectNotAllowed => {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "redirect_not_allowed", "redirect_url is not one of REDIRECT_URLS")
+            Problem::new(StatusCode::FORBIDDEN, "redirect_not_allowed", "redirect_url is not one of REDIRECT_URLS")
         }
         RequestError::KeyReused => {
             Problem::new(StatusCode::CONFLICT, "idempotency_key_reused", "This Idempotency-Key was sent with another request")
@@ -181,10 +180,9 @@ impl Complete {
     post, path = "/api/v1/magic-links/verify", tag = "sign-in", request_body = VerifyLink,
     responses(
         (status = 200, description = "It was right, and is used up.", body = VerifyAnswer),
-        (status = 403, description = "The key lacks the scope; signing in is off; the request was another's (`other_request`); or the account must set two-factor up first, at `enrol_url` (`enrolment_required`).", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 403, description = "The key lacks the scope; signing in is off (`sign_in_off`); the code was wrong (`wrong_code`, with `tries_left`); the request was another's (`other_request`); or the account must set two-factor up first, at `enrol_url` (`enrolment_required`).", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 404, description = "There is no such request, or no such link.", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 410, description = "`used`, `expired`, `replaced`, `cancelled`, or no tries left (`no_tries_left`).", body = ProblemDetails, content_type = "application/problem+json"),
-        (status = 422, description = "The code was wrong (`wrong_code`, with `tries_left`), or something is not as described.", body = ProblemDetails, content_type = "application/problem+json"),
     ),
 )]
 async fn verify_link(
@@ -239,9 +237,8 @@ struct VerifySecondFactor {
     post, path = "/api/v1/two-factor/verify", tag = "sign-in", request_body = VerifySecondFactor,
     responses(
         (status = 200, description = "It was right, and is used up.", body = VerifyAnswer),
-        (status = 403, description = "The key lacks the scope; signing in is off; or codes of this account's app are not taken any more (`app_off`): a backup code is.", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 403, description = "The key lacks the scope; signing in is off (`sign_in_off`); the code was wrong (`wrong_code`, with `tries_left`), used before (`code_used`) or of another time (`wrong_clock`); or codes of this account's app are not taken any more (`app_off`): a backup code is.", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 404, description = "There is no such challenge (any more).", body = ProblemDetails, content_type = "application/problem+json"),
-        (status = 422, description = "The code was wrong (`wrong_code`, with `tries_left`), used before (`code_used`) or of another time (`wrong_clock`), or something is not as described.", body = ProblemDetails, content_type = "application/problem+json"),
     ),
 )]
 async fn verify_second_factor(
@@ -261,9 +258,9 @@ async fn verify_second_factor(
         SecondFactorError::Off => off(),
         SecondFactorError::SessionOver | SecondFactorError::NotEnrolled => Problem::not_found(),
         SecondFactorError::Wrong { left } => wrong(left),
-        SecondFactorError::Used => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "code_used", "The code was used before"),
+        SecondFactorError::Used => Problem::new(StatusCode::FORBIDDEN, "code_used", "The code was used before"),
         SecondFactorError::Clock { .. } => {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "wrong_clock", "The code is of another time: the app's clock is off")
+            Problem::new(StatusCode::FORBIDDEN, "wrong_clock", "The code is of another time: the app's clock is off")
         }
         SecondFactorError::AppOff | SecondFactorError::Unreadable => {
             Problem::new(StatusCode::FORBIDDEN, "app_off", "Codes of this account's app are not taken; a backup code is")
@@ -288,7 +285,7 @@ fn limit(limited: Limited) -> Problem {
 }
 
 fn wrong(left: u32) -> Problem {
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "wrong_code", "The code was wrong").with("tries_left", left)
+    Problem::new(StatusCode::FORBIDDEN, "wrong_code", "The code was wrong").with("tries_left", left)
 }
 
 fn dead(state: &ApiState, link: &LinkState) -> Problem {
