@@ -139,7 +139,17 @@ mod tests {
     }
 
     /// What happens to no account, so that no owner sees it.
-    const NOBODYS: [&str; 9] = [
+    const NOBODYS: [&str; 20] = [
+        "flag.changed",
+        "rollout.started",
+        "rollout.moved",
+        "rollout.held",
+        "rollout.released",
+        "rollout.paused",
+        "rollout.resumed",
+        "rollout.aborted",
+        "rollout.rolled_back",
+        "rollout.finished",
         "link.refused",
         "link.cancelled",
         "invite.created",
@@ -149,6 +159,7 @@ mod tests {
         "mail.failed",
         "mail.retried",
         "network.too_many_requests",
+        "reconcile.finished",
     ];
 
     #[test]

@@ -3,12 +3,14 @@
 //!
 //! To add one: a variant, its name (`noun.verb`), its details (never a token, code, secret or address), its counter if it has one.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
-use crate::{api_key::Prefix, requester::Requester, secret::new_id};
+use crate::{api_key::Prefix, flag::Flag, requester::Requester, rollout::Happened, secret::new_id};
 
 /// How a first factor was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -436,6 +438,29 @@ pub enum Event {
         network: String,
         requests: i64,
     },
+    FlagChanged {
+        flag: String,
+        before: Flag,
+        after: Flag,
+        /// Masked.
+        allowed: Option<String>,
+        disallowed: Option<String>,
+        by: Origin,
+        reason: String,
+    },
+    Rollout {
+        happened: Happened,
+        rollout: Uuid,
+        step: usize,
+        by: Origin,
+        /// A check's name, or somebody's words.
+        reason: String,
+    },
+    /// The hourly look for rows that contradict each other found some.
+    ReconcileFinished {
+        /// How many of each kind.
+        findings: BTreeMap<&'static str, usize>,
+    },
 }
 
 /// Who made an account, or changed somebody else's.
@@ -447,6 +472,8 @@ pub enum Origin {
     Operator,
     /// An administrator, on the pages; the audit row's `actor_id` says which.
     Admin,
+    /// The guarded rollout.
+    Rollout,
     /// A program; the audit row's `actor_id` is its API key's.
     ApiKey,
 }
@@ -457,6 +484,7 @@ impl Origin {
             Self::SignUp => "sign_up",
             Self::Operator => "operator",
             Self::Admin => "admin",
+            Self::Rollout => "rollout",
             Self::ApiKey => "api_key",
         }
     }
@@ -517,6 +545,19 @@ impl Event {
             Self::MailRetried { .. } => "mail.retried",
             Self::LimitReleased { .. } => "limit.released",
             Self::NetworkTooManyRequests { .. } => "network.too_many_requests",
+            Self::FlagChanged { .. } => "flag.changed",
+            Self::Rollout { happened, .. } => match happened {
+                Happened::Started => "rollout.started",
+                Happened::Moved => "rollout.moved",
+                Happened::Held => "rollout.held",
+                Happened::Released => "rollout.released",
+                Happened::Paused => "rollout.paused",
+                Happened::Resumed => "rollout.resumed",
+                Happened::Aborted => "rollout.aborted",
+                Happened::RolledBack => "rollout.rolled_back",
+                Happened::Finished => "rollout.finished",
+            },
+            Self::ReconcileFinished { .. } => "reconcile.finished",
         }
     }
 
@@ -567,6 +608,9 @@ impl Event {
             | Self::LinkCancelled { .. }
             | Self::MailRetried { .. }
             | Self::NetworkTooManyRequests { .. }
+            | Self::FlagChanged { .. }
+            | Self::Rollout { .. }
+            | Self::ReconcileFinished { .. }
             | Self::InviteCreated { .. }
             | Self::SessionsEnded { .. }
             | Self::KeysRotated { .. }
@@ -642,6 +686,20 @@ impl Event {
                 json!({ "limit": limit, "address": address, "network": network })
             }
             Self::NetworkTooManyRequests { network, requests } => json!({ "network": network, "requests": requests }),
+            Self::Rollout { rollout, step, by, reason, .. } => {
+                json!({ "rollout": rollout, "step": step, "by": by.as_str(), "reason": reason })
+            }
+            Self::FlagChanged { flag, before, after, allowed, disallowed, by, reason } => {
+                let of = |flag: &Flag| {
+                    let (admins, everyone) = (flag.percent_admins, flag.percent_everyone);
+                    json!({ "addresses": flag.allowed.len(), "percent_admins": admins, "percent_everyone": everyone })
+                };
+                json!({
+                    "flag": flag, "before": of(before), "after": of(after), "allowed": allowed, "disallowed": disallowed,
+                    "by": by.as_str(), "reason": reason,
+                })
+            }
+            Self::ReconcileFinished { findings } => json!({ "findings": findings }),
         }
     }
 
@@ -673,6 +731,9 @@ impl Event {
             | Self::MailRetried { .. }
             | Self::LimitReleased { .. }
             | Self::NetworkTooManyRequests { .. }
+            | Self::FlagChanged { .. }
+            | Self::Rollout { .. }
+            | Self::ReconcileFinished { .. }
             | Self::UserCreated { .. }
             | Self::InviteCreated { .. }
             | Self::InviteUsed { .. }
@@ -748,6 +809,10 @@ impl<'a> Work<'a> {
 
     pub fn connection(&mut self) -> &mut PgConnection {
         &mut self.transaction
+    }
+
+    pub fn now(&self) -> OffsetDateTime {
+        self.now
     }
 
     pub fn record(&mut self, event: Event) {

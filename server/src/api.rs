@@ -10,6 +10,7 @@
 mod audit;
 mod bearer;
 mod extract;
+mod flags;
 mod problem;
 mod session;
 mod sign_in;
@@ -68,6 +69,7 @@ pub fn routes(auth: Arc<Auth>, site: &Site) -> Router {
     let api = session::routes(api);
     let api = users::routes(api);
     let api = audit::routes(api);
+    let api = flags::routes(api);
     api.finish()
 }
 

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Prints a result, as text or as JSON.
-fn print(output: Output, text: &str, json: &Value) {
+pub(crate) fn print(output: Output, text: &str, json: &Value) {
     if output.json {
         println!("{json}");
     } else {
@@ -53,10 +53,12 @@ pub async fn migrate(database: &Database, status: bool, output: Output) -> anyho
 }
 
 /// On the heap: each command's future would hold it several times over.
-async fn auth(config: &Config, pool: PgPool) -> anyhow::Result<Box<Auth>> {
+pub(crate) async fn auth(config: &Config, pool: PgPool) -> anyhow::Result<Box<Auth>> {
     let clock = Arc::new(SystemClock::new());
     clock.sync(&pool).await.context("the database does not answer, or `latchkey migrate` has not run")?;
-    Ok(Box::new(Auth::new(pool, clock, assemble::keys(config)?, assemble::policy(config))))
+    let auth = Box::new(Auth::new(pool, clock, assemble::keys(config)?, assemble::policy(config)));
+    auth.read_flags().await?;
+    Ok(auth)
 }
 
 pub async fn user(config: &Config, pool: PgPool, command: User) -> anyhow::Result<()> {
@@ -139,7 +141,7 @@ fn held_back() -> anyhow::Error {
     anyhow::anyhow!("An account moved away from this address less than {hours} hours ago, and may have it back. Try again later.")
 }
 
-fn refusal(error: ActError) -> anyhow::Error {
+pub fn refusal(error: ActError) -> anyhow::Error {
     match error {
         ActError::NoSuchUser => anyhow::anyhow!("There is no account with this address."),
         ActError::LastAdmin => anyhow::anyhow!("This is the last administrator. Make somebody else one first."),
@@ -150,7 +152,7 @@ fn refusal(error: ActError) -> anyhow::Error {
 /// More than anybody reads: a longer list is searched, or asked for by the API.
 const LISTED: usize = 1_000;
 
-fn rfc3339(at: OffsetDateTime) -> String {
+pub(crate) fn rfc3339(at: OffsetDateTime) -> String {
     at.replace_nanosecond(0).unwrap_or(at).format(&Rfc3339).unwrap_or_default()
 }
 
@@ -334,6 +336,6 @@ pub fn missing_keys(ids: &[&str]) -> String {
     format!("Secrets lie under a key that is not configured ({}). Put it into WALLET_ENCRYPTION_KEY_PREVIOUS.", ids.join(", "))
 }
 
-fn parse(email: &str) -> anyhow::Result<EmailAddress> {
+pub fn parse(email: &str) -> anyhow::Result<EmailAddress> {
     EmailAddress::parse(email).map_err(|_| anyhow::anyhow!("That is not an email address. Write it like name@example.org."))
 }

@@ -226,7 +226,7 @@ impl Auth {
         Ok(account::store::by_email(&mut connection, email.key(), self.now()).await?.map(|account| account.id))
     }
 
-    async fn begin_act<'a>(&self, who: Who<'a>, now: OffsetDateTime) -> Result<Work<'a>, ActError> {
+    pub(crate) async fn begin_act<'a>(&self, who: Who<'a>, now: OffsetDateTime) -> Result<Work<'a>, ActError> {
         self.permit(who)?;
         Ok(Work::begin(&self.pool, who.from(), now).await?.by(who.actor()))
     }

@@ -37,6 +37,8 @@ const TABLE: &[(&str, &str, Scope)] = &[
     ("GET", "/api/v1/users/{id}", Scope::Users),
     ("POST", "/api/v1/users/{id}/revoke-sessions", Scope::Users),
     ("GET", "/api/v1/audit", Scope::AuditRead),
+    ("GET", "/api/v1/flags/{key}", Scope::Flags),
+    ("PUT", "/api/v1/flags/{key}", Scope::Flags),
 ];
 
 struct World {

@@ -5,6 +5,7 @@ pub mod change;
 pub mod invite;
 pub mod limits;
 pub mod mail;
+pub mod rollout;
 pub mod user;
 pub mod users;
 
