@@ -14,7 +14,7 @@ run:
 	APP_ENV=development cargo run
 
 test:
-	support/scripts/install.sh postgresql chromium node zbar
+	support/scripts/install.sh postgresql chromium node zbar nginx caddy traefik
 	cargo test --workspace
 	cargo build
 	npm --prefix end2end ci --no-audit --no-fund

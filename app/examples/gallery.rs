@@ -11,10 +11,12 @@ use app::{
     pages::account::{AccountPage, Owner},
     pages::activity::{ActivityPage, By as DoneBy, Entry},
     pages::admin::{
+        api_keys::{ApiKey, ApiKeysPage, Draft, Lifetime, Maker, NewApiKeyPage, NewKeyError, RevealedKeyPage, RevokeKeyPage},
         change::{Change, ChangePage, LastAdminPage, ReasonError},
         invite::{AddressError, InviteSomeonePage},
         limits::{Held, LimitsPage},
         mail::{self, MailPage, MailRow},
+        rollout::{Act, ReviewPage, RolloutPage, Shown, Typed},
         user::{self, Activity, User, UserPage},
         users::{UserRow, Users, UsersPage},
     },
@@ -31,6 +33,7 @@ use app::{
     pages::limited::{Limited, LimitedPage},
     pages::login::{EmailError, LoginPage},
     pages::login_backup_code::{BackupCodeError, LoginBackupCodePage},
+    pages::login_continue::{ContinuePage, HopPage, TwoFactorFirstPage},
     pages::login_sent::{Address, CodeError, LoginSentPage, SentNotice},
     pages::login_two_factor::{LoginTwoFactorPage, NoApp, NoAppPage, TotpError},
     pages::reauth::{ReauthError, ReauthHow, ReauthPage},
@@ -47,9 +50,12 @@ use app::{
 use auth::{
     activity::Filter,
     admin::{HeldBy, Status, UserFilter},
+    api_key::{KeyState, Scope},
     event::{Method, SecondFactor},
+    flag::{Flag, FlagRow, PASSWORDLESS_AUTH},
     mail::{Delivery, MailFilter, MailState, QueueState},
     network_requests::NetworkRequests,
+    rollout::{Check, DEFAULT_PLAN, Reading, Rollout, State, Status as RolloutStatus, Told},
     throttle::Limit,
     undo::{Undoes, Undone},
 };
@@ -86,6 +92,7 @@ fn main() -> io::Result<()> {
 
 fn pages() -> Vec<(&'static str, String)> {
     let mut all = sign_in();
+    all.extend(elsewhere());
     all.extend(confirm());
     all.extend(dead_ends());
     all.extend(own_pages());
@@ -93,6 +100,8 @@ fn pages() -> Vec<(&'static str, String)> {
     all.extend(admin_lists());
     all.extend(admin_mail());
     all.extend(admin_limits());
+    all.extend(admin_rollout());
+    all.extend(admin_api_keys());
     all.extend(admin_account());
     all.extend(changes());
     all.extend(undo());
@@ -130,6 +139,32 @@ fn sign_in() -> Vec<(&'static str, String)> {
         ("sent-wrong", sent(typed(), wait, Some(CodeError::Wrong { left: 4 }))),
         ("sent-last-try", sent(typed(), None, Some(CodeError::LastTry))),
         ("sent-expired", sent(typed(), None, Some(CodeError::Expired))),
+    ]
+}
+
+fn elsewhere() -> Vec<(&'static str, String)> {
+    let next = |host: &str| format!("https://{host}/reports?year=2026");
+    let asks = |host: &str| {
+        let (host, next) = (host.to_owned(), next(host));
+        render(|| view! { <ContinuePage host email=EMAIL.into() next/> })
+    };
+    let two_factor_first = |host: &str| {
+        let (host, next) = (host.to_owned(), next(host));
+        render(|| view! { <TwoFactorFirstPage host next/> })
+    };
+    // To stay on it, as somebody does whose browser doesn't go on by itself.
+    let hop = |host: &str| {
+        let (host, url) = (host.to_owned(), next(host).parse().expect("a URL"));
+        render(|| view! { <HopPage host url/> }).replace("http-equiv=\"refresh\"", "name=\"refresh\"")
+    };
+    let (short, long) = ("app.example.org", "the-reports-of-the-year.a-department-with-a-long-name.example.org");
+    vec![
+        ("continue", asks(short)),
+        ("continue-long", asks(long)),
+        ("continue-two-factor", two_factor_first("admin.example.org")),
+        ("continue-two-factor-long", two_factor_first(long)),
+        ("hop", hop(short)),
+        ("hop-long", hop(long)),
     ]
 }
 
@@ -513,6 +548,61 @@ fn admin_mail() -> Vec<(&'static str, String)> {
     ]
 }
 
+fn admin_api_keys() -> Vec<(&'static str, String)> {
+    let key = |name: &str, prefix: &str, scopes: &[Scope], maker, state| ApiKey {
+        name: name.to_owned(),
+        prefix: prefix.to_owned(),
+        scopes: scopes.to_vec(),
+        maker,
+        curbed: false,
+        state,
+        last_used: Some(NOW - Duration::from_secs(95)),
+        expires: Some(datetime!(2027-02-22 14:29 UTC)),
+    };
+    let keys = || {
+        vec![
+            key("Shop", "lk_k7qdm2xw", &[Scope::SignIn, Scope::Sessions], Maker::Admin(ADMIN.into()), KeyState::Live),
+            ApiKey {
+                last_used: None,
+                expires: None,
+                ..key(
+                    "Dashboards in the data centre that nobody has visited for years",
+                    "lk_t9hpx3wp",
+                    &Scope::ALL,
+                    Maker::Operator,
+                    KeyState::Live,
+                )
+            },
+            ApiKey { curbed: true, ..key("Backup", "lk_9fhnt4vc", &[Scope::Users, Scope::AuditRead], Maker::Gone, KeyState::Live) },
+            key("Old shop", "lk_a2b3c4d5", &[Scope::SignIn], Maker::Admin(LONG.into()), KeyState::Revoked),
+            key("Trial", "lk_e6f7g8h9", &[Scope::SignIn], Maker::Operator, KeyState::Expired),
+        ]
+    };
+    let list = |keys: Vec<ApiKey>, revoked| render(move || view! { <ApiKeysPage who=ADMIN.to_owned() keys revoked now=NOW/> });
+    let new = |draft, error| render(move || view! { <NewApiKeyPage who=ADMIN.to_owned() draft error/> });
+    let draft = || Draft { name: "Shop".to_owned(), scopes: vec![Scope::SignIn, Scope::Sessions], lifetime: Lifetime::Year };
+    let revealed = || {
+        let (name, key) = ("Shop".to_owned(), "lk_k7qdm2xw_0123456789abcdefghijABCDEFGHIJ0123456789-_0".to_owned());
+        view! { <RevealedKeyPage who=ADMIN.to_owned() name key expires=Some(datetime!(2027-02-22 14:29 UTC))/> }
+    };
+    let revoke = |error| {
+        let (name, prefix) = ("Shop".to_owned(), "lk_k7qdm2xw".to_owned());
+        render(move || view! { <RevokeKeyPage who=ADMIN.to_owned() name prefix reason=String::new() error/> })
+    };
+    vec![
+        ("admin-api-keys", list(keys(), false)),
+        ("admin-api-keys-revoked", list(keys(), true)),
+        ("admin-api-keys-none", list(vec![], false)),
+        ("admin-api-keys-new", new(Draft::default(), None)),
+        ("admin-api-keys-new-missing", new(Draft::default(), Some(NewKeyError::NameMissing))),
+        ("admin-api-keys-new-no-scope", new(Draft { scopes: vec![], ..draft() }, Some(NewKeyError::NoScope))),
+        ("admin-api-keys-new-long", new(draft(), Some(NewKeyError::NameTooLong))),
+        ("admin-api-keys-made", render(revealed)),
+        ("admin-api-keys-revoke", revoke(None)),
+        ("admin-api-keys-revoke-missing", revoke(Some(ReasonError::Missing))),
+    ]
+}
+
 fn admin_limits() -> Vec<(&'static str, String)> {
     let held = |by, address: Option<&str>, network: Option<&str>, user: Option<&str>, seconds| Held {
         by,
@@ -541,6 +631,95 @@ fn admin_limits() -> Vec<(&'static str, String)> {
         ("admin-limits", page(None, rows(), 6, vec![], false)),
         ("admin-limits-busy", page(None, rows(), 1_204, two, false)),
         ("admin-limits-released", page(Some(HeldBy::Limit(Limit::LinkAddress)), vec![], 0, vec![], true)),
+    ]
+}
+
+fn admin_rollout() -> Vec<(&'static str, String)> {
+    let row = |key: &str, flag: Flag, by: &str| FlagRow {
+        key: key.to_owned(),
+        flag,
+        updated_at: NOW - Duration::from_hours(200),
+        updated_by: by.to_owned(),
+        reason: "As agreed on Monday".to_owned(),
+    };
+    let quarter = || Flag { allowed: vec![EMAIL.to_owned()], percent_admins: 5, percent_everyone: 25 };
+    let told = |event: &str, hours, by: &str, reason: &str| Told {
+        at: NOW - Duration::from_hours(hours),
+        event: event.to_owned(),
+        actor: None,
+        by: by.to_owned(),
+        reason: reason.to_owned(),
+        flag: PASSWORDLESS_AUTH.to_owned(),
+        addresses: 1,
+        percent_admins: 5,
+        percent_everyone: 25,
+    };
+    let reading = |check, value: Option<f64>, over: bool| Reading {
+        check,
+        value,
+        over_since: over.then(|| NOW - Duration::from_mins(12)),
+        checked_at: NOW,
+    };
+    let readings = |delay: f64| {
+        vec![
+            reading(Check::FailedVerifications, Some(4.3), false),
+            reading(Check::Burst, Some(12.0), false),
+            reading(Check::SecondFactorFailures, Some(0.0), false),
+            reading(Check::MailDelay, Some(delay), delay > 60.0),
+            reading(Check::ServerErrors, None, false),
+            reading(Check::Audit, Some(0.0), false),
+            reading(Check::MailStuck, Some(0.0), false),
+            reading(Check::Keys, Some(0.0), false),
+        ]
+    };
+    let rollout = |state, why: Option<&str>| Rollout {
+        id: uuid::Uuid::nil(),
+        state,
+        plan: DEFAULT_PLAN.to_vec(),
+        step: 2,
+        step_since: NOW - Duration::from_hours(30),
+        stopped_since: None,
+        why: why.map(ToOwned::to_owned),
+        clear_since: None,
+        started_at: NOW - Duration::from_hours(200),
+        ended_at: None,
+    };
+    let shown = |rollout, readings, flag: Flag, flags, history, fresh| Shown {
+        status: RolloutStatus { rollout, readings, sign_ins: 1_204, now: NOW },
+        flag,
+        flags,
+        history,
+        names: std::collections::HashMap::new(),
+        fresh,
+    };
+    let flags = || vec![row("dark_mode", Flag::ON, "operator"), row(PASSWORDLESS_AUTH, quarter(), "rollout")];
+    let history = || {
+        vec![
+            told("rollout.held", 1, "rollout", "mail_delay"),
+            told("flag.changed", 30, "rollout", "the step before went well"),
+            told("rollout.moved", 30, "rollout", ""),
+            told("rollout.started", 200, "operator", "As agreed on Monday"),
+        ]
+    };
+    let page = |shown: Shown, typed: Typed, done| render(move || view! { <RolloutPage who=ADMIN.to_owned() shown typed done/> });
+    let held = |fresh| shown(Some(rollout(State::Held, Some("mail_delay"))), readings(74.0), quarter(), flags(), history(), fresh);
+    let running = || shown(Some(rollout(State::Running, None)), readings(7.0), quarter(), flags(), history(), true);
+    let first = Check::ALL.map(|check| reading(check, None, false)).to_vec();
+    let back = rollout(State::RolledBack, Some("server_errors"));
+    let review =
+        |act| render(move || view! { <ReviewPage who=ADMIN.to_owned() act reason="Canary went well, as agreed".to_owned()/> });
+    vec![
+        ("admin-rollout", page(running(), Typed::default(), false)),
+        ("admin-rollout-held", page(held(true), Typed::default(), false)),
+        ("admin-rollout-stale", page(held(false), Typed::default(), false)),
+        ("admin-rollout-first", page(shown(None, first, Flag::OFF, vec![], vec![], true), Typed::default(), false)),
+        ("admin-rollout-back", page(shown(Some(back), readings(7.0), Flag::OFF, flags(), history(), true), Typed::default(), true)),
+        (
+            "admin-rollout-no-reason",
+            page(running(), Typed { act: Some(Act::Off), error: Some(ReasonError::Missing), ..Typed::default() }, false),
+        ),
+        ("admin-rollout-review", review(Act::Move(DEFAULT_PLAN[3].to))),
+        ("admin-rollout-review-off", review(Act::Off)),
     ]
 }
 
@@ -708,6 +887,8 @@ fn mails() -> askama::Result<Vec<(&'static str, String)>> {
         ("mail-sign-in", shown(sign_in_mail()?)),
         ("mail-no-account", shown(mails::no_account(help_url)?)),
         ("mail-account-off", shown(mails::account_off(help_url)?)),
+        ("mail-not-yet", shown(mails::not_yet(Some("https://old.example/sign-in"), help_url)?)),
+        ("mail-rollout-held", shown(mails::rollout_held("https://latchkey.example/admin/rollout", help_url, Check::MailDelay)?)),
         ("mail-invite", shown(mails::invite(&invite)?)),
         ("mail-two-factor-on", shown(mails::two_factor_on(&links)?)),
         ("mail-two-factor-off", shown(mails::two_factor_off(&links, &by)?)),

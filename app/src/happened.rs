@@ -51,6 +51,8 @@ pub fn told(happened: &str, details: &Value) -> Option<Told> {
         "account.exported" => ("Data downloaded", ""),
         "account.deletion_requested" => ("Account deletion asked for", ""),
         "account.deletion_cancelled" => ("Account kept", "It won't be deleted"),
+        "api_key.created" => ("API key made", word("name")),
+        "api_key.revoked" => ("API key revoked", word("prefix")),
 
         "totp.setup_started" => ("Authenticator app setup started", ""),
         "totp.enrolled" => ("Authenticator app added", ""),
@@ -137,7 +139,17 @@ mod tests {
     }
 
     /// What happens to no account, so that no owner sees it.
-    const NOBODYS: [&str; 9] = [
+    const NOBODYS: [&str; 20] = [
+        "flag.changed",
+        "rollout.started",
+        "rollout.moved",
+        "rollout.held",
+        "rollout.released",
+        "rollout.paused",
+        "rollout.resumed",
+        "rollout.aborted",
+        "rollout.rolled_back",
+        "rollout.finished",
         "link.refused",
         "link.cancelled",
         "invite.created",
@@ -147,6 +159,7 @@ mod tests {
         "mail.failed",
         "mail.retried",
         "network.too_many_requests",
+        "reconcile.finished",
     ];
 
     #[test]

@@ -8,9 +8,11 @@
 //! `cargo run -p app --example gallery` writes every page in every state to a folder, to be looked at.
 
 pub mod assets;
+pub mod checks;
 pub mod components;
 pub mod fault;
 pub mod form;
+pub mod forward_auth;
 pub mod gate;
 pub mod happened;
 pub mod mails;

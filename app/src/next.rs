@@ -1,6 +1,8 @@
-//! `next`: where a person wanted to go before signing in. It leads home, or nowhere.
+//! `next`: where a person wanted to go before signing in. It leads home, to a host that people are signed in for, or nowhere.
 
 use url::{Url, form_urlencoded};
+
+use crate::state::Site;
 
 /// Longer ones are dropped: they go into the session's row.
 const MAX: usize = 2_048;
@@ -20,6 +22,13 @@ pub fn local(next: &str, base: &Url) -> Option<String> {
         return None;
     }
     Some(url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path())))
+}
+
+/// A path of ours, or a whole URL on one of the hosts that people are signed in for; written anew, so a path begins with a slash
+/// and a URL does not.
+pub fn checked(next: &str, site: &Site) -> Option<String> {
+    let elsewhere = || Some(site.forward_auth.as_ref()?.destination(next)?.url.into());
+    local(next, &site.base_url).or_else(elsewhere)
 }
 
 /// `path` with `next` in its query.

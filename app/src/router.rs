@@ -17,15 +17,15 @@ use crate::{
     gate::Passerby,
     pages::{
         account, activity, admin, backup_codes, change_email, confirm_link, delete_account, devices, export, help, invite, login,
-        login_backup_code, login_sent, login_two_factor, reauth, sessions, signed_out, two_factor, two_factor_off,
+        login_backup_code, login_continue, login_sent, login_two_factor, reauth, sessions, signed_out, two_factor, two_factor_off,
         two_factor_setup, undo,
     },
     routes, session,
     state::AppState,
 };
 
-/// The pages. Whoever mounts them has put a [`Requester`] into each request's extensions.
-pub fn router(state: AppState) -> Router {
+/// Every form's function, by its path.
+fn register_forms() {
     register_explicit::<login::RequestLink>();
     register_explicit::<login_sent::EnterCode>();
     register_explicit::<login_sent::ResendEmail>();
@@ -36,6 +36,7 @@ pub fn router(state: AppState) -> Router {
     register_explicit::<signed_out::SignOut>();
     register_explicit::<login_two_factor::EnterTotp>();
     register_explicit::<login_backup_code::EnterBackupCode>();
+    register_explicit::<login_continue::ContinueElsewhere>();
     register_explicit::<reauth::StepUp>();
     register_explicit::<reauth::StepUpWithBackupCode>();
     register_explicit::<reauth::SendStepUpCode>();
@@ -57,9 +58,12 @@ pub fn router(state: AppState) -> Router {
     register_explicit::<admin::change::ResetUserTwoFactor>();
     register_explicit::<admin::change::MakeAdmin>();
     register_explicit::<admin::change::RemoveAdmin>();
+    register_explicit::<admin::rollout::ChangeRollout>();
     register_explicit::<admin::mail::RetryMail>();
     register_explicit::<admin::mail::SendTestMail>();
     register_explicit::<admin::limits::ReleaseLimit>();
+    register_explicit::<admin::api_keys::CreateApiKey>();
+    register_explicit::<admin::api_keys::RevokeApiKey>();
     register_explicit::<account::ChangeName>();
     register_explicit::<change_email::RequestAddressChange>();
     register_explicit::<change_email::ConfirmAddressChange>();
@@ -68,7 +72,11 @@ pub fn router(state: AppState) -> Router {
     register_explicit::<delete_account::DeleteAccount>();
     register_explicit::<delete_account::KeepAccount>();
     register_explicit::<undo::TakeBack>();
+}
 
+/// The pages. Whoever mounts them has put a [`Requester`] into each request's extensions.
+pub fn router(state: AppState) -> Router {
+    register_forms();
     let sessions = state.sessions.layer();
     Router::new()
         .route("/", get(home))
@@ -83,6 +91,7 @@ pub fn router(state: AppState) -> Router {
         .route(routes::LOGOUT, get(signed_out::get).merge(form()))
         .route(routes::LOGIN_TWO_FACTOR, get(login_two_factor::get).merge(form()))
         .route(routes::LOGIN_BACKUP_CODE, get(login_backup_code::get).merge(form()))
+        .route(routes::LOGIN_CONTINUE, get(login_continue::get).merge(form()))
         .route(routes::REAUTH, get(reauth::get).merge(form()))
         .route(routes::REAUTH_BACKUP_CODE, get(reauth::get_backup_code).merge(form()))
         .route(routes::REAUTH_SEND, form_of(routes::REAUTH))
@@ -111,9 +120,13 @@ pub fn router(state: AppState) -> Router {
         .route(routes::ADMIN_USERS_RESET_TWO_FACTOR, form_of(routes::ADMIN_USERS))
         .route(routes::ADMIN_USERS_MAKE_ADMIN, form_of(routes::ADMIN_USERS))
         .route(routes::ADMIN_USERS_REMOVE_ADMIN, form_of(routes::ADMIN_USERS))
+        .route(routes::ADMIN_ROLLOUT, get(admin::rollout::get).merge(form()))
         .route(routes::ADMIN_MAIL, get(admin::mail::get).merge(form()))
         .route(routes::ADMIN_MAIL_TEST, form_of(routes::ADMIN_MAIL))
         .route(routes::ADMIN_LIMITS, get(admin::limits::get).merge(form()))
+        .route(routes::ADMIN_API_KEYS, get(admin::api_keys::get))
+        .route(routes::ADMIN_API_KEYS_NEW, get(admin::api_keys::get_new).merge(form()))
+        .route(routes::ADMIN_API_KEYS_REVOKE, get(admin::api_keys::get_revoke).merge(form()))
         .route(routes::NAME, form_of(routes::ACCOUNT))
         .route(routes::EMAIL, get(change_email::get).merge(form()))
         .route(routes::EMAIL_CODE, form_of(routes::EMAIL))

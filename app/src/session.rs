@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use auth::{
     Auth,
     policy::KNOWN_BROWSER_TTL,
-    secret::{BrowserNonce, KnownBrowserToken, LinkToken, SessionKey, TrustedDeviceToken, UndoToken},
+    secret::{BrowserNonce, ForwardAuthToken, KnownBrowserToken, LinkToken, SessionKey, TrustedDeviceToken, UndoToken},
     session::Authority,
     sign_in::{BrowserProof, Handover},
 };
@@ -39,6 +39,9 @@ pub const KNOWN: &str = "__Host-latchkey-known";
 /// Its owner trusts this browser with the second factor.
 pub const DEVICE: &str = "__Host-latchkey-device";
 
+/// For a proxy in front of another host of the domain: the one cookie of ours that other hosts get to see.
+pub const FORWARD_AUTH: &str = "__Secure-latchkey-gate";
+
 const AUTHORITY: &str = "authority";
 const VISIT: &str = "visit";
 
@@ -53,6 +56,9 @@ pub struct Visit {
     /// What an administrator searched users for. It may be a whole address, which no URL should hold.
     #[serde(default)]
     pub user_search: Option<String>,
+    /// The host that sent somebody to set two-factor up, to go back to.
+    #[serde(default)]
+    pub after_setup: Option<String>,
 }
 
 /// The address of this browser's newest request.
@@ -125,7 +131,7 @@ impl Visitor {
     /// so of two parallel tries the loser can't take the winner's cookie away.
     pub fn handover(&self, sessions: &Sessions) -> (Handover, Cookie<'static>) {
         let id = Id::default();
-        let data = HashMap::from([(VISIT, Visit { asked: None, user_search: None, ..self.visit.clone() })]);
+        let data = HashMap::from([(VISIT, Visit { asked: None, user_search: None, after_setup: None, ..self.visit.clone() })]);
         let data = serde_json::to_value(data).unwrap_or_default();
         (Handover { fresh: key(id), data, old: self.key() }, sessions.cookie(id))
     }
@@ -138,6 +144,12 @@ impl Visitor {
 
 fn key(id: Id) -> SessionKey {
     SessionKey::of(id.0.to_le_bytes())
+}
+
+/// What a request shows that comes by a proxy's question and no page's: it loads no session and changes none.
+pub fn shown(headers: &HeaderMap) -> (Option<ForwardAuthToken>, Option<SessionKey>) {
+    let session = read(headers, SESSION).and_then(|id| id.parse().ok()).map(key);
+    (read(headers, FORWARD_AUTH).and_then(ForwardAuthToken::parse), session)
 }
 
 fn read<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -177,6 +189,15 @@ pub fn known(token: &KnownBrowserToken) -> Cookie<'static> {
 
 pub fn removal(name: &'static str) -> Cookie<'static> {
     cookie(name, String::new(), Duration::ZERO)
+}
+
+pub fn forward_auth_removal(domain: &str) -> Cookie<'static> {
+    of_domain(removal(FORWARD_AUTH), domain)
+}
+
+fn of_domain(mut cookie: Cookie<'static>, domain: &str) -> Cookie<'static> {
+    cookie.set_domain(domain.to_owned());
+    cookie
 }
 
 /// The session layer takes a cookie away whose session it can't find. A second press of a button, sent before the first one's
@@ -219,6 +240,11 @@ impl Sessions {
             .with_same_site(SameSite::Lax)
             .with_path("/")
             .with_expiry(Expiry::OnInactivity(self.max_age))
+    }
+
+    /// Lasts and ends as the session's.
+    pub fn forward_auth_cookie(&self, token: &ForwardAuthToken, domain: &str) -> Cookie<'static> {
+        of_domain(cookie(FORWARD_AUTH, token.reveal(), self.max_age), domain)
     }
 
     fn cookie(&self, id: Id) -> Cookie<'static> {

@@ -6,7 +6,7 @@ use auth::Auth;
 use axum::body::Bytes;
 use url::Url;
 
-use crate::session::Sessions;
+use crate::{forward_auth::ForwardAuth, session::Sessions};
 
 /// One per process, behind one pointer.
 #[derive(Clone)]
@@ -29,6 +29,8 @@ pub struct Site {
     pub sender: String,
     /// Where people go while signing in here is off.
     pub legacy_sign_in_url: Option<Url>,
+    /// The other hosts that people are signed in for.
+    pub forward_auth: Option<ForwardAuth>,
 }
 
 impl Site {

@@ -3,12 +3,14 @@
 //!
 //! To add one: a variant, its name (`noun.verb`), its details (never a token, code, secret or address), its counter if it has one.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
-use crate::{requester::Requester, secret::new_id};
+use crate::{api_key::Prefix, flag::Flag, requester::Requester, rollout::Happened, secret::new_id};
 
 /// How a first factor was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -393,6 +395,23 @@ pub enum Event {
         key: String,
         secrets: u64,
     },
+    /// `maker`: the administrator whose key it is; none for one made at the shell.
+    ApiKeyCreated {
+        maker: Option<Uuid>,
+        key: Uuid,
+        prefix: Prefix,
+        name: String,
+        scopes: Vec<&'static str>,
+        expires_at: Option<OffsetDateTime>,
+    },
+    /// `by`: none where its maker did it.
+    ApiKeyRevoked {
+        maker: Option<Uuid>,
+        key: Uuid,
+        prefix: Prefix,
+        by: Option<Origin>,
+        reason: String,
+    },
     MailSent {
         mail: Uuid,
         kind: &'static str,
@@ -419,6 +438,29 @@ pub enum Event {
         network: String,
         requests: i64,
     },
+    FlagChanged {
+        flag: String,
+        before: Flag,
+        after: Flag,
+        /// Masked.
+        allowed: Option<String>,
+        disallowed: Option<String>,
+        by: Origin,
+        reason: String,
+    },
+    Rollout {
+        happened: Happened,
+        rollout: Uuid,
+        step: usize,
+        by: Origin,
+        /// A check's name, or somebody's words.
+        reason: String,
+    },
+    /// The hourly look for rows that contradict each other found some.
+    ReconcileFinished {
+        /// How many of each kind.
+        findings: BTreeMap<&'static str, usize>,
+    },
 }
 
 /// Who made an account, or changed somebody else's.
@@ -430,6 +472,10 @@ pub enum Origin {
     Operator,
     /// An administrator, on the pages; the audit row's `actor_id` says which.
     Admin,
+    /// The guarded rollout.
+    Rollout,
+    /// A program; the audit row's `actor_id` is its API key's.
+    ApiKey,
 }
 
 impl Origin {
@@ -438,6 +484,8 @@ impl Origin {
             Self::SignUp => "sign_up",
             Self::Operator => "operator",
             Self::Admin => "admin",
+            Self::Rollout => "rollout",
+            Self::ApiKey => "api_key",
         }
     }
 }
@@ -490,11 +538,26 @@ impl Event {
             Self::SessionsEnded { .. } => "sessions.ended",
             Self::UserViewed { .. } => "user.viewed",
             Self::KeysRotated { .. } => "keys.rotated",
+            Self::ApiKeyCreated { .. } => "api_key.created",
+            Self::ApiKeyRevoked { .. } => "api_key.revoked",
             Self::MailSent { .. } => "mail.sent",
             Self::MailFailed { .. } => "mail.failed",
             Self::MailRetried { .. } => "mail.retried",
             Self::LimitReleased { .. } => "limit.released",
             Self::NetworkTooManyRequests { .. } => "network.too_many_requests",
+            Self::FlagChanged { .. } => "flag.changed",
+            Self::Rollout { happened, .. } => match happened {
+                Happened::Started => "rollout.started",
+                Happened::Moved => "rollout.moved",
+                Happened::Held => "rollout.held",
+                Happened::Released => "rollout.released",
+                Happened::Paused => "rollout.paused",
+                Happened::Resumed => "rollout.resumed",
+                Happened::Aborted => "rollout.aborted",
+                Happened::RolledBack => "rollout.rolled_back",
+                Happened::Finished => "rollout.finished",
+            },
+            Self::ReconcileFinished { .. } => "reconcile.finished",
         }
     }
 
@@ -539,11 +602,15 @@ impl Event {
             | Self::UserSessionsEnded { user, .. }
             | Self::UserViewed { user } => Some(*user),
             Self::LimitReleased { user, .. } => *user,
+            Self::ApiKeyCreated { maker, .. } | Self::ApiKeyRevoked { maker, .. } => *maker,
             Self::LinkRequested { .. }
             | Self::LinkRefused { .. }
             | Self::LinkCancelled { .. }
             | Self::MailRetried { .. }
             | Self::NetworkTooManyRequests { .. }
+            | Self::FlagChanged { .. }
+            | Self::Rollout { .. }
+            | Self::ReconcileFinished { .. }
             | Self::InviteCreated { .. }
             | Self::SessionsEnded { .. }
             | Self::KeysRotated { .. }
@@ -605,6 +672,13 @@ impl Event {
             Self::SessionRevoked { session, reason, .. } => json!({ "session": session, "reason": reason.as_str() }),
             Self::InviteCreated { invite, by } => json!({ "invite": invite, "by": by.as_str() }),
             Self::InviteUsed { invite, .. } => json!({ "invite": invite }),
+            Self::ApiKeyCreated { key, prefix, name, scopes, expires_at, .. } => {
+                let expires_at = expires_at.and_then(|at| at.format(&Rfc3339).ok());
+                json!({ "key": key, "prefix": prefix, "name": name, "scopes": scopes, "expires_at": expires_at })
+            }
+            Self::ApiKeyRevoked { key, prefix, by, reason, .. } => {
+                json!({ "key": key, "prefix": prefix, "by": by.map(Origin::as_str), "reason": reason })
+            }
             Self::MailSent { mail, kind } => json!({ "mail": mail, "kind": kind }),
             Self::MailFailed { mail, state } => json!({ "mail": mail, "state": state }),
             Self::MailRetried { mail } => json!({ "mail": mail }),
@@ -612,6 +686,20 @@ impl Event {
                 json!({ "limit": limit, "address": address, "network": network })
             }
             Self::NetworkTooManyRequests { network, requests } => json!({ "network": network, "requests": requests }),
+            Self::Rollout { rollout, step, by, reason, .. } => {
+                json!({ "rollout": rollout, "step": step, "by": by.as_str(), "reason": reason })
+            }
+            Self::FlagChanged { flag, before, after, allowed, disallowed, by, reason } => {
+                let of = |flag: &Flag| {
+                    let (admins, everyone) = (flag.percent_admins, flag.percent_everyone);
+                    json!({ "addresses": flag.allowed.len(), "percent_admins": admins, "percent_everyone": everyone })
+                };
+                json!({
+                    "flag": flag, "before": of(before), "after": of(after), "allowed": allowed, "disallowed": disallowed,
+                    "by": by.as_str(), "reason": reason,
+                })
+            }
+            Self::ReconcileFinished { findings } => json!({ "findings": findings }),
         }
     }
 
@@ -638,9 +726,14 @@ impl Event {
             Self::MailSent { .. } => metrics::counter!("mail_deliveries_total", "result" => "sent").increment(1),
             Self::MailFailed { state, .. } => metrics::counter!("mail_deliveries_total", "result" => *state).increment(1),
             Self::LinkCancelled { .. }
+            | Self::ApiKeyCreated { .. }
+            | Self::ApiKeyRevoked { .. }
             | Self::MailRetried { .. }
             | Self::LimitReleased { .. }
             | Self::NetworkTooManyRequests { .. }
+            | Self::FlagChanged { .. }
+            | Self::Rollout { .. }
+            | Self::ReconcileFinished { .. }
             | Self::UserCreated { .. }
             | Self::InviteCreated { .. }
             | Self::InviteUsed { .. }
@@ -700,7 +793,7 @@ pub(crate) struct Work<'a> {
     events: Vec<Event>,
     /// `None` for what no request caused.
     from: Option<&'a Requester>,
-    /// The administrator who does it to somebody else's account.
+    /// The administrator or API key that does it to somebody else's account.
     actor: Option<Uuid>,
     now: OffsetDateTime,
 }
@@ -716,6 +809,10 @@ impl<'a> Work<'a> {
 
     pub fn connection(&mut self) -> &mut PgConnection {
         &mut self.transaction
+    }
+
+    pub fn now(&self) -> OffsetDateTime {
+        self.now
     }
 
     pub fn record(&mut self, event: Event) {

@@ -7,11 +7,12 @@ use crate::{
     Auth, Error, account,
     event::{Event, Work},
     policy::{IDEMPOTENCY_TTL, SETUP_TTL},
+    schedule,
 };
 
 const EVERY: Duration = Duration::hours(1);
 /// Requests and sessions stay this long after their end, for the activity page and for `reconcile`.
-const KEEP: Duration = Duration::days(90);
+pub(crate) const KEEP: Duration = Duration::days(90);
 /// Months of the audit that ended longer ago than this are dropped.
 const KEEP_AUDIT: Duration = Duration::days(400);
 /// Accounts deleted in one transaction: each holds locks on all that is the account's.
@@ -39,18 +40,7 @@ impl Auth {
     /// The first step's that failed; the next hour's run makes up for it.
     pub async fn housekeeping(&self) -> Result<(), Error> {
         let now = self.now();
-        let slot = now.unix_timestamp() - now.unix_timestamp().rem_euclid(EVERY.whole_seconds());
-        let slot = OffsetDateTime::from_unix_timestamp(slot).unwrap_or(now);
-        let won = sqlx::query!(
-            r#"
-            insert into scheduled_tasks as s (name, last_slot) values ('housekeeping', $1)
-            on conflict (name) do update set last_slot = excluded.last_slot where s.last_slot < excluded.last_slot
-            "#,
-            slot,
-        )
-        .execute(&self.pool)
-        .await?;
-        if won.rows_affected() == 0 {
+        if !schedule::wins(&self.pool, "housekeeping", EVERY, now).await? {
             return Ok(());
         }
         let pool = &self.pool;
@@ -61,6 +51,7 @@ impl Auth {
         step!(first, sqlx::query!("delete from rate_limits where tat < $1", now).execute(pool));
         step!(first, sqlx::query!("delete from network_requests where minute < $1", now - KEEP_COUNTS).execute(pool));
         step!(first, sqlx::query!("delete from idempotent_requests where created_at <= $1", now - IDEMPOTENCY_TTL).execute(pool));
+        step!(first, sqlx::query!("delete from minute_counts where minute < $1", now - KEEP).execute(pool));
         step!(first, sqlx::query!("delete from known_browsers where expires_at < $1", now).execute(pool));
         step!(
             first,
@@ -87,6 +78,7 @@ impl Auth {
         step!(first, sqlx::query!("delete from trusted_devices where expires_at < $1", now - KEEP).execute(pool));
         step!(first, sqlx::query!("delete from magic_links where created_at < $1", now - KEEP).execute(pool));
         step!(first, self.delete_accounts(now));
+        step!(first, self.remind_of_api_keys(now));
         step!(first, sqlx::query!("delete from undo_links where expires_at < $1", now - KEEP).execute(pool));
         step!(first, sqlx::query_scalar!("select auth_audit_drop_partitions($1)", now - KEEP_AUDIT).fetch_one(pool));
         first.map_or(Ok(()), |error: sqlx::Error| Err(error.into()))

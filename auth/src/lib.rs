@@ -16,7 +16,7 @@
 //! **To add a feature**: a folder with `mod.rs` (types, rules as functions of `now`, operations, one error enum) and `store.rs`
 //! (its SQL, `query!` checked against `.sqlx`). Use your own store and what is shared (`clock`, `secret`, `throttle`, `event`);
 //! only [`sign_in`], [`api_sign_in`], [`second_factor`], [`step_up`], [`two_factor`], [`address_change`], [`undo`], [`deletion`] and [`export`] join
-//! features.
+//! features; [`reconcile`] looks into all their tables and changes none.
 
 /// Makes each of these errors out of the database's, as its `Unavailable`.
 macro_rules! from_sqlx {
@@ -33,7 +33,9 @@ pub mod account;
 pub mod activity;
 pub mod address_change;
 pub mod admin;
+pub mod api_key;
 pub mod api_sign_in;
+pub mod audit;
 pub mod backup_code;
 pub mod clock;
 pub mod cursor;
@@ -41,16 +43,23 @@ pub mod deletion;
 pub mod email_address;
 pub mod event;
 pub mod export;
+pub mod flag;
+pub mod forward_auth;
 mod housekeeping;
+pub mod inspection;
 pub mod invite;
 pub mod key;
 mod known_browser;
 pub mod magic_link;
 pub mod mail;
 pub mod migrate;
+pub mod minute_count;
 pub mod network_requests;
 pub mod policy;
+pub mod reconcile;
 pub mod requester;
+pub mod rollout;
+mod schedule;
 pub mod second_factor;
 pub mod secret;
 pub mod session;
@@ -84,12 +93,23 @@ pub struct Auth {
     /// Wakes this process's mail worker.
     outbox: Notify,
     tally: Tally,
+    flags: flag::Known,
+    answers: minute_count::Answers,
 }
 
 impl Auth {
     #[must_use]
     pub fn new(pool: PgPool, clock: Arc<dyn Clock>, keys: Keys, policy: Policy) -> Self {
-        Self { pool, clock, keys, policy, outbox: Notify::new(), tally: Tally::default() }
+        Self {
+            pool,
+            clock,
+            keys,
+            policy,
+            outbox: Notify::new(),
+            tally: Tally::default(),
+            flags: flag::Known::default(),
+            answers: minute_count::Answers::default(),
+        }
     }
 
     /// Read once a decision, and passed on.

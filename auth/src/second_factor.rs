@@ -142,7 +142,7 @@ impl Auth {
         browser: BrowserProof<'_>,
         from: &Requester,
     ) -> Result<SignedIn, SecondFactorError> {
-        if !self.policy.passwordless_auth {
+        if self.sign_in_is_off() {
             return Err(SecondFactorError::Off);
         }
         let giving = Giving { user: finishing.user, purpose: Purpose::SignIn, browser, from, now: self.now() };
@@ -170,6 +170,9 @@ impl Auth {
         let half = half.filter(|half| half.user == user).ok_or(SecondFactorError::SessionOver)?;
         let account = account::store::by_id(work.connection(), user, now).await?;
         let account = account.filter(|account| !account.disabled).ok_or(SecondFactorError::SessionOver)?;
+        if !self.signs_in(&account.email_key, account.admin) {
+            return Err(SecondFactorError::Off);
+        }
         let remembered = self.remember(&mut work, &account, browser, from, now).await?;
         let grant = Grant {
             id: new_id(now),

@@ -32,6 +32,12 @@ pub fn new_id(now: OffsetDateTime) -> Uuid {
     Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, now.nanosecond()))
 }
 
+/// No id made since `at` is less: what a query compares the primary key with to read the rows of a window.
+pub(crate) fn first_id(at: OffsetDateTime) -> Uuid {
+    let millis = u64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
+    uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid()
+}
+
 /// SHA-256, for secrets of 128 random bits and more (NIST 800-63B-4 §3.1.2.2 asks for more only below 112).
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
@@ -58,6 +64,12 @@ pub enum KnownBrowser {}
 #[derive(Clone, PartialEq, Eq)]
 pub enum TrustedDevice {}
 
+/// The cookie that a browser shows to a proxy in front of another application.
+#[derive(Clone, PartialEq, Eq)]
+pub enum ForwardAuth {}
+/// The secret part of an API key.
+#[derive(Clone, PartialEq, Eq)]
+pub enum ApiKeySecret {}
 /// The token in a mail's link that takes something back.
 #[derive(Clone, PartialEq, Eq)]
 pub enum UndoLink {}
@@ -76,10 +88,12 @@ pub type InviteToken = Token<Invitation>;
 pub type BrowserNonce = Token<Browser>;
 pub type KnownBrowserToken = Token<KnownBrowser>;
 pub type TrustedDeviceToken = Token<TrustedDevice>;
+pub type ForwardAuthToken = Token<ForwardAuth>;
 pub type UndoToken = Token<UndoLink>;
 pub type RequestSecret = Token<ApiRequest>;
 pub type SessionToken = Token<ApiSession>;
 pub type Challenge = Token<ApiChallenge>;
+pub(crate) type ApiSecret = Token<ApiKeySecret>;
 
 impl<K> Token<K> {
     #[must_use]

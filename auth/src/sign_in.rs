@@ -125,6 +125,8 @@ from_sqlx!(RequestLinkError, ConfirmLinkError, EnterCodeError);
 
 /// Why a redemption did not come about, for the callers above to put in their own words.
 enum Redeem {
+    /// Signing in is not for this account yet, or not any more.
+    Off,
     NotLive(Refusal),
     Limited(Limited),
     Failed(sqlx::Error),
@@ -161,7 +163,7 @@ impl Auth {
         from: &Requester,
     ) -> Result<(), RequestLinkError> {
         self.tally.count(from.network());
-        if !self.policy.passwordless_auth {
+        if self.sign_in_is_off() {
             event::count_request("flag_off");
             return Err(RequestLinkError::Off);
         }
@@ -318,7 +320,7 @@ impl Auth {
         handover: &Handover,
         from: &Requester,
     ) -> Result<Outcome, ConfirmLinkError> {
-        if !self.policy.passwordless_auth {
+        if self.sign_in_is_off() {
             return Err(ConfirmLinkError::Off);
         }
         let now = self.now();
@@ -330,6 +332,7 @@ impl Auth {
             LinkState::Live(_) => match self.redeem(&link, Method::Link, giver.browser, handover, from, now).await {
                 Ok(outcome) => return Ok(outcome),
                 Err(Redeem::NotLive(refusal)) => refusal,
+                Err(Redeem::Off) => return Err(ConfirmLinkError::Off),
                 Err(Redeem::Limited(limited)) => return Err(ConfirmLinkError::Limited(limited)),
                 Err(Redeem::Failed(error)) => return Err(error.into()),
             },
@@ -361,7 +364,7 @@ impl Auth {
         handover: &Handover,
         from: &Requester,
     ) -> Result<Outcome, EnterCodeError> {
-        if !self.policy.passwordless_auth {
+        if self.sign_in_is_off() {
             return Err(EnterCodeError::Off);
         }
         let now = self.now();
@@ -406,6 +409,7 @@ impl Auth {
         match self.redeem(&link, Method::Code, browser, handover, from, now).await {
             Ok(outcome) => Ok(outcome),
             Err(Redeem::NotLive(refusal)) => Err(self.refuse_code(&link, refusal, from, now).await?),
+            Err(Redeem::Off) => Err(EnterCodeError::Off),
             Err(Redeem::Limited(limited)) => Err(EnterCodeError::Limited(limited)),
             Err(Redeem::Failed(error)) => Err(error.into()),
         }
@@ -466,6 +470,9 @@ impl Auth {
             return Err(Redeem::NotLive(refusal.unwrap_or(Refusal::Expired)));
         }
         let account = self.find_or_create(&mut work, link, from, now).await?;
+        if !self.signs_in(&account.email_key, account.admin) {
+            return Err(Redeem::Off);
+        }
         if from.application().is_some() && !account.two_factor && self.policy.require_two_factor.covers(account.admin) {
             // In a browser they would be let in to set it up; an application has nowhere to do that. Nothing is used up.
             return Err(Redeem::NotLive(Refusal::EnrolmentRequired));

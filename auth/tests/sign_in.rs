@@ -332,6 +332,7 @@ async fn redemption_asks_the_policy_again() {
         auth::secret::Keys::new(&testkit::TEST_KEY, &[]),
         Policy { passwordless_auth: true, sign_up: SignUp::Closed, ..Policy::default() },
     );
+    closed.read_flags().await.expect("the database answers");
     let link = closed.confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await;
     assert!(matches!(link, Err(ConfirmLinkError::NotLive(_))), "{link:?}");
     let code = closed.enter_code(&code, visitor.proof(), &handover(), &visitor.from).await;

@@ -1148,8 +1148,10 @@ async fn trust_can_be_switched_off_for_all() {
 
 // Keys at rest
 
-fn with_keys(kit: &Kit, current: [u8; 32], previous: &[[u8; 32]]) -> Auth {
-    Auth::new(kit.pool.clone(), Arc::new(kit.clock.clone()), Keys::new(&current, previous), kit.auth.policy().clone())
+async fn with_keys(kit: &Kit, current: [u8; 32], previous: &[[u8; 32]]) -> Auth {
+    let auth = Auth::new(kit.pool.clone(), Arc::new(kit.clock.clone()), Keys::new(&current, previous), kit.auth.policy().clone());
+    auth.read_flags().await.expect("the database answers");
+    auth
 }
 
 async fn refused_as_unreadable(kit: &Kit, auth: &Auth, secret: &Secret, reason: &str) {
@@ -1171,7 +1173,7 @@ async fn refused_as_unreadable(kit: &Kit, auth: &Auth, secret: &Secret, reason: 
 async fn a_flipped_bit_and_a_missing_key_fail_closed() {
     let kit = Kit::new().await;
     let (_, secret, codes) = owner(&kit).await;
-    refused_as_unreadable(&kit, &with_keys(&kit, random(), &[]), &secret, "key_missing").await;
+    refused_as_unreadable(&kit, &with_keys(&kit, random(), &[]).await, &secret, "key_missing").await;
     sqlx::query("update totp_credentials set secret = set_byte(secret, 20, get_byte(secret, 20) # 1)")
         .execute(&kit.pool)
         .await
@@ -1218,19 +1220,19 @@ async fn a_row_moved_to_another_account_opens_nothing() {
 async fn keys_rotate_while_people_sign_in() {
     let kit = unlimited().await;
     let (_, secret, _) = owner(&kit).await;
-    let both = with_keys(&kit, [7; 32], &[TEST_KEY]);
+    let both = with_keys(&kit, [7; 32], &[TEST_KEY]).await;
     let status = both.key_status().await.expect("answers");
     assert_eq!(
         status.iter().map(|key| (key.current, key.known, key.totp_secrets)).collect::<Vec<_>>(),
         [(true, true, 0), (false, true, 1)]
     );
-    let only_new = with_keys(&kit, [7; 32], &[]);
+    let only_new = with_keys(&kit, [7; 32], &[]).await;
     let missing = only_new.key_status().await.expect("answers");
     assert!(missing.iter().any(|key| !key.known && key.totp_secrets == 1), "{missing:?}");
     assert_eq!(only_new.rotate_keys().await.expect("answers").unreadable, 1);
 
     // An instance that already reads the new key and writes the old one still, as in the middle of a deployment.
-    let serving = with_keys(&kit, TEST_KEY, &[[7; 32]]);
+    let serving = with_keys(&kit, TEST_KEY, &[[7; 32]]).await;
     for _ in 0..20 {
         let mut other = half_signed_in(&kit).await;
         let user = authority(&kit, &other).await.user;
@@ -1273,8 +1275,8 @@ async fn rotations_without_pause_lose_none_of_a_dozen_sign_ins_at_once() {
         browsers.push((visitor, user, secret));
     }
     // Two keys that take turns: at every moment some secrets lie under one and some under the other.
-    let (one, other) = (with_keys(&kit, [7; 32], &[TEST_KEY]), with_keys(&kit, TEST_KEY, &[[7; 32]]));
-    let serving = Arc::new(with_keys(&kit, TEST_KEY, &[[7; 32]]));
+    let (one, other) = (with_keys(&kit, [7; 32], &[TEST_KEY]).await, with_keys(&kit, TEST_KEY, &[[7; 32]]).await);
+    let serving = Arc::new(with_keys(&kit, TEST_KEY, &[[7; 32]]).await);
     let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let rotating = tokio::spawn({
         let done = done.clone();
@@ -1305,12 +1307,12 @@ async fn rotations_without_pause_lose_none_of_a_dozen_sign_ins_at_once() {
 async fn a_secret_that_is_used_comes_under_the_current_key() {
     let kit = Kit::new().await;
     let (_, secret, _) = owner(&kit).await;
-    let both = with_keys(&kit, [7; 32], &[TEST_KEY]);
+    let both = with_keys(&kit, [7; 32], &[TEST_KEY]).await;
     let mut other = half_signed_in(&kit).await;
     let user = authority(&kit, &other).await.user;
     let right = code(&kit, &secret, 0);
     enter_totp_at(&both, &mut other, user, &right, false).await.expect("right");
-    assert_eq!(with_keys(&kit, [7; 32], &[]).key_status().await.expect("answers").len(), 1);
+    assert_eq!(with_keys(&kit, [7; 32], &[]).await.key_status().await.expect("answers").len(), 1);
 }
 
 #[tokio::test]

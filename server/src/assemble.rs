@@ -1,6 +1,9 @@
 //! From the configuration to the values the other crates know. They read no environment, and this is where it stops.
 
-use app::state::Site;
+use app::{
+    forward_auth::{ForwardAuth, GuardedHost},
+    state::Site,
+};
 use auth::{
     policy::{Policy, SignUp},
     secret::Keys,
@@ -41,6 +44,7 @@ pub fn policy(config: &Config) -> Policy {
             step_up_mail: rate(limits.step_up_mail),
             address_change: rate(limits.address_change),
             sign_up_network: rate(limits.signup_network),
+            api_key: rate(limits.api_key),
         },
     }
 }
@@ -59,5 +63,16 @@ pub fn site(config: &Config) -> Site {
         base_url: config.base_url.as_url().clone(),
         sender: config.mail_from.email.to_string(),
         legacy_sign_in_url: config.legacy_sign_in_url.clone(),
+        forward_auth: config.forward_auth.as_ref().map(|forward_auth| forward_auth_hosts(config, forward_auth)),
+    }
+}
+
+fn forward_auth_hosts(config: &Config, forward_auth: &config::ForwardAuth) -> ForwardAuth {
+    let host = |host: &config::GuardedHost| GuardedHost { name: host.name.clone(), port: host.port, needs: host.needs };
+    ForwardAuth {
+        domain: forward_auth.domain.clone(),
+        hosts: forward_auth.hosts.iter().map(host).collect(),
+        // Only development has a BASE_URL without TLS, and then the other hosts are as ours.
+        https_only: config.base_url.is_https(),
     }
 }

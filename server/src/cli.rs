@@ -1,7 +1,18 @@
 //! The commands. Each prints plain text for people, JSON for scripts with `--json`, and exits with 0, 1 (failed) or 2 (usage).
 
-use clap::{Args, Parser, Subcommand};
+use std::{net::SocketAddr, time::Duration};
+
+use auth::{
+    api_key::{Prefix, Scope},
+    email_address::EmailAddress,
+    flag::PASSWORDLESS_AUTH,
+    rollout::{Step, Target},
+};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use url::Url;
+
+use crate::config::values;
 
 #[derive(Debug, Parser)]
 #[command(name = "latchkey", version, about = "Passwordless sign-in: an email link and a code.", long_about = None)]
@@ -29,12 +40,98 @@ pub enum Command {
     /// Sessions
     #[command(subcommand)]
     Session(SessionCommand),
+    /// Who has a feature, by hand
+    #[command(subcommand)]
+    Flag(FlagCommand),
+    /// The guarded rollout of signing in by mail
+    #[command(subcommand)]
+    Rollout(RolloutCommand),
     /// The keys that secrets are encrypted under
     #[command(subcommand)]
     Key(KeyCommand),
+    /// API keys: which programs may use the API
+    #[command(subcommand, name = "apikey")]
+    ApiKey(ApiKeyCommand),
     /// The configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Look for rows that contradict each other, tokens and mail that wait for nothing; exit 1 where there are any
+    Reconcile {
+        /// What happened since then, like 2026-11-24T14:30:00Z; else in the last 24 hours. Mail that is stuck is always looked for
+        #[arg(long, value_name = "RFC3339", value_parser = time)]
+        since: Option<OffsetDateTime>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Look at configuration, database, migrations, clock, mail server and keys: what is wrong, and how to mend it; exit 1 where
+    /// something is
+    Doctor {
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Try a running instance as a person would: sign in by mail, two-factor, backup codes, sign out; one line a check, exit 1 where
+    /// one fails
+    Smoke(Smoke),
+}
+
+#[derive(Debug, Args)]
+pub struct Smoke {
+    /// Where people reach the instance, its `BASE_URL`
+    #[arg(long, value_name = "URL", value_parser = origin)]
+    pub base_url: Url,
+    /// The test account: no administrator, without two-factor; where there is none, `SIGNUP` must let it be made
+    #[arg(long, value_parser = email)]
+    pub email: String,
+    #[command(flatten)]
+    pub mail: MailFrom,
+    /// How long each mail may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    pub mail_timeout: Duration,
+    /// An API key with the scope `users` and no other: it must open that route and none else
+    #[arg(long, value_name = "KEY")]
+    pub api_key: Option<String>,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct MailFrom {
+    /// Where the account's mail is read: `dev-inbox` (the instance's own, on this machine), or an address like
+    /// `smtp://127.0.0.1:2525` to take mail at, where the instance's `EMAIL_SMTP` sends it
+    #[arg(long, value_name = "WHERE", value_parser = mail_source)]
+    pub mailbox: Option<MailSource>,
+    /// Ask here for the link and the code of each mail
+    #[arg(long)]
+    pub paste: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MailSource {
+    DevInbox,
+    Listen(SocketAddr),
+}
+
+fn mail_source(text: &str) -> Result<MailSource, String> {
+    if text == "dev-inbox" {
+        return Ok(MailSource::DevInbox);
+    }
+    let address = text.strip_prefix("smtp://").and_then(|address| address.trim_end_matches('/').parse().ok());
+    address.map(MailSource::Listen).ok_or_else(|| "write dev-inbox, or an address like smtp://127.0.0.1:2525".to_owned())
+}
+
+fn origin(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).ok().filter(|url| ["http", "https"].contains(&url.scheme()));
+    let url = url.filter(|url| url.path() == "/" && url.query().is_none() && url.username().is_empty());
+    url.ok_or_else(|| "write it like https://login.example.org".to_owned())
+}
+
+fn email(text: &str) -> Result<String, String> {
+    EmailAddress::parse(text).map(|email| email.as_str().to_owned()).map_err(|_| "write it like name@example.org".to_owned())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse().map(Duration::from_secs).map_err(|_| "is no number of seconds".to_owned())
 }
 
 #[derive(Debug, Subcommand)]
@@ -134,6 +231,141 @@ fn time(text: &str) -> Result<OffsetDateTime, String> {
 }
 
 #[derive(Debug, Subcommand)]
+pub enum FlagCommand {
+    /// List the flags, who has each, and who changed it last and why
+    Show {
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Change how many have it; every running server follows within five seconds
+    Set {
+        /// `passwordless_auth`, or a name of your own
+        #[arg(value_parser = flag_key)]
+        flag: String,
+        #[command(flatten)]
+        to: FlagTo,
+        /// With --percent: of whom
+        #[arg(long, value_enum, default_value = "everyone", requires = "percent")]
+        of: Of,
+        /// Why, for the audit log
+        #[arg(long, value_parser = reason)]
+        reason: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Let one address in, whatever the percentages say
+    Allow {
+        email: String,
+        #[arg(long, value_parser = flag_key, default_value = PASSWORDLESS_AUTH)]
+        flag: String,
+        /// Why, for the audit log
+        #[arg(long, value_parser = reason, default_value = NO_REASON)]
+        reason: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Take back what `allow` did
+    Disallow {
+        email: String,
+        #[arg(long, value_parser = flag_key, default_value = PASSWORDLESS_AUTH)]
+        flag: String,
+        /// Why, for the audit log
+        #[arg(long, value_parser = reason, default_value = NO_REASON)]
+        reason: String,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct FlagTo {
+    /// Everyone
+    #[arg(long)]
+    pub on: bool,
+    /// Nobody: no percentage, no address
+    #[arg(long)]
+    pub off: bool,
+    /// So many of a hundred
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub percent: Option<u8>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Of {
+    Admins,
+    Everyone,
+}
+
+fn flag_key(text: &str) -> Result<String, String> {
+    if auth::flag::is_key(text) { Ok(text.to_owned()) } else { Err("use lower-case letters, digits and _".to_owned()) }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RolloutCommand {
+    /// Begin: named addresses, 5 % of administrators, 25 % of everyone, everyone, each for as long as its soak
+    Start {
+        /// Steps of your own: `named:24h,admins=5:72h,everyone=25:48h,everyone=100:72h`
+        #[arg(long, value_name = "STEPS", value_parser = plan)]
+        plan: Option<Plan>,
+        /// Why, for the audit log
+        #[arg(long, value_parser = reason, default_value = NO_REASON)]
+        reason: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Where it stands, and what its checks say
+    Status {
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Stop it where it is
+    Pause {
+        #[arg(long, value_parser = reason, default_value = NO_REASON)]
+        reason: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Go on after a pause, or without waiting for a held one to be released
+    Resume {
+        #[arg(long, value_parser = reason, default_value = NO_REASON)]
+        reason: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// End the plan and keep the percentage
+    Abort {
+        #[arg(long, value_parser = reason, default_value = NO_REASON)]
+        reason: String,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// In a type of its own, or clap would take it for an option that may be given many times.
+#[derive(Debug, Clone)]
+pub struct Plan(pub Vec<Step>);
+
+fn plan(text: &str) -> Result<Plan, String> {
+    let steps: Option<Vec<Step>> = text
+        .split(',')
+        .map(|step| {
+            let (to, soak) = step.trim().split_once(':')?;
+            let soak_hours = soak.strip_suffix('h')?.parse().ok()?;
+            let percent = |text: &str| text.parse().ok().filter(|percent| (1..=100).contains(percent));
+            let to = match to.split_once('=') {
+                None if to == "named" => Target::Named,
+                Some(("admins", n)) => Target::Admins(percent(n)?),
+                Some(("everyone", n)) => Target::Everyone(percent(n)?),
+                _ => return None,
+            };
+            Some(Step { to, soak_hours })
+        })
+        .collect();
+    steps.map(Plan).ok_or_else(|| "write it like named:24h,admins=5:72h,everyone=25:48h,everyone=100:72h".to_owned())
+}
+
+#[derive(Debug, Subcommand)]
 pub enum KeyCommand {
     /// List the keys and how many secrets lie under each; exit 1 where one that is needed is missing
     Status {
@@ -145,6 +377,47 @@ pub enum KeyCommand {
         #[command(flatten)]
         output: Output,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ApiKeyCommand {
+    /// Make a key; it is printed once, and kept nowhere
+    Create {
+        /// What it is for
+        name: String,
+        /// What it may do: signin, sessions, users, audit:read, flags or metrics:read; repeat it for several
+        #[arg(long = "scope", required = true, value_parser = scope)]
+        scopes: Vec<Scope>,
+        /// How long it works, like 90d; for ever if not given
+        #[arg(long, value_name = "TIME", value_parser = values::duration)]
+        expires: Option<Duration>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// List the keys: those that work first
+    List {
+        #[command(flatten)]
+        output: Output,
+    },
+    /// End a key, at once and on every server
+    Revoke {
+        /// How it begins, like `lk_k7qdm2xw`
+        #[arg(value_parser = prefix)]
+        prefix: Prefix,
+        /// Why, for the audit log
+        #[arg(long, value_parser = reason, default_value = NO_REASON)]
+        reason: String,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+fn scope(text: &str) -> Result<Scope, String> {
+    Scope::parse(text).ok_or_else(|| format!("is none of {}", Scope::ALL.map(Scope::as_str).join(", ")))
+}
+
+fn prefix(text: &str) -> Result<Prefix, String> {
+    Prefix::parse(text).ok_or_else(|| "write how the key begins, like lk_k7qdm2xw".to_owned())
 }
 
 /// One line that says something.

@@ -7,6 +7,7 @@ use auth::{
     Auth,
     account::CreateUserError,
     admin::{ActError, InviteError, UserFilter, UserRow, Who},
+    api_key::{ApiKeyRow, CreateKeyError, MAX_NAME, Maker},
     clock::SystemClock,
     email_address::EmailAddress,
     key::{KeyUse, Rotated},
@@ -20,13 +21,13 @@ use uuid::Uuid;
 
 use crate::{
     assemble,
-    cli::{KeyCommand, Output, SessionCommand, User},
+    cli::{ApiKeyCommand, KeyCommand, Output, SessionCommand, User},
     config::Config,
     database::Database,
 };
 
 /// Prints a result, as text or as JSON.
-fn print(output: Output, text: &str, json: &Value) {
+pub(crate) fn print(output: Output, text: &str, json: &Value) {
     if output.json {
         println!("{json}");
     } else {
@@ -52,10 +53,12 @@ pub async fn migrate(database: &Database, status: bool, output: Output) -> anyho
 }
 
 /// On the heap: each command's future would hold it several times over.
-async fn auth(config: &Config, pool: PgPool) -> anyhow::Result<Box<Auth>> {
+pub(crate) async fn auth(config: &Config, pool: PgPool) -> anyhow::Result<Box<Auth>> {
     let clock = Arc::new(SystemClock::new());
     clock.sync(&pool).await.context("the database does not answer, or `latchkey migrate` has not run")?;
-    Ok(Box::new(Auth::new(pool, clock, assemble::keys(config)?, assemble::policy(config))))
+    let auth = Box::new(Auth::new(pool, clock, assemble::keys(config)?, assemble::policy(config)));
+    auth.read_flags().await?;
+    Ok(auth)
 }
 
 pub async fn user(config: &Config, pool: PgPool, command: User) -> anyhow::Result<()> {
@@ -138,7 +141,7 @@ fn held_back() -> anyhow::Error {
     anyhow::anyhow!("An account moved away from this address less than {hours} hours ago, and may have it back. Try again later.")
 }
 
-fn refusal(error: ActError) -> anyhow::Error {
+pub fn refusal(error: ActError) -> anyhow::Error {
     match error {
         ActError::NoSuchUser => anyhow::anyhow!("There is no account with this address."),
         ActError::LastAdmin => anyhow::anyhow!("This is the last administrator. Make somebody else one first."),
@@ -149,7 +152,7 @@ fn refusal(error: ActError) -> anyhow::Error {
 /// More than anybody reads: a longer list is searched, or asked for by the API.
 const LISTED: usize = 1_000;
 
-fn rfc3339(at: OffsetDateTime) -> String {
+pub(crate) fn rfc3339(at: OffsetDateTime) -> String {
     at.replace_nanosecond(0).unwrap_or(at).format(&Rfc3339).unwrap_or_default()
 }
 
@@ -262,11 +265,77 @@ pub async fn key(config: &Config, pool: PgPool, command: KeyCommand) -> anyhow::
     Ok(())
 }
 
+pub async fn api_key(config: &Config, pool: PgPool, command: ApiKeyCommand) -> anyhow::Result<()> {
+    let auth = auth(config, pool).await?;
+    match command {
+        ApiKeyCommand::Create { name, scopes, expires, output } => {
+            let new = auth.create_api_key(Who::Operator, &name, &scopes, expires).await.map_err(|error| match error {
+                CreateKeyError::Name => anyhow::anyhow!("A key needs a name: one line of at most {MAX_NAME} characters."),
+                CreateKeyError::Act(error) => refusal(error),
+                other => other.into(),
+            })?;
+            let expires_at = new.expires_at.map(rfc3339);
+            let ends = expires_at.as_ref().map(|at| format!(" It stops working at {at}.")).unwrap_or_default();
+            print(
+                output,
+                &format!("{}\n\nThis is the only time it is shown.{ends}", new.key),
+                &json!({ "id": new.id, "prefix": new.prefix, "key": new.key, "expires_at": expires_at }),
+            );
+        }
+        ApiKeyCommand::List { output } => {
+            let keys = auth.api_keys().await?;
+            let lines: Vec<String> = keys.iter().map(api_key_line).collect();
+            let text = if lines.is_empty() { "No API keys.".to_owned() } else { lines.join("\n") };
+            let keys: Vec<Value> = keys
+                .iter()
+                .map(|key| {
+                    json!({
+                        "id": key.id, "prefix": key.prefix, "name": key.name, "state": key.state.as_str(),
+                        "scopes": key.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>(),
+                        "made_by": maker(&key.maker), "without_admin_scopes": key.curbed, "created_at": rfc3339(key.created_at),
+                        "expires_at": key.expires_at.map(rfc3339), "last_used_at": key.last_used_at.map(rfc3339),
+                    })
+                })
+                .collect();
+            print(output, &text, &json!({ "keys": keys }));
+        }
+        ApiKeyCommand::Revoke { prefix, reason, output } => {
+            auth.revoke_api_key(Who::Operator, prefix, &reason).await.map_err(|error| match error {
+                ActError::Nothing => anyhow::anyhow!("No key that works begins with {prefix}."),
+                other => refusal(other),
+            })?;
+            print(output, &format!("Revoked {prefix}. It stopped working at once."), &json!({ "prefix": prefix }));
+        }
+    }
+    Ok(())
+}
+
+fn api_key_line(key: &ApiKeyRow) -> String {
+    let time = |at: Option<OffsetDateTime>| at.map_or_else(|| "never".to_owned(), rfc3339);
+    let scopes = key.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(",");
+    let curbed = if key.curbed { "  (its maker is no administrator any more)" } else { "" };
+    let (state, expires, used) = (key.state.as_str(), time(key.expires_at), time(key.last_used_at));
+    format!(
+        "{}  {state:<7}  expires {expires:<20}  last used {used:<20}  by {}  {scopes}  {}{curbed}",
+        key.prefix,
+        maker(&key.maker),
+        key.name
+    )
+}
+
+fn maker(maker: &Maker) -> &str {
+    match maker {
+        Maker::Operator => "operator",
+        Maker::Admin { email, .. } => email,
+        Maker::Gone => "a deleted account",
+    }
+}
+
 /// What an operator is told whose configuration lacks keys that secrets lie under.
 pub fn missing_keys(ids: &[&str]) -> String {
     format!("Secrets lie under a key that is not configured ({}). Put it into WALLET_ENCRYPTION_KEY_PREVIOUS.", ids.join(", "))
 }
 
-fn parse(email: &str) -> anyhow::Result<EmailAddress> {
+pub fn parse(email: &str) -> anyhow::Result<EmailAddress> {
     EmailAddress::parse(email).map_err(|_| anyhow::anyhow!("That is not an email address. Write it like name@example.org."))
 }

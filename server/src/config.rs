@@ -11,7 +11,7 @@ mod development_key;
 mod environment;
 mod reader;
 mod secret;
-mod values;
+pub(crate) mod values;
 mod variables;
 
 use std::{
@@ -33,7 +33,7 @@ pub use self::{
     environment::Environment,
     reader::{Mistake, Mistakes, Setting, Source},
     secret::Secret,
-    values::{BaseUrl, Limit, Signup, Smtp, SmtpCredentials, SmtpTls},
+    values::{BaseUrl, GuardedHost, Limit, Signup, Smtp, SmtpCredentials, SmtpTls},
 };
 use self::{
     reader::{Noted, Reader},
@@ -77,6 +77,7 @@ pub struct Config {
     pub ops_listen_addr: Option<SocketAddr>,
     pub base_url: BaseUrl,
     pub trusted_proxies: Vec<IpNet>,
+    pub forward_auth: Option<ForwardAuth>,
     pub mail: Mail,
     pub mail_from: Mailbox,
     pub wallet_key: Key,
@@ -151,6 +152,15 @@ pub struct Limits {
     pub step_up_mail: Limit,
     pub address_change: Limit,
     pub signup_network: Limit,
+    pub api_key: Limit,
+}
+
+/// The other hosts that people are signed in for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForwardAuth {
+    /// The cookie's: all hosts and our own lie under it.
+    pub domain: String,
+    pub hosts: Vec<GuardedHost>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,6 +199,7 @@ fn examine_for(environment: &Environment, build: AppEnv) -> Examined {
     let ops_listen_addr = ops_listen_addr(&mut read, listen_addr.ok());
     let base_url = base_url(&mut read, production, listen_addr.ok());
     let trusted_proxies = read.optional("TRUSTED_PROXIES", |text| trusted_proxies(text, production));
+    let forward_auth = forward_auth(&mut read, production, base_url.as_ref().ok(), trusted_proxies.as_ref().ok());
     let mail = mail(&mut read, production, base_url.as_ref().ok());
     let mail_from = mail_from(&mut read, base_url.as_ref().ok());
     let wallet_key = wallet_key(&mut read, production);
@@ -222,6 +233,7 @@ fn examine_for(environment: &Environment, build: AppEnv) -> Examined {
             ops_listen_addr: ops_listen_addr?,
             base_url: base_url?,
             trusted_proxies: trusted_proxies?.unwrap_or_default(),
+            forward_auth: forward_auth?,
             mail: mail?,
             mail_from: mail_from?,
             wallet_key: wallet_key?,
@@ -319,6 +331,43 @@ fn trusted_proxies(text: &str, production: bool) -> Parsed<Vec<IpNet>> {
         return Err("trusts every address there is; name your proxies".to_owned());
     }
     Ok(networks)
+}
+
+fn forward_auth(
+    read: &mut Reader<'_>,
+    production: bool,
+    base_url: Option<&BaseUrl>,
+    proxies: Option<&Option<Vec<IpNet>>>,
+) -> Result<Option<ForwardAuth>, Noted> {
+    let domain = read.optional("FORWARD_AUTH_DOMAIN", |text| values::cookie_domain(text, production));
+    let hosts = read.optional("FORWARD_AUTH_HOSTS", values::guarded_hosts);
+    let (domain, hosts) = match (domain?, hosts?) {
+        (None, None) => return Ok(None),
+        (Some(domain), Some(hosts)) => (domain, hosts),
+        (Some(_), None) => return Err(read.mistake("FORWARD_AUTH_HOSTS", "is required with FORWARD_AUTH_DOMAIN")),
+        (None, Some(_)) => return Err(read.mistake("FORWARD_AUTH_DOMAIN", "is required with FORWARD_AUTH_HOSTS")),
+    };
+    let under = |name: &str| name.strip_suffix(domain.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    if let Some(host) = hosts.iter().find(|host| !under(&host.name)) {
+        return Err(read.mistake("FORWARD_AUTH_HOSTS", &format!("lists {}, which is not under {domain}", host.name)));
+    }
+    let base_url = base_url.ok_or(Noted)?;
+    match base_url.host() {
+        Host::Domain(name) if under(name) => {}
+        _ => {
+            let message = "is not above the host of BASE_URL, so no browser would take the cookie";
+            return Err(read.mistake("FORWARD_AUTH_DOMAIN", message));
+        }
+    }
+    let ours = |host: &GuardedHost| base_url.host() == Host::Domain(host.name.as_str()) && base_url.as_url().port() == host.port;
+    if hosts.iter().any(ours) {
+        return Err(read.mistake("FORWARD_AUTH_HOSTS", "lists the host of BASE_URL; name the applications behind the proxy"));
+    }
+    if proxies.ok_or(Noted)?.is_none() {
+        let message = "needs TRUSTED_PROXIES: only a proxy that is believed can say which host is asked for";
+        return Err(read.mistake("FORWARD_AUTH_HOSTS", message));
+    }
+    Ok(Some(ForwardAuth { domain, hosts }))
 }
 
 fn mail(read: &mut Reader<'_>, production: bool, base_url: Option<&BaseUrl>) -> Result<Mail, Noted> {
@@ -421,6 +470,7 @@ fn limits(read: &mut Reader<'_>, production: bool) -> Result<Limits, Noted> {
     let step_up_mail = limit("LIMIT_STEP_UP_MAIL");
     let signup_network = limit("LIMIT_SIGNUP_NETWORK");
     let address_change = limit("LIMIT_ADDRESS_CHANGE");
+    let api_key = limit("LIMIT_API_KEY");
     Ok(Limits {
         enforced: enforced?,
         link_address_network: link_address_network?,
@@ -435,6 +485,7 @@ fn limits(read: &mut Reader<'_>, production: bool) -> Result<Limits, Noted> {
         step_up_mail: step_up_mail?,
         signup_network: signup_network?,
         address_change: address_change?,
+        api_key: api_key?,
     })
 }
 

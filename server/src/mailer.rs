@@ -73,6 +73,8 @@ impl MailRoom {
 
     fn words(&self, content: &Content) -> anyhow::Result<mails::Mail> {
         let help_url = &self.site.link(routes::HELP);
+        let rollout_url = &self.site.link(routes::ADMIN_ROLLOUT);
+        let keys_url = &self.site.link(routes::ADMIN_API_KEYS);
         let links = &mails::Links { account_url: &self.site.link(routes::ACCOUNT), help_url };
         Ok(match content {
             Content::SignIn { token, code, asked, application: Some(application) } => {
@@ -98,6 +100,7 @@ impl MailRoom {
             })?,
             Content::NoAccount { .. } => mails::no_account(help_url)?,
             Content::AccountOff { .. } => mails::account_off(help_url)?,
+            Content::NotYet { .. } => mails::not_yet(self.site.legacy_sign_in_url.as_ref().map(Url::as_str), help_url)?,
             Content::Invite { token, inviter } => mails::invite(&mails::Invite {
                 url: &format!("{}?token={}", self.site.link(routes::INVITE), token.reveal()),
                 inviter: inviter.as_deref(),
@@ -146,6 +149,14 @@ impl MailRoom {
                     Notice::AccountEnabled => mails::account_enabled(links, *at)?,
                     Notice::SessionsEnded => mails::sessions_ended(links, *at)?,
                     Notice::Test => mails::test(links, *at)?,
+                    Notice::RolloutHeld { check } => mails::rollout_held(rollout_url, help_url, check)?,
+                    Notice::RolloutRolledBack { check } => mails::rollout_rolled_back(rollout_url, help_url, check)?,
+                    Notice::RolloutFinished => mails::rollout_finished(rollout_url, help_url)?,
+                    Notice::ApiKeyCreated { prefix } => mails::api_key_created(links, &prefix.to_string(), by)?,
+                    Notice::ApiKeyRevoked { prefix } => mails::api_key_revoked(links, &prefix.to_string(), *at)?,
+                    Notice::ApiKeyEnding { prefix, expires_at } => {
+                        mails::api_key_ending(keys_url, help_url, &prefix.to_string(), expires_at)?
+                    }
                     Notice::AdminGranted => mails::admin_granted(links, *at)?,
                     Notice::AdminRevoked => mails::admin_revoked(links, *at)?,
                 }
@@ -242,7 +253,7 @@ mod tests {
     #[tokio::test]
     async fn the_headers_are_these_and_no_others() {
         let base_url = Url::parse("https://latchkey.example").expect("a URL");
-        let site = Site { base_url, sender: String::new(), legacy_sign_in_url: None };
+        let site = Site { base_url, sender: String::new(), legacy_sign_in_url: None, forward_auth: None };
         let room = MailRoom {
             transport: Transport::DevInbox(Arc::default()),
             from: "Latchkey <sign-in@latchkey.example>".parse().expect("a sender"),

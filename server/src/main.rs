@@ -8,16 +8,20 @@ use server::{
     commands,
     config::{self, Environment},
     database::Database,
-    serve, telemetry,
+    doctor, reconcile, rollout_commands, serve, smoke, telemetry,
 };
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     rustls::crypto::aws_lc_rs::default_provider().install_default().expect("nothing chose a TLS provider before main");
     let environment = Environment::of_process();
-    if let Some(Command::Config(ConfigCommand::Check { output })) = cli.command {
-        return config::check_command(&environment, output.json);
-    }
+    let command = match cli.command.unwrap_or(Command::Serve) {
+        Command::Config(ConfigCommand::Check { output }) => return config::check_command(&environment, output.json),
+        Command::Doctor { output } => return ended(doctor::doctor(&environment, output)),
+        // It looks at an instance from outside, perhaps from another machine: none of our configuration matters.
+        Command::Smoke(options) => return ended(runtime().and_then(|runtime| runtime.block_on(smoke::smoke(options)))),
+        command => command,
+    };
     let config = match config::load(&environment) {
         Ok(config) => config,
         Err(mistakes) => {
@@ -25,8 +29,14 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match run(&config, cli.command.unwrap_or(Command::Serve)) {
-        Ok(()) => ExitCode::SUCCESS,
+    ended(run(&config, command).map(|()| true))
+}
+
+fn ended(outcome: anyhow::Result<bool>) -> ExitCode {
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        // What is wrong has been told.
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("{error:#}");
             ExitCode::FAILURE
@@ -34,11 +44,15 @@ fn main() -> ExitCode {
     }
 }
 
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
 fn run(config: &config::Config, command: Command) -> anyhow::Result<()> {
     let _telemetry = telemetry::init(config.log_format, &config.log_filter)?;
     // On this thread, which lives as long as the process: the private cluster dies with the thread that started it.
     let database = Database::open(config)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = runtime()?;
     let outcome = runtime.block_on(async {
         match command {
             Command::Serve => serve::serve(config, &database).await,
@@ -48,8 +62,14 @@ fn run(config: &config::Config, command: Command) -> anyhow::Result<()> {
                 commands::user(config, pool, command).await
             }
             Command::Session(command) => commands::session(config, database.pool(), command).await,
+            Command::Flag(command) => rollout_commands::flag(config, database.pool(), command).await,
+            Command::Rollout(command) => rollout_commands::rollout(config, database.pool(), command).await,
             Command::Key(command) => commands::key(config, database.pool(), command).await,
-            Command::Config(_) => unreachable!("handled before the configuration was needed"),
+            Command::ApiKey(command) => commands::api_key(config, database.pool(), command).await,
+            Command::Reconcile { since, output } => reconcile::reconcile(config, database.pool(), since, output).await,
+            Command::Config(_) | Command::Doctor { .. } | Command::Smoke(_) => {
+                unreachable!("handled before the configuration was needed")
+            }
         }
     });
     drop(runtime);

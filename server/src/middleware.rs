@@ -36,13 +36,16 @@ fn refusal(render: Render, id: &RequestId, status: StatusCode) -> Response {
 }
 
 /// A whole number of seconds, rounded up: a client that waits as told must not be refused again.
+pub(crate) fn seconds_up(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
+}
+
 fn retry_after(response: &mut Response, wait: Duration) {
-    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds_up(wait)));
 }
 
 #[cfg(test)]
-mod test {
+pub(crate) mod test {
     //! What the tests of the concerns share.
 
     use std::net::{IpAddr, SocketAddr};

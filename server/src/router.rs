@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use app::{AppState, pages::errors};
+use app::{AppState, pages::errors, routes};
 use auth::{Auth, requester::Requester};
 use axum::{
     Router,
@@ -25,8 +25,10 @@ use http::{
 };
 
 use crate::{
+    api,
     config::Config,
     dev_inbox::{self, DevInbox},
+    forward_auth,
     health::Health,
     middleware::{
         access_log::Line, body_limit::BodyLimit, client_ip::TrustedProxies, origin::SameOrigin, request_id::RequestId,
@@ -41,13 +43,23 @@ pub struct Parts {
     pub dev_inbox: Option<Arc<DevInbox>>,
 }
 
-/// The whole service: pages, health, static files.
+/// The whole service: pages, API, health, static files.
 pub fn router(config: &Config, parts: Parts) -> Router {
-    let mut routes = app::router(parts.state).merge(parts.health.routes()).merge(app::assets::router());
+    let guard = forward_auth::routes(config, parts.auth.clone());
+    let api = api::routes(parts.auth.clone(), &parts.state.site);
+    let mut all = app::router(parts.state).merge(api).merge(parts.health.routes()).merge(guard).merge(app::assets::router());
     if let Some(inbox) = parts.dev_inbox {
-        routes = routes.merge(dev_inbox::routes(inbox, parts.auth));
+        all = all.merge(dev_inbox::routes(inbox, parts.auth.clone()));
     }
-    surround(routes, config)
+    surround(all.layer(from_fn_with_state(parts.auth, count)), config)
+}
+
+/// What was answered, for the checks that watch a rollout. Inside of what refuses requests by itself, so that a flood of refusals hides
+/// no fault of ours; a panic passes it and is counted too.
+async fn count(State(auth): State<Arc<Auth>>, request: Request, next: Next) -> Response {
+    let response = AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(panicked);
+    auth.count_answer(response.status().as_u16());
+    response
 }
 
 /// Health alone, for the operators' listener.
@@ -92,10 +104,15 @@ async fn answer(
     let client = around.proxies.client(peer.ip(), request.headers());
     let line = Line::begin(&request, &id);
     let logged = async {
-        let machine = matches!(request.uri().path(), "/healthz" | "/readyz");
+        let machine = matches!(request.uri().path(), "/healthz" | "/readyz" | routes::AUTH_VERIFY | routes::AUTH_REDIRECT);
+        let program = api::is_api(request.uri().path());
         let within = around.time_limit.hold(&id, around.admit(client, &id, request, next));
         let response = AssertUnwindSafe(within).catch_unwind().await.unwrap_or_else(panicked);
-        if machine { response } else { with_page(response, &id) }
+        match (machine, program) {
+            (true, _) => response,
+            (_, true) => api::written(response, &id),
+            _ => with_page(response, &id),
+        }
     };
     let mut response = line.tell_of(logged).await;
     id.write(response.headers_mut());

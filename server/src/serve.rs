@@ -28,8 +28,12 @@ use crate::{
 const CLOCK_SYNC: Duration = Duration::from_mins(1);
 /// How often it is asked whether housekeeping is due; it runs once an hour.
 const HOUSEKEEPING: Duration = Duration::from_mins(5);
+/// How often it is asked whether rows are to be looked through for contradictions, which is done once an hour.
+const RECONCILIATION: Duration = Duration::from_mins(5);
 /// How long a network that asks for too many mails goes unnoticed.
 const NETWORKS: Duration = Duration::from_secs(30);
+/// How often it is asked whether a look at the rollout is due.
+const ROLLOUT: Duration = Duration::from_secs(10);
 /// Between "not ready" and closing the door: time for a load balancer to look.
 const DRAIN: Duration = Duration::from_secs(1);
 
@@ -70,6 +74,14 @@ pub async fn serve(config: &Config, database: &Database) -> anyhow::Result<()> {
     let (stop, stopped) = watch::channel(false);
     let mut workers = JoinSet::new();
     workers.spawn(auth.clone().run_mail_worker(mailer, until(stopped.clone())));
+    // Once before anybody is served, or whoever comes first would find signing in off.
+    if let Err(error) = auth.read_flags().await {
+        tracing::warn!(error = %error, "the flags can't be read yet; signing in is off until they are");
+    }
+    workers.spawn({
+        let (auth, stopped) = (auth.clone(), stopped.clone());
+        async move { auth.watch_flags(until(stopped)).await }
+    });
     spawn_chores(&mut workers, &auth, &clock, &pool, &stopped);
 
     let state = AppState::new(auth.clone(), site.clone());
@@ -140,6 +152,17 @@ fn spawn_chores(
             }
         }
     }));
+    workers.spawn(every(RECONCILIATION, stopped.clone(), {
+        let auth = auth.clone();
+        move || {
+            let auth = auth.clone();
+            async move {
+                if let Err(error) = auth.reconcile_hourly().await {
+                    tracing::warn!(error = %error, "reconcile.failed");
+                }
+            }
+        }
+    }));
 
     workers.spawn(every(NETWORKS, stopped.clone(), {
         let auth = auth.clone();
@@ -148,6 +171,17 @@ fn spawn_chores(
             async move {
                 if let Err(error) = auth.watch_networks().await {
                     tracing::warn!(error = %error, "networks.watch_failed");
+                }
+            }
+        }
+    }));
+    workers.spawn(every(ROLLOUT, stopped.clone(), {
+        let auth = auth.clone();
+        move || {
+            let auth = auth.clone();
+            async move {
+                if let Err(error) = auth.watch_rollout().await {
+                    tracing::warn!(error = %error, "rollout.watch_failed");
                 }
             }
         }

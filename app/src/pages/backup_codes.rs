@@ -17,7 +17,7 @@ use crate::{
     gate::SignedIn,
     next,
     page::page,
-    pages::{two_factor::changed, two_factor_setup},
+    pages::{login_continue, two_factor::changed, two_factor_setup},
     routes,
     state::AppState,
     words,
@@ -146,13 +146,14 @@ pub async fn new_backup_codes() -> Result<(), FormError> {
 #[server(prefix = "", endpoint = "account/backup-codes/saved")]
 pub async fn save_backup_codes(#[server(default)] set: String, #[server(default)] saved: String) -> Result<(), FormError> {
     let form = Form::current()?;
-    let SignedIn(_, authority) = form.admit(routes::TWO_FACTOR).await?;
+    let SignedIn(visitor, authority) = form.admit(routes::TWO_FACTOR).await?;
     let Ok(id) = set.parse() else { return form.see_other(routes::TWO_FACTOR) };
     if saved.is_empty() {
         return form.refuse(page(StatusCode::UNPROCESSABLE_ENTITY, || view! { <UntickedPage email=authority.email set/> }));
     }
     match form.state.auth.save_backup_codes(&authority, id, &form.from).await {
         Err(error @ ChangeError::Unavailable(_)) => changed(&form, error, routes::TWO_FACTOR),
+        Ok(()) if visitor.visit.after_setup.is_some() => login_continue::back_from_setup(&form, &visitor).await,
         // Also for a set that a newer one has replaced: the page says that codes wait to be saved.
         Ok(()) | Err(_) => form.see_other(routes::TWO_FACTOR),
     }

@@ -221,7 +221,7 @@ pub async fn get(State(state): State<AppState>, Passerby(visitor): Passerby) -> 
         return Ok(Redirect::to(routes::LOGIN).into_response());
     };
     let link = state.auth.peek_link(token, visitor.proof()).await?;
-    if matches!(link, LinkState::Live(_)) && !state.auth.policy().passwordless_auth {
+    if matches!(link, LinkState::Live(_)) && state.auth.sign_in_is_off() {
         return Ok(unavailable::answer(&state.site, StatusCode::FORBIDDEN));
     }
     Ok(answer(&state, link, &visitor))
@@ -266,7 +266,7 @@ pub async fn confirm_link() -> Result<(), FormError> {
     };
     let (handover, cookie) = visitor.handover(&form.state.sessions);
     match form.state.auth.confirm_link(token, visitor.proof(), &handover, &form.from).await {
-        Ok(outcome) => login_sent::signed_in(&form, &visitor, outcome, &cookie),
+        Ok(outcome) => login_sent::signed_in(&form, &visitor, outcome, &handover, &cookie).await,
         Err(ConfirmLinkError::Off) => form.refuse(unavailable::answer(&form.state.site, StatusCode::FORBIDDEN)),
         Err(ConfirmLinkError::NotLive(link)) => form.refuse(answer(&form.state, link, &visitor)),
         Err(ConfirmLinkError::Limited(limited)) => form.refuse(limited::answer(limited, 0, form.state.auth.policy().link_ttl)),

@@ -129,7 +129,8 @@ pub fn answer(limited: throttle::Limited, sent: u32, lifetime: Duration) -> Resp
         Limit::StepUpMail | Limit::Notice | Limit::MailTest => Limited::StepUpCodes { minutes, lifetime },
         Limit::AddressChange => Limited::AddressCodes { wait: limited.wait },
         Limit::LinkNetwork | Limit::SignUpNetwork => Limited::Network { minutes },
-        Limit::LinkAll => Limited::Everyone { minutes },
+        // A program is told by the API and sees no page.
+        Limit::LinkAll | Limit::ApiKey => Limited::Everyone { minutes },
     };
     retry_after(page(StatusCode::TOO_MANY_REQUESTS, || view! { <LimitedPage by/> }), limited.wait)
 }

@@ -75,11 +75,17 @@ pub async fn get(
     Query(LoginQuery { next }): Query<LoginQuery>,
     Passerby(visitor): Passerby,
 ) -> Response {
-    let next = next.and_then(|next| next::local(&next, &state.site.base_url));
+    let next = next.and_then(|next| next::checked(&next, &state.site));
     if visitor.authority.is_some() {
-        return Redirect::to(next.as_deref().unwrap_or(routes::ACCOUNT)).into_response();
+        return match next {
+            // Another host is asked about first: whoever puts a link there must not decide that it learns who this is.
+            Some(url) if !url.starts_with('/') => Redirect::to(&next::carried(routes::LOGIN_CONTINUE, &url)),
+            Some(path) => Redirect::to(&path),
+            None => Redirect::to(routes::ACCOUNT),
+        }
+        .into_response();
     }
-    if !state.auth.policy().passwordless_auth {
+    if state.auth.sign_in_is_off() {
         return unavailable::answer(&state.site, StatusCode::OK);
     }
     answer(&state, StatusCode::OK, String::new(), next, None)
@@ -99,7 +105,7 @@ fn answer(state: &AppState, status: StatusCode, email: String, next: Option<Stri
 pub async fn request_link(#[server(default)] email: String, #[server(default)] next: String) -> Result<(), FormError> {
     let form = Form::current()?;
     let Passerby(visitor) = form.admit(routes::LOGIN).await?;
-    let next = next::local(&next, &form.state.site.base_url);
+    let next = next::checked(&next, &form.state.site);
     let address = match EmailAddress::parse(&email) {
         Ok(address) => address,
         Err(error) => {
@@ -147,6 +153,7 @@ pub async fn ask_for(
                 asked: Some(AskedFor { email: address.as_str().to_owned(), typed }),
                 next,
                 user_search: None,
+                after_setup: None,
             };
             visitor.store(&visit).await.map_err(|error| form.fail(error.into()))?;
             Ok(Asked::Taken)

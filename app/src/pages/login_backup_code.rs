@@ -98,7 +98,7 @@ pub async fn enter_backup_code(#[server(default)] code: String) -> Result<(), Fo
     let (handover, cookie) = visitor.handover(&form.state.sessions);
     let finishing = Finishing { half, user: authority.user, handover: &handover };
     match form.state.auth.enter_second_factor(finishing, Factor::BackupCode(&code), false, visitor.proof(), &form.from).await {
-        Ok(signed_in) => login_two_factor::finish(&form, &visitor, &signed_in, &cookie),
+        Ok(signed_in) => login_two_factor::finish(&form, &visitor, &signed_in, &handover, &cookie).await,
         Err(error) => match refused(&form, error, routes::LOGIN_BACKUP_CODE, backup_code_field)? {
             Refused::Field(error) => refuse(error),
             Refused::Page(page) => form.refuse(page),

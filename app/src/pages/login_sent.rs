@@ -6,7 +6,7 @@ use auth::{
     magic_link::LinkState,
     mail::{Delivery, LONGEST_WAIT},
     secret::{Code, CodeFormat},
-    sign_in::{EnterCodeError, Outcome},
+    sign_in::{EnterCodeError, Handover, Outcome},
 };
 use axum::{
     extract::{Query, State},
@@ -25,7 +25,7 @@ use crate::{
     pages::{
         confirm_link, limited,
         login::{self, Asked},
-        unavailable,
+        login_continue, unavailable,
     },
     routes,
     session::{self, AskedFor, Visitor},
@@ -203,7 +203,7 @@ pub async fn enter_code(#[server(default)] code: String) -> Result<(), FormError
     };
     let (handover, cookie) = visitor.handover(&form.state.sessions);
     match form.state.auth.enter_code(&code, visitor.proof(), &handover, &form.from).await {
-        Ok(outcome) => signed_in(&form, &visitor, outcome, &cookie),
+        Ok(outcome) => signed_in(&form, &visitor, outcome, &handover, &cookie).await,
         Err(EnterCodeError::Off) => form.refuse(unavailable::answer(&form.state.site, StatusCode::FORBIDDEN)),
         Err(EnterCodeError::NothingAsked) => form.see_other(routes::LOGIN),
         Err(EnterCodeError::Wrong { left }) => refuse(StatusCode::UNPROCESSABLE_ENTITY, CodeError::Wrong { left }),
@@ -239,13 +239,19 @@ pub async fn resend_email() -> Result<(), FormError> {
 }
 
 /// The first factor was right: the browser gets its new session, and goes where it wanted to.
-pub fn signed_in(form: &Form, visitor: &Visitor, outcome: Outcome, session: &Cookie<'_>) -> Result<(), FormError> {
+pub async fn signed_in(
+    form: &Form,
+    visitor: &Visitor,
+    outcome: Outcome,
+    handover: &Handover,
+    session: &Cookie<'_>,
+) -> Result<(), FormError> {
     form.set_cookie(session);
     form.set_cookie(&session::removal(session::LINK));
     match outcome {
         Outcome::Complete { known_browser } => {
             form.set_cookie(&session::known(&known_browser));
-            form.see_other(visitor.visit.next.as_deref().unwrap_or(routes::ACCOUNT))
+            login_continue::go_on(form, visitor.visit.next.as_deref(), handover.fresh).await
         }
         Outcome::SecondFactorNeeded => form.see_other(routes::LOGIN_TWO_FACTOR),
     }

@@ -3,6 +3,7 @@
 use auth::{
     second_factor::{Factor, Finishing, SecondFactorError, SignedIn},
     secret::{Code, CodeFormat},
+    sign_in::Handover,
 };
 use axum::{extract::State, response::Response};
 use cookie::Cookie;
@@ -14,7 +15,7 @@ use crate::{
     form::{Form, FormError},
     gate::HalfSignedIn,
     page::page,
-    pages::{limited, unavailable},
+    pages::{limited, login_continue, unavailable},
     routes,
     session::{self, Visitor},
     state::AppState,
@@ -211,7 +212,7 @@ pub async fn enter_totp(#[server(default)] code: String, #[server(default)] trus
     let finishing = Finishing { half, user: authority.user, handover: &handover };
     let trust = !trust_device.is_empty();
     match form.state.auth.enter_second_factor(finishing, Factor::App(&code), trust, visitor.proof(), &form.from).await {
-        Ok(signed_in) => finish(&form, &visitor, &signed_in, &cookie),
+        Ok(signed_in) => finish(&form, &visitor, &signed_in, &handover, &cookie).await,
         Err(error) => match refused(&form, error, routes::LOGIN_BACKUP_CODE, totp_field)? {
             Refused::Field(error) => refuse(StatusCode::UNPROCESSABLE_ENTITY, error),
             Refused::Page(page) => form.refuse(page),
@@ -221,13 +222,19 @@ pub async fn enter_totp(#[server(default)] code: String, #[server(default)] trus
 }
 
 /// Both factors were right: the browser gets its new session, and goes where it wanted to.
-pub(crate) fn finish(form: &Form, visitor: &Visitor, signed_in: &SignedIn, cookie: &Cookie<'_>) -> Result<(), FormError> {
+pub(crate) async fn finish(
+    form: &Form,
+    visitor: &Visitor,
+    signed_in: &SignedIn,
+    handover: &Handover,
+    cookie: &Cookie<'_>,
+) -> Result<(), FormError> {
     form.set_cookie(cookie);
     form.set_cookie(&session::known(&signed_in.known_browser));
     if let Some(token) = &signed_in.trusted_device {
         form.set_cookie(&session::device(token, form.state.auth.policy().trusted_device_ttl));
     }
-    form.see_other(visitor.visit.next.as_deref().unwrap_or(routes::ACCOUNT))
+    login_continue::go_on(form, visitor.visit.next.as_deref(), handover.fresh).await
 }
 
 #[cfg(test)]

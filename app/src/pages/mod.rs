@@ -21,6 +21,7 @@ pub mod invite;
 pub mod limited;
 pub mod login;
 pub mod login_backup_code;
+pub mod login_continue;
 pub mod login_sent;
 pub mod login_two_factor;
 pub mod reauth;

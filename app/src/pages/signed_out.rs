@@ -40,6 +40,10 @@ pub async fn sign_out() -> Result<(), FormError> {
         visitor.forget().await.map_err(|error| form.fail(error.into()))?;
         form.set_cookie(&session::removal(session::SESSION));
     }
+    // Its token is dead with the session.
+    if let Some(hosts) = &form.state.site.forward_auth {
+        form.set_cookie(&session::forward_auth_removal(&hosts.domain));
+    }
     // Pages of ours are never stored; this is for what a browser kept all the same. Not "cookies": they hold device trust.
     form.set_header(HeaderName::from_static("clear-site-data"), "\"cache\"");
     form.see_other(routes::LOGOUT)

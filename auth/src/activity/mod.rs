@@ -22,7 +22,7 @@ pub const PAGE: usize = 20;
 /// Signing in and out.
 const SIGN_INS: [&str; 2] = ["session.created", "session.revoked"];
 /// What an account is, and how it is reached.
-const CHANGES: [&str; 22] = [
+const CHANGES: [&str; 24] = [
     "user.created",
     "user.disabled",
     "user.enabled",
@@ -45,6 +45,8 @@ const CHANGES: [&str; 22] = [
     "account.exported",
     "account.deletion_requested",
     "account.deletion_cancelled",
+    "api_key.created",
+    "api_key.revoked",
 ];
 /// What did not work, and may have been somebody else.
 const PROBLEMS: [&str; 6] =

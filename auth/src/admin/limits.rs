@@ -29,11 +29,11 @@ pub enum HeldBy {
 impl HeldBy {
     const WRONG_APP_CODES: &'static str = "totp_wait";
 
-    /// The limits that hold people up. A browser waits 30 seconds after every mail, and a notice is left out without anybody
-    /// waiting: a list of these would tell nothing.
+    /// The limits that hold people up. A browser waits 30 seconds after every mail, a notice is left out without anybody waiting, and
+    /// an API key is no person: a list of these would tell nothing.
     #[must_use]
     pub fn all() -> Vec<Self> {
-        let hold = |limit: &Limit| !matches!(limit, Limit::LinkBrowser | Limit::Notice);
+        let hold = |limit: &Limit| !matches!(limit, Limit::LinkBrowser | Limit::Notice | Limit::ApiKey);
         Limit::ALL.into_iter().filter(hold).map(Self::Limit).chain([Self::WrongAppCodes]).collect()
     }
 

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::{
     Auth, Error,
     account::{self, store::Account},
+    api_key::{ApiKey, Scope},
     email_address::EmailAddress,
     event::{Event, Origin, RevokeReason, Work},
     magic_link,
@@ -42,27 +43,34 @@ pub enum Who<'a> {
         authority: &'a Authority,
         from: &'a Requester,
     },
+    /// A program, over the API.
+    Key {
+        key: &'a ApiKey,
+        from: &'a Requester,
+    },
 }
 
 impl<'a> Who<'a> {
-    fn actor(self) -> Option<Uuid> {
+    pub(crate) fn actor(self) -> Option<Uuid> {
         match self {
             Self::Operator => None,
             Self::Admin { authority, .. } => Some(authority.user),
+            Self::Key { key, .. } => Some(key.id),
         }
     }
 
-    fn from(self) -> Option<&'a Requester> {
+    pub(crate) fn from(self) -> Option<&'a Requester> {
         match self {
             Self::Operator => None,
-            Self::Admin { from, .. } => Some(from),
+            Self::Admin { from, .. } | Self::Key { from, .. } => Some(from),
         }
     }
 
-    fn origin(self) -> Origin {
+    pub(crate) fn origin(self) -> Origin {
         match self {
             Self::Operator => Origin::Operator,
             Self::Admin { .. } => Origin::Admin,
+            Self::Key { .. } => Origin::ApiKey,
         }
     }
 }
@@ -73,6 +81,7 @@ pub enum ActError {
     /// The administrator has to give their strongest factor first.
     #[error("the session has to step up first")]
     NotFresh,
+    /// Or the key lacks the scope.
     #[error("the account is no administrator's")]
     NotAdmin,
     #[error("there is no such account")]
@@ -102,6 +111,10 @@ pub struct Users {
     pub next: Option<String>,
 }
 
+/// Where a list of users goes on: behind the row of this id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UserCursor(pub Uuid);
+
 /// One account, as an administrator sees it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UserDetail {
@@ -115,11 +128,21 @@ pub struct UserDetail {
 }
 
 impl Auth {
-    fn permit(&self, who: Who<'_>) -> Result<(), ActError> {
+    /// For what only people do, whatever scopes a key has: one that made keys, or administrators, would outlive its own end.
+    pub(crate) fn permit(&self, who: Who<'_>) -> Result<(), ActError> {
         match who {
             Who::Admin { authority, .. } if !authority.admin => Err(ActError::NotAdmin),
             Who::Admin { authority, .. } if !self.is_fresh(authority) => Err(ActError::NotFresh),
+            Who::Key { .. } => Err(ActError::NotAdmin),
             Who::Operator | Who::Admin { .. } => Ok(()),
+        }
+    }
+
+    /// For what a program may do too, with this scope.
+    pub(crate) fn permit_with(&self, who: Who<'_>, scope: Scope) -> Result<(), ActError> {
+        match who {
+            Who::Key { key, .. } if key.allows(scope) => Ok(()),
+            who => self.permit(who),
         }
     }
 
@@ -130,7 +153,7 @@ impl Auth {
     pub async fn users(&self, filter: &UserFilter, cursor: Option<&str>) -> Result<Users, Error> {
         let now = self.now();
         let cursor = cursor.and_then(store::Cursor::parse);
-        let mut rows = store::page(&self.pool, filter, cursor, now, now - self.policy.session_idle).await?;
+        let mut rows = store::page(&self.pool, filter, cursor, PAGE + 1, now, now - self.policy.session_idle).await?;
         let more = rows.len() > PAGE;
         rows.truncate(PAGE);
         let backwards = cursor.is_some_and(store::Cursor::is_backwards);
@@ -150,7 +173,27 @@ impl Auth {
         Ok(Users { from: before + i64::from(!rows.is_empty()), matching, previous, next, rows })
     }
 
-    /// One account whole. That an administrator looked at it is recorded.
+    /// Up to `most` of the accounts and open invitations that match, by address, and the cursor to those after them. Nothing is counted:
+    /// that would look at every account.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn users_after(
+        &self,
+        filter: &UserFilter,
+        cursor: Option<UserCursor>,
+        most: usize,
+    ) -> Result<(Vec<UserRow>, Option<UserCursor>), Error> {
+        let now = self.now();
+        let cursor = cursor.map(|UserCursor(id)| store::Cursor::after(id));
+        let mut rows = store::page(&self.pool, filter, cursor, most + 1, now, now - self.policy.session_idle).await?;
+        let more = rows.len() > most;
+        rows.truncate(most);
+        let next = rows.last().filter(|_| more).map(|row| UserCursor(row.id));
+        Ok((rows, next))
+    }
+
+    /// One account whole. That an administrator or a program looked at it is recorded.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -183,7 +226,7 @@ impl Auth {
         Ok(account::store::by_email(&mut connection, email.key(), self.now()).await?.map(|account| account.id))
     }
 
-    async fn begin_act<'a>(&self, who: Who<'a>, now: OffsetDateTime) -> Result<Work<'a>, ActError> {
+    pub(crate) async fn begin_act<'a>(&self, who: Who<'a>, now: OffsetDateTime) -> Result<Work<'a>, ActError> {
         self.permit(who)?;
         Ok(Work::begin(&self.pool, who.from(), now).await?.by(who.actor()))
     }
@@ -239,7 +282,8 @@ impl Auth {
     /// [`ActError`].
     pub async fn end_user_sessions(&self, who: Who<'_>, id: Uuid, reason: &str) -> Result<u64, ActError> {
         let now = self.now();
-        let mut work = self.begin_act(who, now).await?;
+        self.permit_with(who, Scope::Users)?;
+        let mut work = Work::begin(&self.pool, who.from(), now).await?.by(who.actor());
         let account = account::store::by_id(work.connection(), id, now).await?.ok_or(ActError::NoSuchUser)?;
         let ended = session::end_all(&mut work, id, None, RevokeReason::EndedByAdmin, now).await?;
         if ended == 0 {

@@ -4,8 +4,6 @@ use sqlx::PgPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::PAGE;
-
 /// How an account stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
@@ -142,7 +140,7 @@ impl From<Row> for UserRow {
     }
 }
 
-/// One more than a page holds, in the order of the cursor's direction. What is counted a row (codes, sessions) is counted for the
+/// At most `most`, in the order of the cursor's direction. What is counted a row (codes, sessions) is counted for the
 /// rows of the page only.
 ///
 /// Two ways lead to a page: along the index of addresses until it is full, or over everything and then in order. The first is the
@@ -154,12 +152,13 @@ pub(super) async fn page(
     pool: &PgPool,
     filter: &UserFilter,
     cursor: Option<Cursor>,
+    most: usize,
     now: OffsetDateTime,
     idle_since: OffsetDateTime,
 ) -> Result<Vec<UserRow>, sqlx::Error> {
     let (id, pattern) = filter.search();
     let status = filter.status.map(Status::as_str);
-    let limit = i64::try_from(PAGE + 1).unwrap_or(i64::MAX);
+    let limit = i64::try_from(most).unwrap_or(i64::MAX);
     let rows = if cursor.is_some_and(|cursor| cursor.backwards) {
         sqlx::query_as!(
             Row,

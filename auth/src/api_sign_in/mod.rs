@@ -115,7 +115,7 @@ impl Auth {
     ) -> Result<Requested, RequestError> {
         let from = &from.on_behalf(application, request.client);
         self.tally.count(from.network());
-        if !self.policy.passwordless_auth {
+        if self.sign_in_is_off() {
             event::count_request("flag_off");
             return Err(RequestError::Off);
         }

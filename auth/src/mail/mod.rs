@@ -13,8 +13,10 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
+    api_key::Prefix,
     email_address::EmailAddress,
     event::{Method, SecondFactor},
+    rollout::Check,
     secret::{Code, InviteToken, LinkToken, UndoToken},
 };
 
@@ -66,6 +68,8 @@ pub enum Content {
     NoAccount { asked: Asked },
     /// An operator has turned the account off.
     AccountOff { asked: Asked },
+    /// Signing in by mail is not for this address yet.
+    NotYet { asked: Asked },
     /// `inviter`: a name or an address.
     Invite { token: InviteToken, inviter: Option<String> },
     /// A code for someone signed in who wants to change something.
@@ -128,8 +132,29 @@ pub enum Notice {
     SessionsEnded,
     AdminGranted,
     AdminRevoked,
+    /// To the administrator who made the key, as the next ones.
+    ApiKeyCreated {
+        prefix: Prefix,
+    },
+    ApiKeyRevoked {
+        prefix: Prefix,
+    },
+    /// It stops working soon. To every administrator, where its maker is none any more.
+    ApiKeyEnding {
+        prefix: Prefix,
+        #[serde(with = "time::serde::rfc3339")]
+        expires_at: OffsetDateTime,
+    },
     /// An administrator wanted to see whether mail arrives.
     Test,
+    /// To every administrator, as the next two: a check is over its limit.
+    RolloutHeld {
+        check: Check,
+    },
+    RolloutRolledBack {
+        check: Check,
+    },
+    RolloutFinished,
 }
 
 impl Notice {
@@ -154,7 +179,13 @@ impl Notice {
             Self::SessionsEnded => "sessions_ended",
             Self::AdminGranted => "admin_granted",
             Self::AdminRevoked => "admin_revoked",
+            Self::ApiKeyCreated { .. } => "api_key_created",
+            Self::ApiKeyRevoked { .. } => "api_key_revoked",
+            Self::ApiKeyEnding { .. } => "api_key_ending",
             Self::Test => "test",
+            Self::RolloutHeld { .. } => "rollout_held",
+            Self::RolloutRolledBack { .. } => "rollout_rolled_back",
+            Self::RolloutFinished => "rollout_finished",
         }
     }
 }
@@ -176,6 +207,7 @@ impl Content {
             Self::SignIn { .. } => "sign_in",
             Self::NoAccount { .. } => "no_account",
             Self::AccountOff { .. } => "account_off",
+            Self::NotYet { .. } => "not_yet",
             Self::Invite { .. } => "invite",
             Self::StepUp { .. } => "step_up",
             Self::EmailChange { .. } => "email_change",
@@ -280,9 +312,12 @@ pub const LONGEST_WAIT: Duration = worker::WAITS[worker::WAITS.len() - 1];
 /// Why a mail was not sent. The text is for operators: it names no recipient.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// Worth another try: no connection, a 4xx answer, no answer in time.
+    /// Worth another try: a 4xx answer.
     #[error("{0}")]
     Temporary(String),
+    /// Worth another try, and no recipient's fault: no mail server answered, or it wants something else of us.
+    #[error("{0}")]
+    Server(String),
     /// The mail server will not take it, ever.
     #[error("{0}")]
     Permanent(String),

@@ -230,16 +230,23 @@ pub(super) async fn settle(
     Ok(settled.rows_affected() == 1)
 }
 
-pub(super) async fn retry(pool: &PgPool, mail: &Claimed, run_at: OffsetDateTime, error: &str) -> Result<(), sqlx::Error> {
+pub(super) async fn retry(
+    pool: &PgPool,
+    mail: &Claimed,
+    run_at: OffsetDateTime,
+    error: &str,
+    server_failed: bool,
+) -> Result<(), sqlx::Error> {
     sqlx::query!(
         r#"
-        update mail_outbox set run_at = $3, last_error = $4, lease_until = null, leased_by = null
+        update mail_outbox set run_at = $3, last_error = $4, server_failed = $5, lease_until = null, leased_by = null
         where id = $1 and attempts = $2 and state = 'queued'
         "#,
         mail.id,
         mail.attempt,
         run_at,
         error,
+        server_failed,
     )
     .execute(pool)
     .await?;

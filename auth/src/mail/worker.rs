@@ -49,7 +49,11 @@ enum Fate {
     /// Not worth sending any more: its link is dead, or its time is over.
     Expired(&'static str),
     Failed(String),
-    Retry(String),
+    Retry {
+        error: String,
+        /// It failed at the mail server, whoever it was for.
+        server: bool,
+    },
 }
 
 impl Auth {
@@ -117,8 +121,8 @@ impl Auth {
         let work = async {
             let fate = match tokio::time::timeout(SEND_TIMEOUT, self.deliver(mailer, mail)).await {
                 Ok(Ok(fate)) => fate,
-                Ok(Err(error)) => Fate::Retry(format!("database: {error}")),
-                Err(_) => Fate::Retry("the mail server took too long".to_owned()),
+                Ok(Err(error)) => Fate::Retry { error: format!("database: {error}"), server: false },
+                Err(_) => Fate::Retry { error: "the mail server took too long".to_owned(), server: true },
             };
             // A mail that was sent must not be sent again because the database was away for a while.
             while let Err(error) = self.settle(mail, &fate).await {
@@ -237,7 +241,8 @@ impl Auth {
         let letter = Letter { id: mail.id, to, queued_at: mail.created_at, content };
         Ok(match mailer.send(letter).await {
             Ok(()) => Fate::Sent(kind),
-            Err(SendError::Temporary(error)) => Fate::Retry(error),
+            Err(SendError::Temporary(error)) => Fate::Retry { error, server: false },
+            Err(SendError::Server(error)) => Fate::Retry { error, server: true },
             Err(SendError::Permanent(error)) => Fate::Failed(error),
         })
     }
@@ -246,7 +251,9 @@ impl Auth {
     async fn sign_in_content(&self, link: &MagicLink) -> Result<Option<Content>, sqlx::Error> {
         let asked = Asked { device: device(&link.user_agent), ip: link.ip.to_string(), at: link.created_at };
         let mut connection = self.pool.acquire().await?;
-        let admitted = match account::store::by_email(&mut connection, &link.email_key, self.now()).await? {
+        let account = account::store::by_email(&mut connection, &link.email_key, self.now()).await?;
+        let admin = account.as_ref().is_some_and(|account| account.admin);
+        let admitted = match account {
             Some(account) if account.disabled => return Ok(Some(Content::AccountOff { asked })),
             Some(_) => true,
             None if undo::store::is_held(&mut connection, &link.email_key, None, self.now()).await? => false,
@@ -257,6 +264,10 @@ impl Auth {
         };
         if !admitted {
             return Ok(Some(Content::NoAccount { asked }));
+        }
+        // Here and not on the page, which would tell who is an administrator, or that there is an account at all.
+        if !self.signs_in(&link.email_key, admin) {
+            return Ok(Some(Content::NotYet { asked }));
         }
         let (token, code) = (self.keys.link_token(&link.seed), self.keys.code(&link.seed));
         let application = link.application.as_ref().map(|application| Elsewhere {
@@ -270,10 +281,10 @@ impl Auth {
     async fn settle(&self, mail: &store::Claimed, fate: &Fate) -> Result<(), sqlx::Error> {
         let now = self.now();
         let (state, error, event) = match fate {
-            Fate::Retry(error) => match retry_at(mail, now) {
+            Fate::Retry { error, server } => match retry_at(mail, now) {
                 Some(run_at) => {
                     tracing::warn!(mail.id = %mail.id, attempt = mail.attempt, error = error.as_str(), "mail.retry");
-                    return store::retry(&self.pool, mail, run_at, error).await;
+                    return store::retry(&self.pool, mail, run_at, error, *server).await;
                 }
                 None => ("expired", Some(error.as_str()), Event::MailFailed { mail: mail.id, state: "expired" }),
             },

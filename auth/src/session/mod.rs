@@ -46,8 +46,17 @@ impl Level {
         }
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         [Self::FirstFactor, Self::Email, Self::TwoFactor].into_iter().find(|level| level.as_str() == text)
+    }
+
+    /// What a session's stored level is worth at this moment; `None` where it can't be read.
+    pub(crate) fn stands(stored: &str, two_factor: bool) -> Option<Self> {
+        Some(match Self::parse(stored)? {
+            // Signed in while two-factor was being turned on: it has given one factor of two.
+            Self::Email if two_factor => Self::FirstFactor,
+            level => level,
+        })
     }
 }
 

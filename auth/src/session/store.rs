@@ -98,11 +98,7 @@ pub(super) async fn load(
                 email: row.email?,
                 admin: row.is_admin?,
                 two_factor: row.two_factor,
-                level: match Level::parse(row.level.as_deref()?)? {
-                    // Signed in while two-factor was being turned on: it has given one factor of two.
-                    Level::Email if row.two_factor => Level::FirstFactor,
-                    level => level,
-                },
+                level: Level::stands(row.level.as_deref()?, row.two_factor)?,
                 method: Method::parse(row.method.as_deref()?)?,
                 second: match row.second_method.as_deref() {
                     Some(second) => Some(SecondFactor::parse(second)?),

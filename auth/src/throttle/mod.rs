@@ -59,10 +59,12 @@ pub enum Limit {
     Notice,
     /// Test mails one administrator sends.
     MailTest,
+    /// Requests of one API key.
+    ApiKey,
 }
 
 impl Limit {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::LinkAddressNetwork,
         Self::LinkAddress,
         Self::LinkKnownBrowser,
@@ -83,6 +85,7 @@ impl Limit {
         Self::AddressChange,
         Self::Notice,
         Self::MailTest,
+        Self::ApiKey,
     ];
 
     /// The name in metrics, logs and the table.
@@ -109,6 +112,7 @@ impl Limit {
             Self::AddressChange => "address_change",
             Self::Notice => "notice",
             Self::MailTest => "mail_test",
+            Self::ApiKey => "api_key",
         }
     }
 
@@ -135,6 +139,12 @@ impl Rate {
     fn emission(self) -> Duration {
         self.period / self.burst.max(1)
     }
+
+    /// How many more pass at once where the count has run so far ahead of the clock.
+    fn left(self, ahead: Duration) -> u32 {
+        let free = self.period.saturating_sub(ahead);
+        u32::try_from(free.as_nanos() / self.emission().as_nanos().max(1)).unwrap_or(u32::MAX)
+    }
 }
 
 /// The rates in force. `enabled: false` (`LIMITS=off`, for load tests) switches these off; the five tries of a code stay.
@@ -153,6 +163,7 @@ pub struct Limits {
     pub step_up_mail: Rate,
     pub sign_up_network: Rate,
     pub address_change: Rate,
+    pub api_key: Rate,
 }
 
 impl Default for Limits {
@@ -174,6 +185,7 @@ impl Default for Limits {
             step_up_mail: per(5, 60),
             sign_up_network: per(20, 60),
             address_change: per(5, 24 * 60),
+            api_key: per(600, 1),
         }
     }
 }
@@ -196,6 +208,7 @@ impl Limits {
             Limit::CodeAddress => Rate::new(30, Duration::from_hours(24)),
             Limit::SignUpNetwork => self.sign_up_network,
             Limit::AddressChange => self.address_change,
+            Limit::ApiKey => self.api_key,
             Limit::Notice => Rate::new(1, Duration::from_hours(1)),
             Limit::MailTest => Rate::new(5, Duration::from_mins(15)),
         }
@@ -208,6 +221,15 @@ pub struct Limited {
     pub limit: Limit,
     /// How long until the same request would pass.
     pub wait: Duration,
+}
+
+/// How a limit stands after a request it let through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// How many more would pass at once.
+    pub left: u32,
+    /// How long until the whole budget is free again.
+    pub reset: Duration,
 }
 
 /// Whom a limit counts.
@@ -227,6 +249,7 @@ pub(crate) enum Whose<'a> {
     /// A browser that this address's account knows.
     KnownBrowserOfAddress(&'a KnownBrowserToken, &'a str),
     KnownBrowserOf(&'a KnownBrowserToken, Uuid),
+    ApiKey(Uuid),
     Everybody,
 }
 
@@ -238,7 +261,7 @@ impl Whose<'_> {
             Self::Address(key) => key.to_owned(),
             Self::AddressFrom(key, network) => format!("{key}\0{network}"),
             Self::Network(network) => network.to_owned(),
-            Self::Account(user) => user.to_string(),
+            Self::Account(id) | Self::ApiKey(id) => id.to_string(),
             Self::AccountAnd(user, what) => format!("{user}\0{what}"),
             Self::Browser(nonce) => nonce.reveal(),
             Self::KnownBrowserOfAddress(token, key) => format!("{}\0{key}", token.reveal()),
@@ -253,7 +276,7 @@ impl Whose<'_> {
             Self::AddressFrom(key, network) => (Some(key), Some(network), None),
             Self::Network(network) => (None, Some(network), None),
             Self::Account(user) | Self::AccountAnd(user, _) | Self::KnownBrowserOf(_, user) => (None, None, Some(user)),
-            Self::Browser(_) | Self::Everybody => (None, None, None),
+            Self::Browser(_) | Self::ApiKey(_) | Self::Everybody => (None, None, None),
         };
         Subject { address: address.map(email_address::masked), network: network.map(ToOwned::to_owned), user }
     }
@@ -321,22 +344,34 @@ impl Throttle<'_> {
         if taken.len() == charges.len() {
             return Ok(Ok(()));
         }
-        let (taken, refused): (Vec<Charge>, Vec<Charge>) =
-            charges.iter().cloned().partition(|charge| taken.contains(&(charge.limit, charge.key)));
+        let (taken, refused): (Vec<Charge>, Vec<Charge>) = charges
+            .iter()
+            .cloned()
+            .partition(|charge| taken.iter().any(|taken| (taken.limit, taken.key) == (charge.limit, charge.key)));
         if !taken.is_empty() {
             store::give_back(connection, &taken).await?;
         }
-        let waits = store::waits(connection, &refused, now).await?;
-        let limited = waits
-            .into_iter()
-            .max_by_key(|limited| limited.wait)
-            // Between the two statements the refused one ran free; a second is the honest answer.
-            .unwrap_or(Limited { limit: refused[0].limit, wait: Duration::from_secs(1) });
-        for charge in &refused {
-            metrics::counter!("rate_limited_total", "limit" => charge.limit.name()).increment(1);
+        Ok(Err(refuse(connection, &refused, now).await?))
+    }
+
+    /// As [`Throttle::take`] for one charge, and how the limit then stands. `None` where limits are off.
+    pub async fn take_one(
+        &self,
+        pool: &PgPool,
+        charge: &Charge,
+        now: OffsetDateTime,
+    ) -> Result<Result<Option<Standing>, Limited>, sqlx::Error> {
+        if !self.limits.enabled {
+            return Ok(Ok(None));
         }
-        tracing::info!(limit = limited.limit.name(), wait_s = limited.wait.as_secs(), "limit.refused");
-        Ok(Err(limited))
+        let (mut connection, charges) = (pool.acquire().await?, std::slice::from_ref(charge));
+        match store::take(&mut connection, charges, now).await?.first() {
+            Some(taken) => {
+                let reset = Duration::try_from(taken.tat - now).unwrap_or_default();
+                Ok(Ok(Some(Standing { left: charge.rate.left(reset), reset })))
+            }
+            None => Ok(Err(refuse(&mut connection, charges, now).await?)),
+        }
     }
 
     /// Whether a thing that is done once in a while is due. No limit refused anybody where it is not, so that is not counted.
@@ -350,10 +385,9 @@ impl Throttle<'_> {
         if !self.limits.enabled {
             return Ok((charge.rate.burst, Duration::ZERO));
         }
-        let (ahead, emission) = (store::ahead(pool, charge, now).await?, charge.rate.emission());
+        let ahead = store::ahead(pool, charge, now).await?;
         let free = charge.rate.period.saturating_sub(ahead);
-        let left = u32::try_from(free.as_nanos() / emission.as_nanos().max(1)).unwrap_or(u32::MAX);
-        Ok((left, emission.saturating_sub(free)))
+        Ok((charge.rate.left(ahead), charge.rate.emission().saturating_sub(free)))
     }
 
     /// Gives back what turned out not to count: a right code is no wrong one.
@@ -379,6 +413,21 @@ impl Throttle<'_> {
         let rates = limits.iter().map(|limit| (*limit, self.limits.rate(*limit))).collect::<Vec<_>>();
         store::full(pool, &rates, most, now).await
     }
+}
+
+/// What to say to a request that these refused.
+async fn refuse(connection: &mut PgConnection, refused: &[Charge], now: OffsetDateTime) -> Result<Limited, sqlx::Error> {
+    let waits = store::waits(connection, refused, now).await?;
+    let limited = waits
+        .into_iter()
+        .max_by_key(|limited| limited.wait)
+        // Between the two statements the refused one ran free; a second is the honest answer.
+        .unwrap_or(Limited { limit: refused[0].limit, wait: Duration::from_secs(1) });
+    for charge in refused {
+        metrics::counter!("rate_limited_total", "limit" => charge.limit.name()).increment(1);
+    }
+    tracing::info!(limit = limited.limit.name(), wait_s = limited.wait.as_secs(), "limit.refused");
+    Ok(limited)
 }
 
 #[cfg(test)]
@@ -456,6 +505,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn one_charge_tells_what_is_left_and_when_all_is_free_again() {
+        let database = Database::new().await;
+        let pool = database.pool().await;
+        let (limits, keys) = (Limits { api_key: Rate::new(3, Duration::from_mins(1)), ..Limits::default() }, keys());
+        let throttle = Throttle { limits: &limits, keys: &keys };
+        let charge = throttle.charge(Limit::ApiKey, Whose::ApiKey(Uuid::from_u128(7)));
+        for (left, reset) in [(2, 20), (1, 40), (0, 60)] {
+            let standing = throttle.take_one(&pool, &charge, NOW).await.expect("answers");
+            assert_eq!(standing, Ok(Some(Standing { left, reset: Duration::from_secs(reset) })));
+        }
+        let refused = throttle.take_one(&pool, &charge, NOW).await.expect("answers");
+        assert_eq!(refused, Err(Limited { limit: Limit::ApiKey, wait: Duration::from_secs(20) }));
+        let off = Limits { enabled: false, ..limits };
+        let off = Throttle { limits: &off, keys: &keys };
+        assert_eq!(off.take_one(&pool, &charge, NOW).await.expect("answers"), Ok(None));
+    }
+
+    #[tokio::test]
     async fn whose_a_row_is_stands_masked_and_its_key_names_nobody() {
         let database = Database::new().await;
         let pool = database.pool().await;
@@ -478,6 +545,7 @@ mod tests {
             (Whose::Browser(&BrowserNonce::new()), subject(None, None, None)),
             (Whose::KnownBrowserOfAddress(&token, "mara@example.org"), subject(masked, None, None)),
             (Whose::KnownBrowserOf(&token, user), subject(None, None, Some(user))),
+            (Whose::ApiKey(Uuid::from_u128(8)), subject(None, None, None)),
             (Whose::Everybody, subject(None, None, None)),
         ] {
             let charge = throttle.charge(Limit::Notice, whose);

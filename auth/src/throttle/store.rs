@@ -27,12 +27,19 @@ fn interval(duration: Duration) -> PgInterval {
     PgInterval { months: 0, days: 0, microseconds: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX) }
 }
 
+/// A key that moved on, and where to.
+pub(super) struct Taken {
+    pub limit: Limit,
+    pub key: [u8; 32],
+    pub tat: OffsetDateTime,
+}
+
 /// One upsert for all: each key moves on, or stays because it would run more than a period ahead. Returns those that moved.
 pub(super) async fn take(
     connection: &mut PgConnection,
     charges: &[Charge],
     now: OffsetDateTime,
-) -> Result<Vec<(Limit, [u8; 32])>, sqlx::Error> {
+) -> Result<Vec<Taken>, sqlx::Error> {
     let (names, keys, emissions, periods) = columns(charges);
     let subjects = sorted(charges).into_iter().map(|charge| charge.subject.clone());
     let (mut addresses, mut networks, mut users) = (Vec::new(), Vec::new(), Vec::new());
@@ -50,7 +57,7 @@ pub(super) async fn take(
         on conflict (name, key) do update
             set tat = greatest(r.tat, $5) + (excluded.tat - $5), period = excluded.period
             where greatest(r.tat, $5) + (excluded.tat - $5) <= $5 + excluded.period
-        returning name, key
+        returning name, key, tat
         "#,
         &names,
         &keys,
@@ -63,7 +70,10 @@ pub(super) async fn take(
     )
     .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().filter_map(|row| Some((Limit::by_name(&row.name)?, row.key.try_into().ok()?))).collect())
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| Some(Taken { limit: Limit::by_name(&row.name)?, key: row.key.try_into().ok()?, tat: row.tat }))
+        .collect())
 }
 
 pub(super) async fn give_back(connection: &mut PgConnection, charges: &[Charge]) -> Result<(), sqlx::Error> {

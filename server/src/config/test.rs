@@ -334,3 +334,36 @@ fn the_example_file_lists_every_variable_with_its_default() {
     }
     assert!(example.lines().all(|line| line.is_empty() || line.starts_with('#')), "a copy changes nothing");
 }
+
+#[test]
+fn forward_auth_is_whole_and_under_one_domain() {
+    let whole = [
+        ("BASE_URL", "https://id.example.org"),
+        ("TRUSTED_PROXIES", "10.0.0.1"),
+        ("FORWARD_AUTH_DOMAIN", "example.org"),
+        ("FORWARD_AUTH_HOSTS", "app.example.org=email,admin.example.org=two_factor"),
+    ];
+    let changed = |changes: &[(&'static str, &'static str)]| {
+        let all: Vec<_> = whole.iter().chain(changes).copied().collect();
+        mistaken_in_production(&all)
+    };
+    assert_eq!(changed(&[]), [""; 0]);
+    for (change, mistaken) in [
+        (("FORWARD_AUTH_DOMAIN", ""), "FORWARD_AUTH_DOMAIN"),
+        (("FORWARD_AUTH_HOSTS", ""), "FORWARD_AUTH_HOSTS"),
+        (("TRUSTED_PROXIES", ""), "FORWARD_AUTH_HOSTS"),
+        // The cookie can't be set from there.
+        (("BASE_URL", "https://id.example.net"), "FORWARD_AUTH_DOMAIN"),
+        (("BASE_URL", "https://192.0.2.1"), "FORWARD_AUTH_DOMAIN"),
+        // The end of a name is not the end of a label.
+        (("BASE_URL", "https://idexample.org"), "FORWARD_AUTH_DOMAIN"),
+        (("FORWARD_AUTH_HOSTS", "app.example.net=email"), "FORWARD_AUTH_HOSTS"),
+        (("FORWARD_AUTH_HOSTS", "badexample.org=email"), "FORWARD_AUTH_HOSTS"),
+        (("FORWARD_AUTH_HOSTS", "id.example.org=email"), "FORWARD_AUTH_HOSTS"),
+        (("FORWARD_AUTH_HOSTS", "app.example.org"), "FORWARD_AUTH_HOSTS"),
+        (("FORWARD_AUTH_DOMAIN", "org"), "FORWARD_AUTH_DOMAIN"),
+    ] {
+        let found = changed(&[change]);
+        assert!(found.contains(&mistaken), "{change:?}: {found:?}");
+    }
+}

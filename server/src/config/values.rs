@@ -3,6 +3,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use auth::session::Level;
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 use ipnet::IpNet;
 use url::{Host, Url};
@@ -31,6 +32,17 @@ pub enum Signup {
     Domains(Vec<String>),
     Invite,
     Closed,
+}
+
+/// Another host that a proxy guards by asking us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuardedHost {
+    /// Lower-case ASCII (punycode).
+    pub name: String,
+    /// `None`: the scheme's own.
+    pub port: Option<u16>,
+    /// [`Level::Email`] or [`Level::TwoFactor`].
+    pub needs: Level,
 }
 
 /// Where every link of ours points: an origin, without path, query, fragment or credentials.
@@ -103,7 +115,7 @@ pub(super) fn switch(text: &str) -> Parsed<bool> {
 }
 
 /// `90s`, `15m`, `1h`, `30d`.
-pub(super) fn duration(text: &str) -> Parsed<Duration> {
+pub(crate) fn duration(text: &str) -> Parsed<Duration> {
     let wrong = || "is not a time span (a number and s, m, h or d)".to_owned();
     let unit = text.chars().last().ok_or_else(wrong)?;
     let seconds = match unit {
@@ -156,6 +168,59 @@ fn mail_domain(text: &str) -> Parsed<String> {
     match Host::parse(text) {
         Ok(Host::Domain(name)) if !text.is_empty() => Ok(name),
         _ => Err("lists something that is not a mail domain (such as example.org)".to_owned()),
+    }
+}
+
+/// A name of at least two labels: a cookie for one label would be every site's below it, and browsers refuse it.
+pub(super) fn cookie_domain(text: &str, production: bool) -> Parsed<String> {
+    let name = host_name(text).ok_or("is not a domain name")?;
+    if !name.contains('.') && (production || name != "localhost") {
+        return Err("has one label only, and no browser takes a cookie for that".to_owned());
+    }
+    Ok(name)
+}
+
+/// Comma list of `host=level` or `host:port=level`.
+pub(super) fn guarded_hosts(text: &str) -> Parsed<Vec<GuardedHost>> {
+    let mut hosts: Vec<GuardedHost> = Vec::new();
+    for entry in text.split(',') {
+        let host = guarded_host(entry.trim())?;
+        if hosts.iter().any(|other| (&other.name, other.port) == (&host.name, host.port)) {
+            return Err(format!("lists {} twice", host.name));
+        }
+        hosts.push(host);
+    }
+    Ok(hosts)
+}
+
+fn guarded_host(entry: &str) -> Parsed<GuardedHost> {
+    let (host, level) = entry.split_once('=').ok_or("lists a host without the level that it needs")?;
+    let (name, port) = match host.split_once(':') {
+        Some((name, port)) => match whole_number(port).and_then(|port| u16::try_from(port).ok()) {
+            None | Some(0) => return Err("lists something that is not a port".to_owned()),
+            // What browsers leave out, and so never comes back to us.
+            Some(80 | 443) => return Err("lists a port that browsers leave out; leave it out too".to_owned()),
+            port => (name, port),
+        },
+        None => (host, None),
+    };
+    let name = host_name(name).ok_or("lists something that is not a host name")?;
+    let needs = match level {
+        "email" => Level::Email,
+        "two_factor" => Level::TwoFactor,
+        _ => return Err(format!("gives {name} a level that is neither email nor two_factor")),
+    };
+    Ok(GuardedHost { name, port, needs })
+}
+
+/// No address, and nothing that has two spellings: no dot at either end.
+fn host_name(text: &str) -> Option<String> {
+    match Host::parse(text) {
+        Ok(Host::Domain(name)) => {
+            let label = |label: &str| !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+            name.split('.').all(label).then_some(name)
+        }
+        _ => None,
     }
 }
 
@@ -426,6 +491,56 @@ mod tests {
     }
 
     #[test]
+    fn guarded_hosts_read_as_written() {
+        let host = |name: &str, port, needs| GuardedHost { name: name.to_owned(), port, needs };
+        assert_eq!(
+            guarded_hosts("app.example.org=email, Admin.Example.org=two_factor,bücher.example.org:8443=email"),
+            Ok(vec![
+                host("app.example.org", None, Level::Email),
+                host("admin.example.org", None, Level::TwoFactor),
+                host("xn--bcher-kva.example.org", Some(8443), Level::Email),
+            ])
+        );
+        for text in [
+            "",
+            "app.example.org",
+            "app.example.org=",
+            "app.example.org=first_factor",
+            "app.example.org=Email",
+            "=email",
+            "app.example.org=email,",
+            "app.example.org=email,app.example.org=two_factor",
+            "192.0.2.1=email",
+            "[::1]=email",
+            "app.example.org.=email",
+            ".example.org=email",
+            "*.example.org=email",
+            "app_1.example.org=email",
+            "a@app.example.org=email",
+            "https://app.example.org=email",
+            "app.example.org/x=email",
+            "app.example.org:=email",
+            "app.example.org:0=email",
+            "app.example.org:443=email",
+            "app.example.org:65536=email",
+            "app.example.org:+8443=email",
+            "app.example.org:8443:1=email",
+        ] {
+            assert!(guarded_hosts(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_cookie_domain_has_two_labels() {
+        assert_eq!(cookie_domain("Example.ORG", true), Ok("example.org".to_owned()));
+        assert_eq!(cookie_domain("localhost", false), Ok("localhost".to_owned()));
+        for text in ["", "localhost", "org", ".example.org", "example.org.", "192.0.2.1", "[::1]", "a b.org", "https://e.org"] {
+            assert!(cookie_domain(text, true).is_err(), "{text}");
+        }
+        assert!(cookie_domain("org", false).is_err());
+    }
+
+    #[test]
     fn signup_rules() {
         assert_eq!(signup("open"), Ok(Signup::Open));
         assert_eq!(signup("invite"), Ok(Signup::Invite));
@@ -476,7 +591,7 @@ mod tests {
         #[test]
         fn parsers_never_panic(text in "\\PC{0,40}|[0-9smhd/]{0,8}|smtp://[a-z:@%0-9\\[\\]./]{0,20}") {
             let _ = (duration(&text), limit(&text), base_url(&text), redirect_urls(&text), smtp(&text), networks(&text));
-            let _ = (signup(&text), key(&text), keys(&text), database_url(&text), redacted_url(&text));
+            let _ = (signup(&text), key(&text), keys(&text), database_url(&text), redacted_url(&text), guarded_hosts(&text), cookie_domain(&text, true));
         }
 
         #[test]

@@ -55,6 +55,8 @@ pub(super) const VARIABLES: &[Variable] = &[
     public("OPS_LISTEN_ADDR", "", "127.0.0.1:9464"),
     public("BASE_URL", "", "https://login.example.org"),
     public("TRUSTED_PROXIES", "", "127.0.0.1,10.0.0.0/8"),
+    public("FORWARD_AUTH_DOMAIN", "", "example.org"),
+    public("FORWARD_AUTH_HOSTS", "", "app.example.org=email,admin.example.org=two_factor"),
     secret("EMAIL_SMTP", Visibility::UrlWithPassword, "smtp://USER:PASSWORD@mail.example.org:587"),
     public("EMAIL_FROM", "", "Latchkey <sign-in@example.org>"),
     secret("WALLET_ENCRYPTION_KEY", Visibility::Secret, "the output of `openssl rand -base64 32`"),
@@ -82,6 +84,7 @@ pub(super) const VARIABLES: &[Variable] = &[
     public("LIMIT_STEP_UP_MAIL", "5/1h", "5/1h"),
     public("LIMIT_ADDRESS_CHANGE", "5/1d", "5/1d"),
     public("LIMIT_SIGNUP_NETWORK", "20/1h", "20/1h"),
+    public("LIMIT_API_KEY", "600/1m", "600/1m"),
     public("LOG_FORMAT", "", "pretty or json"),
     public("RUST_LOG", "info", "info"),
 ];

@@ -14,16 +14,16 @@ use testkit::{Act, Browser, Database, Fault, Manner, SmtpSink, Stage};
 
 use crate::{ORIGIN, Server};
 
-type Authority = CertifiedIssuer<'static, KeyPair>;
+pub(super) type Authority = CertifiedIssuer<'static, KeyPair>;
 
 /// A certificate authority, and the file that makes the server's process trust it and no other.
-struct Trust {
-    authority: Authority,
-    file: PathBuf,
+pub(super) struct Trust {
+    pub authority: Authority,
+    pub file: PathBuf,
 }
 
 impl Trust {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, name);
@@ -39,7 +39,7 @@ fn key() -> KeyPair {
 }
 
 /// `None` for one that vouches for itself.
-fn certified(names: &[&str], authority: Option<&Authority>, expired: bool) -> Arc<ServerConfig> {
+pub(super) fn certified(names: &[&str], authority: Option<&Authority>, expired: bool) -> Arc<ServerConfig> {
     let names: Vec<String> = names.iter().map(ToString::to_string).collect();
     let mut params = CertificateParams::new(names).expect("names");
     if expired {

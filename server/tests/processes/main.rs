@@ -1,11 +1,16 @@
 //! The real binary, on a real database, over real sockets and real mail.
 
 mod account;
+mod api_keys;
+mod doctor;
 mod mail_faults;
 mod mail_kills;
 mod mail_raw;
 mod mail_tls;
+mod notes;
 mod outages;
+mod proxies;
+mod smoke;
 mod two_factor;
 
 use std::{

@@ -216,3 +216,64 @@ async fn who_is_no_administrator_finds_what_everybody_finds_nowhere() {
     let anybody = admin.ask(Method::GET, routes::ADMIN_USERS, "", "").await;
     assert_eq!(anybody.leads, format!("{}?next={}", routes::LOGIN, routes::ADMIN_USERS));
 }
+
+/// Made, shown once, used, and ended: all by its pages.
+#[tokio::test]
+async fn an_api_key_is_made_shown_once_and_revoked() {
+    let admin = Admin::new().await;
+    assert!(admin.get(routes::ADMIN_API_KEYS).await.page.contains("No API keys"));
+    let form = admin.get(routes::ADMIN_API_KEYS_NEW).await;
+    assert!(form.status == StatusCode::OK && form.page.contains("What it may do"));
+    for (body, why) in [
+        ("name=+&users=on", "Enter a name"),
+        (&*format!("name={}&users=on", "x".repeat(81)), "Use 80 characters or fewer"),
+        ("name=Billing", "Choose what it may do"),
+        // What the form has no box for gives no scope.
+        ("name=Billing&admin=on&scopes=users&user_id=1", "Choose what it may do"),
+    ] {
+        let refused = admin.post(routes::ADMIN_API_KEYS_NEW, body).await;
+        assert!(refused.status == StatusCode::UNPROCESSABLE_ENTITY && refused.page.contains(why), "{body}");
+    }
+    assert_eq!(admin.kit.count("select count(*) from api_keys").await, 0);
+
+    let body = "name=Billing&users=on&audit_read=on&expires=30d";
+    let response = send(&admin.app, request(&Method::POST, routes::ADMIN_API_KEYS_NEW, &admin.cookies, body)).await;
+    assert_eq!(
+        (response.status(), &response.headers()[header::CACHE_CONTROL]),
+        (StatusCode::OK, &"no-store".parse().expect("ASCII"))
+    );
+    let page = String::from_utf8(to_bytes(response.into_body(), usize::MAX).await.expect("a page").into()).expect("UTF-8");
+    let key = page.split("<p class=\"copy mono\">").nth(1).and_then(|rest| rest.split('<').next()).expect("the key").to_owned();
+    let found = admin.kit.auth.api_key(&key).await.expect("answers").expect("it works");
+    assert_eq!(found.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>(), ["users", "audit:read"]);
+    let list = admin.get(routes::ADMIN_API_KEYS).await.page;
+    assert!(list.contains(&key[..11]) && !list.contains(&key[12..]), "only its beginning is shown again");
+
+    let ask = format!("{}?key={}", routes::ADMIN_API_KEYS_REVOKE, found.prefix);
+    assert!(admin.get(&ask).await.page.contains("<h1>Revoke this key?</h1>"));
+    let refused = admin.post(routes::ADMIN_API_KEYS_REVOKE, &format!("key={}&reason=", found.prefix)).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(admin.kit.auth.api_key(&key).await.expect("answers").is_some());
+    let done = admin.post(routes::ADMIN_API_KEYS_REVOKE, &format!("key={}&reason=lost", found.prefix)).await;
+    assert_eq!(done.leads, format!("{}?done=revoked", routes::ADMIN_API_KEYS));
+    assert_eq!(admin.kit.auth.api_key(&key).await.expect("answers"), None);
+    let list = admin.get(&done.leads).await.page;
+    assert!(list.contains("Key revoked") && list.contains(">Revoked</span>"));
+    for gone in [ask.as_str(), "/admin/api-keys/revoke", "/admin/api-keys/revoke?key=%00"] {
+        assert_eq!(admin.get(gone).await.leads, routes::ADMIN_API_KEYS, "{gone}");
+    }
+}
+
+#[tokio::test]
+async fn an_api_key_is_made_by_a_fresh_administrator_and_by_nobody_else() {
+    let admin = Admin::new().await;
+    let body = "name=Billing&users=on&user_id=1&role=admin";
+    let stranger = admin.ask(Method::POST, routes::ADMIN_API_KEYS_NEW, "", body).await;
+    assert!(stranger.leads.starts_with(routes::LOGIN), "{}", stranger.leads);
+    let mara = sign_in_by_link(&admin.kit, &admin.app, "mara@example.org").await;
+    assert_eq!(admin.ask(Method::POST, routes::ADMIN_API_KEYS_NEW, &mara, body).await.status, StatusCode::NOT_FOUND);
+    admin.kit.clock.advance(time::Duration::hours(1));
+    assert!(admin.get(routes::ADMIN_API_KEYS_NEW).await.leads.starts_with(routes::REAUTH));
+    assert!(admin.post(routes::ADMIN_API_KEYS_NEW, body).await.leads.starts_with(routes::REAUTH));
+    assert_eq!(admin.kit.count("select count(*) from api_keys").await, 0);
+}

@@ -1,6 +1,8 @@
 //! The router in process: what every answer carries, and which requests may sign anybody in.
 
 mod admin;
+mod api;
+mod forward_auth;
 mod ids;
 mod matrix;
 mod same_answer;
@@ -109,11 +111,13 @@ fn assert_headers_and_csp(what: &str, headers: &HeaderMap, https: bool, csp: &st
     }
     for cookie in headers.get_all(header::SET_COOKIE) {
         let cookie = cookie.to_str().expect("ASCII");
-        assert!(cookie.starts_with("__Host-latchkey") && cookie.len() < 4_096, "{what}: {cookie}");
+        // Other hosts get to see the one that is for them.
+        let elsewhere = cookie.starts_with("__Secure-latchkey-gate=");
+        assert!((elsewhere || cookie.starts_with("__Host-latchkey")) && cookie.len() < 4_096, "{what}: {cookie}");
         for attribute in ["; HttpOnly", "; SameSite=Lax", "; Secure", "; Path=/"] {
             assert!(cookie.contains(attribute), "{what}: {cookie} lacks {attribute}");
         }
-        assert!(!cookie.contains("Domain"), "{what}: {cookie}");
+        assert_eq!(cookie.contains("Domain"), elsewhere, "{what}: {cookie}");
     }
 }
 
@@ -185,10 +189,9 @@ async fn so_do_the_answers_that_no_page_makes() {
     cross_site.headers_mut().insert(header::ORIGIN, "https://evil.example".parse().expect("ASCII"));
     let large = request(&Method::POST, "/login", "", &"x".repeat(70_000));
     let panicking = surround(Router::new().route("/panic", get(async || -> &str { panic!("a secret") })), &config);
-    let away = service(
-        &config,
-        Arc::new(Auth::new(dead_pool(), Arc::new(kit.clock.clone()), Keys::new(&testkit::TEST_KEY, &[]), policy())),
-    );
+    let lost = kit.second().await;
+    lost.pool().close().await;
+    let away = service(&config, lost);
     for (status, response) in [
         (StatusCode::FORBIDDEN, send(&app, cross_site).await),
         (StatusCode::PAYLOAD_TOO_LARGE, send(&app, large).await),
@@ -248,6 +251,7 @@ fn paths() -> Vec<String> {
     let source = concat!(
         include_str!("../../../app/src/router.rs"),
         include_str!("../../src/health.rs"),
+        include_str!("../../src/forward_auth.rs"),
         include_str!("../../src/dev_inbox.rs")
     );
     let constants = include_str!("../../../app/src/routes.rs");
@@ -394,7 +398,9 @@ async fn a_half_signed_in_session_opens_the_second_step_and_nothing_else() {
         // `verify` knows no session: it moves a link's token into a cookie.
         // Taking back asks for a link, and not for a session.
         let anybodys = [routes::LOGOUT, routes::HELP, routes::LOGIN_VERIFY, routes::UNDO, "/healthz", "/readyz"];
-        let open = [[routes::LOGIN_TWO_FACTOR, routes::LOGIN_BACKUP_CODE].as_slice(), &anybodys].concat();
+        // To a proxy they are nobody (`forward_auth`).
+        let proxies = [routes::AUTH_VERIFY, routes::AUTH_REDIRECT];
+        let open = [[routes::LOGIN_TWO_FACTOR, routes::LOGIN_BACKUP_CODE].as_slice(), &anybodys, &proxies].concat();
         let mut cookies = String::new();
         let mut half_used = true;
         for path in paths() {
@@ -662,5 +668,7 @@ async fn an_account_is_named_and_leaves_and_stays() {
 /// Another server on the same database, where nobody has to have two-factor.
 async fn unbound(kit: &Kit) -> Arc<Auth> {
     let policy = Policy { require_two_factor: auth::policy::RequireTwoFactor::None, ..policy() };
-    Arc::new(Auth::new(kit.database.pool().await, Arc::new(kit.clock.clone()), Keys::new(&testkit::TEST_KEY, &[]), policy))
+    let auth = Auth::new(kit.database.pool().await, Arc::new(kit.clock.clone()), Keys::new(&testkit::TEST_KEY, &[]), policy);
+    auth.read_flags().await.expect("the database answers");
+    Arc::new(auth)
 }

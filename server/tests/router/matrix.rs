@@ -57,6 +57,7 @@ const TABLE: &[(&str, Class, What)] = &[
     (routes::LOGIN_BACKUP_CODE, Half, PageWithForm),
     (routes::INVITE, Passerby, PageWithForm),
     (routes::LOGOUT, Anybody, PageWithForm),
+    (routes::LOGIN_CONTINUE, Enrolling, PageWithForm),
     (routes::REAUTH, Enrolling, PageWithForm),
     (routes::REAUTH_BACKUP_CODE, Enrolling, PageWithForm),
     (routes::REAUTH_SEND, Enrolling, FormOf(routes::REAUTH)),
@@ -94,14 +95,18 @@ const TABLE: &[(&str, Class, What)] = &[
     (routes::ADMIN_USERS_RESET_TWO_FACTOR, Admin, FormOf(routes::ADMIN_USERS)),
     (routes::ADMIN_USERS_MAKE_ADMIN, Admin, FormOf(routes::ADMIN_USERS)),
     (routes::ADMIN_USERS_REMOVE_ADMIN, Admin, FormOf(routes::ADMIN_USERS)),
+    (routes::ADMIN_ROLLOUT, Admin, PageWithForm),
     (routes::ADMIN_MAIL, Admin, PageWithForm),
     (routes::ADMIN_MAIL_TEST, Admin, FormOf(routes::ADMIN_MAIL)),
     (routes::ADMIN_LIMITS, Admin, PageWithForm),
+    (routes::ADMIN_API_KEYS, Admin, Page),
+    (routes::ADMIN_API_KEYS_NEW, Admin, PageWithForm),
+    (routes::ADMIN_API_KEYS_REVOKE, Admin, PageWithForm),
 ];
 
-/// Paths without sessions: health, the development inbox, static files.
+/// Paths without sessions: health, the development inbox, static files. What proxies ask for tests of its own answer.
 fn knows_sessions(path: &str) -> bool {
-    !matches!(path, "/healthz" | "/readyz")
+    !matches!(path, "/healthz" | "/readyz" | routes::AUTH_VERIFY | routes::AUTH_REDIRECT)
         && !path.starts_with(routes::DEV_INBOX)
         && !app::assets::ALL.iter().any(|asset| asset.path == path)
 }

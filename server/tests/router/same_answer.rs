@@ -127,9 +127,10 @@ impl World {
     }
 
     /// The product under these limits, on the one database and clock.
-    fn app(&self, limits: Limits) -> Router {
+    async fn app(&self, limits: Limits) -> Router {
         let keys = Keys::new(&TEST_KEY, &[]);
         let auth = Auth::new(self.kit.pool.clone(), Arc::new(self.kit.clock.clone()), keys, policy(limits));
+        auth.read_flags().await.expect("the database answers");
         // Without the limit per process: it counts real seconds, and a walk posts faster than people.
         service(&config(&[("LIMITS", "off")]), Arc::new(auth))
     }
@@ -352,7 +353,7 @@ fn assert_same(what: &str, walks: &[(State, Vec<Answer>)]) {
 #[tokio::test]
 async fn a_link_is_asked_for_with_one_answer_whatever_is_behind_the_address() {
     let world = World::new().await;
-    let app = world.app(Limits::default());
+    let app = world.app(Limits::default()).await;
     let mut walks = Vec::new();
     for state in State::ALL {
         let mut walk = Walk::new(&world, &app, state).await;
@@ -366,7 +367,7 @@ async fn a_link_is_asked_for_with_one_answer_whatever_is_behind_the_address() {
 #[tokio::test]
 async fn nor_does_a_browser_learn_more_that_has_an_account_of_its_own() {
     let world = World::new().await;
-    let app = world.app(Limits::default());
+    let app = world.app(Limits::default()).await;
     world.kit.auth.create_user(&address("curious@example.org"), false).await.expect("made");
     let cookies = sign_in_by_link(&world.kit, &app, "curious@example.org").await;
     world.kit.letters().await;
@@ -467,7 +468,7 @@ async fn nor_does_any_limit_tell() {
         (Limit::CodeNetwork, "<h1>Too many tries</h1>"),
         (Limit::CodeAddress, "<h1>Too many tries</h1>"),
     ] {
-        let app = world.app(only(limit));
+        let app = world.app(only(limit)).await;
         let mut walks = Vec::new();
         for state in State::ALL {
             let mut walk = Walk::new(&world, &app, state).await;

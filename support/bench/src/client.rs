@@ -24,12 +24,14 @@ pub struct Client {
     /// What the proxy in front says, which the server is told to believe.
     pub from: Ipv4Addr,
     pub cookies: BTreeMap<String, String>,
+    /// Header lines with every request.
+    pub also: Vec<(&'static str, &'static str)>,
     connection: Option<SendRequest<Full<Bytes>>>,
 }
 
 impl Client {
     pub fn new(server: SocketAddr, from: Ipv4Addr) -> Self {
-        Self { server, from, cookies: BTreeMap::new(), connection: None }
+        Self { server, from, cookies: BTreeMap::new(), also: Vec::new(), connection: None }
     }
 
     pub async fn get(&mut self, path: &str) -> anyhow::Result<Reply> {
@@ -52,6 +54,9 @@ impl Client {
         if !self.cookies.is_empty() {
             let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
             request = request.header(COOKIE, cookies.join("; "));
+        }
+        for (name, value) in &self.also {
+            request = request.header(*name, *value);
         }
         if method == Method::POST {
             request = request.header(ORIGIN, servers::ORIGIN).header(CONTENT_TYPE, "application/x-www-form-urlencoded");

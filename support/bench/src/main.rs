@@ -7,6 +7,7 @@
 mod client;
 mod cpu;
 mod enumerate;
+mod gate;
 mod load;
 mod page;
 mod pages;
@@ -25,6 +26,7 @@ bench seed [--users N] [--events N]    fill a PostgreSQL of its own, beside this
 bench pages [PART]                     on what `seed` made: how long users, activity and sessions take, and the plans; with PART
                                        the lines only that hold it
 bench unseed                           delete it
+bench gate                             forward-auth beside a raw axum handler that asks the same
 bench enumerate [--pairs N]            whether the time an answer takes tells what is behind an address; fails where it does
 bench load [OPTION...]                 people who sign in, as `make load` runs it: four runs of 30 s, or one where --burst or --mail is given
     --rate N                           people a second: 20
@@ -39,6 +41,8 @@ fn main() -> ExitCode {
     let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [] => bench(&runtime),
         ["raw", file] => runtime.block_on(page::serve_raw(file)),
+        ["raw-gate", database] => runtime.block_on(gate::serve_raw(database)),
+        ["gate"] => gate(&runtime),
         ["seed", options @ ..] => seed(&runtime, options),
         ["pages"] => pages(&runtime, ""),
         ["pages", part] => pages(&runtime, part),
@@ -65,6 +69,12 @@ fn bench(runtime: &tokio::runtime::Runtime) -> anyhow::Result<()> {
         page::bench(&cluster).await?;
         sign_in::bench(&cluster).await
     })?;
+    Ok(cluster.stop()?)
+}
+
+fn gate(runtime: &tokio::runtime::Runtime) -> anyhow::Result<()> {
+    let cluster = servers::start_cluster()?;
+    runtime.block_on(gate::bench(&cluster))?;
     Ok(cluster.stop()?)
 }
 

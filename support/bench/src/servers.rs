@@ -121,6 +121,14 @@ pub async fn raw(file: &Path) -> anyhow::Result<Server> {
     start(command, address, "/").await
 }
 
+/// This program again, as a raw axum server that asks the database what forward-auth asks.
+pub async fn raw_gate(database: &str) -> anyhow::Result<Server> {
+    let address = free_address().await?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["raw-gate", database]).env("LISTEN", address.to_string());
+    start(command, address, "/").await
+}
+
 async fn start(mut command: Command, address: SocketAddr, ready: &str) -> anyhow::Result<Server> {
     let process = command.stdout(Stdio::null()).spawn().context("the server can't be started; `make bench` builds it")?;
     let server = Server { address, process };

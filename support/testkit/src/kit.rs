@@ -39,13 +39,16 @@ impl Kit {
         let pool = database.pool().await;
         let clock = ManualClock::default();
         let auth = Arc::new(Auth::new(pool.clone(), Arc::new(clock.clone()), Keys::new(&TEST_KEY, &[]), policy));
+        auth.read_flags().await.expect("the database answers");
         Self { auth, clock, database, pool, outbox: Outbox::default() }
     }
 
     /// Another server on the same database and clock, with a pool of its own.
     pub async fn second(&self) -> Arc<Auth> {
         let policy = self.auth.policy().clone();
-        Arc::new(Auth::new(self.database.pool().await, Arc::new(self.clock.clone()), Keys::new(&TEST_KEY, &[]), policy))
+        let auth = Auth::new(self.database.pool().await, Arc::new(self.clock.clone()), Keys::new(&TEST_KEY, &[]), policy);
+        auth.read_flags().await.expect("the database answers");
+        Arc::new(auth)
     }
 
     /// Sends what is queued, and returns the letters sent since the last look, as they were asked for: the newest last.

@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// As long as a reason may be.
-const MAX_REASON: usize = 500;
+pub(crate) const MAX_REASON: usize = 500;
 
 /// What an administrator can do to an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,7 +150,7 @@ pub enum ReasonError {
 }
 
 impl ReasonError {
-    fn of(reason: &str) -> Option<Self> {
+    pub(crate) fn of(reason: &str) -> Option<Self> {
         match reason.chars().count() {
             0 => Some(Self::Missing),
             1..=MAX_REASON => None,
@@ -158,7 +158,7 @@ impl ReasonError {
         }
     }
 
-    fn text(self) -> String {
+    pub(crate) fn text(self) -> String {
         match self {
             Self::Missing => "Say why you're changing this".to_owned(),
             Self::TooLong => format!("Say it in {MAX_REASON} characters or fewer"),

@@ -53,6 +53,7 @@ const fn counts(by: HeldBy) -> &'static str {
             Limit::AddressChange => "Changes of address",
             Limit::Notice => "Emails that tell of something",
             Limit::MailTest => "Test emails",
+            Limit::ApiKey => "Requests of one API key",
         },
         HeldBy::WrongAppCodes => "Wrong authenticator codes in a row",
     }

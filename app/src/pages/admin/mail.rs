@@ -106,6 +106,9 @@ fn what(kind: &str) -> &str {
         "sessions_ended" => "Signed out everywhere",
         "admin_granted" => "Made administrator",
         "admin_revoked" => "No longer administrator",
+        "api_key_created" => "API key made",
+        "api_key_revoked" => "API key revoked",
+        "api_key_ending" => "API key stops working soon",
         "test" => "Test email",
         other => other,
     }

@@ -1,0 +1,550 @@
+//! `/admin/api-keys`: which programs may use the API, and pages below it to make a key and to end one.
+
+use std::time::Duration;
+
+use auth::{
+    admin::{ActError, Who},
+    api_key::{self, ApiKeyRow, CreateKeyError, KeyState, MAX_NAME, Prefix, Scope},
+};
+use axum::{
+    extract::{Query, State},
+    response::{IntoResponse, Redirect, Response},
+};
+use http::StatusCode;
+use leptos::prelude::*;
+use time::OffsetDateTime;
+
+use crate::{
+    components::{
+        Admin, Badge, BadgeKind, Checkbox, Column, CopyBlock, DateTime, Empty, ErrorSummary, Glyph, Icon, Masked, Notice,
+        ReasonField, SelectField, Table, TextField, Tone,
+    },
+    fault::Fault,
+    form::{Form, FormError},
+    gate::{Administrator, Barred},
+    next,
+    page::page,
+    pages::admin::{
+        change::{MAX_REASON, ReasonError},
+        line,
+    },
+    routes,
+    state::AppState,
+    words::{self, MaskedAddress},
+};
+
+/// Says in the list's URL that a key was ended a moment ago.
+const REVOKED: &str = "revoked";
+
+/// The name of a scope's box in the form, and what it opens.
+const fn scope_words(scope: Scope) -> (&'static str, &'static str) {
+    match scope {
+        Scope::SignIn => ("signin", "Sign people in: ask for emails, check links and codes"),
+        Scope::Sessions => ("sessions", "Look up and end sessions whose token it holds"),
+        Scope::Users => ("users", "See every account, and sign people out"),
+        Scope::AuditRead => ("audit_read", "Read the audit log"),
+        Scope::Flags => ("flags", "Read and change the rollout"),
+        Scope::MetricsRead => ("metrics_read", "Read the metrics"),
+    }
+}
+
+/// How long a key works.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lifetime {
+    Month,
+    #[default]
+    Quarter,
+    Year,
+    Unlimited,
+}
+
+impl Lifetime {
+    const ALL: [Self; 4] = [Self::Month, Self::Quarter, Self::Year, Self::Unlimited];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Month => "30d",
+            Self::Quarter => "90d",
+            Self::Year => "365d",
+            Self::Unlimited => "never",
+        }
+    }
+
+    /// What is none of these is the usual one.
+    fn parse(text: &str) -> Self {
+        Self::ALL.into_iter().find(|lifetime| lifetime.as_str() == text).unwrap_or_default()
+    }
+
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Month => "In 30 days",
+            Self::Quarter => "In 90 days",
+            Self::Year => "In a year",
+            Self::Unlimited => "Never",
+        }
+    }
+
+    const fn duration(self) -> Option<Duration> {
+        const DAY: u64 = 24;
+        match self {
+            Self::Month => Some(Duration::from_hours(30 * DAY)),
+            Self::Quarter => Some(Duration::from_hours(90 * DAY)),
+            Self::Year => Some(Duration::from_hours(365 * DAY)),
+            Self::Unlimited => None,
+        }
+    }
+}
+
+/// Who made a key, for people.
+#[derive(Clone, Debug)]
+pub enum Maker {
+    Operator,
+    Admin(MaskedAddress),
+    Gone,
+}
+
+/// A key in the list.
+#[derive(Clone, Debug)]
+pub struct ApiKey {
+    pub name: String,
+    /// As the key begins.
+    pub prefix: String,
+    pub scopes: Vec<Scope>,
+    pub maker: Maker,
+    /// Its maker is no administrator any more.
+    pub curbed: bool,
+    pub state: KeyState,
+    pub last_used: Option<OffsetDateTime>,
+    pub expires: Option<OffsetDateTime>,
+}
+
+impl From<ApiKeyRow> for ApiKey {
+    fn from(row: ApiKeyRow) -> Self {
+        Self {
+            name: row.name,
+            prefix: row.prefix.to_string(),
+            scopes: row.scopes,
+            maker: match row.maker {
+                api_key::Maker::Operator => Maker::Operator,
+                api_key::Maker::Admin { email, .. } => Maker::Admin(email.as_str().into()),
+                api_key::Maker::Gone => Maker::Gone,
+            },
+            curbed: row.curbed,
+            state: row.state,
+            last_used: row.last_used_at,
+            expires: row.expires_at,
+        }
+    }
+}
+
+const COLUMNS: &[Column] = &[
+    Column::text("Key"),
+    Column::text("What it may do"),
+    Column::text("Made by"),
+    Column::text("Last used (UTC)"),
+    Column::text("Ends (UTC)"),
+    Column::text("Action"),
+];
+
+/// `who`: the administrator's own address. `revoked`: one was, a moment ago.
+#[component]
+pub fn ApiKeysPage(who: String, keys: Vec<ApiKey>, revoked: bool, now: OffsetDateTime) -> impl IntoView {
+    let action = view! { <a class="button sm" href=routes::ADMIN_API_KEYS_NEW>"Make an API key"</a> }.into_any();
+    let list = if keys.is_empty() {
+        view! { <Empty heading="No API keys" text="A key lets a program of yours use this service. Each one will show up in this list."/> }
+            .into_any()
+    } else {
+        let rows = keys.into_iter().map(|key| cells(key, now)).collect();
+        view! { <Table label="API keys" columns=COLUMNS rows/> }.into_any()
+    };
+    view! {
+        <Admin title="API keys" email=who action=Some(action)>
+            <p class="lede">"Which programs may use this service, and for what."</p>
+            {revoked.then(|| view! {
+                <Notice tone=Tone::Ok title="Key revoked">"It stopped working at once. It's in the audit log."</Notice>
+            })}
+            <div class="panel">{list}</div>
+        </Admin>
+    }
+}
+
+fn cells(key: ApiKey, now: OffsetDateTime) -> Vec<AnyView> {
+    let ApiKey { name, prefix, scopes, maker, curbed, state, last_used, expires } = key;
+    let badge = match state {
+        KeyState::Live if curbed => Some((BadgeKind::Warn, "Limited")),
+        KeyState::Live => None,
+        KeyState::Expired => Some((BadgeKind::Off, "Expired")),
+        KeyState::Revoked => Some((BadgeKind::Danger, "Revoked")),
+    };
+    let scopes = scopes.into_iter().map(Scope::as_str).collect::<Vec<_>>().join(", ");
+    let maker = match maker {
+        Maker::Operator => view! { <p>"At the shell"</p> }.into_any(),
+        Maker::Admin(address) => view! { <p><span class="whole"><Masked address/></span></p> }.into_any(),
+        Maker::Gone => view! { <p>"A deleted account"</p> }.into_any(),
+    };
+    let time =
+        |at: OffsetDateTime| view! { <p><time datetime=words::machine_time(at)>{words::lately(at, now)}</time></p> }.into_any();
+    let revoke = (state == KeyState::Live).then(|| {
+        let href = format!("{}?key={prefix}", routes::ADMIN_API_KEYS_REVOKE);
+        view! { <a class="button sm" href=href>"Revoke"<span class="vh">" "{name.clone()}</span></a> }.into_any()
+    });
+    vec![
+        view! {
+            <p><span class="whole">{name}</span>" "{badge.map(|(kind, text)| view! { <Badge kind text/> })}</p>
+            <p class="hint"><code>{prefix}"…"</code></p>
+        }
+        .into_any(),
+        view! {
+            <p><code>{scopes}</code></p>
+            {(curbed && state == KeyState::Live).then(|| view! {
+                <p class="hint">"Without what needs an administrator: its maker is none any more."</p>
+            })}
+        }
+        .into_any(),
+        maker,
+        last_used.map_or_else(|| "Never".into_any(), time),
+        expires.map_or_else(|| "Never".into_any(), time),
+        revoke.unwrap_or_else(|| "–".into_any()),
+    ]
+}
+
+#[derive(serde::Deserialize)]
+pub struct ApiKeysQuery {
+    #[serde(default)]
+    done: String,
+    #[serde(default)]
+    key: String,
+}
+
+pub async fn get(
+    State(state): State<AppState>,
+    Administrator(_, authority): Administrator,
+    Query(query): Query<ApiKeysQuery>,
+) -> Result<Response, Fault> {
+    let keys = state.auth.api_keys().await?.into_iter().map(ApiKey::from).collect();
+    let (revoked, now) = (query.done == REVOKED, state.auth.now());
+    Ok(page(StatusCode::OK, || view! { <ApiKeysPage who=authority.email keys revoked now/> }))
+}
+
+/// Why no key was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NewKeyError {
+    NameMissing,
+    NameTooLong,
+    NoScope,
+}
+
+impl NewKeyError {
+    fn text(self) -> String {
+        match self {
+            Self::NameMissing => "Enter a name".to_owned(),
+            Self::NameTooLong => format!("Use {MAX_NAME} characters or fewer"),
+            Self::NoScope => "Choose what it may do".to_owned(),
+        }
+    }
+
+    /// The field it is about.
+    const fn field(self) -> &'static str {
+        match self {
+            Self::NameMissing | Self::NameTooLong => "name",
+            Self::NoScope => "signin",
+        }
+    }
+}
+
+/// What was typed and chosen so far.
+#[derive(Clone, Debug, Default)]
+pub struct Draft {
+    pub name: String,
+    pub scopes: Vec<Scope>,
+    pub lifetime: Lifetime,
+}
+
+#[component]
+pub fn NewApiKeyPage(who: String, draft: Draft, error: Option<NewKeyError>) -> impl IntoView {
+    let Draft { name, scopes, lifetime } = draft;
+    let above = vec![("API keys", routes::ADMIN_API_KEYS.to_owned())];
+    let boxes = Scope::ALL.map(|scope| {
+        let (box_name, hint) = scope_words(scope);
+        view! { <Checkbox name=box_name hint checked=scopes.contains(&scope)><code>{scope.as_str()}</code></Checkbox> }
+    });
+    let lifetimes = Lifetime::ALL.map(|lifetime| (lifetime.as_str(), lifetime.words())).into();
+    let name_error = error.filter(|error| *error != NewKeyError::NoScope).map(NewKeyError::text);
+    let no_scope = error == Some(NewKeyError::NoScope);
+    view! {
+        <Admin title="Make an API key" email=who above crumb="Make an API key" error=error.is_some()>
+            {error.map(|error| view! { <ErrorSummary errors=vec![(error.field(), error.text())]/> })}
+            <div class="panel narrow">
+                <form class="body" method="post" action=routes::ADMIN_API_KEYS_NEW novalidate>
+                    <TextField
+                        id="name" label="Name" hint="What the key is for, like Billing." value=name maxlength=MAX_NAME
+                        error=name_error summarised=true
+                    />
+                    <fieldset class="choices" aria-describedby=no_scope.then_some("scopes-error")>
+                        <legend>"What it may do"</legend>
+                        {no_scope.then(|| view! {
+                            <p class="error" id="scopes-error">
+                                <Icon glyph=Glyph::Error/>
+                                <span><span class="vh">"Error: "</span>{NewKeyError::NoScope.text()}</span>
+                            </p>
+                        })}
+                        {boxes.collect_view()}
+                    </fieldset>
+                    <SelectField id="expires" label="Stops working" options=lifetimes chosen=lifetime.as_str()/>
+                    <div class="row-actions">
+                        <button class="button primary">"Make key"</button>
+                        <a class="button" href=routes::ADMIN_API_KEYS>"Cancel"</a>
+                    </div>
+                </form>
+            </div>
+        </Admin>
+    }
+}
+
+/// The only time a key is shown.
+#[component]
+pub fn RevealedKeyPage(who: String, name: String, key: String, expires: Option<OffsetDateTime>) -> impl IntoView {
+    let above = vec![("API keys", routes::ADMIN_API_KEYS.to_owned())];
+    view! {
+        <Admin title="Copy your API key" email=who above crumb="Copy your API key">
+            <Notice tone=Tone::Ok title="Key made">
+                {name}" can use it now."
+                {expires.map(|at| view! { " It stops working on "<DateTime at/>". We'll email you a week before." })}
+            </Notice>
+            <div class="panel narrow">
+                <section class="body">
+                    <CopyBlock heading="API key" value=key hint="Whoever has it can do what it may do. Keep it secret."/>
+                    <p><strong>"We won't show it again."</strong>" Put it where your program reads its secrets."</p>
+                    <div class="row-actions"><a class="button primary" href=routes::ADMIN_API_KEYS>"I've copied it"</a></div>
+                </section>
+            </div>
+        </Admin>
+    }
+}
+
+/// Asks for the administrator's strongest factor first: what was typed would not survive it.
+pub async fn get_new(State(state): State<AppState>, Administrator(_, authority): Administrator) -> Response {
+    if !state.auth.is_fresh(&authority) {
+        return Redirect::to(&next::carried(routes::REAUTH, routes::ADMIN_API_KEYS_NEW)).into_response();
+    }
+    page(StatusCode::OK, || view! { <NewApiKeyPage who=authority.email draft=Draft::default() error=None/> })
+}
+
+/// What the boxes of the form sent: something, if they were ticked.
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct Ticked {
+    signin: String,
+    sessions: String,
+    users: String,
+    audit_read: String,
+    flags: String,
+    metrics_read: String,
+}
+
+impl Ticked {
+    fn sent(&self, scope: Scope) -> &str {
+        match scope {
+            Scope::SignIn => &self.signin,
+            Scope::Sessions => &self.sessions,
+            Scope::Users => &self.users,
+            Scope::AuditRead => &self.audit_read,
+            Scope::Flags => &self.flags,
+            Scope::MetricsRead => &self.metrics_read,
+        }
+    }
+}
+
+/// Makes a key. It is shown in this answer and nowhere else.
+#[server(prefix = "", endpoint = "admin/api-keys/new")]
+pub async fn create_api_key(
+    #[server(default)] name: String,
+    #[server(flatten)] ticked: Ticked,
+    #[server(default)] expires: String,
+) -> Result<(), FormError> {
+    let form = Form::current()?;
+    let Administrator(_, authority) = form.admit(routes::ADMIN_API_KEYS_NEW).await?;
+    let draft = Draft {
+        name: line(&name),
+        scopes: Scope::ALL.into_iter().filter(|scope| !ticked.sent(*scope).is_empty()).collect(),
+        lifetime: Lifetime::parse(&expires),
+    };
+    let (by, lifetime) = (Who::Admin { authority: &authority, from: &form.from }, draft.lifetime.duration());
+    let made = form.state.auth.create_api_key(by, &draft.name, &draft.scopes, lifetime).await;
+    let who = authority.email.clone();
+    let refuse = |draft: Draft, error| {
+        let who = who.clone();
+        form.refuse(page(StatusCode::UNPROCESSABLE_ENTITY, || view! { <NewApiKeyPage who draft error=Some(error)/> }))
+    };
+    match made {
+        Ok(new) => form.reveal(|| view! { <RevealedKeyPage who name=draft.name key=new.key expires=new.expires_at/> }),
+        Err(CreateKeyError::Name) if draft.name.is_empty() => refuse(draft, NewKeyError::NameMissing),
+        Err(CreateKeyError::Name) => refuse(draft, NewKeyError::NameTooLong),
+        Err(CreateKeyError::NoScope) => refuse(draft, NewKeyError::NoScope),
+        Err(CreateKeyError::Act(ActError::NotFresh)) => form.see_other(&next::carried(routes::REAUTH, routes::ADMIN_API_KEYS_NEW)),
+        Err(CreateKeyError::Act(ActError::Unavailable(error)) | CreateKeyError::Unavailable(error)) => Err(form.fail(error.into())),
+        // Of what can be in the way of a change, only this is in the way here.
+        Err(CreateKeyError::Act(_)) => form.refuse(Barred::NoSuchPage.into_response()),
+    }
+}
+
+/// Asks first, and why.
+#[component]
+pub fn RevokeKeyPage(who: String, name: String, prefix: String, reason: String, error: Option<ReasonError>) -> impl IntoView {
+    let above = vec![("API keys", routes::ADMIN_API_KEYS.to_owned())];
+    view! {
+        <Admin title="Revoke this key?" email=who above crumb="Revoke" error=error.is_some()>
+            <div class="panel narrow">
+                <form class="body" method="post" action=routes::ADMIN_API_KEYS_REVOKE novalidate>
+                    <input type="hidden" name="key" value=prefix.clone()/>
+                    <p><strong class="whole">{name}</strong>" "<code>{prefix}"…"</code></p>
+                    <p>"Programs that use it are refused from the next request on. A revoked key can't be brought back."</p>
+                    <ReasonField value=reason maxlength=MAX_REASON error=error.map(ReasonError::text)/>
+                    <div class="row-actions">
+                        <button class="button danger">"Revoke key"</button>
+                        <a class="button" href=routes::ADMIN_API_KEYS>"Keep it"</a>
+                    </div>
+                </form>
+            </div>
+        </Admin>
+    }
+}
+
+/// A key that lives, by how it begins.
+async fn live(state: &AppState, key: &str) -> Result<Option<ApiKeyRow>, auth::Error> {
+    let Some(prefix) = Prefix::parse(key) else { return Ok(None) };
+    Ok(state.auth.api_keys().await?.into_iter().find(|row| row.prefix == prefix && row.state == KeyState::Live))
+}
+
+fn path_to_revoke(prefix: Prefix) -> String {
+    format!("{}?key={prefix}", routes::ADMIN_API_KEYS_REVOKE)
+}
+
+pub async fn get_revoke(
+    State(state): State<AppState>,
+    Administrator(_, authority): Administrator,
+    Query(query): Query<ApiKeysQuery>,
+) -> Result<Response, Fault> {
+    let Some(key) = live(&state, &query.key).await? else { return Ok(Redirect::to(routes::ADMIN_API_KEYS).into_response()) };
+    if !state.auth.is_fresh(&authority) {
+        return Ok(Redirect::to(&next::carried(routes::REAUTH, &path_to_revoke(key.prefix))).into_response());
+    }
+    let (name, prefix) = (key.name, key.prefix.to_string());
+    Ok(page(StatusCode::OK, || view! { <RevokeKeyPage who=authority.email name prefix reason=String::new() error=None/> }))
+}
+
+/// Ends a key.
+#[server(prefix = "", endpoint = "admin/api-keys/revoke")]
+pub async fn revoke_api_key(#[server(default)] key: String, #[server(default)] reason: String) -> Result<(), FormError> {
+    let form = Form::current()?;
+    let Administrator(_, authority) = form.admit(routes::ADMIN_API_KEYS).await?;
+    let reason = line(&reason);
+    let Some(found) = live(&form.state, &key).await.map_err(|error| form.fail(error.into()))? else {
+        return form.see_other(routes::ADMIN_API_KEYS);
+    };
+    if let Some(error) = ReasonError::of(&reason) {
+        let (who, name, prefix) = (authority.email, found.name, found.prefix.to_string());
+        return form.refuse(page(StatusCode::UNPROCESSABLE_ENTITY, || {
+            view! { <RevokeKeyPage who name prefix reason error=Some(error)/> }
+        }));
+    }
+    match form.state.auth.revoke_api_key(Who::Admin { authority: &authority, from: &form.from }, found.prefix, &reason).await {
+        Ok(()) => form.see_other(&format!("{}?done={REVOKED}", routes::ADMIN_API_KEYS)),
+        // Somebody was faster. The page shows how things are now.
+        Err(ActError::Nothing) => form.see_other(routes::ADMIN_API_KEYS),
+        Err(ActError::NotFresh) => form.see_other(&next::carried(routes::REAUTH, &path_to_revoke(found.prefix))),
+        Err(ActError::Unavailable(error)) => Err(form.fail(error.into())),
+        Err(ActError::NotAdmin | ActError::NoSuchUser | ActError::LastAdmin) => form.refuse(Barred::NoSuchPage.into_response()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::render;
+    use time::macros::datetime;
+
+    const NOW: OffsetDateTime = datetime!(2026-11-24 14:29 UTC);
+
+    fn who() -> String {
+        "priya@example.org".to_owned()
+    }
+
+    fn key(state: KeyState) -> ApiKey {
+        ApiKey {
+            name: "Billing <b>".to_owned(),
+            prefix: "lk_k7qdm2xw".to_owned(),
+            scopes: vec![Scope::SignIn, Scope::AuditRead],
+            maker: Maker::Admin("mara@example.org".into()),
+            curbed: false,
+            state,
+            last_used: None,
+            expires: Some(datetime!(2027-02-22 14:29 UTC)),
+        }
+    }
+
+    fn list(keys: Vec<ApiKey>, revoked: bool) -> String {
+        render(move || view! { <ApiKeysPage who=who() keys revoked now=NOW/> })
+    }
+
+    #[test]
+    fn a_key_is_listed_by_its_name_and_beginning_and_can_be_revoked() {
+        let html = list(vec![key(KeyState::Live)], false);
+        assert!(html.contains("<title>API keys – Latchkey admin</title>") && html.contains("Billing &lt;b&gt;"));
+        assert!(html.contains("<code>lk_k7qdm2xw…</code>") && html.contains("<code>signin, audit:read</code>"));
+        assert!(html.contains("m•••••@example.org") && !html.contains("mara@"));
+        assert!(html.contains(r#"href="/admin/api-keys/revoke?key=lk_k7qdm2xw""#) && html.contains(">Never</td>"));
+        assert!(!html.contains(r#"class="badge"#) && !html.contains("notice"));
+    }
+
+    #[test]
+    fn what_works_no_more_says_so_and_is_not_revoked_again() {
+        for (state, word) in [(KeyState::Expired, "Expired"), (KeyState::Revoked, "Revoked")] {
+            let html = list(vec![key(state)], true);
+            assert!(html.contains(word) && !html.contains("/admin/api-keys/revoke"), "{word}");
+            assert!(html.contains("Key revoked"));
+        }
+        let curbed = ApiKey { curbed: true, maker: Maker::Gone, ..key(KeyState::Live) };
+        let html = list(vec![curbed], false);
+        assert!(html.contains("Limited") && html.contains("its maker is none any more") && html.contains("A deleted account"));
+        assert!(list(vec![], false).contains("No API keys"));
+    }
+
+    #[test]
+    fn the_form_offers_every_scope_and_keeps_what_was_chosen() {
+        let draft = Draft { name: "Billing".to_owned(), scopes: vec![Scope::Users], lifetime: Lifetime::Year };
+        let html = render(move || view! { <NewApiKeyPage who=who() draft error=Some(NewKeyError::NameTooLong)/> });
+        for scope in Scope::ALL {
+            let (name, hint) = scope_words(scope);
+            assert!(html.contains(&format!(r#"name="{name}""#)) && html.contains(hint), "{scope:?}");
+            assert!(html.contains(&format!("<code>{}</code>", scope.as_str())), "{scope:?}");
+        }
+        assert_eq!(html.matches(" checked").count(), 1);
+        assert!(html.contains(r#"value="365d" selected"#) && html.contains(r##"href="#name""##));
+        assert!(html.contains("Use 80 characters or fewer") && html.contains("<title>Error: Make an API key"));
+        let none = render(|| view! { <NewApiKeyPage who=who() draft=Draft::default() error=Some(NewKeyError::NoScope)/> });
+        assert!(none.contains("Choose what it may do") && none.contains(r##"href="#signin""##));
+        assert!(none.contains(r#"value="90d" selected"#));
+    }
+
+    #[test]
+    fn a_key_is_shown_with_a_warning() {
+        let html = render(|| {
+            let (name, key) = ("Billing".to_owned(), "lk_k7qdm2xw_secret".to_owned());
+            view! { <RevealedKeyPage who=who() name key expires=Some(NOW)/> }
+        });
+        assert!(html.contains(r#"<p class="copy mono">lk_k7qdm2xw_secret</p>"#) && html.contains("We won't show it again."));
+        assert!(html.contains("a week before"));
+    }
+
+    #[test]
+    fn revoking_asks_why() {
+        let html = render(|| {
+            let (name, prefix) = ("Billing".to_owned(), "lk_k7qdm2xw".to_owned());
+            view! { <RevokeKeyPage who=who() name prefix reason=String::new() error=Some(ReasonError::Missing)/> }
+        });
+        assert!(html.contains("<title>Error: Revoke this key? – Latchkey admin</title>"));
+        assert!(html.contains(r#"name="key" value="lk_k7qdm2xw""#) || html.contains(r#"value="lk_k7qdm2xw""#));
+        assert!(html.contains(">Revoke key</button>") && html.contains("Say why you're changing this"));
+    }
+}

@@ -1,0 +1,776 @@
+//! `/admin/rollout`: who has which feature, what would stop the rollout, and the lever. A change is reviewed before it is made.
+
+use std::collections::HashMap;
+
+use auth::{
+    admin::{ActError, Who},
+    flag::{self, Flag, FlagRow, PASSWORDLESS_AUTH, Reach},
+    rollout::{DEFAULT_PLAN, Reading, Rollout, StartError, State as RolloutState, Status, Step, Target, Told, Verdict},
+};
+use axum::{
+    extract::{Query, State},
+    response::{IntoResponse, Response},
+};
+use http::StatusCode;
+use leptos::prelude::*;
+use uuid::Uuid;
+
+use crate::{
+    checks,
+    components::{Admin, Badge, BadgeKind, Column, Date, DateTime, Empty, Glyph, Icon, Notice, ReasonField, Table, Tone},
+    fault::Fault,
+    form::{Form, FormError},
+    gate::{Administrator, Barred},
+    next,
+    page::page,
+    pages::admin::{
+        change::{MAX_REASON, ReasonError},
+        line,
+    },
+    routes,
+    state::AppState,
+    words,
+};
+
+/// Says in the page's URL that something was changed a moment ago.
+const DONE: &str = "changed";
+
+/// What an administrator can do here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    Off,
+    /// By hand, to whom a step of that kind lets in.
+    Move(Target),
+    Start,
+    Pause,
+    Resume,
+    Abort,
+}
+
+impl Act {
+    fn name(self) -> String {
+        match self {
+            Self::Off => "off".to_owned(),
+            Self::Move(Target::Named) => "named".to_owned(),
+            Self::Move(Target::Admins(percent)) => format!("admins-{percent}"),
+            Self::Move(Target::Everyone(percent)) => format!("everyone-{percent}"),
+            Self::Start => "start".to_owned(),
+            Self::Pause => "pause".to_owned(),
+            Self::Resume => "resume".to_owned(),
+            Self::Abort => "abort".to_owned(),
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let percent = |text: &str| text.parse().ok().filter(|percent| (1..=100).contains(percent));
+        Some(match text.split_once('-') {
+            Some(("admins", n)) => Self::Move(Target::Admins(percent(n)?)),
+            Some(("everyone", n)) => Self::Move(Target::Everyone(percent(n)?)),
+            Some(_) => return None,
+            None => match text {
+                "off" => Self::Off,
+                "named" => Self::Move(Target::Named),
+                "start" => Self::Start,
+                "pause" => Self::Pause,
+                "resume" => Self::Resume,
+                "abort" => Self::Abort,
+                _ => return None,
+            },
+        })
+    }
+
+    fn question(self) -> String {
+        match self {
+            Self::Off => "Turn off passwordless sign-in?".to_owned(),
+            Self::Move(target) => format!("Move to {}?", lower(&title(target))),
+            Self::Start => "Start the rollout?".to_owned(),
+            Self::Pause => "Pause the rollout?".to_owned(),
+            Self::Resume => "Resume the rollout?".to_owned(),
+            Self::Abort => "End the rollout?".to_owned(),
+        }
+    }
+
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Off => "Turn off now",
+            Self::Move(_) => "Make the change",
+            Self::Start => "Start the rollout",
+            Self::Pause => "Pause the rollout",
+            Self::Resume => "Resume the rollout",
+            Self::Abort => "End the rollout",
+        }
+    }
+
+    fn consequence(self) -> &'static str {
+        match self {
+            Self::Off => {
+                "Nobody can sign in this way from now on, on every server within five seconds. Links and codes already sent stop working. People signed in now stay signed in. A rollout under way ends."
+            }
+            Self::Move(_) => {
+                "Every server follows within five seconds. People signed in now stay signed in. A rollout under way pauses."
+            }
+            Self::Start => "Who can sign in this way grows step by step. A check over its limit holds it, and some turn it off.",
+            Self::Pause => "It stays where it is until you resume it. Checks that turn it off still do.",
+            Self::Resume => "It goes on from where it is. A check that is still over its limit holds it again.",
+            Self::Abort => "Who can sign in this way stays as it is. Nothing watches over it any more.",
+        }
+    }
+}
+
+fn title(target: Target) -> String {
+    match target {
+        Target::Named => "Named addresses".to_owned(),
+        Target::Admins(percent) => format!("{percent}% of administrators"),
+        Target::Everyone(100) => "Everyone".to_owned(),
+        Target::Everyone(percent) => format!("{percent}%"),
+    }
+}
+
+/// Names no proper noun begins.
+fn lower(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+}
+
+/// Whom a flag lets in, in words.
+fn who_has(flag: &Flag) -> String {
+    match flag.reach() {
+        Reach::Nobody => "Nobody".to_owned(),
+        Reach::Everyone => "Everyone".to_owned(),
+        Reach::Some => {
+            let everyone = (flag.percent_everyone > 0).then(|| format!("{}% of everyone", flag.percent_everyone));
+            let admins = (flag.percent_admins > 0).then(|| format!("{}% of administrators", flag.percent_admins));
+            let named = (!flag.allowed.is_empty())
+                .then(|| words::count(flag.allowed.len() as u64, "named address").replace("addresss", "addresses"));
+            words::line([everyone, admins, named].into_iter().flatten())
+        }
+    }
+}
+
+/// What the page shows.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    pub status: Status,
+    /// The feature's own, whether it has a row or not.
+    pub flag: Flag,
+    pub flags: Vec<FlagRow>,
+    pub history: Vec<Told>,
+    /// Of administrators who changed something.
+    pub names: HashMap<Uuid, String>,
+    /// Whether the administrator may change something now, or has to confirm it's them first.
+    pub fresh: bool,
+}
+
+impl Shown {
+    fn under_way(&self) -> Option<&Rollout> {
+        self.status.rollout.as_ref().filter(|rollout| !rollout.state.is_over())
+    }
+
+    fn plan(&self) -> &[Step] {
+        self.status.rollout.as_ref().map_or(&DEFAULT_PLAN, |rollout| &rollout.plan)
+    }
+
+    fn over(&self) -> bool {
+        self.status.readings.iter().any(|reading| reading.verdict() == Verdict::Over)
+    }
+
+    fn name(&self, by: &str) -> String {
+        match by.parse::<Uuid>() {
+            Ok(id) => self.names.get(&id).cloned().unwrap_or_else(|| "an administrator".to_owned()),
+            Err(_) => match by {
+                "operator" => "an operator".to_owned(),
+                "rollout" => "the rollout".to_owned(),
+                "api_key" => "a program".to_owned(),
+                other => other.to_owned(),
+            },
+        }
+    }
+
+    fn badge(&self) -> (BadgeKind, String) {
+        // The most that it is: the table below has it whole.
+        let reached =
+            self.here().map_or_else(String::new, |act| if let Act::Move(target) = act { title(target) } else { "off".to_owned() });
+        match self.status.rollout.as_ref().map(|rollout| rollout.state) {
+            Some(RolloutState::Held) => (BadgeKind::Warn, format!("Held at {}", lower(&reached))),
+            Some(RolloutState::Paused) => (BadgeKind::Warn, format!("Paused at {}", lower(&reached))),
+            Some(RolloutState::RolledBack) if self.flag.reach() == Reach::Nobody => {
+                (BadgeKind::Danger, "Turned off by a check".to_owned())
+            }
+            _ => match self.flag.reach() {
+                Reach::Nobody => (BadgeKind::Off, "Off".to_owned()),
+                Reach::Some => (BadgeKind::Here, reached),
+                Reach::Everyone => (BadgeKind::Ok, "On".to_owned()),
+            },
+        }
+    }
+
+    /// Where the flag is now, among the choices.
+    fn here(&self) -> Option<Act> {
+        match (self.flag.percent_everyone, self.flag.percent_admins, self.flag.allowed.is_empty()) {
+            (0, 0, true) => Some(Act::Off),
+            (0, 0, false) => Some(Act::Move(Target::Named)),
+            (0, percent, _) => Some(Act::Move(Target::Admins(percent))),
+            (percent, ..) => Some(Act::Move(Target::Everyone(percent))),
+        }
+    }
+}
+
+/// What was typed, and what is wrong with it.
+#[derive(Clone, Debug, Default)]
+pub struct Typed {
+    pub act: Option<Act>,
+    pub reason: String,
+    pub error: Option<ReasonError>,
+    /// What could not be done, and why.
+    pub refused: Option<&'static str>,
+}
+
+const COLUMNS: &[Column] = &[Column::text("Feature"), Column::text("State"), Column::text("Who"), Column::text("Last change")];
+
+/// `done`: something was changed, a moment ago.
+#[component]
+pub fn RolloutPage(who: String, shown: Shown, typed: Typed, done: bool) -> impl IntoView {
+    let (kind, badge) = shown.badge();
+    let changed = shown.flags.iter().find(|row| row.key == PASSWORDLESS_AUTH).map(|row| {
+        let by = shown.name(&row.updated_by);
+        view! { <span class="hint">"Changed "<Date at=row.updated_at/>" by "{by}</span> }
+    });
+    let refused = typed.refused;
+    let wrong = typed.error.is_some() || typed.refused.is_some();
+    // In one type each: nested, they are more than the compiler follows.
+    let ladder = shown.status.rollout.as_ref().map(|rollout| view! { <Ladder rollout=rollout.clone()/> }.into_any());
+    let lever = view! { <Lever shown=shown.clone() typed/> }.into_any();
+    let conditions = view! { <Conditions status=shown.status.clone()/> }.into_any();
+    let features: Vec<Vec<AnyView>> = shown.flags.iter().map(|row| feature(row, &shown)).collect();
+    let (notice, history) = (stopped(&shown), view! { <History shown/> }.into_any());
+    view! {
+        <Admin title="Rollout" email=who error=wrong>
+            <p class="lede">"Who can use each feature, and what would stop it. Times are in UTC."</p>
+            {done.then(|| view! {
+                <Notice tone=Tone::Ok title="Changed">"Every server follows within five seconds. It's in the audit log."</Notice>
+            })}
+            {refused.map(|why| view! { <Notice tone=Tone::Danger title="Nothing was changed">{why}</Notice> }.into_any())}
+            {notice}
+            <div class="panel">
+                <h2>"Passwordless sign-in" <Badge kind text=badge/> {changed}</h2>
+                {ladder}
+                <div class="halves">
+                    {lever}
+                    {conditions}
+                </div>
+            </div>
+            <div class="panel">
+                <h2>"All features"</h2>
+                {if features.is_empty() {
+                    view! { <Empty heading="Nothing was changed yet" text="A feature shows up here once somebody has changed who has it."/> }.into_any()
+                } else {
+                    view! { <Table label="All features" columns=COLUMNS rows=features/> }.into_any()
+                }}
+            </div>
+            {history}
+        </Admin>
+    }
+}
+
+/// Why the rollout stands still, or is over.
+fn stopped(shown: &Shown) -> Option<AnyView> {
+    let rollout = shown.status.rollout.as_ref()?;
+    let check = rollout.why.as_deref().and_then(auth::rollout::Check::by_name);
+    let why = check.map_or_else(|| rollout.why.clone().unwrap_or_default(), |check| upper(checks::over(check)));
+    Some(match rollout.state {
+        RolloutState::Held => {
+            let title = "The rollout is held";
+            view! {
+                <Notice tone=Tone::Warn title>
+                    {why}". Nobody new gets in until every check has been under its limit for 30 minutes."
+                </Notice>
+            }
+            .into_any()
+        }
+        RolloutState::Paused => view! { <Notice tone=Tone::Info title="The rollout is paused">{why}"."</Notice> }.into_any(),
+        RolloutState::RolledBack if shown.flag.reach() == Reach::Nobody => {
+            let title = "A check turned passwordless sign-in off";
+            view! { <Notice tone=Tone::Danger title>{why}". People signed in then stay signed in."</Notice> }.into_any()
+        }
+        _ => return None,
+    })
+}
+
+fn upper(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+#[component]
+fn Ladder(rollout: Rollout) -> impl IntoView {
+    let over = rollout.state.is_over();
+    let steps = rollout.plan.iter().enumerate().map(|(n, step)| {
+        let here = n == rollout.step && !over;
+        let done = n < rollout.step || (rollout.state == RolloutState::Finished);
+        let state = if here {
+            view! { "Since "<Date at=rollout.step_since/> }.into_any()
+        } else if done {
+            "Done".into_any()
+        } else if n == rollout.step {
+            "Ended here".into_any()
+        } else {
+            "Not started".into_any()
+        };
+        let later = !here && !done;
+        view! {
+            <li aria-current=here.then_some("step") class=later.then_some("later")>
+                <strong>{title(step.to)}</strong>
+                <span>{state}</span>
+            </li>
+        }
+    });
+    view! { <ol class="ladder">{steps.collect_view()}</ol> }
+}
+
+#[component]
+fn Lever(shown: Shown, typed: Typed) -> impl IntoView {
+    if !shown.fresh {
+        return view! {
+            <div>
+                <h3>"Move to"</h3>
+                <p class="hint">"You signed in a while ago, so we check before you change this."</p>
+                <div class="row-actions">
+                    <a class="button" href=next::carried(routes::REAUTH, routes::ADMIN_ROLLOUT)>"Confirm it's you"</a>
+                </div>
+            </div>
+        }
+        .into_any();
+    }
+    let here = shown.here();
+    let chosen = typed.act.filter(|act| matches!(act, Act::Off | Act::Move(_))).or(here);
+    let over = shown.over();
+    let reached = shown.flag.percent_everyone;
+    let mut choices = vec![Act::Off, Act::Move(Target::Named)];
+    choices.extend(shown.plan().iter().map(|step| Act::Move(step.to)).filter(|act| *act != Act::Move(Target::Named)));
+    if let Some(here) = here.filter(|here| !choices.contains(here)) {
+        choices.push(here);
+    }
+    let choices = choices.into_iter().map(|act| {
+        let up = match act {
+            Act::Move(Target::Everyone(percent)) => percent > reached,
+            Act::Move(Target::Admins(percent)) => reached == 0 && percent > shown.flag.percent_admins,
+            _ => false,
+        };
+        let barred = up && over;
+        let now = if here == Some(act) { "Now. " } else { "" };
+        let hint = match act {
+            _ if barred => "Not available while a check is over its limit.".to_owned(),
+            Act::Off => format!("{now}Everyone uses the old sign-in. People signed in now stay signed in."),
+            Act::Move(Target::Named) => {
+                let named = shown.flag.allowed.len() as u64;
+                format!(
+                    "{now}{}.",
+                    if named == 1 { "1 address".to_owned() } else { format!("{} addresses", words::grouped(named)) }
+                )
+            }
+            _ => now.trim_end().to_owned(),
+        };
+        let text = match act {
+            Act::Off => "Off".to_owned(),
+            Act::Move(target) => title(target),
+            _ => String::new(),
+        };
+        let name = act.name();
+        let id = format!("to-{name}");
+        let described = (!hint.is_empty()).then(|| format!("{id}-hint"));
+        view! {
+            <div class="check">
+                <input
+                    type="radio"
+                    name="to"
+                    id=id.clone()
+                    value=name
+                    checked=chosen == Some(act) && !barred
+                    disabled=barred
+                    aria-describedby=described.clone()
+                />
+                <label for=id>{text}</label>
+                {described.map(|id| view! { <p class="hint" id=id>{hint}</p> })}
+            </div>
+        }
+    });
+    let plan = match shown.under_way().map(|rollout| rollout.state) {
+        None => vec![(Act::Start, "Start the guarded rollout")],
+        Some(RolloutState::Running) => vec![(Act::Pause, "Pause"), (Act::Abort, "End the rollout")],
+        Some(_) => vec![(Act::Resume, "Resume"), (Act::Abort, "End the rollout")],
+    };
+    let plan = plan.into_iter().map(|(act, text)| view! { <button class="button" name="act" value=act.name()>{text}</button> });
+    let off = shown.flag.reach() == Reach::Nobody;
+    let error = typed.error.map(ReasonError::text);
+    view! {
+        <form method="post" action=routes::ADMIN_ROLLOUT novalidate>
+            <fieldset>
+                <legend>"Move to"</legend>
+                {choices.collect_view()}
+            </fieldset>
+            <ReasonField value=typed.reason maxlength=MAX_REASON error/>
+            <div class="row-actions">
+                <button class="button primary">"Review change"</button>
+                {(!off).then(|| view! { <button class="button ghost red" name="act" value="off">"Turn off now"</button> })}
+            </div>
+            <div class="row-actions">{plan.collect_view()}</div>
+        </form>
+    }
+    .into_any()
+}
+
+#[component]
+fn Conditions(status: Status) -> impl IntoView {
+    let now = status.now;
+    let readings = status.readings.iter().map(|reading| {
+        let Reading { check, value, over_since, .. } = *reading;
+        let (class, glyph, word) = match reading.verdict() {
+            Verdict::NoData => ("none", Glyph::Info, "No data: "),
+            Verdict::Ok => ("ok", Glyph::Done, "OK: "),
+            Verdict::Close => ("close", Glyph::Warn, "Close: "),
+            Verdict::Over => ("over", Glyph::Error, "Over limit: "),
+        };
+        let measured = value.map_or_else(|| "No data.".to_owned(), |value| checks::value(check, value));
+        let over = over_since.map(|since| format!(" Over for {}.", words::roughly((now - since).try_into().unwrap_or_default())));
+        view! {
+            <li class=class>
+                <Icon glyph/>
+                <span><span class="vh">{word}</span>{checks::title(check)}</span>
+                <p class="hint">{measured}{over}</p>
+            </li>
+        }
+    });
+    let gates = status.rollout.as_ref().filter(|rollout| !rollout.state.is_over()).map(|rollout| {
+        let soaked = rollout.soaked_at() <= now && rollout.state == RolloutState::Running;
+        let tried = status.sign_ins > 0;
+        let gate = |done: bool, title: String, text: String| {
+            let (class, glyph, word) = if done { ("ok", Glyph::Done, "Done: ") } else { ("none", Glyph::Info, "Waiting: ") };
+            view! {
+                <li class=class>
+                    <Icon glyph/>
+                    <span><span class="vh">{word}</span>{title}</span>
+                    <p class="hint">{text}</p>
+                </li>
+            }
+        };
+        let hours = words::count(u64::from(rollout.current().soak_hours), "hour");
+        let until = if rollout.state == RolloutState::Running {
+            format!("Until {}.", words::date_time(rollout.soaked_at()))
+        } else {
+            "The time stands still.".to_owned()
+        };
+        view! {
+            {gate(soaked, format!("{hours} at this step"), until)}
+            {gate(tried, "Somebody signed in at this step".to_owned(), format!("{}.", words::count(status.sign_ins.unsigned_abs(), "sign-in")))}
+        }
+    });
+    view! {
+        <div>
+            <h3>"Moves up only if"</h3>
+            <ul class="conditions">{readings.collect_view()}{gates}</ul>
+        </div>
+    }
+}
+
+fn feature(row: &FlagRow, shown: &Shown) -> Vec<AnyView> {
+    let (kind, state) = if row.key == PASSWORDLESS_AUTH {
+        match shown.under_way().map(|rollout| rollout.state) {
+            Some(RolloutState::Held) => (BadgeKind::Warn, "Held"),
+            Some(RolloutState::Paused) => (BadgeKind::Warn, "Paused"),
+            _ => state_of(&row.flag),
+        }
+    } else {
+        state_of(&row.flag)
+    };
+    let by = shown.name(&row.updated_by);
+    let name = if row.key == PASSWORDLESS_AUTH { "Passwordless sign-in".to_owned() } else { upper(&row.key.replace('_', " ")) };
+    vec![
+        view! { <p>{name}</p><p class="hint"><code>{row.key.clone()}</code></p> }.into_any(),
+        view! { <Badge kind text=state/> }.into_any(),
+        who_has(&row.flag).into_any(),
+        view! { <span><Date at=row.updated_at/>", "{by}</span> }.into_any(),
+    ]
+}
+
+fn state_of(flag: &Flag) -> (BadgeKind, &'static str) {
+    match flag.reach() {
+        Reach::Nobody => (BadgeKind::Off, "Off"),
+        Reach::Some => (BadgeKind::Here, "In part"),
+        Reach::Everyone => (BadgeKind::Ok, "On"),
+    }
+}
+
+const HISTORY: &[Column] = &[Column::text("What"), Column::text("When"), Column::text("By"), Column::text("Why")];
+
+#[component]
+fn History(shown: Shown) -> impl IntoView {
+    let rows: Vec<Vec<AnyView>> = shown
+        .history
+        .iter()
+        .map(|told| {
+            let by = told.actor.map_or_else(|| told.by.clone(), |actor| actor.to_string());
+            let why = told.reason.clone();
+            let why = auth::rollout::Check::by_name(&why).map_or(why, |check| upper(checks::over(check)));
+            vec![
+                what(told).into_any(),
+                view! { <DateTime at=told.at/> }.into_any(),
+                upper(&shown.name(&by)).into_any(),
+                view! { <span class="whole">{if why.is_empty() { "–".to_owned() } else { why }}</span> }.into_any(),
+            ]
+        })
+        .collect();
+    view! {
+        <div class="panel">
+            <h2>"History"</h2>
+            {if rows.is_empty() {
+                view! { <Empty heading="Nothing here yet" text="Changes, and what the rollout does by itself, will show up in this list."/> }.into_any()
+            } else {
+                view! { <Table label="History" columns=HISTORY rows/> }.into_any()
+            }}
+        </div>
+    }
+}
+
+fn what(told: &Told) -> String {
+    let text = match told.event.as_str() {
+        "flag.changed" => {
+            let flag = if told.flag == PASSWORDLESS_AUTH { "Passwordless sign-in".to_owned() } else { told.flag.clone() };
+            let flag_now = Flag {
+                allowed: vec![String::new(); told.addresses],
+                percent_admins: told.percent_admins,
+                percent_everyone: told.percent_everyone,
+            };
+            return format!("{flag}: {}", lower(&who_has(&flag_now)));
+        }
+        "rollout.started" => "Rollout started",
+        "rollout.moved" => "Moved to the next step",
+        "rollout.held" => "Held",
+        "rollout.released" => "Went on by itself",
+        "rollout.paused" => "Paused",
+        "rollout.resumed" => "Resumed",
+        "rollout.aborted" => "Rollout ended",
+        "rollout.rolled_back" => "Turned off by a check",
+        "rollout.finished" => "Rollout finished",
+        _ => "Something else",
+    };
+    text.to_owned()
+}
+
+/// Asks once more.
+#[component]
+pub fn ReviewPage(who: String, act: Act, reason: String) -> impl IntoView {
+    let above = vec![("Rollout", routes::ADMIN_ROLLOUT.to_owned())];
+    let class = if matches!(act, Act::Off | Act::Abort) { "button danger" } else { "button primary" };
+    view! {
+        <Admin title=act.question() email=who above crumb="Review change">
+            <div class="panel narrow">
+                <form class="body" method="post" action=routes::ADMIN_ROLLOUT>
+                    <input type="hidden" name="act" value=act.name()/>
+                    <input type="hidden" name="reason" value=reason.clone()/>
+                    <input type="hidden" name="reviewed" value="1"/>
+                    <p>{act.consequence()}</p>
+                    <p><strong>"Reason: "</strong><span class="whole">{reason}</span></p>
+                    <div class="row-actions">
+                        <button class=class>{act.verb()}</button>
+                        <a class="button" href=routes::ADMIN_ROLLOUT>"Cancel"</a>
+                    </div>
+                </form>
+            </div>
+        </Admin>
+    }
+}
+
+#[derive(serde::Deserialize)]
+pub struct RolloutQuery {
+    #[serde(default)]
+    done: String,
+}
+
+async fn shown(state: &AppState, fresh: bool) -> Result<Shown, auth::Error> {
+    let overview = state.auth.rollout_overview().await?;
+    Ok(Shown {
+        status: overview.status,
+        flag: overview.flag,
+        flags: overview.flags,
+        history: overview.history,
+        names: overview.names,
+        fresh,
+    })
+}
+
+pub async fn get(
+    State(state): State<AppState>,
+    Administrator(_, authority): Administrator,
+    Query(query): Query<RolloutQuery>,
+) -> Result<Response, Fault> {
+    let shown = shown(&state, state.auth.is_fresh(&authority)).await?;
+    let done = query.done == DONE;
+    Ok(page(StatusCode::OK, || view! { <RolloutPage who=authority.email shown typed=Typed::default() done/> }))
+}
+
+/// Reviews a change, or makes it once it was reviewed.
+#[server(prefix = "", endpoint = "admin/rollout")]
+pub async fn change_rollout(
+    #[server(default)] to: String,
+    #[server(default)] act: String,
+    #[server(default)] reason: String,
+    #[server(default)] reviewed: String,
+) -> Result<(), FormError> {
+    let form = Form::current()?;
+    let Administrator(_, authority) = form.admit(routes::ADMIN_ROLLOUT).await?;
+    let auth = &form.state.auth;
+    if !auth.is_fresh(&authority) {
+        return form.see_other(&next::carried(routes::REAUTH, routes::ADMIN_ROLLOUT));
+    }
+    let Some(act) = Act::parse(if act.is_empty() { &to } else { &act }) else {
+        return form.see_other(routes::ADMIN_ROLLOUT);
+    };
+    let (who, reason) = (authority.email.clone(), line(&reason));
+    let refuse = async |status, error, refused| {
+        let shown = shown(&form.state, true).await.map_err(|error| form.fail(error.into()))?;
+        let (who, typed) = (who.clone(), Typed { act: Some(act), reason: reason.clone(), error, refused });
+        form.refuse(page(status, || view! { <RolloutPage who shown typed done=false/> }))
+    };
+    if let Some(error) = ReasonError::of(&reason) {
+        return refuse(StatusCode::UNPROCESSABLE_ENTITY, Some(error), None).await;
+    }
+    if reviewed.is_empty() {
+        let (who, reason) = (who.clone(), reason.clone());
+        return form.reveal(move || view! { <ReviewPage who act reason/> });
+    }
+    let by = Who::Admin { authority: &authority, from: &form.from };
+    let change = async |change| auth.set_flag(by, PASSWORDLESS_AUTH, &change, &reason).await.map(drop);
+    let done = match act {
+        Act::Off => change(flag::Change::Off).await,
+        Act::Move(target) => change(flag::Change::To(target)).await,
+        Act::Start => match auth.start_rollout(by, &DEFAULT_PLAN, &reason).await {
+            Ok(_) => Ok(()),
+            Err(StartError::UnderWay) => Err(ActError::Nothing),
+            Err(StartError::PendingMigrations) => {
+                return refuse(StatusCode::CONFLICT, None, Some("Migrations are pending. Run them first.")).await;
+            }
+            Err(StartError::NotUp) => {
+                let why = "It is as far as the plan goes already. Move down first, or write a plan of your own at the shell.";
+                return refuse(StatusCode::CONFLICT, None, Some(why)).await;
+            }
+            Err(StartError::Act(error)) => Err(error),
+            Err(StartError::Unavailable(error)) => Err(error.into()),
+        },
+        Act::Pause => auth.pause_rollout(by, &reason).await.map(drop),
+        Act::Resume => auth.resume_rollout(by, &reason).await.map(drop),
+        Act::Abort => auth.abort_rollout(by, &reason).await.map(drop),
+    };
+    match done {
+        Ok(()) => form.see_other(&format!("{}?done={DONE}", routes::ADMIN_ROLLOUT)),
+        // It is so already, or somebody was faster. The page shows how things are now.
+        Err(ActError::Nothing) => form.see_other(routes::ADMIN_ROLLOUT),
+        Err(ActError::NotFresh) => form.see_other(&next::carried(routes::REAUTH, routes::ADMIN_ROLLOUT)),
+        Err(ActError::Unavailable(error)) => Err(form.fail(error.into())),
+        Err(ActError::NotAdmin | ActError::NoSuchUser | ActError::LastAdmin) => form.refuse(Barred::NoSuchPage.into_response()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use auth::rollout::Check;
+    use time::{Duration, OffsetDateTime, macros::datetime};
+
+    use crate::page::render;
+
+    const NOW: OffsetDateTime = datetime!(2026-11-24 14:29 UTC);
+
+    fn shown(state: RolloutState, readings: &[(Check, Option<f64>)], flag: Flag) -> Shown {
+        let rollout = Rollout {
+            id: Uuid::nil(),
+            state,
+            plan: DEFAULT_PLAN.to_vec(),
+            step: 2,
+            step_since: NOW - Duration::hours(8),
+            stopped_since: None,
+            why: Some("mail_delay".to_owned()),
+            clear_since: None,
+            started_at: NOW - Duration::days(8),
+            ended_at: None,
+        };
+        let readings = readings.iter().map(|(check, value)| Reading {
+            check: *check,
+            value: *value,
+            over_since: value.filter(|value| *value > check.limit()).map(|_| NOW - Duration::minutes(12)),
+            checked_at: NOW,
+        });
+        Shown {
+            status: Status { rollout: Some(rollout), readings: readings.collect(), sign_ins: 3, now: NOW },
+            flag,
+            flags: Vec::new(),
+            history: Vec::new(),
+            names: HashMap::new(),
+            fresh: true,
+        }
+    }
+
+    fn html(shown: Shown, typed: Typed) -> String {
+        render(|| view! { <RolloutPage who="priya@example.org".to_owned() shown typed done=false/> })
+    }
+
+    fn quarter() -> Flag {
+        Flag { percent_admins: 5, percent_everyone: 25, ..Flag::OFF }
+    }
+
+    #[test]
+    fn no_data_is_said_and_never_looks_like_ok() {
+        let html = html(
+            shown(RolloutState::Running, &[(Check::ServerErrors, None), (Check::Keys, Some(0.0))], quarter()),
+            Typed::default(),
+        );
+        assert!(html.contains(r#"<li class="none">"#) && html.contains(r#"No data: </span>Server errors at most 1%"#), "{html}");
+        assert!(html.contains(r#"OK: </span>Encryption keys all there"#));
+    }
+
+    #[test]
+    fn nothing_moves_up_while_a_check_is_over_its_limit() {
+        let over = &[(Check::MailDelay, Some(74.0))];
+        let held = html(shown(RolloutState::Held, over, quarter()), Typed::default());
+        assert!(held.contains("Held at 25%") && held.contains("74 s. Over for 12 minutes."), "{held}");
+        assert!(held.contains("Not available while a check is over its limit."));
+        let radio = |html: &str, value: &str| {
+            let at = html.find(&format!(r#"value="{value}""#)).expect(value);
+            let start = html[..at].rfind('<').expect("its tag");
+            html[start..].split_once('>').expect("its end").0.to_owned()
+        };
+        assert!(radio(&held, "everyone-100").contains("disabled"));
+        for value in ["off", "named", "everyone-25"] {
+            assert!(!radio(&held, value).contains("disabled"), "{value}: down is always open");
+        }
+        let well = html(shown(RolloutState::Running, &[(Check::MailDelay, Some(7.0))], quarter()), Typed::default());
+        assert!(!radio(&well, "everyone-100").contains("disabled"));
+        assert!(radio(&well, "everyone-25").contains("checked"), "where it is");
+    }
+
+    #[test]
+    fn what_was_typed_stays_and_the_error_says_what_to_do() {
+        let typed = Typed { act: Some(Act::Move(Target::Everyone(100))), error: Some(ReasonError::Missing), ..Typed::default() };
+        let html = html(shown(RolloutState::Running, &[], quarter()), typed);
+        assert!(html.contains("<title>Error: Rollout – Latchkey admin</title>") && html.contains("Say why you're changing this"));
+        assert!(html.contains(r#"value="everyone-100" checked"#), "{html}");
+    }
+
+    #[test]
+    fn every_act_has_a_name_that_leads_back_to_it() {
+        for act in [
+            Act::Off,
+            Act::Move(Target::Named),
+            Act::Move(Target::Admins(5)),
+            Act::Move(Target::Everyone(100)),
+            Act::Start,
+            Act::Pause,
+            Act::Resume,
+            Act::Abort,
+        ] {
+            assert_eq!(Act::parse(&act.name()), Some(act));
+        }
+        for text in ["", "everyone-0", "everyone-101", "admins-", "on", "off-1"] {
+            assert_eq!(Act::parse(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What `latchkey doctor` asks the database about itself.
+
+use std::time::Duration;
+
+use sqlx::{PgConnection, PgPool, Row as _};
+use time::OffsetDateTime;
+
+use crate::Error;
+
+/// The server's.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn version(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
+    sqlx::raw_sql("show server_version").fetch_one(connection).await?.try_get(0)
+}
+
+/// What the role of a pool may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Role {
+    pub name: String,
+    /// It owns the audit, is a member of its owner, or may do everything.
+    pub owns: bool,
+    /// It may change or delete audit rows, were it not for the trigger.
+    pub changes_audit: bool,
+    /// It may write to the audit and read accounts.
+    pub works: bool,
+}
+
+/// `None` before the first migration.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn role(pool: &PgPool) -> Result<Option<Role>, Error> {
+    let row = sqlx::query!(
+        r#"
+        select current_user::text as "name!", pg_has_role(relowner, 'usage') as "owns!",
+               has_table_privilege(oid, 'update, delete, truncate') as "changes_audit!",
+               has_table_privilege(oid, 'insert') and has_table_privilege(oid, 'select')
+                   and has_table_privilege('public.users', 'select') as "works!"
+        from pg_class where oid = to_regclass('public.auth_audit')
+        "#
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.map(|row| Role { name: row.name, owns: row.owns, changes_audit: row.changes_audit, works: row.works }))
+}
+
+/// How a pool of connections in between treats ours. What it would break is other clients' statements on our connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pooling {
+    /// A connection of ours keeps its server process: none in between, or one in session mode.
+    Session,
+    /// Another process answered while the one before was taken.
+    Transaction,
+}
+
+/// A database that works tells at once which process it is.
+const ANSWER: Duration = Duration::from_secs(3);
+
+/// Takes two connections. The first one's process is kept busy by the second where a process is free between transactions; a pooler
+/// then has to give the first another, or none.
+///
+/// # Errors
+/// When the database does not answer, as where a pooler lets nobody in a second time.
+pub async fn pooling(pool: &PgPool) -> Result<Pooling, Error> {
+    let mut first = pool.acquire().await?;
+    let mut second = pool.acquire().await?;
+    let before = process(&mut first).await?;
+    // Plain text, without prepared statements: those are what goes wrong.
+    sqlx::raw_sql("begin").execute(&mut *second).await?;
+    let busy = process(&mut second).await;
+    // A pooler with no other process lets it wait.
+    let after = tokio::time::timeout(ANSWER, process(&mut first)).await;
+    sqlx::raw_sql("rollback").execute(&mut *second).await?;
+    let Ok(after) = after else { return Ok(Pooling::Transaction) };
+    let (busy, after) = (busy?, after?);
+    Ok(if before == after && busy != before { Pooling::Session } else { Pooling::Transaction })
+}
+
+async fn process(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
+    sqlx::raw_sql("select pg_backend_pid()").fetch_one(connection).await?.try_get(0)
+}
+
+/// Whether the audit has a place of its own for the month that holds `at`, or rows of it lie in the default partition, as those of
+/// an installation's first month do.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn has_audit_month(pool: &PgPool, at: OffsetDateTime) -> Result<bool, Error> {
+    Ok(sqlx::query_scalar!(
+        r#"
+        select to_regclass('public.auth_audit_' || to_char($1::timestamptz at time zone 'UTC', 'YYYYMM')) is not null
+            or exists (
+                select from auth_audit_default
+                where created_at >= date_trunc('month', $1::timestamptz, 'UTC')
+                    and created_at < date_trunc('month', $1::timestamptz, 'UTC') + interval '1 month'
+            ) as "has!"
+        "#,
+        at,
+    )
+    .fetch_one(pool)
+    .await?)
+}
+
+/// A flag's row; `None`: the environment decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlagRow {
+    pub allowed: i64,
+    pub percent_admins: i16,
+    pub percent_everyone: i16,
+}
+
+/// # Errors
+/// When the database does not answer.
+pub async fn flag(pool: &PgPool, key: &str) -> Result<Option<FlagRow>, Error> {
+    Ok(sqlx::query_as!(
+        FlagRow,
+        r#"select cardinality(allowed)::bigint as "allowed!", percent_admins, percent_everyone from feature_flags where key = $1"#,
+        key,
+    )
+    .fetch_optional(pool)
+    .await?)
+}

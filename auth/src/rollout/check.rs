@@ -1,0 +1,202 @@
+//! What stops a rollout. Each check is one number over data that all instances share, and a limit.
+//!
+//! To add one: a variant, whose fault it can be, its limit, how it is measured (`store.rs`), its words (`app`), its row in
+//! `docs/rollout.md`.
+
+use serde::{Deserialize, Serialize};
+use time::{Duration, OffsetDateTime};
+
+/// A condition of ours that is this long over its limit turns the flag off.
+pub(super) const SUSTAINED: Duration = Duration::minutes(10);
+/// From here on a check is close to its limit.
+const CLOSE: f64 = 0.8;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Check {
+    /// Percent of links and codes that signed nobody in, of the last hour's.
+    FailedVerifications,
+    /// Sign-in mails that one network asked for within an hour.
+    Burst,
+    /// Wrong second factors of one account within an hour.
+    SecondFactorFailures,
+    /// Seconds from asked for to sent, of the slowest twentieth of the last quarter of an hour's mails at least.
+    MailDelay,
+    /// Percent of answers that were a 500, in the last quarter of an hour. A 503 is none: enough strangers can bring those about.
+    ServerErrors,
+    /// 1 where no audit row can be written.
+    Audit,
+    /// Mails that wait while no mail server takes any, or nobody sends.
+    MailStuck,
+    /// Secrets that lie under a key nobody has.
+    Keys,
+}
+
+impl Check {
+    pub const ALL: [Self; 8] = [
+        Self::FailedVerifications,
+        Self::Burst,
+        Self::SecondFactorFailures,
+        Self::MailDelay,
+        Self::ServerErrors,
+        Self::Audit,
+        Self::MailStuck,
+        Self::Keys,
+    ];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::FailedVerifications => "failed_verifications",
+            Self::Burst => "burst",
+            Self::SecondFactorFailures => "second_factor_failures",
+            Self::MailDelay => "mail_delay",
+            Self::ServerErrors => "server_errors",
+            Self::Audit => "audit",
+            Self::MailStuck => "mail_stuck",
+            Self::Keys => "keys",
+        }
+    }
+
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|check| check.name() == name)
+    }
+
+    /// Over it, the rollout is held.
+    #[must_use]
+    pub fn limit(self) -> f64 {
+        match self {
+            Self::FailedVerifications => 5.0,
+            Self::Burst => 100.0,
+            Self::SecondFactorFailures => 10.0,
+            Self::MailDelay => 60.0,
+            Self::ServerErrors => 1.0,
+            Self::Audit | Self::Keys => 0.0,
+            Self::MailStuck => 2.0,
+        }
+    }
+
+    /// Only we can bring it about. What strangers can bring about never turns the flag off: they could roll us back.
+    #[must_use]
+    pub fn is_ours(self) -> bool {
+        match self {
+            Self::ServerErrors | Self::Audit | Self::MailStuck | Self::Keys => true,
+            Self::FailedVerifications | Self::Burst | Self::SecondFactorFailures | Self::MailDelay => false,
+        }
+    }
+
+    /// So far over its limit that there is nothing to wait for.
+    fn is_severe(self, value: f64) -> bool {
+        match self {
+            Self::ServerErrors => value > 10.0,
+            Self::MailStuck => value >= 50.0,
+            // A single failed look at the audit or at the keys may be chance; ten minutes of them are not.
+            _ => false,
+        }
+    }
+}
+
+/// What a check said last.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Reading {
+    pub check: Check,
+    /// `None`: too little happened to say.
+    pub value: Option<f64>,
+    pub over_since: Option<OffsetDateTime>,
+    pub checked_at: OffsetDateTime,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    NoData,
+    Ok,
+    Close,
+    Over,
+}
+
+impl Reading {
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        let limit = self.check.limit();
+        match self.value {
+            None => Verdict::NoData,
+            Some(value) if value > limit => Verdict::Over,
+            Some(value) if limit > 0.0 && value > limit * CLOSE => Verdict::Close,
+            Some(_) => Verdict::Ok,
+        }
+    }
+
+    /// Whether it is bad enough to turn the flag off.
+    pub(super) fn rolls_back(&self, now: OffsetDateTime) -> bool {
+        self.check.is_ours()
+            && self.verdict() == Verdict::Over
+            && (self.value.is_some_and(|value| self.check.is_severe(value))
+                || self.over_since.is_some_and(|since| since <= now - SUSTAINED))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    const NOW: OffsetDateTime = datetime!(2026-11-24 14:29 UTC);
+
+    fn reading(check: Check, value: f64, over: Duration) -> Reading {
+        Reading { check, value: Some(value), over_since: Some(NOW - over), checked_at: NOW }
+    }
+
+    #[test]
+    fn no_data_is_never_ok() {
+        for check in Check::ALL {
+            let reading = Reading { check, value: None, over_since: None, checked_at: NOW };
+            assert_eq!(reading.verdict(), Verdict::NoData);
+        }
+    }
+
+    #[test]
+    fn at_its_limit_it_is_close_and_past_it_over() {
+        for (value, verdict) in [(4.0, Verdict::Ok), (4.01, Verdict::Close), (5.0, Verdict::Close), (5.01, Verdict::Over)] {
+            assert_eq!(reading(Check::FailedVerifications, value, Duration::ZERO).verdict(), verdict, "{value}");
+        }
+        assert_eq!(reading(Check::Keys, 0.0, Duration::ZERO).verdict(), Verdict::Ok, "a limit of nothing is not close to nothing");
+    }
+
+    #[test]
+    fn strangers_never_roll_back_however_bad_and_long_it_is() {
+        for check in Check::ALL {
+            let worst = reading(check, 1_000_000.0, Duration::days(30));
+            assert_eq!(worst.rolls_back(NOW), check.is_ours(), "{check:?}");
+        }
+    }
+
+    #[test]
+    fn ours_roll_back_when_sustained_or_severe() {
+        for (check, value, over, back) in [
+            (Check::ServerErrors, 2.0, SUSTAINED - Duration::microseconds(1), false),
+            (Check::ServerErrors, 2.0, SUSTAINED, true),
+            (Check::ServerErrors, 10.1, Duration::ZERO, true),
+            (Check::ServerErrors, 1.0, Duration::days(1), false),
+            (Check::Audit, 1.0, Duration::minutes(9), false),
+            (Check::Audit, 1.0, SUSTAINED, true),
+            (Check::MailStuck, 3.0, Duration::minutes(9), false),
+            (Check::MailStuck, 50.0, Duration::ZERO, true),
+            (Check::Keys, 1.0, SUSTAINED, true),
+        ] {
+            assert_eq!(reading(check, value, over).rolls_back(NOW), back, "{check:?} {value}");
+        }
+    }
+
+    #[test]
+    fn each_check_is_documented_with_its_limit() {
+        let document = include_str!("../../../docs/rollout.md");
+        for check in Check::ALL {
+            let row = document.lines().find(|line| line.starts_with(&format!("| `{}` |", check.name())));
+            let row = row.unwrap_or_else(|| panic!("no row for {}", check.name()));
+            assert!(row.contains(&format!("| {} |", check.limit())), "{row}");
+            assert!(row.contains(if check.is_ours() { "turns it off" } else { "holds" }), "{row}");
+        }
+    }
+}

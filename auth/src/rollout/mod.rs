@@ -1,0 +1,512 @@
+//! The guarded rollout: a plan raises a flag step by step, each step soaks, and checks over what happens hold it or turn the flag off.
+//!
+//! Every instance asks now and then whether a look is due; the one that wins the slot looks, measures, and decides in one transaction
+//! that locks the plan. One that dies half-way has changed nothing, and the next slot is anybody's.
+
+mod check;
+mod store;
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+use time::{Duration, OffsetDateTime};
+use uuid::Uuid;
+
+use crate::{
+    Auth, Error, account,
+    admin::{ActError, Who},
+    event::{Event, Origin, Work},
+    flag::{self, Flag, FlagRow, PASSWORDLESS_AUTH},
+    mail::{self, Notice},
+    migrate, minute_count, schedule,
+    secret::new_id,
+};
+
+pub use check::{Check, Reading, Verdict};
+pub use store::{Rollout, State};
+
+/// Between two looks.
+pub const LOOK_EVERY: Duration = Duration::seconds(30);
+/// A held rollout goes on once no check has been over its limit for this long.
+pub const CLEAR_FOR: Duration = Duration::minutes(30);
+/// Administrators who are told.
+const MOST_TOLD: i64 = 50;
+
+/// Whom a step lets in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// Those the flag names, and nobody else.
+    Named,
+    Admins(u8),
+    Everyone(u8),
+}
+
+/// A step of a plan, and how long it has to go well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    pub to: Target,
+    pub soak_hours: u16,
+}
+
+impl Step {
+    const fn new(to: Target, soak_hours: u16) -> Self {
+        Self { to, soak_hours }
+    }
+
+    fn soak(self) -> Duration {
+        Duration::hours(i64::from(self.soak_hours))
+    }
+
+    /// The flag at this step. It is never lower than before: nobody who is in goes out.
+    fn raise(self, flag: &Flag) -> Flag {
+        let mut flag = flag.clone();
+        match self.to {
+            Target::Named => {}
+            Target::Admins(percent) => flag.percent_admins = flag.percent_admins.max(percent),
+            Target::Everyone(percent) => flag.percent_everyone = flag.percent_everyone.max(percent),
+        }
+        flag
+    }
+}
+
+/// The checklist's: named addresses, 5 % of administrators for 72 hours, 25 %, everyone.
+pub const DEFAULT_PLAN: [Step; 4] = [
+    Step::new(Target::Named, 24),
+    Step::new(Target::Admins(5), 72),
+    Step::new(Target::Everyone(25), 48),
+    Step::new(Target::Everyone(100), 72),
+];
+
+/// Why no rollout began.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("a rollout is under way")]
+    UnderWay,
+    /// The first step of every plan.
+    #[error("migrations are pending")]
+    PendingMigrations,
+    /// Each step has to let in more than the one before.
+    #[error("the plan does not go up")]
+    NotUp,
+    #[error(transparent)]
+    Act(#[from] ActError),
+    #[error(transparent)]
+    Unavailable(#[from] Error),
+}
+
+from_sqlx!(StartError);
+
+/// What happened to a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Happened {
+    Started,
+    Moved,
+    Held,
+    Released,
+    Paused,
+    Resumed,
+    Aborted,
+    RolledBack,
+    Finished,
+}
+
+/// Where things stand.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Status {
+    /// The newest, under way or over.
+    pub rollout: Option<Rollout>,
+    pub readings: Vec<Reading>,
+    /// Sign-ins since the step began; a step that nobody has tried proves nothing.
+    pub sign_ins: i64,
+    pub now: OffsetDateTime,
+}
+
+/// Something that was done to a flag or a rollout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    pub at: OffsetDateTime,
+    pub event: String,
+    /// The administrator who did it.
+    pub actor: Option<Uuid>,
+    /// `operator`, `admin` or `rollout`.
+    pub by: String,
+    pub reason: String,
+    /// Where a flag was changed: which, and whom it lets in since.
+    pub flag: String,
+    pub addresses: usize,
+    pub percent_admins: u8,
+    pub percent_everyone: u8,
+}
+
+/// All that administrators see of flags and rollouts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Overview {
+    pub status: Status,
+    /// [`PASSWORDLESS_AUTH`], as the table has it now.
+    pub flag: Flag,
+    pub flags: Vec<FlagRow>,
+    /// The newest first.
+    pub history: Vec<Told>,
+    /// The addresses of administrators who changed something.
+    pub names: HashMap<Uuid, String>,
+}
+
+/// What is to be done with a rollout.
+#[derive(Debug, PartialEq)]
+enum Decision {
+    Nothing,
+    /// Held already; since when no check is over.
+    Clear(Option<OffsetDateTime>),
+    Hold(Check),
+    Release,
+    RollBack(Check),
+    Advance,
+    Finish,
+}
+
+/// The one rule.
+fn decide(rollout: &Rollout, readings: &[Reading], sign_ins: i64, now: OffsetDateTime) -> Decision {
+    if let Some(bad) = readings.iter().find(|reading| reading.rolls_back(now)) {
+        return Decision::RollBack(bad.check);
+    }
+    let over = readings.iter().find(|reading| reading.verdict() == Verdict::Over);
+    match (rollout.state, over) {
+        (State::Running, Some(over)) => Decision::Hold(over.check),
+        (State::Running, None) => {
+            let soaked = rollout.step_since + rollout.current().soak() <= now;
+            match (soaked && sign_ins > 0, rollout.is_last()) {
+                (false, _) => Decision::Nothing,
+                (true, true) => Decision::Finish,
+                (true, false) => Decision::Advance,
+            }
+        }
+        (State::Held, Some(_)) => Decision::Clear(None),
+        (State::Held, None) => match rollout.clear_since {
+            Some(since) if since + CLEAR_FOR <= now => Decision::Release,
+            since => Decision::Clear(Some(since.unwrap_or(now))),
+        },
+        (State::Paused | State::Finished | State::Aborted | State::RolledBack, _) => Decision::Nothing,
+    }
+}
+
+impl Auth {
+    /// Begins a rollout of [`PASSWORDLESS_AUTH`]. A step for named addresses is left out where the flag names none.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start_rollout(&self, who: Who<'_>, plan: &[Step], reason: &str) -> Result<Rollout, StartError> {
+        if !migrate::is_ready(&self.pool).await? {
+            return Err(StartError::PendingMigrations);
+        }
+        let now = self.now();
+        let mut work = self.begin_act(who, now).await?;
+        // Its lock decides who starts first.
+        let flag = self.lock_flag(&mut work, PASSWORDLESS_AUTH).await?;
+        if store::active(work.connection(), PASSWORDLESS_AUTH).await?.is_some() {
+            return Err(StartError::UnderWay);
+        }
+        let plan: Vec<Step> = plan.iter().copied().filter(|step| step.to != Target::Named || !flag.allowed.is_empty()).collect();
+        let mut reached = flag;
+        for step in &plan {
+            let raised = step.raise(&reached);
+            if raised == reached && step.to != Target::Named {
+                return Err(StartError::NotUp);
+            }
+            reached = raised;
+        }
+        let first = *plan.first().ok_or(StartError::NotUp)?;
+        let rollout = Rollout {
+            id: new_id(now),
+            state: State::Running,
+            plan,
+            step: 0,
+            step_since: now,
+            stopped_since: None,
+            why: None,
+            clear_since: None,
+            started_at: now,
+            ended_at: None,
+        };
+        let by = flag::By::from(who);
+        store::insert(work.connection(), PASSWORDLESS_AUTH, &rollout, &by.text()).await?;
+        record(&mut work, Happened::Started, &rollout, who.origin(), reason);
+        self.write_flag(&mut work, PASSWORDLESS_AUTH, by, reason, |flag| first.raise(flag)).await?;
+        work.commit().await?;
+        self.read_flags().await?;
+        Ok(rollout)
+    }
+
+    /// Stops it where it is until it is resumed. Checks go on, and can still turn the flag off.
+    ///
+    /// # Errors
+    /// [`ActError::Nothing`] where there is none, or it is paused.
+    pub async fn pause_rollout(&self, who: Who<'_>, reason: &str) -> Result<Rollout, ActError> {
+        self.change_rollout(who, reason, |rollout, now| {
+            (rollout.state != State::Paused).then(|| rollout.stop(State::Paused, reason, now)).map(|()| Happened::Paused)
+        })
+        .await
+    }
+
+    /// Goes on with one that is paused, or held. A check that is still over its limit holds it again.
+    ///
+    /// # Errors
+    /// [`ActError::Nothing`] where none is stopped.
+    pub async fn resume_rollout(&self, who: Who<'_>, reason: &str) -> Result<Rollout, ActError> {
+        self.change_rollout(who, reason, |rollout, now| {
+            (rollout.state != State::Running).then(|| rollout.go_on(now)).map(|()| Happened::Resumed)
+        })
+        .await
+    }
+
+    /// Ends the plan. Who is in stays in.
+    ///
+    /// # Errors
+    /// [`ActError::Nothing`] where there is none.
+    pub async fn abort_rollout(&self, who: Who<'_>, reason: &str) -> Result<Rollout, ActError> {
+        self.change_rollout(who, reason, |rollout, now| {
+            rollout.end(State::Aborted, Some(reason), now);
+            Some(Happened::Aborted)
+        })
+        .await
+    }
+
+    async fn change_rollout(
+        &self,
+        who: Who<'_>,
+        reason: &str,
+        change: impl FnOnce(&mut Rollout, OffsetDateTime) -> Option<Happened>,
+    ) -> Result<Rollout, ActError> {
+        let now = self.now();
+        let mut work = self.begin_act(who, now).await?;
+        let mut rollout = store::active(work.connection(), PASSWORDLESS_AUTH).await?.ok_or(ActError::Nothing)?;
+        let happened = change(&mut rollout, now).ok_or(ActError::Nothing)?;
+        store::update(work.connection(), &rollout).await?;
+        record(&mut work, happened, &rollout, who.origin(), reason);
+        work.commit().await?;
+        Ok(rollout)
+    }
+
+    /// Where the rollout and its checks stand.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn rollout_status(&self) -> Result<Status, Error> {
+        let now = self.now();
+        let rollout = store::newest(&self.pool, PASSWORDLESS_AUTH).await?;
+        let readings = store::readings(&self.pool).await?;
+        let sign_ins = match &rollout {
+            Some(rollout) => minute_count::store::sum_since(&self.pool, minute_count::SIGN_INS, rollout.step_since).await?,
+            None => 0,
+        };
+        Ok(Status { rollout, readings, sign_ins, now })
+    }
+
+    /// Where flags, rollout and checks stand, and how they came there.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn rollout_overview(&self) -> Result<Overview, Error> {
+        self.read_flags().await?;
+        let (status, flags) = (self.rollout_status().await?, self.flag_rows().await?);
+        let history = store::history(&self.pool).await?;
+        let by = flags.iter().filter_map(|row| row.updated_by.parse().ok());
+        let mut actors: Vec<Uuid> = by.chain(history.iter().filter_map(|told| told.actor)).collect();
+        actors.sort_unstable();
+        actors.dedup();
+        let mut connection = self.pool.acquire().await?;
+        let names = account::store::addresses(&mut connection, &actors).await?;
+        Ok(Overview { status, flag: self.flag(PASSWORDLESS_AUTH), flags, history, names })
+    }
+
+    /// Looks, where a look is due and no other process has: measures every check, and does what they say to the rollout under way.
+    ///
+    /// # Errors
+    /// When the database does not answer. Nothing was changed then.
+    pub async fn watch_rollout(&self) -> Result<(), Error> {
+        let now = self.now();
+        self.add_counts(now).await?;
+        if let Some(rollout) = store::newest(&self.pool, PASSWORDLESS_AUTH).await? {
+            metrics::gauge!("rollout_state", "flag" => PASSWORDLESS_AUTH).set(rollout.state.number());
+        }
+        if !schedule::wins(&self.pool, "rollout", LOOK_EVERY, now).await? {
+            return Ok(());
+        }
+        self.roll_up(now).await?;
+        let unreadable = self.key_status().await?.iter().filter(|key| !key.known).map(|key| key.totp_secrets).sum();
+        let values = store::measure(&self.pool, unreadable, now).await?;
+
+        let mut work = Work::begin(&self.pool, None, now).await?;
+        // The flag before the plan, as wherever a plan and its flag change together.
+        self.lock_flag(&mut work, PASSWORDLESS_AUTH).await?;
+        let readings = store::save(work.connection(), &values, now).await?;
+        if let Some(mut rollout) = store::active(work.connection(), PASSWORDLESS_AUTH).await? {
+            let sign_ins =
+                minute_count::store::sum_since(&mut *work.connection(), minute_count::SIGN_INS, rollout.step_since).await?;
+            let decision = decide(&rollout, &readings, sign_ins, now);
+            self.carry_out(&mut work, &mut rollout, decision, now).await?;
+        }
+        work.commit().await?;
+        self.outbox.notify_one();
+        Ok(())
+    }
+
+    async fn carry_out(
+        &self,
+        work: &mut Work<'_>,
+        rollout: &mut Rollout,
+        decision: Decision,
+        now: OffsetDateTime,
+    ) -> Result<(), sqlx::Error> {
+        let (happened, why, notice) = match decision {
+            Decision::Nothing => return Ok(()),
+            Decision::Clear(since) => {
+                if rollout.clear_since != since {
+                    rollout.clear_since = since;
+                    store::update(work.connection(), rollout).await?;
+                }
+                return Ok(());
+            }
+            Decision::Hold(check) => {
+                rollout.stop(State::Held, check.name(), now);
+                (Happened::Held, check.name(), Some(Notice::RolloutHeld { check }))
+            }
+            Decision::Release => {
+                rollout.go_on(now);
+                (Happened::Released, "", None)
+            }
+            Decision::RollBack(check) => {
+                rollout.end(State::RolledBack, Some(check.name()), now);
+                self.write_flag(work, PASSWORDLESS_AUTH, flag::By::Rollout, check.name(), |_| Flag::OFF).await?;
+                (Happened::RolledBack, check.name(), Some(Notice::RolloutRolledBack { check }))
+            }
+            Decision::Advance => {
+                rollout.advance(now);
+                let step = rollout.current();
+                self.write_flag(work, PASSWORDLESS_AUTH, flag::By::Rollout, "the step before went well", |flag| step.raise(flag))
+                    .await?;
+                (Happened::Moved, "", None)
+            }
+            Decision::Finish => {
+                rollout.end(State::Finished, None, now);
+                (Happened::Finished, "", Some(Notice::RolloutFinished))
+            }
+        };
+        store::update(work.connection(), rollout).await?;
+        record(work, happened, rollout, Origin::Rollout, why);
+        if let Some(notice) = notice {
+            for admin in store::admins(work.connection(), MOST_TOLD).await? {
+                mail::store::enqueue_notice(work.connection(), admin, notice, None, now).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn record(work: &mut Work<'_>, happened: Happened, rollout: &Rollout, by: Origin, why: &str) {
+    let (rollout, step) = (rollout.id, rollout.step);
+    work.record(Event::Rollout { happened, rollout, step, by, reason: why.to_owned() });
+}
+
+/// The flag was changed by hand: turned off, the plan is over; else it pauses.
+pub(crate) async fn changed_by_hand(work: &mut Work<'_>, flag: &Flag, by: Origin, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+    let Some(mut rollout) = store::active(work.connection(), PASSWORDLESS_AUTH).await? else {
+        return Ok(());
+    };
+    let why = "the flag was changed by hand";
+    let happened = if *flag == Flag::OFF {
+        rollout.end(State::Aborted, Some(why), now);
+        Happened::Aborted
+    } else if rollout.state == State::Paused {
+        return Ok(());
+    } else {
+        rollout.stop(State::Paused, why, now);
+        Happened::Paused
+    };
+    store::update(work.connection(), &rollout).await?;
+    record(work, happened, &rollout, by, why);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    const NOW: OffsetDateTime = datetime!(2026-11-24 14:29 UTC);
+
+    fn rollout(state: State, step: usize) -> Rollout {
+        Rollout {
+            id: Uuid::nil(),
+            state,
+            plan: DEFAULT_PLAN.to_vec(),
+            step,
+            step_since: NOW,
+            stopped_since: matches!(state, State::Held | State::Paused).then_some(NOW),
+            why: None,
+            clear_since: None,
+            started_at: NOW,
+            ended_at: None,
+        }
+    }
+
+    fn over(check: Check, for_: Duration, now: OffsetDateTime) -> Reading {
+        Reading { check, value: Some(check.limit() + 1.0), over_since: Some(now - for_), checked_at: now }
+    }
+
+    #[test]
+    fn it_advances_when_the_soak_is_over_and_somebody_has_signed_in() {
+        let rollout = rollout(State::Running, 1);
+        let soaked = NOW + Duration::hours(72);
+        assert_eq!(decide(&rollout, &[], 3, soaked - Duration::microseconds(1)), Decision::Nothing);
+        assert_eq!(decide(&rollout, &[], 3, soaked), Decision::Advance);
+        assert_eq!(decide(&rollout, &[], 0, soaked + Duration::days(30)), Decision::Nothing, "nobody has tried it");
+        let last = Rollout { step: 3, ..rollout };
+        assert_eq!(decide(&last, &[], 3, soaked), Decision::Finish);
+    }
+
+    #[test]
+    fn any_check_over_its_limit_holds_and_ours_roll_back_in_every_live_state() {
+        let soaked = NOW + Duration::hours(80);
+        for check in Check::ALL {
+            let fresh = over(check, Duration::ZERO, soaked);
+            assert_eq!(decide(&rollout(State::Running, 1), &[fresh], 3, soaked), Decision::Hold(check));
+            let long = over(check, Duration::hours(5), soaked);
+            for state in [State::Running, State::Held, State::Paused] {
+                let decision = decide(&rollout(state, 1), &[long], 3, soaked);
+                assert_eq!(decision == Decision::RollBack(check), check.is_ours(), "{check:?} {state:?}: {decision:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn it_is_released_after_half_an_hour_without_a_break() {
+        let mut held = rollout(State::Held, 1);
+        let bad = over(Check::Burst, Duration::ZERO, NOW);
+        assert_eq!(decide(&held, &[bad], 3, NOW), Decision::Clear(None));
+        assert_eq!(decide(&held, &[], 3, NOW), Decision::Clear(Some(NOW)));
+        held.clear_since = Some(NOW);
+        assert_eq!(decide(&held, &[], 3, NOW + CLEAR_FOR - Duration::microseconds(1)), Decision::Clear(Some(NOW)));
+        assert_eq!(decide(&held, &[bad], 3, NOW + CLEAR_FOR), Decision::Clear(None), "it begins anew");
+        assert_eq!(decide(&held, &[], 3, NOW + CLEAR_FOR), Decision::Release);
+    }
+
+    #[test]
+    fn the_time_it_stood_still_is_no_soak() {
+        let mut rollout = rollout(State::Running, 1);
+        rollout.stop(State::Held, "burst", NOW + Duration::hours(10));
+        rollout.stop(State::Paused, "by hand", NOW + Duration::hours(12));
+        rollout.go_on(NOW + Duration::hours(15));
+        assert_eq!((rollout.state, rollout.step_since), (State::Running, NOW + Duration::hours(5)));
+        assert_eq!(rollout.why, None);
+    }
+
+    #[test]
+    fn a_step_raises_and_never_lowers() {
+        let flag = Flag { allowed: vec!["a@example.org".to_owned()], percent_admins: 40, percent_everyone: 10 };
+        assert_eq!(Step::new(Target::Admins(5), 1).raise(&flag), flag);
+        assert_eq!(Step::new(Target::Everyone(25), 1).raise(&flag).percent_everyone, 25);
+        assert_eq!(Step::new(Target::Everyone(25), 1).raise(&flag).allowed, flag.allowed);
+    }
+}

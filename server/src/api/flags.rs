@@ -1,0 +1,123 @@
+//! `/api/v1/flags`: who has a feature.
+
+use auth::{
+    admin::ActError,
+    api_key::Scope,
+    email_address::EmailAddress,
+    flag::{self, Change, MOST_ALLOWED, PASSWORDLESS_AUTH},
+};
+use axum::{
+    Extension, Json,
+    extract::{FromRequestParts, Path, State},
+};
+use http::{StatusCode, request::Parts};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::routes;
+
+use super::{
+    Api, ApiState,
+    bearer::Caller,
+    extract::{JsonBody, reason},
+    problem::Problem,
+};
+
+pub(super) fn routes(api: Api) -> Api {
+    api.with(Scope::Flags, routes!(show_flag, set_flag))
+}
+
+/// The `{key}` of a path. What is no key names nothing.
+struct Key(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Key {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Path(key) = Path::<String>::from_request_parts(parts, state).await.map_err(|_| Problem::not_found())?;
+        if flag::is_key(&key) { Ok(Self(key)) } else { Err(Problem::not_found()) }
+    }
+}
+
+/// A flag. Who fits any of the three is in.
+#[derive(Serialize, ToSchema)]
+struct Flag {
+    key: String,
+    /// Addresses that are in by name, as they are compared.
+    allowed: Vec<String>,
+    #[schema(minimum = 0, maximum = 100)]
+    percent_admins: u8,
+    #[schema(minimum = 0, maximum = 100)]
+    percent_everyone: u8,
+}
+
+impl Flag {
+    fn of(key: String, flag: flag::Flag) -> Self {
+        Self { key, allowed: flag.allowed, percent_admins: flag.percent_admins, percent_everyone: flag.percent_everyone }
+    }
+}
+
+/// A flag, as it is now
+#[utoipa::path(
+    get, path = "/api/v1/flags/{key}", tag = "flags",
+    params(("key" = String, Path, max_length = 64, pattern = "^[a-z][a-z0-9_]*$")),
+    responses((status = 200, description = "The flag.", body = Flag)),
+)]
+async fn show_flag(State(state): State<ApiState>, Key(key): Key) -> Result<Json<Flag>, Problem> {
+    state.auth.read_flags().await?;
+    let has_row = state.auth.flag_rows().await?.iter().any(|row| row.key == key);
+    if !has_row && key != PASSWORDLESS_AUTH {
+        return Err(Problem::not_found());
+    }
+    let flag = state.auth.flag(&key);
+    Ok(Json(Flag::of(key, flag)))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct SetFlag {
+    #[schema(max_items = 1000)]
+    allowed: Vec<String>,
+    #[schema(minimum = 0, maximum = 100)]
+    percent_admins: u8,
+    #[schema(minimum = 0, maximum = 100)]
+    percent_everyone: u8,
+    /// One line, for the audit log.
+    #[schema(
+        min_length = 1,
+        max_length = 500,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$"
+    )]
+    reason: String,
+}
+
+/// Sets a flag exactly so, and makes it where there is none. Every server follows within five seconds. A guarded rollout of it pauses
+#[utoipa::path(
+    put, path = "/api/v1/flags/{key}", tag = "flags",
+    params(("key" = String, Path, max_length = 64, pattern = "^[a-z][a-z0-9_]*$")), request_body = SetFlag,
+    responses((status = 200, description = "It is so.", body = Flag)),
+)]
+async fn set_flag(
+    State(state): State<ApiState>,
+    Extension(caller): Extension<Caller>,
+    Key(key): Key,
+    JsonBody(body): JsonBody<SetFlag>,
+) -> Result<Json<Flag>, Problem> {
+    if body.percent_admins > 100 || body.percent_everyone > 100 {
+        return Err(Problem::invalid("A percentage is at most 100."));
+    }
+    if body.allowed.len() > MOST_ALLOWED {
+        return Err(Problem::invalid(format!("allowed names at most {MOST_ALLOWED} addresses.")));
+    }
+    let allowed: Result<Vec<String>, _> =
+        body.allowed.iter().map(|email| EmailAddress::parse(email).map(|email| email.key().to_owned())).collect();
+    let allowed = allowed.map_err(|_| Problem::invalid("allowed holds what is no email address."))?;
+    let wanted = flag::Flag { allowed, percent_admins: body.percent_admins, percent_everyone: body.percent_everyone };
+    match state.auth.set_flag(caller.who(), &key, &Change::Set(wanted), reason(&body.reason)?).await {
+        Ok(flag) => Ok(Json(Flag::of(key, flag))),
+        Err(ActError::Nothing) => Ok(Json(Flag::of(key.clone(), state.auth.flag(&key)))),
+        Err(ActError::NotFresh | ActError::NotAdmin | ActError::NoSuchUser | ActError::LastAdmin) => {
+            Err(Problem::of(StatusCode::FORBIDDEN))
+        }
+        Err(ActError::Unavailable(error)) => Err(error.into()),
+    }
+}

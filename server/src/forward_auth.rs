@@ -1,0 +1,327 @@
+//! Forward-auth: a proxy asks, for each request to another host, whether it may pass and whose it is.
+//!
+//! | route | for | a page that nobody is signed in for |
+//! |---|---|---|
+//! | `/auth/verify` | nginx `auth_request`, which knows 2xx, 401 and 403 | 401, and where to sign in as `Location` |
+//! | `/auth/redirect` | Caddy and Traefik, which pass the answer on | 302 there |
+//!
+//! Which host is asked for says the proxy, and nobody else is believed: what a stranger says could name a host that needs less.
+//! Every answer has all identity headers, empty where nobody passes, so that a client's own never stand beside ours.
+
+use std::{borrow::Cow, net::SocketAddr, sync::Arc};
+
+use app::{
+    forward_auth::{ForwardAuth, GuardedHost},
+    next, routes,
+    session::shown,
+};
+use auth::{
+    Auth,
+    forward_auth::{Access, Identity},
+    session::Level,
+};
+use axum::{
+    Router,
+    extract::{ConnectInfo, State},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use url::Url;
+
+use crate::{assemble, config::Config, middleware::client_ip::TrustedProxies};
+
+const IDENTITY: [HeaderName; 4] = [
+    HeaderName::from_static("remote-user"),
+    HeaderName::from_static("remote-email"),
+    HeaderName::from_static("remote-groups"),
+    HeaderName::from_static("remote-auth-level"),
+];
+
+struct Guard {
+    auth: Arc<Auth>,
+    proxies: TrustedProxies,
+    hosts: Option<ForwardAuth>,
+    sign_in: String,
+}
+
+pub fn routes(config: &Config, auth: Arc<Auth>) -> Router {
+    let site = assemble::site(config);
+    let guard = Guard {
+        auth,
+        proxies: TrustedProxies::new(config.trusted_proxies.iter().copied()),
+        sign_in: site.link(routes::LOGIN),
+        hosts: site.forward_auth,
+    };
+    Router::new().route(routes::AUTH_VERIFY, get(verify)).route(routes::AUTH_REDIRECT, get(redirect)).with_state(Arc::new(guard))
+}
+
+async fn verify(State(guard): State<Arc<Guard>>, ConnectInfo(peer): ConnectInfo<SocketAddr>, headers: HeaderMap) -> Response {
+    guard.answer(peer, &headers, None).await
+}
+
+async fn redirect(State(guard): State<Arc<Guard>>, ConnectInfo(peer): ConnectInfo<SocketAddr>, headers: HeaderMap) -> Response {
+    guard.answer(peer, &headers, Some(StatusCode::FOUND)).await
+}
+
+impl Guard {
+    /// `leads` is the status that takes somebody to sign in; `None` where the proxy makes it one.
+    async fn answer(&self, peer: SocketAddr, headers: &HeaderMap, leads: Option<StatusCode>) -> Response {
+        let asked = self.hosts.as_ref().filter(|_| self.proxies.contains(peer.ip())).and_then(|hosts| Asked::of(hosts, headers));
+        let Some(asked) = asked else {
+            return refuse(StatusCode::FORBIDDEN, "This host is not one that Latchkey guards.\n");
+        };
+        let (token, session) = shown(headers);
+        let access = match self.auth.forward_auth(token.as_ref(), session, asked.host.needs).await {
+            Ok(access) => access,
+            Err(error) => {
+                tracing::warn!(error = ?error, "forward_auth.failed");
+                return refuse(StatusCode::SERVICE_UNAVAILABLE, "Try again in a minute.\n");
+            }
+        };
+        let (status, text) = match access {
+            Access::Granted(identity) => return grant(&identity),
+            Access::TwoFactorNeeded => (StatusCode::FORBIDDEN, "This needs two-factor.\n"),
+            Access::Nobody => (StatusCode::UNAUTHORIZED, "Sign in first.\n"),
+        };
+        // A script could do nothing with a page, and what was posted would be lost on the way.
+        if !is_navigation(headers) {
+            return refuse(status, text);
+        }
+        // Somebody who has to set two-factor up is told so there.
+        let mut response = refuse(leads.unwrap_or(status), text);
+        if let Ok(url) = HeaderValue::try_from(next::carried(&self.sign_in, asked.url.as_str())) {
+            response.headers_mut().insert(header::LOCATION, url);
+        }
+        response
+    }
+}
+
+fn identified(mut response: Response, values: [HeaderValue; 4]) -> Response {
+    response.headers_mut().extend(IDENTITY.into_iter().zip(values));
+    response
+}
+
+fn grant(identity: &Identity) -> Response {
+    let groups = HeaderValue::from_static(if identity.admin { "users,admins" } else { "users" });
+    let level = HeaderValue::from_static(if identity.level == Level::TwoFactor { "two_factor" } else { "email" });
+    // An address is visible ASCII without space, comma or quote, whoever chose it.
+    let values = (HeaderValue::try_from(identity.user.to_string()), HeaderValue::try_from(identity.email.as_str()));
+    match values {
+        (Ok(user), Ok(email)) => identified(StatusCode::OK.into_response(), [user, email, groups, level]),
+        _ => refuse(StatusCode::FORBIDDEN, "This account can't be told on.\n"),
+    }
+}
+
+fn refuse(status: StatusCode, text: &'static str) -> Response {
+    identified((status, text).into_response(), [const { HeaderValue::from_static("") }; 4])
+}
+
+/// The request that a proxy asks about.
+struct Asked<'a> {
+    host: &'a GuardedHost,
+    /// To come back to.
+    url: Url,
+}
+
+const FORWARDED_HOST: &str = "x-forwarded-host";
+const FORWARDED_PROTO: &str = "x-forwarded-proto";
+const FORWARDED_URI: &str = "x-forwarded-uri";
+const FORWARDED_METHOD: &str = "x-forwarded-method";
+const ORIGINAL_URL: &str = "x-original-url";
+const ORIGINAL_METHOD: &str = "x-original-method";
+
+impl<'a> Asked<'a> {
+    /// `None` where the host is none of ours, or is not told, or is told in two ways: proxies pass on what clients send in headers
+    /// that they don't write themselves, so one of two could be the client's.
+    fn of(hosts: &'a ForwardAuth, headers: &HeaderMap) -> Option<Self> {
+        let line = |name| one(headers, name).ok();
+        let (scheme, host, uri) = (line(FORWARDED_PROTO)?, line(FORWARDED_HOST)?, line(FORWARDED_URI)?);
+        let url = line(ORIGINAL_URL)?;
+        let forwarded = host.as_deref().map(|host| (scheme.as_deref().unwrap_or("https"), host, uri.as_deref().unwrap_or("/")));
+        let original = match url.as_deref() {
+            Some(url) => Some(split(url)?),
+            None => None,
+        };
+        let host = |(scheme, host, _): (&str, &str, &str)| find(hosts, scheme, host);
+        let (found, (scheme, _, uri)) = match (forwarded, original) {
+            (Some(told), None) | (None, Some(told)) => (host(told)?, told),
+            (Some(told), Some(other)) => (host(told).filter(|found| host(other).is_some_and(|other| *found == other))?, told),
+            (None, None) => return None,
+        };
+        let scheme = if hosts.https_only { "https" } else { scheme };
+        let port = found.port.map(|port| format!(":{port}")).unwrap_or_default();
+        let origin = format!("{scheme}://{}{port}", found.name);
+        // Where its path can't be carried, its front page can.
+        let url = Some(uri).filter(|uri| uri.starts_with('/')).and_then(|uri| hosts.destination(&format!("{origin}{uri}")));
+        let url = url.or_else(|| hosts.destination(&origin))?.url;
+        Some(Self { host: found, url })
+    }
+}
+
+/// A header of several lines, of which one may be the client's.
+struct Ambiguous;
+
+/// The header's one line, if there is any. A path may hold bytes that are no text, and its request is as good as any; a host may not.
+fn one<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<Cow<'h, str>>, Ambiguous> {
+    let mut lines = headers.get_all(name).iter();
+    match (lines.next(), lines.next()) {
+        (line, None) => Ok(line.map(|line| String::from_utf8_lossy(line.as_bytes()))),
+        _ => Err(Ambiguous),
+    }
+}
+
+/// Scheme, host with its port, and the rest.
+fn split(url: &str) -> Option<(&str, &str, &str)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let at = rest.find('/').unwrap_or(rest.len());
+    Some((scheme, &rest[..at], &rest[at..]))
+}
+
+/// Anything but a name and a port is no host of ours: no credentials, no list.
+fn find<'a>(hosts: &'a ForwardAuth, scheme: &str, host: &str) -> Option<&'a GuardedHost> {
+    let own = match scheme {
+        "https" => 443,
+        "http" => 80,
+        _ => return None,
+    };
+    let (name, port) = match host.split_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (name, Some(port.parse().ok()?)),
+        Some(_) => return None,
+        None => (host, None),
+    };
+    hosts.host(&name.to_ascii_lowercase(), port.filter(|port| *port != own))
+}
+
+/// Whether a person waits for a page, by what the client sent. It decides how a refusal looks, and nothing else.
+fn is_navigation(headers: &HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let reads = matches!(text(FORWARDED_METHOD).or_else(|| text(ORIGINAL_METHOD)), None | Some("GET" | "HEAD"));
+    reads
+        && match text("sec-fetch-mode") {
+            Some(mode) => mode == "navigate",
+            None => text("accept").is_some_and(|kinds| kinds.contains("text/html")) && text("x-requested-with").is_none(),
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hosts(https_only: bool) -> ForwardAuth {
+        let host = |name: &str, port, needs| GuardedHost { name: name.to_owned(), port, needs };
+        let hosts = vec![host("app.example.org", None, Level::Email), host("admin.example.org", Some(8443), Level::TwoFactor)];
+        ForwardAuth { domain: "example.org".to_owned(), hosts, https_only }
+    }
+
+    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let parsed = |value: &str| HeaderValue::from_bytes(value.as_bytes()).expect("a header's value");
+        lines.iter().map(|(name, value)| (HeaderName::from_static(name), parsed(value))).collect()
+    }
+
+    fn asked(lines: &[(&'static str, &str)]) -> Option<String> {
+        Asked::of(&hosts(true), &headers(lines)).map(|asked| {
+            assert_eq!(asked.url.host_str(), Some(asked.host.name.as_str()));
+            asked.url.into()
+        })
+    }
+
+    #[test]
+    fn the_host_is_as_the_proxy_tells_it() {
+        let host = |host| asked(&[(FORWARDED_HOST, host), (FORWARDED_PROTO, "https"), (FORWARDED_URI, "/a?b=c&d=%2f")]);
+        assert_eq!(host("app.example.org").as_deref(), Some("https://app.example.org/a?b=c&d=%2f"));
+        assert_eq!(host("App.Example.ORG:443").as_deref(), Some("https://app.example.org/a?b=c&d=%2f"));
+        assert_eq!(host("admin.example.org:8443").as_deref(), Some("https://admin.example.org:8443/a?b=c&d=%2f"));
+        for other in [
+            "",
+            "example.org",
+            "admin.example.org",
+            "app.example.org:8443",
+            "app.example.org:80",
+            "app.example.org.",
+            "app.example.org, admin.example.org:8443",
+            "app.example.org/x",
+            "user@app.example.org",
+            "app.example.org:",
+            "app.example.org:+443",
+            "app.example.org:443:443",
+            "app.example.org ",
+            "\u{ff41}pp.example.org",
+            "[::1]:443",
+        ] {
+            assert_eq!(host(other), None, "{other:?}");
+        }
+        let original = |url| asked(&[(ORIGINAL_URL, url)]);
+        assert_eq!(original("https://app.example.org/a?b=c").as_deref(), Some("https://app.example.org/a?b=c"));
+        assert_eq!(original("https://app.example.org:443").as_deref(), Some("https://app.example.org/"));
+        for other in ["", "/a", "app.example.org/a", "ftp://app.example.org/", "https:///app.example.org/", "https://evil.example/"]
+        {
+            assert_eq!(original(other), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_adds_a_word_of_their_own() {
+        let (app, admin) = ("app.example.org", "admin.example.org:8443");
+        assert_eq!(asked(&[(FORWARDED_HOST, app), (FORWARDED_HOST, admin)]), None);
+        assert_eq!(asked(&[(FORWARDED_HOST, app), (FORWARDED_HOST, app)]), None);
+        assert_eq!(asked(&[(FORWARDED_HOST, app), (ORIGINAL_URL, "https://admin.example.org:8443/")]), None);
+        assert_eq!(asked(&[(FORWARDED_HOST, admin), (ORIGINAL_URL, "https://app.example.org/")]), None);
+        assert_eq!(asked(&[(FORWARDED_HOST, app), (ORIGINAL_URL, "nonsense")]), None);
+        assert!(asked(&[(FORWARDED_HOST, app), (ORIGINAL_URL, "https://app.example.org/")]).is_some());
+        assert_eq!(asked(&[(FORWARDED_HOST, app), (FORWARDED_PROTO, "https"), (FORWARDED_PROTO, "http")]), None);
+        assert_eq!(asked(&[]), None);
+    }
+
+    #[test]
+    fn the_way_back_is_a_url_of_that_host() {
+        let long = format!("/{}", "a".repeat(4_096));
+        for (uri, back) in [
+            ("/", "/"),
+            ("//evil.example/", "//evil.example/"),
+            ("/@evil.example", "/@evil.example"),
+            // Not as they came, and so to the front page.
+            ("@evil.example/", "/"),
+            (".evil.example/", "/"),
+            ("https://evil.example/", "/"),
+            ("/\\evil.example", "/"),
+            (long.as_str(), "/"),
+        ] {
+            let found = asked(&[(FORWARDED_HOST, "app.example.org"), (FORWARDED_URI, uri)]);
+            assert_eq!(found, Some(format!("https://app.example.org{back}")), "{uri}");
+        }
+        let bytes = HeaderValue::from_bytes(b"/caf\xc3\xa9\xff").expect("bytes");
+        let mut unreadable = headers(&[(FORWARDED_HOST, "app.example.org")]);
+        unreadable.insert(FORWARDED_URI, bytes);
+        let back = Asked::of(&hosts(true), &unreadable).map(|asked| asked.url.to_string());
+        assert_eq!(back.as_deref(), Some("https://app.example.org/caf%C3%A9%EF%BF%BD"));
+        // Whoever comes without TLS comes back with it, but for development.
+        let http = headers(&[(FORWARDED_HOST, "app.example.org:80"), (FORWARDED_PROTO, "http"), (FORWARDED_URI, "/x")]);
+        let back = |https_only| Asked::of(&hosts(https_only), &http).map(|asked| asked.url.to_string());
+        assert_eq!(back(true).as_deref(), Some("https://app.example.org/x"));
+        assert_eq!(back(false).as_deref(), Some("http://app.example.org/x"));
+    }
+
+    #[test]
+    fn only_a_person_who_waits_for_a_page_is_led_on() {
+        let html = ("accept", "text/html,application/xhtml+xml");
+        for (lines, navigation) in [
+            (&[html][..], true),
+            (&[html, (FORWARDED_METHOD, "GET")], true),
+            (&[html, (FORWARDED_METHOD, "HEAD")], true),
+            (&[html, (ORIGINAL_METHOD, "POST")], false),
+            (&[html, (FORWARDED_METHOD, "POST")], false),
+            (&[html, (FORWARDED_METHOD, "POST"), (ORIGINAL_METHOD, "GET")], false),
+            (&[html, (FORWARDED_METHOD, "get")], false),
+            (&[html, ("sec-fetch-mode", "navigate")], true),
+            (&[html, ("sec-fetch-mode", "cors")], false),
+            (&[("accept", "*/*"), ("sec-fetch-mode", "navigate")], true),
+            (&[("accept", "*/*")], false),
+            (&[("accept", "application/json")], false),
+            (&[html, ("x-requested-with", "XMLHttpRequest")], false),
+            (&[], false),
+        ] {
+            assert_eq!(is_navigation(&headers(lines)), navigation, "{lines:?}");
+        }
+    }
+}

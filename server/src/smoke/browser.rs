@@ -1,0 +1,255 @@
+//! A browser: keeps cookies, says where its posts come from, fills in the forms that pages have, and follows nothing by itself.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use http::{
+    HeaderMap, HeaderValue, Method, Request, StatusCode,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, LOCATION, ORIGIN, RETRY_AFTER, SET_COOKIE, USER_AGENT},
+};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::{body::Bytes, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use rustls::{ClientConfig, pki_types::ServerName};
+use rustls_platform_verifier::ConfigVerifierExt as _;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
+use url::{Url, form_urlencoded};
+
+use super::{page::Page, report::Failure};
+
+/// For one answer. The instance itself gives up before.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(45);
+const LARGEST_ANSWER: usize = 1 << 20;
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+/// The instance, as people reach it.
+pub struct Site {
+    base: Url,
+    tls: Option<TlsConnector>,
+}
+
+impl Site {
+    pub fn new(base: Url) -> anyhow::Result<Self> {
+        let tls = match base.scheme() {
+            "https" => Some(TlsConnector::from(Arc::new(ClientConfig::with_platform_verifier().context("TLS")?))),
+            _ => None,
+        };
+        Ok(Self { base, tls })
+    }
+
+    pub fn origin(&self) -> String {
+        self.base.origin().ascii_serialization()
+    }
+
+    pub fn is_https(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// A path and query of this site; `None` where it leads elsewhere.
+    pub fn local(&self, address: &str) -> Option<String> {
+        let url = self.base.join(address).ok().filter(|url| url.origin() == self.base.origin())?;
+        Some(url[url::Position::BeforePath..url::Position::AfterQuery].to_owned())
+    }
+
+    async fn connect(&self) -> anyhow::Result<Box<dyn Stream>> {
+        let host = self.base.host_str().context("the address has no host")?.trim_matches(['[', ']']);
+        let port = self.base.port_or_known_default().context("the address has no port")?;
+        let stream = TcpStream::connect((host, port)).await.context("no connection")?;
+        stream.set_nodelay(true)?;
+        Ok(match &self.tls {
+            Some(tls) => {
+                let name = ServerName::try_from(host.to_owned()).context("the host is no name")?;
+                Box::new(tls.connect(name, stream).await.context("no safe connection")?)
+            }
+            None => Box::new(stream),
+        })
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> anyhow::Result<(StatusCode, HeaderMap, String)> {
+        // A connection for each request: what one answer leaves behind on a broken instance must not reach the next.
+        let (mut sender, connection) = http1::handshake(TokioIo::new(self.connect().await?)).await?;
+        let driver = tokio::spawn(connection);
+        let answer = sender.send_request(request).await.context("no answer")?;
+        let (parts, body) = answer.into_parts();
+        let body =
+            Limited::new(body, LARGEST_ANSWER).collect().await.map_err(|error| anyhow::anyhow!("half an answer: {error}"))?;
+        driver.abort();
+        Ok((parts.status, parts.headers, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
+    }
+}
+
+#[derive(Clone)]
+pub struct Browser {
+    site: Arc<Site>,
+    pub cookies: BTreeMap<String, String>,
+}
+
+/// An answer, read whole.
+pub struct Answer {
+    /// `GET /login`.
+    asked: String,
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub page: Page,
+    /// Where it leads: a path of the site without its query, which may hold a token; the whole stands in `headers`.
+    pub leads_to: Option<String>,
+}
+
+impl Browser {
+    pub fn new(site: Arc<Site>) -> Self {
+        Self { site, cookies: BTreeMap::new() }
+    }
+
+    pub async fn get(&mut self, path: &str) -> Result<Answer, Failure> {
+        self.send(Method::GET, path, None, "").await
+    }
+
+    /// Fills in the form of that page that posts to `action`, and sends it.
+    pub async fn submit(&mut self, page: &Answer, action: &str, entries: &[(&str, &str)]) -> Result<Answer, Failure> {
+        let form = page.page.form(action).filter(|form| entries.iter().all(|(name, _)| form.has(name)));
+        let form = form.ok_or_else(|| {
+            let names: Vec<&str> = entries.iter().map(|(name, _)| *name).collect();
+            page.differs(format!("a form to {action} with the fields [{}]", names.join(", ")))
+        })?;
+        let mut fields = form.fields.clone();
+        fields.extend(entries.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(&fields).finish();
+        self.send(Method::POST, action, Some(("application/x-www-form-urlencoded", body)), "").await
+    }
+
+    /// Goes where an answer leads.
+    pub async fn follow(&mut self, answer: &Answer) -> Result<Answer, Failure> {
+        let location = answer.location().and_then(|location| self.site.local(location));
+        let path = location.ok_or_else(|| answer.differs("a redirection within the site"))?;
+        self.get(&path).await
+    }
+
+    /// A request to the API: JSON, perhaps with a key.
+    pub async fn ask(&mut self, method: Method, path: &str, key: &str) -> Result<Answer, Failure> {
+        let body = (method == Method::POST || method == Method::PUT).then(|| ("application/json", "{}".to_owned()));
+        self.send(method, path, body, key).await
+    }
+
+    async fn send(&mut self, method: Method, path: &str, body: Option<(&str, String)>, key: &str) -> Result<Answer, Failure> {
+        // A link's query is a token.
+        let asked = format!("{method} {}", path.split('?').next().unwrap_or_default());
+        let failed = |why: String| Failure { expected: format!("an answer to {asked}"), seen: why, request_id: None };
+        let request = self.request(method, path, body, key).map_err(|error| failed(error.to_string()))?;
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.site.send(request)).await;
+        let (status, headers, body) = match answer {
+            Ok(answer) => answer.map_err(|error| failed(format!("{error:#}")))?,
+            Err(_) => return Err(failed(format!("none within {} s", ANSWER_TIMEOUT.as_secs()))),
+        };
+        for cookie in headers.get_all(SET_COOKIE) {
+            self.keep(cookie);
+        }
+        let leads_to = header(&headers, &LOCATION).map(|location| match self.site.local(location) {
+            Some(path) => path.split('?').next().unwrap_or_default().to_owned(),
+            None => "another site".to_owned(),
+        });
+        Ok(Answer { asked, status, page: Page::read(&body), headers, leads_to })
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(&str, String)>,
+        key: &str,
+    ) -> Result<Request<Full<Bytes>>, http::Error> {
+        let mut request = Request::builder()
+            .uri(path)
+            .header(HOST, &self.site.base[url::Position::BeforeHost..url::Position::AfterPort])
+            .header(USER_AGENT, concat!("latchkey-smoke/", env!("CARGO_PKG_VERSION")))
+            .header(ACCEPT, "text/html, application/json");
+        if !self.cookies.is_empty() {
+            let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            request = request.header(COOKIE, cookies.join("; "));
+        }
+        if method != Method::GET {
+            request = request.header(ORIGIN, self.site.origin());
+        }
+        if !key.is_empty() {
+            request = request.header(AUTHORIZATION, format!("Bearer {key}"));
+        }
+        let body = body.map_or_else(Bytes::new, |(kind, body)| {
+            if let (Some(headers), Ok(kind)) = (request.headers_mut(), HeaderValue::from_str(kind)) {
+                headers.insert(CONTENT_TYPE, kind);
+            }
+            body.into()
+        });
+        request.method(method).body(Full::new(body))
+    }
+
+    fn keep(&mut self, cookie: &HeaderValue) {
+        let Some(cookie) = cookie.to_str().ok().and_then(|text| cookie::Cookie::parse(text).ok()) else { return };
+        if cookie.max_age().is_some_and(|age| age <= time::Duration::ZERO) {
+            self.cookies.remove(cookie.name());
+        } else {
+            self.cookies.insert(cookie.name().to_owned(), cookie.value().to_owned());
+        }
+    }
+
+    /// Whether the account's page opens; and what it answered.
+    pub async fn is_signed_in(&mut self) -> Result<(bool, Answer), Failure> {
+        let answer = self.get("/account").await?;
+        // Who must set two-factor up first is led there.
+        let signed_in = answer.status == 200 || answer.leads_to.as_deref() == Some("/account/two-factor/setup");
+        Ok((signed_in, answer))
+    }
+}
+
+impl Answer {
+    fn location(&self) -> Option<&str> {
+        header(&self.headers, &LOCATION)
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// How long to wait before asking again.
+    pub fn retry_after(&self) -> Option<Duration> {
+        header(&self.headers, &RETRY_AFTER)?.parse().ok().map(Duration::from_secs)
+    }
+
+    /// One cookie that it sets.
+    pub fn cookie(&self, name: &str) -> Option<cookie::Cookie<'_>> {
+        let lines = self.headers.get_all(SET_COOKIE).iter().filter_map(|line| line.to_str().ok());
+        lines.filter_map(|line| cookie::Cookie::parse(line).ok()).find(|cookie| cookie.name() == name)
+    }
+
+    /// That something else was expected.
+    pub fn differs(&self, expected: impl Into<String>) -> Failure {
+        let leads = self.leads_to.as_ref().map(|path| format!(" to {path}")).unwrap_or_default();
+        // What an API says that lies open is nobody's business here.
+        let plain = self.header("content-type").is_some_and(|kind| kind.starts_with("text/plain"));
+        let said = if plain { &self.page.text } else { &self.page.heading };
+        let said: String = said.trim().lines().next().unwrap_or_default().chars().take(80).collect();
+        let said = if said.is_empty() { said } else { format!(" “{said}”") };
+        Failure {
+            expected: expected.into(),
+            seen: format!("{} answered {}{leads}{said}", self.asked, self.status.as_u16()),
+            request_id: self.header("x-request-id").map(ToOwned::to_owned),
+        }
+    }
+
+    pub fn is(&self, status: u16) -> Result<(), Failure> {
+        if self.status == status { Ok(()) } else { Err(self.differs(status.to_string())) }
+    }
+
+    pub fn leads(&self, path: &str) -> Result<(), Failure> {
+        let right = self.status == 303 && self.leads_to.as_deref() == Some(path);
+        if right { Ok(()) } else { Err(self.differs(format!("303 to {path}"))) }
+    }
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}

@@ -1,0 +1,145 @@
+//! Forward-auth beside a handler that finds the same row by the same query.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use auth::{
+    clock::{Clock as _, SystemClock},
+    secret::ForwardAuthToken,
+};
+use axum::{Router, extract::State, routing::get};
+use hyper::{HeaderMap, StatusCode, header::COOKIE};
+use private_postgres::{APPLICATION, Cluster, DATABASE};
+use sqlx::{PgPool, Row as _, postgres::PgPoolOptions};
+use testkit::{Browser, SmtpSink};
+use uuid::Uuid;
+
+use crate::{client::Client, cpu, median, servers};
+
+const CLIENTS: u8 = 16;
+const ROUND: Duration = Duration::from_secs(5);
+const COOKIE_NAME: &str = "__Secure-latchkey-gate";
+const ORIGIN: &str = "http://id.example.org";
+/// What the proxy says.
+const ASKED: [(&str, &str); 4] = [
+    ("x-forwarded-host", "app.example.org"),
+    ("x-forwarded-proto", "http"),
+    ("x-forwarded-uri", "/reports?year=2026"),
+    ("x-forwarded-method", "GET"),
+];
+/// As many connections as the server has.
+const CONNECTIONS: u32 = 16;
+/// `docs`' aim: at least this share of the raw handler's requests.
+const AIM: f64 = 0.85;
+
+/// The product's own statement, from its source.
+fn statement() -> &'static str {
+    let store = include_str!("../../../auth/src/forward_auth/store.rs");
+    store.split("r#\"").nth(1).and_then(|rest| rest.split("\"#").next()).expect("the first statement of the store")
+}
+
+/// What `bench raw-gate DATABASE_URL` runs.
+#[expect(clippy::disallowed_methods, reason = "set by the process that starts this one")]
+pub async fn serve_raw(database: &str) -> anyhow::Result<()> {
+    let address: SocketAddr = std::env::var("LISTEN")?.parse()?;
+    let pool = PgPoolOptions::new().max_connections(CONNECTIONS).test_before_acquire(false).connect(database).await?;
+    let listener = tokio::net::TcpListener::bind(address).await?;
+    let routes = Router::new().route("/auth/verify", get(verify)).route("/", get(async || "ready"));
+    axum::serve(listener, routes.with_state(pool)).await?;
+    Ok(())
+}
+
+async fn verify(State(pool): State<PgPool>, headers: HeaderMap) -> Result<[(&'static str, String); 4], StatusCode> {
+    let cookie = headers.get(COOKIE).and_then(|value| value.to_str().ok()?.split_once('=')).ok_or(StatusCode::UNAUTHORIZED)?;
+    let token = ForwardAuthToken::parse(cookie.1).ok_or(StatusCode::UNAUTHORIZED)?;
+    let now = SystemClock::new().now();
+    let row = sqlx::query(statement())
+        .bind(None::<&[u8]>)
+        .bind(token.hash().as_slice())
+        .bind(now)
+        .bind(now - Duration::from_hours(24))
+        .fetch_optional(&pool)
+        .await
+        .map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?
+        .ok_or(StatusCode::UNAUTHORIZED)?;
+    Ok([
+        ("remote-user", row.get::<Uuid, _>("user!").to_string()),
+        ("remote-email", row.get("email!")),
+        ("remote-groups", if row.get("is_admin!") { "users,admins" } else { "users" }.to_owned()),
+        ("remote-auth-level", row.get("level!")),
+    ])
+}
+
+struct Figures {
+    per_second: f64,
+    cpu_micros: f64,
+}
+
+pub async fn bench(cluster: &Cluster) -> anyhow::Result<()> {
+    let sink = SmtpSink::start().await;
+    let settings = [
+        ("LIMITS", "off"),
+        ("REQUIRE_2FA", "none"),
+        ("BASE_URL", ORIGIN),
+        ("FORWARD_AUTH_DOMAIN", "example.org"),
+        ("FORWARD_AUTH_HOSTS", "app.example.org=email"),
+        servers::BEHIND_A_PROXY,
+    ];
+    let latchkey = servers::latchkey_with(cluster, &sink.url(), &settings, Stdio::inherit()).await?;
+    let raw = servers::raw_gate(&cluster.url(APPLICATION, DATABASE)).await?;
+    let mut tokens = Vec::new();
+    for n in 0..CLIENTS {
+        let (mut browser, email) = (Browser::new(latchkey.address, ORIGIN), format!("client{n}@example.org"));
+        browser.post("/login", &[("email", &email), ("next", "http://app.example.org/")]).await;
+        let code = sink.nth_to(&email, 1).await.code();
+        browser.post("/login/sent", &[("code", &code)]).await;
+        tokens.push(browser.cookies.get(COOKIE_NAME).context("a token")?.clone());
+    }
+
+    let (mut gates, mut raws) = (Vec::new(), Vec::new());
+    for _ in 0..3 {
+        raws.push(round(&raw, &tokens).await?);
+        gates.push(round(&latchkey, &tokens).await?);
+    }
+    let middle = |figures: &[Figures], of: fn(&Figures) -> f64| median(figures.iter().map(of).collect());
+    println!("forward-auth, {CLIENTS} clients                             requests/s   CPU µs/request");
+    let mut rates = Vec::new();
+    for (name, figures) in [("raw axum handler, same query", &raws), ("latchkey /auth/verify", &gates)] {
+        rates.push(middle(figures, |f| f.per_second));
+        println!("  {name:<44} {:>10.0} {:>16.1}", rates[rates.len() - 1], middle(figures, |f| f.cpu_micros));
+    }
+    println!("  share of the raw handler's requests: {:.2} (aim: at least {AIM})\n", rates[1] / rates[0]);
+    Ok(())
+}
+
+async fn round(server: &servers::Server, tokens: &[String]) -> anyhow::Result<Figures> {
+    let requests = Arc::new(AtomicU64::new(0));
+    let (begun, before) = (Instant::now(), cpu::micros(server.pid())?);
+    let clients = tokens.iter().map(|token| {
+        let (mut client, requests) = (Client::new(server.address, Ipv4Addr::LOCALHOST), requests.clone());
+        client.cookies.insert(COOKIE_NAME.to_owned(), token.clone());
+        client.also = ASKED.to_vec();
+        tokio::spawn(async move {
+            while begun.elapsed() < ROUND {
+                let reply = client.get("/auth/verify").await?;
+                anyhow::ensure!(reply.status == StatusCode::OK && reply.headers.contains_key("remote-user"), "{}", reply.status);
+                requests.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(())
+        })
+    });
+    for client in futures::future::try_join_all(clients.collect::<Vec<_>>()).await? {
+        client?;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let (n, used) = (requests.load(Ordering::Relaxed) as f64, (cpu::micros(server.pid())? - before) as f64);
+    Ok(Figures { per_second: n / begun.elapsed().as_secs_f64(), cpu_micros: used / n })
+}
