@@ -488,6 +488,7 @@ async fn a_request_sent_twice_under_one_key_has_one_answer_and_one_mail() {
 
     // After a change of the root key, too.
     let rotated = Auth::new(kit.pool.clone(), Arc::new(kit.clock.clone()), Keys::new(&[9; 32], &[TEST_KEY]), policy());
+    rotated.read_flags().await.expect("the flags are read");
     assert_eq!(rotated.request_link_for(&notes(), &request, &server()).await.expect("derived under the old one"), first);
 
     kit.clock.advance(Duration::hours(24) - Duration::microseconds(1));

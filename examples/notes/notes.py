@@ -188,6 +188,9 @@ class Notes(BaseHTTPRequestHandler):
         if url := problem.get("enrol_url"):
             way = f'<p><a href="{html.escape(url)}">Set it up</a>, then come back.</p>'
             return self.answer(403, page("Two-factor needed", words("Your account needs two-factor sign-in."), way))
+        kind = problem.get("type", "").rpartition(":")[2]
+        if kind in ("wrong_code", "code_used", "wrong_clock"):
+            status = 422
         said = {
             404: "That is not the code or link of a sign-in that is under way.",
             410: "That doesn't work any more.",

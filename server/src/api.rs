@@ -12,10 +12,13 @@ mod bearer;
 mod extract;
 mod flags;
 mod problem;
+mod session;
+mod sign_in;
 mod users;
 
 use std::sync::Arc;
 
+use app::state::Site;
 use auth::{Auth, api_key::Scope};
 use axum::{Router, body::Bytes, middleware::from_fn_with_state, routing::get};
 use http::{StatusCode, header::CONTENT_TYPE};
@@ -30,7 +33,10 @@ use utoipa::{
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 pub(crate) use self::problem::written;
-use self::{bearer::Guard, problem::ProblemDetails};
+use self::{
+    bearer::Guard,
+    problem::{Problem, ProblemDetails},
+};
 
 const DOCUMENT: &str = "/api/v1/openapi.json";
 /// What the document calls the way in.
@@ -45,10 +51,22 @@ pub fn is_api(path: &str) -> bool {
 #[derive(Clone)]
 pub struct ApiState {
     pub auth: Arc<Auth>,
+    /// Where somebody sets two-factor up, in a browser.
+    pub enrol_url: Arc<str>,
 }
 
-pub fn routes(auth: Arc<Auth>) -> Router {
-    let api = Api::new(ApiState { auth });
+impl ApiState {
+    /// No session speaks for an account that must have two-factor and has none.
+    fn enrolment_required(&self) -> Problem {
+        Problem::new(StatusCode::FORBIDDEN, "enrolment_required", "The account must set two-factor up first")
+            .with("enrol_url", &*self.enrol_url)
+    }
+}
+
+pub fn routes(auth: Arc<Auth>, site: &Site) -> Router {
+    let api = Api::new(ApiState { auth, enrol_url: site.link(app::routes::TWO_FACTOR).into() });
+    let api = sign_in::routes(api);
+    let api = session::routes(api);
     let api = users::routes(api);
     let api = audit::routes(api);
     let api = flags::routes(api);

@@ -6,7 +6,7 @@ use auth::{
     Auth,
     admin::Who,
     api_key::{ApiKey, Scope},
-    requester::Requester,
+    requester::{Application, Requester},
     throttle::{Rate, Standing},
 };
 use axum::{
@@ -36,6 +36,16 @@ struct Inner {
 }
 
 impl Caller {
+    /// As one that signs people in.
+    pub fn application(&self) -> Application {
+        Application { key: self.0.key.id, name: self.0.key.name.clone() }
+    }
+
+    /// Where its request came from.
+    pub fn from(&self) -> &Requester {
+        &self.0.from
+    }
+
     /// As the domain knows it.
     pub fn who(&self) -> Who<'_> {
         Who::Key { key: &self.0.key, from: &self.0.from }

@@ -7,6 +7,7 @@ mod mail_faults;
 mod mail_kills;
 mod mail_raw;
 mod mail_tls;
+mod notes;
 mod outages;
 mod proxies;
 mod smoke;

@@ -26,9 +26,9 @@ pub(super) fn between<'a>(page: &'a str, begin: &str, end: &str) -> &'a str {
     rest.split_once(end).expect("an end").0
 }
 
-struct Owner {
-    browser: Browser,
-    key: String,
+pub(super) struct Owner {
+    pub browser: Browser,
+    pub key: String,
     codes: Vec<String>,
 }
 
@@ -37,7 +37,7 @@ pub(super) async fn now(pool: &sqlx::PgPool) -> i64 {
 }
 
 /// Signs in and turns two-factor on, page by page.
-async fn enrol(server: &Server, sink: &SmtpSink, pool: &sqlx::PgPool) -> Owner {
+pub(super) async fn enrol(server: &Server, sink: &SmtpSink, pool: &sqlx::PgPool) -> Owner {
     let mut browser = Browser::new(server.address, ORIGIN);
     browser.post("/login", &[("email", MARA)]).await;
     let code = sink.nth_to(MARA, 1).await.code();
@@ -60,7 +60,7 @@ async fn enrol(server: &Server, sink: &SmtpSink, pool: &sqlx::PgPool) -> Owner {
 }
 
 /// The code that turned it on is burnt; what the app shows next would only come in half a minute.
-async fn half_a_minute_passes(pool: &sqlx::PgPool) {
+pub(super) async fn half_a_minute_passes(pool: &sqlx::PgPool) {
     sqlx::query("update totp_credentials set last_step = last_step - 2").execute(pool).await.expect("updated");
 }
 

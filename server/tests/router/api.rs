@@ -28,6 +28,11 @@ const DOCUMENT: &str = "/api/v1/openapi.json";
 
 /// Every route, and the one scope that opens it. A route that is missing here fails the test.
 const TABLE: &[(&str, &str, Scope)] = &[
+    ("POST", "/api/v1/magic-links", Scope::SignIn),
+    ("POST", "/api/v1/magic-links/verify", Scope::SignIn),
+    ("POST", "/api/v1/two-factor/verify", Scope::SignIn),
+    ("GET", "/api/v1/session", Scope::Sessions),
+    ("DELETE", "/api/v1/session", Scope::Sessions),
     ("GET", "/api/v1/users", Scope::Users),
     ("GET", "/api/v1/users/{id}", Scope::Users),
     ("POST", "/api/v1/users/{id}/revoke-sessions", Scope::Users),
@@ -122,7 +127,11 @@ impl Answer {
         assert_headers(status.as_str(), &headers, false);
         let failed = status.is_client_error() || status.is_server_error();
         let kind = if failed { "application/problem+json" } else { "application/json" };
-        assert_eq!(headers[header::CONTENT_TYPE], kind, "{status}");
+        if status == StatusCode::NO_CONTENT {
+            assert!(!headers.contains_key(header::CONTENT_TYPE));
+        } else {
+            assert_eq!(headers[header::CONTENT_TYPE], kind, "{status}");
+        }
         assert_eq!(headers[header::CACHE_CONTROL], "no-store", "{status}");
         let text = body_of(response).await;
         let body: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
@@ -147,7 +156,23 @@ impl Answer {
 
 /// What is right for a route, so that only the key decides.
 fn body_for(path: &str) -> Option<Value> {
-    path.ends_with("/revoke-sessions").then(|| json!({ "reason": "ticket 7" }))
+    match path {
+        "/api/v1/magic-links" => Some(json!({ "email": "mara@example.org" })),
+        "/api/v1/magic-links/verify" => Some(json!({ "request_secret": "unknown", "code": "482 931" })),
+        "/api/v1/two-factor/verify" => Some(json!({ "challenge": "unknown", "code": "482931" })),
+        path => path.ends_with("/revoke-sessions").then(|| json!({ "reason": "ticket 7" })),
+    }
+}
+
+/// What a route then answers to a key that may: of sign-in, that nobody knows these secrets.
+fn opened(path: &str) -> StatusCode {
+    match path {
+        "/api/v1/magic-links" => StatusCode::ACCEPTED,
+        "/api/v1/magic-links/verify" | "/api/v1/two-factor/verify" => StatusCode::NOT_FOUND,
+        // It comes in a header of its own.
+        "/api/v1/session" => StatusCode::UNPROCESSABLE_ENTITY,
+        _ => StatusCode::OK,
+    }
 }
 
 #[tokio::test]
@@ -178,7 +203,7 @@ async fn every_route_is_opened_by_its_scope_and_by_no_other() {
         for (scope, key) in &keys {
             let answer = world.ask(method, &real, Some(key), body.as_ref()).await;
             if scope == opens {
-                assert_eq!(answer.status, StatusCode::OK, "{method} {path}: {}", answer.body);
+                assert_eq!(answer.status, opened(path), "{method} {path}: {}", answer.body);
             } else {
                 assert_eq!(answer.problem(), (403, "forbidden"), "{method} {path} with {scope:?}");
                 assert_eq!(answer.body["scope"], opens.as_str());
@@ -235,7 +260,7 @@ async fn nothing_but_a_key_that_works_in_its_header_opens_a_route() {
         // Its positive twin, with what a browser would send along.
         let alongside = [(header::COOKIE, cookies.clone()), (header::ORIGIN, "https://evil.example".to_owned())];
         let request = asked(real.clone(), alongside.into_iter().chain([bearer(&key)]).collect());
-        assert_eq!(world.send(method, &real, request).await.status, StatusCode::OK, "{method} {path}");
+        assert_eq!(world.send(method, &real, request).await.status, opened(path), "{method} {path}");
     }
 }
 
@@ -474,10 +499,90 @@ async fn the_document_is_whole() {
     for (method, path, _) in TABLE {
         let operation = &document["paths"][*path][method.to_lowercase()];
         assert!(ids.insert(operation["operationId"].as_str().expect("an id").to_owned()), "{method} {path}");
-        assert!(operation["summary"].is_string() && operation["responses"]["200"].is_object(), "{method} {path}");
+        let succeeds = ["200", "202", "204"].iter().any(|status| operation["responses"][status].is_object());
+        assert!(operation["summary"].is_string() && succeeds, "{method} {path}");
         for status in ["401", "403", "429", "500", "503"] {
             let problem = &operation["responses"][status]["content"]["application/problem+json"]["schema"]["$ref"];
             assert_eq!(problem, "#/components/schemas/Problem", "{method} {path} {status}");
         }
     }
+}
+
+/// One request of an application's, with a header of its own.
+fn with_header(method: &str, path: &str, key: &str, (name, value): (&str, &str), body: Option<&Value>) -> Request<Body> {
+    let builder = Request::builder().method(method).uri(path).header(header::AUTHORIZATION, format!("Bearer {key}"));
+    let builder = builder.header(name, value).header(header::CONTENT_TYPE, "application/json");
+    builder.body(body.map_or_else(Body::empty, |body| Body::from(body.to_string()))).expect("a request")
+}
+
+#[tokio::test]
+async fn an_application_signs_somebody_in_asks_whom_it_has_and_signs_them_out() {
+    let world = World::new().await;
+    let key = world.key(&[Scope::SignIn, Scope::Sessions]).await;
+    let (links, verify, session) = ("/api/v1/magic-links", "/api/v1/magic-links/verify", "/api/v1/session");
+    let client = json!({ "ip": "203.0.113.24", "user_agent": "Firefox/128.0 (Windows)" });
+    let body = json!({ "email": "mara@example.org", "client": client });
+    let named = ("idempotency-key", "b3f1");
+    let asked = world.send("POST", links, with_header("POST", links, &key, named, Some(&body))).await;
+    assert_eq!(asked.status, StatusCode::ACCEPTED, "{}", asked.body);
+    let again = world.send("POST", links, with_header("POST", links, &key, named, Some(&body))).await;
+    assert_eq!(again.body, asked.body);
+    let other = json!({ "email": "other@example.org" });
+    let reused = world.send("POST", links, with_header("POST", links, &key, named, Some(&other))).await;
+    assert_eq!(reused.problem(), (409, "idempotency_key_reused"));
+    let bad = world.send("POST", links, with_header("POST", links, &key, ("idempotency-key", "a b"), Some(&body))).await;
+    assert_eq!(bad.problem(), (422, "invalid"));
+    let elsewhere = json!({ "email": "mara@example.org", "redirect_url": "https://evil.example/" });
+    assert_eq!(world.ask("POST", links, Some(&key), Some(&elsewhere)).await.problem(), (403, "redirect_not_allowed"));
+
+    let (token, code) = world.kit.sign_in_mail().await;
+    assert!(world.kit.letters().await.is_empty(), "one mail");
+    let secret = asked.body["request_secret"].as_str().expect("a secret");
+    let digits = code.reveal().replace(' ', "");
+    let guess = format!("{}{}", if digits.starts_with('9') { '0' } else { '9' }, &digits[1..]);
+    let wrong = world.ask("POST", verify, Some(&key), Some(&json!({ "request_secret": secret, "code": guess }))).await;
+    assert_eq!((wrong.problem(), &wrong.body["tries_left"]), ((403, "wrong_code"), &json!(4)));
+    for broken in [
+        json!({ "request_secret": secret }),
+        json!({ "request_secret": secret, "code": digits, "token": token.reveal() }),
+        json!({ "request_secret": secret, "code": "12" }),
+        json!({ "request_secret": secret, "code": digits, "user_id": world.mara }),
+    ] {
+        assert_eq!(world.ask("POST", verify, Some(&key), Some(&broken)).await.problem(), (422, "invalid"), "{broken}");
+    }
+    let stranger = world.key(&[Scope::SignIn, Scope::Sessions]).await;
+    let by_link = json!({ "request_secret": secret, "token": token.reveal() });
+    assert_eq!(world.ask("POST", verify, Some(&stranger), Some(&by_link)).await.problem(), (403, "other_request"));
+    let complete = world.ask("POST", verify, Some(&key), Some(&by_link)).await;
+    assert_eq!((complete.status, &complete.body["status"]), (StatusCode::OK, &json!("complete")), "{}", complete.body);
+    assert_eq!(complete.body["user"]["groups"], json!(["users"]));
+    assert_eq!(world.ask("POST", verify, Some(&key), Some(&by_link)).await.problem(), (410, "used"));
+
+    let token = complete.body["session_token"].as_str().expect("a token");
+    let as_cookie = send(&world.app, request(&Method::GET, routes::ACCOUNT, &format!("__Host-latchkey={token}"), "")).await;
+    assert_eq!(as_cookie.headers()[header::LOCATION], "/login?next=/account", "it is no cookie");
+    let asks = || with_header("GET", session, &key, ("latchkey-session", token), None);
+    let live = world.send("GET", session, asks()).await;
+    assert_eq!((live.status, &live.body["user"]), (StatusCode::OK, &complete.body["user"]), "{}", live.body);
+    assert_eq!((&live.body["level"], &live.body["method"]), (&json!("email"), &json!("link")));
+    let ends = || with_header("DELETE", session, &key, ("latchkey-session", token), None);
+    assert_eq!(world.send("DELETE", session, ends()).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(world.send("DELETE", session, ends()).await.problem(), (404, "not_found"));
+    assert_eq!(world.send("GET", session, asks()).await.problem(), (404, "not_found"));
+}
+
+#[tokio::test]
+async fn who_must_set_two_factor_up_is_told_where() {
+    let world = World::new().await;
+    let key = world.key(&[Scope::SignIn]).await;
+    let required = Policy { require_two_factor: RequireTwoFactor::Everyone, ..world.kit.auth.policy().clone() };
+    let auth = Auth::new(world.kit.pool.clone(), Arc::new(world.kit.clock.clone()), Keys::new(&testkit::TEST_KEY, &[]), required);
+    let app = service(&config(&[("LIMITS", "off")]), Arc::new(auth));
+    let world = World { app, ..world };
+    let asked = world.ask("POST", "/api/v1/magic-links", Some(&key), Some(&json!({ "email": "mara@example.org" }))).await;
+    let (_, code) = world.kit.sign_in_mail().await;
+    let body = json!({ "request_secret": asked.body["request_secret"], "code": code.reveal() });
+    let refused = world.ask("POST", "/api/v1/magic-links/verify", Some(&key), Some(&body)).await;
+    assert_eq!(refused.problem(), (403, "enrolment_required"));
+    assert!(refused.body["enrol_url"].as_str().is_some_and(|url| url.ends_with(routes::TWO_FACTOR)), "{}", refused.body);
 }

@@ -1,0 +1,131 @@
+//! `/api/v1/session`: whom a session speaks for that an application holds, at this very moment; and its end.
+
+use auth::{
+    api_key::Scope,
+    api_sign_in::SessionError,
+    event::{Method, SecondFactor},
+    secret::SessionToken,
+    session::{ApiSession, Level},
+};
+use axum::{Extension, Json, extract::State};
+use http::{HeaderMap, HeaderName, StatusCode};
+use serde::Serialize;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use super::{
+    Api, ApiState,
+    bearer::Caller,
+    problem::{Problem, ProblemDetails},
+};
+
+const SESSION: HeaderName = HeaderName::from_static("latchkey-session");
+
+pub(super) fn routes(api: Api) -> Api {
+    api.with(Scope::Sessions, routes!(show_session, end_session))
+}
+
+/// Whom a session speaks for.
+#[derive(Serialize, ToSchema)]
+pub(super) struct SessionUser {
+    id: Uuid,
+    email: String,
+    name: Option<String>,
+    /// `users`, and `admins` for administrators
+    groups: Vec<&'static str>,
+    two_factor: bool,
+}
+
+impl From<ApiSession> for SessionUser {
+    fn from(session: ApiSession) -> Self {
+        let groups = if session.admin { vec!["users", "admins"] } else { vec!["users"] };
+        Self { id: session.user, email: session.email, name: session.name, groups, two_factor: session.two_factor }
+    }
+}
+
+#[derive(Serialize, ToSchema)]
+struct LiveSession {
+    id: Uuid,
+    /// `email` or `two_factor`
+    #[schema(value_type = String)]
+    level: Level,
+    #[schema(value_type = String)]
+    method: Method,
+    #[schema(value_type = Option<String>)]
+    second_method: Option<SecondFactor>,
+    #[serde(with = "time::serde::rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
+    signed_in_at: OffsetDateTime,
+    /// To the minute.
+    #[serde(with = "time::serde::rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
+    last_seen_at: OffsetDateTime,
+    /// At the latest; unused it ends sooner.
+    #[serde(with = "time::serde::rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
+    expires_at: OffsetDateTime,
+    user: SessionUser,
+}
+
+/// Tells whom a session speaks for, at this moment; asking is using it
+#[utoipa::path(
+    get, path = "/api/v1/session", tag = "session",
+    params(("Latchkey-Session" = String, Header, description = "The session's token.")),
+    responses(
+        (status = 200, description = "It is live.", body = LiveSession),
+        (status = 422, description = "There is no Latchkey-Session, or more than one.", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 403, description = "The key lacks the scope, or the account must set two-factor up first, at `enrol_url` (`enrolment_required`): nobody is signed in.", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 404, description = "It is over, was never there, or is another application's.", body = ProblemDetails, content_type = "application/problem+json"),
+    ),
+)]
+async fn show_session(
+    State(state): State<ApiState>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Result<Json<LiveSession>, Problem> {
+    let session = state.auth.api_session(&caller.application(), &token(&headers)?).await.map_err(|error| match error {
+        SessionError::Over => Problem::not_found(),
+        SessionError::EnrolmentRequired => state.enrolment_required(),
+        SessionError::Unavailable(error) => error.into(),
+    })?;
+    Ok(Json(LiveSession {
+        id: session.session,
+        level: session.level,
+        method: session.method,
+        second_method: session.second,
+        signed_in_at: session.authenticated_at,
+        last_seen_at: session.last_seen_at,
+        expires_at: session.expires_at,
+        user: session.into(),
+    }))
+}
+
+/// Ends a session, at once
+#[utoipa::path(
+    delete, path = "/api/v1/session", tag = "session",
+    params(("Latchkey-Session" = String, Header, description = "The session's token.")),
+    responses(
+        (status = 204, description = "It is over."),
+        (status = 422, description = "There is no Latchkey-Session, or more than one.", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 404, description = "It was over, was never there, or is another application's.", body = ProblemDetails, content_type = "application/problem+json"),
+    ),
+)]
+async fn end_session(
+    State(state): State<ApiState>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let ended = state.auth.end_api_session(&caller.application(), &token(&headers)?, caller.from()).await?;
+    if ended { Ok(StatusCode::NO_CONTENT) } else { Err(Problem::not_found()) }
+}
+
+/// Once: of two lines, a proxy and we could mean different ones.
+fn token(headers: &HeaderMap) -> Result<SessionToken, Problem> {
+    let mut lines = headers.get_all(SESSION).iter();
+    match (lines.next(), lines.next()) {
+        (Some(line), None) => line.to_str().ok().and_then(SessionToken::parse).ok_or_else(Problem::not_found),
+        _ => Err(Problem::invalid("Latchkey-Session must be there, once.")),
+    }
+}

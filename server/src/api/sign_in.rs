@@ -1,0 +1,302 @@
+//! `/api/v1/magic-links` and `/api/v1/two-factor`: an application signs its people in. How it goes is told in `docs/api-sign-in.md`.
+
+use std::net::IpAddr;
+
+use auth::{
+    api_key::Scope,
+    api_sign_in::{IdempotencyKey, LinkRequest, RequestError, Verified},
+    backup_code::BackupCode,
+    email_address::EmailAddress,
+    event::SecondFactor,
+    magic_link::LinkState,
+    requester::Client,
+    second_factor::{Factor, SecondFactorError},
+    secret::{Challenge, Code, LinkToken, RequestSecret, SessionToken},
+    session::ApiSession,
+    sign_in::{ConfirmLinkError, EnterCodeError},
+    throttle::Limited,
+};
+use axum::{Extension, Json, extract::State};
+use http::{HeaderMap, HeaderName, StatusCode};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use super::{
+    Api, ApiState,
+    bearer::Caller,
+    extract::JsonBody,
+    problem::{Problem, ProblemDetails},
+    session::SessionUser,
+};
+
+/// draft-ietf-httpapi-idempotency-key-header-07.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+pub(super) fn routes(api: Api) -> Api {
+    api.with(Scope::SignIn, routes!(ask_for_link))
+        .with(Scope::SignIn, routes!(verify_link))
+        .with(Scope::SignIn, routes!(verify_second_factor))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct AskForLink {
+    #[schema(format = "email", max_length = 254)]
+    email: String,
+    /// Where the mail's link leads, with `token` added to its query: a page of `REDIRECT_URLS`, to the letter. Without it the mail has
+    /// the code only.
+    redirect_url: Option<String>,
+    client: Option<ClientNamed>,
+}
+
+/// Who asks, as far as the application knows: limits and mails speak of it. Without it limits count the key.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ClientNamed {
+    #[schema(value_type = String, example = "203.0.113.24")]
+    ip: IpAddr,
+    user_agent: String,
+}
+
+/// The same for every address: whether it has an account is between its owner and the mail.
+#[derive(Serialize, ToSchema)]
+struct LinkAsked {
+    id: Uuid,
+    /// Keep it on your server: without it neither link nor code work.
+    request_secret: String,
+    #[serde(with = "time::serde::rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
+    expires_at: OffsetDateTime,
+}
+
+/// Sends somebody a mail with a code, and a link back to the application
+#[utoipa::path(
+    post, path = "/api/v1/magic-links", tag = "sign-in", request_body = AskForLink,
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$", description = "Sent again with it, the same request has the same answer for 24 hours, and nobody gets a second mail.")),
+    responses(
+        (status = 202, description = "If the address can sign in, a mail is on its way; if not, its owner is told so.", body = LinkAsked),
+        (status = 403, description = "The key lacks the scope, signing in is off (`sign_in_off`), or `redirect_url` is not on the list (`redirect_not_allowed`).", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 409, description = "The Idempotency-Key was sent with another body.", body = ProblemDetails, content_type = "application/problem+json"),
+    ),
+)]
+async fn ask_for_link(
+    State(state): State<ApiState>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody<AskForLink>,
+) -> Result<(StatusCode, Json<LinkAsked>), Problem> {
+    let email = EmailAddress::parse(&body.email).map_err(|_| Problem::invalid("email is no address that mail can be sent to."))?;
+    let client = body.client.map(|client| Client { ip: client.ip, user_agent: client.user_agent });
+    let key = idempotency_key(&headers)?;
+    let request = LinkRequest {
+        email: &email,
+        redirect_url: body.redirect_url.as_deref(),
+        client: client.as_ref(),
+        idempotency_key: key.as_ref(),
+    };
+    let asked = state.auth.request_link_for(&caller.application(), &request, caller.from()).await.map_err(|error| match error {
+        RequestError::Off => off(),
+        RequestError::RedirectNotAllowed => {
+            Problem::new(StatusCode::FORBIDDEN, "redirect_not_allowed", "redirect_url is not one of REDIRECT_URLS")
+        }
+        RequestError::KeyReused => {
+            Problem::new(StatusCode::CONFLICT, "idempotency_key_reused", "This Idempotency-Key was sent with another request")
+        }
+        RequestError::Limited(limited) => limit(limited),
+        RequestError::Unavailable(error) => error.into(),
+    })?;
+    let answer = LinkAsked { id: asked.id, request_secret: asked.secret.reveal(), expires_at: asked.expires_at };
+    Ok((StatusCode::ACCEPTED, Json(answer)))
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
+    let mut lines = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let (Some(line), more) = (lines.next(), lines.next()) else { return Ok(None) };
+    let key = line.to_str().ok().and_then(IdempotencyKey::parse).filter(|_| more.is_none());
+    key.map(Some).ok_or_else(|| Problem::invalid("Idempotency-Key must be one, of 1 to 255 visible ASCII characters."))
+}
+
+/// What somebody came back with.
+#[derive(Deserialize, ToSchema)]
+#[serde(untagged)]
+enum VerifyLink {
+    Token(VerifyToken),
+    Code(VerifyCode),
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct VerifyToken {
+    request_secret: String,
+    /// As it came in the link's query.
+    token: String,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct VerifyCode {
+    request_secret: String,
+    #[schema(pattern = "^[0-9]{3}[ -]?[0-9]{3}$", example = "482 931")]
+    code: String,
+}
+
+/// A first factor was right.
+#[derive(Serialize, ToSchema)]
+#[serde(tag = "status", rename_all = "snake_case")]
+enum VerifyAnswer {
+    Complete(Complete),
+    SecondFactorRequired {
+        /// For `/api/v1/two-factor/verify`, within ten minutes.
+        challenge: String,
+        /// `totp`, `backup_code`
+        #[schema(value_type = Vec<String>)]
+        methods: Vec<SecondFactor>,
+    },
+}
+
+/// Signed in.
+#[derive(Serialize, ToSchema)]
+struct Complete {
+    /// Keep it on your server, and ask `/api/v1/session` by it whom it speaks for.
+    session_token: String,
+    /// At the latest; unused it ends sooner.
+    #[serde(with = "time::serde::rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
+    expires_at: OffsetDateTime,
+    user: SessionUser,
+}
+
+impl Complete {
+    fn new(token: &SessionToken, session: ApiSession) -> Self {
+        Self { session_token: token.reveal(), expires_at: session.expires_at, user: session.into() }
+    }
+}
+
+/// Checks a mail's code, or its link's token, for the key that asked for it
+#[utoipa::path(
+    post, path = "/api/v1/magic-links/verify", tag = "sign-in", request_body = VerifyLink,
+    responses(
+        (status = 200, description = "It was right, and is used up.", body = VerifyAnswer),
+        (status = 403, description = "The key lacks the scope; signing in is off (`sign_in_off`); the code was wrong (`wrong_code`, with `tries_left`); the request was another's (`other_request`); or the account must set two-factor up first, at `enrol_url` (`enrolment_required`).", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such request, or no such link.", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 410, description = "`used`, `expired`, `replaced`, `cancelled`, or no tries left (`no_tries_left`).", body = ProblemDetails, content_type = "application/problem+json"),
+    ),
+)]
+async fn verify_link(
+    State(state): State<ApiState>,
+    Extension(caller): Extension<Caller>,
+    JsonBody(body): JsonBody<VerifyLink>,
+) -> Result<Json<VerifyAnswer>, Problem> {
+    let (application, from) = (caller.application(), caller.from());
+    let verified = match body {
+        VerifyLink::Token(VerifyToken { request_secret, token }) => {
+            let (secret, token) = (parsed(&request_secret, RequestSecret::parse)?, parsed(&token, LinkToken::parse)?);
+            state.auth.verify_link(&application, &secret, &token, from).await.map_err(|error| match error {
+                ConfirmLinkError::Off => off(),
+                ConfirmLinkError::NotLive(link) => dead(&state, &link),
+                ConfirmLinkError::Limited(limited) => limit(limited),
+                ConfirmLinkError::Unavailable(error) => error.into(),
+            })?
+        }
+        VerifyLink::Code(VerifyCode { request_secret, code }) => {
+            let secret = parsed(&request_secret, RequestSecret::parse)?;
+            let code = Code::parse(&code).map_err(|error| Problem::invalid(error.to_string()))?;
+            state.auth.verify_code(&application, &secret, &code, from).await.map_err(|error| match error {
+                EnterCodeError::Off => off(),
+                EnterCodeError::NothingAsked => Problem::not_found(),
+                EnterCodeError::Wrong { left } => wrong(left),
+                EnterCodeError::LastTry => Problem::new(StatusCode::GONE, "no_tries_left", "The code was wrong too often"),
+                EnterCodeError::Dead(link) => dead(&state, &link),
+                EnterCodeError::Limited(limited) => limit(limited),
+                EnterCodeError::Unavailable(error) => error.into(),
+            })?
+        }
+    };
+    Ok(Json(match verified {
+        Verified::Complete { token, session } => VerifyAnswer::Complete(Complete::new(&token, session)),
+        Verified::SecondFactorNeeded { challenge, methods } => {
+            VerifyAnswer::SecondFactorRequired { challenge: challenge.reveal(), methods }
+        }
+    }))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct VerifySecondFactor {
+    challenge: String,
+    /// Of an authenticator app, or a backup code.
+    #[schema(pattern = "^([0-9]{6}|[a-z2-9]{4}-[a-z2-9]{4}-[a-z2-9]{4})$", example = "482931")]
+    code: String,
+}
+
+/// Checks the second factor of a sign-in that has given the first
+#[utoipa::path(
+    post, path = "/api/v1/two-factor/verify", tag = "sign-in", request_body = VerifySecondFactor,
+    responses(
+        (status = 200, description = "It was right, and is used up.", body = VerifyAnswer),
+        (status = 403, description = "The key lacks the scope; signing in is off (`sign_in_off`); the code was wrong (`wrong_code`, with `tries_left`), used before (`code_used`) or of another time (`wrong_clock`); or codes of this account's app are not taken any more (`app_off`): a backup code is.", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such challenge (any more).", body = ProblemDetails, content_type = "application/problem+json"),
+    ),
+)]
+async fn verify_second_factor(
+    State(state): State<ApiState>,
+    Extension(caller): Extension<Caller>,
+    JsonBody(body): JsonBody<VerifySecondFactor>,
+) -> Result<Json<VerifyAnswer>, Problem> {
+    let challenge = parsed(&body.challenge, Challenge::parse)?;
+    let (app, backup) = (Code::parse(&body.code), BackupCode::parse(&body.code));
+    let factor = match (&app, &backup) {
+        (Ok(code), _) => Factor::App(code),
+        (Err(_), Ok(code)) => Factor::BackupCode(code),
+        (Err(_), Err(_)) => return Err(Problem::invalid("code is neither an app's six digits nor a backup code.")),
+    };
+    let verified = state.auth.verify_second_factor(&caller.application(), &challenge, factor, caller.from()).await;
+    let (token, session) = verified.map_err(|error| match error {
+        SecondFactorError::Off => off(),
+        SecondFactorError::SessionOver | SecondFactorError::NotEnrolled => Problem::not_found(),
+        SecondFactorError::Wrong { left } => wrong(left),
+        SecondFactorError::Used => Problem::new(StatusCode::FORBIDDEN, "code_used", "The code was used before"),
+        SecondFactorError::Clock { .. } => {
+            Problem::new(StatusCode::FORBIDDEN, "wrong_clock", "The code is of another time: the app's clock is off")
+        }
+        SecondFactorError::AppOff | SecondFactorError::Unreadable => {
+            Problem::new(StatusCode::FORBIDDEN, "app_off", "Codes of this account's app are not taken; a backup code is")
+        }
+        SecondFactorError::Limited(limited) => limit(limited),
+        SecondFactorError::Unavailable(error) => error.into(),
+    })?;
+    Ok(Json(VerifyAnswer::Complete(Complete::new(&token, session))))
+}
+
+/// What has not the form of a secret of ours is none of them.
+fn parsed<T>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T, Problem> {
+    parse(text).ok_or_else(Problem::not_found)
+}
+
+fn off() -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, "sign_in_off", "Signing in by mail is off")
+}
+
+fn limit(limited: Limited) -> Problem {
+    Problem::of(StatusCode::TOO_MANY_REQUESTS).with("limit", limited.limit.name()).after(limited.wait)
+}
+
+fn wrong(left: u32) -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, "wrong_code", "The code was wrong").with("tries_left", left)
+}
+
+fn dead(state: &ApiState, link: &LinkState) -> Problem {
+    let gone = |name, title| Problem::new(StatusCode::GONE, name, title);
+    match link {
+        LinkState::Used(_) => gone("used", "It was used before"),
+        LinkState::Expired(_) => gone("expired", "Its time is over"),
+        LinkState::Replaced(_) => gone("replaced", "A newer request took its place"),
+        LinkState::Live(_) | LinkState::Cancelled(_) => gone("cancelled", "It does not work any more"),
+        LinkState::OtherBrowser(_) => Problem::new(StatusCode::FORBIDDEN, "other_request", "The link belongs to another request"),
+        LinkState::EnrolmentRequired(_) => state.enrolment_required(),
+        LinkState::Unknown => Problem::not_found(),
+    }
+}
