@@ -17,6 +17,7 @@ test:
 	support/scripts/install.sh postgresql chromium node zbar nginx caddy traefik
 	cargo test --workspace
 	cargo build
+	support/scripts/api.sh
 	npm --prefix end2end ci --no-audit --no-fund
 	cd end2end && LATCHKEY_BIN=$(LATCHKEY_BIN) npx playwright test
 

@@ -18,6 +18,8 @@ export const SERVERS = {
   /** As in production. Whoever needs its administrators to be theirs alone takes it by `alone`. */
   invite: { SIGNUP: "invite", LIMITS: "off" },
   off: { FEATURE_PASSWORDLESS_AUTH: "false", LEGACY_SIGN_IN_URL: "https://old.example.org/login" },
+  /** Its flag is turned. Whoever does takes it by `alone`. */
+  rollout: { LIMITS: "off", LEGACY_SIGN_IN_URL: "https://old.example.org/login" },
   /** The only one without a mail server: mail shows up at `/dev/inbox`. */
   inbox: { LIMITS: "off", EMAIL_SMTP: "" },
 } satisfies Record<string, Record<string, string>>;

@@ -1,4 +1,5 @@
 //! `/api/v1/magic-links` and `/api/v1/two-factor`: an application signs its people in. How it goes is told in `docs/api-sign-in.md`.
+#![expect(unused_qualifications, reason = "utoipa's attributes write the paths out")]
 
 use std::net::IpAddr;
 
@@ -20,7 +21,13 @@ use axum::{Extension, Json, extract::State};
 use http::{HeaderMap, HeaderName, StatusCode};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
-use utoipa::ToSchema;
+use utoipa::{
+    ToSchema,
+    openapi::{
+        ObjectBuilder, OneOfBuilder, Schema,
+        schema::{SchemaFormat, Type},
+    },
+};
 use utoipa_axum::routes;
 use uuid::Uuid;
 
@@ -56,9 +63,14 @@ struct AskForLink {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ClientNamed {
-    #[schema(value_type = String, example = "203.0.113.24")]
+    #[schema(schema_with = an_ip)]
     ip: IpAddr,
     user_agent: String,
+}
+
+fn an_ip() -> Schema {
+    let text = |format: &str| ObjectBuilder::new().schema_type(Type::String).format(Some(SchemaFormat::Custom(format.to_owned())));
+    OneOfBuilder::new().item(text("ipv4")).item(text("ipv6")).build().into()
 }
 
 /// The same for every address: whether it has an account is between its owner and the mail.

@@ -668,7 +668,8 @@ async fn an_account_is_named_and_leaves_and_stays() {
 /// Another server on the same database, where nobody has to have two-factor.
 async fn unbound(kit: &Kit) -> Arc<Auth> {
     let policy = Policy { require_two_factor: auth::policy::RequireTwoFactor::None, ..policy() };
-    let auth = Auth::new(kit.database.pool().await, Arc::new(kit.clock.clone()), Keys::new(&testkit::TEST_KEY, &[]), policy);
+    let pool = kit.database.pool().await;
+    let auth = Arc::new(Auth::new(pool, Arc::new(kit.clock.clone()), Keys::new(&testkit::TEST_KEY, &[]), policy));
     auth.read_flags().await.expect("the database answers");
-    Arc::new(auth)
+    auth
 }

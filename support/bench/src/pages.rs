@@ -89,7 +89,7 @@ pub async fn bench(cluster: &Cluster, part: &str) -> anyhow::Result<()> {
         );
     }
     println!("  over {} ms at p95: {slow} of {}\n", AIM.as_millis(), cases.len());
-    explain(cluster, &cases).await
+    Box::pin(explain(cluster, &cases)).await
 }
 
 /// The plans as the server runs them for the product's own statements, from the module that logs them.

@@ -1,0 +1,83 @@
+// Administrators see who can sign in and what would stop that, and hold the lever. And the keys of programs.
+
+import type { Page } from "@playwright/test";
+
+import { signInMailed, signedInByCode, twoFactorTurnedOn } from "../support/events.ts";
+import { askForMail, button, expectPage, link, press, submitCode } from "../support/journey.ts";
+import type { Mailbox } from "../support/post_office.ts";
+import { type Server, alone, latchkey } from "../support/servers.ts";
+import { expect, test } from "../support/test.ts";
+import { enrol } from "../support/two_factor.ts";
+
+const administratorSignedIn = ["user.created", signedInByCode, twoFactorTurnedOn];
+
+async function signInAsAdministrator(page: Page, server: Server, mailbox: Mailbox, address: string): Promise<void> {
+  await latchkey(server, "user", "create", address, "--admin");
+  await submitCode(page, (await askForMail(page, mailbox, address)).code);
+  await enrol(page);
+}
+
+test.describe("where the flag is turned", () => {
+  test.use({ serverName: "rollout" });
+
+  test("the lever is reviewed before it moves, and holds everywhere", async ({ page, server, mailbox, address, anotherAddress, checkPage, newVisitor, expectEvents }) => {
+    expectEvents(administratorSignedIn, "flag.changed", "flag.changed", "flag.changed", signInMailed.slice(0, 1), "mail.sent not_yet");
+    await alone(server, async () => {
+      await latchkey(server, "flag", "set", "passwordless_auth", "--on", "--reason", "the start").catch(() => undefined);
+      await signInAsAdministrator(page, server, mailbox, address);
+      await page.goto("/admin/rollout");
+      await expectPage(page, "Rollout", "/admin/rollout");
+      await checkPage(page, "admin-rollout");
+
+      await test.step("without a reason nothing moves, and what was chosen stays", async () => {
+        await page.getByRole("radio", { name: "25%", exact: true }).check();
+        await press(button(page, "Review change"));
+        await expectPage(page, "Rollout", "/admin/rollout", { error: true });
+        await expect(page.getByText("Say why you're changing this")).toBeVisible();
+        await expect(page.getByRole("radio", { name: "25%", exact: true })).toBeChecked();
+        await checkPage(page, "admin-rollout-error");
+      });
+
+      await test.step("off is off for whoever comes", async () => {
+        await page.getByLabel("Reason").fill("A drill");
+        await press(button(page, "Turn off now"));
+        await expectPage(page, "Turn off passwordless sign-in?", "/admin/rollout");
+        await expect(page.getByText("A drill")).toBeVisible();
+        await checkPage(page, "admin-rollout-review");
+        await press(button(page, "Turn off now"));
+        await expectPage(page, "Rollout", "/admin/rollout?done=changed");
+        const visitor = await newVisitor();
+        await visitor.goto("/login");
+        await expectPage(visitor, "Signing in this way isn't available yet");
+        await expect(link(visitor, "Use your usual sign-in")).toBeVisible();
+      });
+
+      await test.step("on for some: the page is the same for all, and the mail tells", async () => {
+        const theirs = anotherAddress();
+        await latchkey(server, "flag", "allow", address);
+        await page.goto("/admin/rollout");
+        await expect(page.getByText("1 named address").first()).toBeVisible();
+        const visitor = await newVisitor();
+        await expect(async () => {
+          await visitor.goto("/login");
+          await expectPage(visitor, "Sign in");
+        }).toPass({ timeout: 10_000 });
+        await visitor.getByLabel("Email address").fill(theirs);
+        await press(button(visitor, "Send sign-in email"));
+        await expectPage(visitor, "Check your email");
+        const mail = await mailbox.next(theirs, "Sign in to Latchkey");
+        expect(mail.letter.text).toContain("isn't turned on for it yet");
+        expect(mail.letter.text).toContain("https://old.example.org/login");
+      });
+      await latchkey(server, "flag", "set", "passwordless_auth", "--on", "--reason", "the end");
+    });
+  });
+});
+
+test("a program's key is shown once, and ends at once", async ({ page, server, mailbox, address, checkPage, expectEvents }) => {
+  expectEvents(administratorSignedIn, "api_key.created", "mail.sent api_key_created", "api_key.revoked", "mail.sent api_key_revoked");
+  await signInAsAdministrator(page, server, mailbox, address);
+  await page.goto("/admin/api-keys");
+  await expectPage(page, "API keys", "/admin/api-keys");
+  await checkPage(page, "admin-api-keys");
+});
