@@ -491,7 +491,7 @@ fn user_rows() -> Vec<UserRow> {
 fn admin_lists() -> Vec<(&'static str, String)> {
     let users = |filter, rows: Vec<UserRow>, matching, invited| {
         let next = (matching > 25).then(|| "bert@example.com".to_owned());
-        let users = Users { rows, matching, from: 1, previous: None, next };
+        let users = Users { rows, matching, more: false, from: Some(1), previous: None, next };
         render(move || view! { <UsersPage who=ADMIN.to_owned() filter users invited now=NOW/> })
     };
     let invite = |email: &str, error| {

@@ -19,6 +19,12 @@ pub fn line(parts: impl IntoIterator<Item = String>) -> String {
 }
 
 /// "16,840"
+/// A sentence begins with it.
+pub fn capitalised(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
 pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let groups: Vec<&[u8]> = digits.as_bytes().rchunks(3).rev().collect();

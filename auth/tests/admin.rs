@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use auth::{
     Auth,
-    admin::{ActError, InviteError, PAGE, Status, UserFilter, Who},
+    admin::{ActError, COUNTED, InviteError, PAGE, Status, UserFilter, Who},
     invite::InviteState,
     mail::{Content, Notice},
     policy::{Policy, RequireTwoFactor, SignUp},
@@ -220,7 +220,7 @@ async fn users_are_found_filtered_and_paged_by_address() {
             assert_eq!(page.previous, None);
             loop {
                 assert!(page.rows.len() <= PAGE);
-                assert_eq!(page.from, if page.rows.is_empty() { 0 } else { number });
+                assert_eq!(page.from, Some(if page.rows.is_empty() { 0 } else { number }));
                 number += i64::try_from(page.rows.len()).expect("few");
                 seen.extend(page.rows.iter().map(|row| row.email.clone()));
                 let Some(next) = page.next.clone() else { break };
@@ -296,4 +296,28 @@ async fn nobody_is_invited_who_could_not_sign_up() {
     let invited = kit.auth.invite_as(Who::Operator, &address("new@example.org")).await;
     assert!(matches!(invited, Err(InviteError::Closed)), "{invited:?}");
     assert!(kit.letters().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_long_list_is_counted_as_far_as_anybody_reads() {
+    let kit = kit().await;
+    let many = "insert into users (id, email, email_key, created_at)
+        select gen_random_uuid(), email, email, '2026-01-01' from (select 'user' || lpad(n::text, 6, '0') || '@example.net' as email from generate_series(1, 10051) n) some";
+    sqlx::query(many).execute(&kit.pool).await.expect("inserted");
+    let all = UserFilter::default();
+    let first = kit.auth.users(&all, None).await.expect("answers");
+    assert_eq!((first.matching, first.more, first.from), (COUNTED, true, Some(1)));
+    let few = UserFilter { search: Some("user0000".to_owned()), ..UserFilter::default() };
+    let found = kit.auth.users(&few, None).await.expect("answers");
+    assert_eq!((found.matching, found.more), (99, false));
+
+    // Beyond the count there are pages all the same, and a way back.
+    let late: Uuid = sqlx::query_scalar("select id from users where email_key = 'user010030@example.net'")
+        .fetch_one(&kit.pool)
+        .await
+        .expect("there");
+    let page = kit.auth.users(&all, Some(&format!("a{}", late.simple()))).await.expect("answers");
+    assert_eq!((page.rows.len(), page.from, page.next.as_deref()), (21, None, None));
+    let back = kit.auth.users(&all, page.previous.as_deref()).await.expect("answers");
+    assert_eq!(back.rows.last().map(|row| row.email.as_str()), Some("user010030@example.net"));
 }

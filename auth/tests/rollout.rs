@@ -118,6 +118,10 @@ async fn the_environment_speaks_only_where_there_is_no_row() {
     let on = Kit::new().await;
     assert_eq!(on.auth.flag(PASSWORDLESS_AUTH), Flag::ON);
     assert_eq!(on.auth.flag("another"), Flag::OFF, "and only of its own flag");
+    // A server that looks at the checks makes no row: from then on the environment would have no say.
+    on.auth.watch_rollout().await.expect("looked");
+    assert_eq!(on.count("select count(*) from feature_flags").await, 0);
+    assert_eq!(on.count("select count(*) from rollout_checks").await, 8);
     // The first change starts from what held, or letting one more in would put everybody else out.
     set(&on.auth, Change::Allow(address("mara@example.org"))).await;
     assert_eq!(on.auth.flag(PASSWORDLESS_AUTH).reach(), Reach::Everyone);

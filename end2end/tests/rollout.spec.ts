@@ -20,10 +20,9 @@ async function signInAsAdministrator(page: Page, server: Server, mailbox: Mailbo
 test.describe("where the flag is turned", () => {
   test.use({ serverName: "rollout" });
 
-  test("the lever is reviewed before it moves, and holds everywhere", async ({ page, server, mailbox, address, anotherAddress, checkPage, newVisitor, expectEvents }) => {
+  test("the lever is reviewed before it moves, and holds everywhere", async ({ page, server, mailbox, address, anotherAddress, checkPage, otherBrowser, expectEvents }) => {
     expectEvents(administratorSignedIn, "flag.changed", "flag.changed", "flag.changed", signInMailed.slice(0, 1), "mail.sent not_yet");
     await alone(server, async () => {
-      await latchkey(server, "flag", "set", "passwordless_auth", "--on", "--reason", "the start").catch(() => undefined);
       await signInAsAdministrator(page, server, mailbox, address);
       await page.goto("/admin/rollout");
       await expectPage(page, "Rollout", "/admin/rollout");
@@ -32,7 +31,7 @@ test.describe("where the flag is turned", () => {
       await test.step("without a reason nothing moves, and what was chosen stays", async () => {
         await page.getByRole("radio", { name: "25%", exact: true }).check();
         await press(button(page, "Review change"));
-        await expectPage(page, "Rollout", "/admin/rollout", { error: true });
+        await expectPage(page, "Rollout", "/admin/rollout");
         await expect(page.getByText("Say why you're changing this")).toBeVisible();
         await expect(page.getByRole("radio", { name: "25%", exact: true })).toBeChecked();
         await checkPage(page, "admin-rollout-error");
@@ -46,7 +45,7 @@ test.describe("where the flag is turned", () => {
         await checkPage(page, "admin-rollout-review");
         await press(button(page, "Turn off now"));
         await expectPage(page, "Rollout", "/admin/rollout?done=changed");
-        const visitor = await newVisitor();
+        const visitor = await otherBrowser();
         await visitor.goto("/login");
         await expectPage(visitor, "Signing in this way isn't available yet");
         await expect(link(visitor, "Use your usual sign-in")).toBeVisible();
@@ -54,10 +53,12 @@ test.describe("where the flag is turned", () => {
 
       await test.step("on for some: the page is the same for all, and the mail tells", async () => {
         const theirs = anotherAddress();
-        await latchkey(server, "flag", "allow", address);
-        await page.goto("/admin/rollout");
-        await expect(page.getByText("1 named address").first()).toBeVisible();
-        const visitor = await newVisitor();
+        await page.getByRole("radio", { name: "5% of administrators" }).check();
+        await page.getByLabel("Reason").fill("A canary");
+        await press(button(page, "Review change"));
+        await press(button(page, "Make the change"));
+        await expectPage(page, "Rollout", "/admin/rollout?done=changed");
+        const visitor = await otherBrowser();
         await expect(async () => {
           await visitor.goto("/login");
           await expectPage(visitor, "Sign in");
@@ -69,7 +70,13 @@ test.describe("where the flag is turned", () => {
         expect(mail.letter.text).toContain("isn't turned on for it yet");
         expect(mail.letter.text).toContain("https://old.example.org/login");
       });
-      await latchkey(server, "flag", "set", "passwordless_auth", "--on", "--reason", "the end");
+      await test.step("and back, for whoever comes next", async () => {
+        await page.getByRole("radio", { name: "Everyone" }).check();
+        await page.getByLabel("Reason").fill("The drill is over");
+        await press(button(page, "Review change"));
+        await press(button(page, "Make the change"));
+        await expect(page.getByRole("row").filter({ hasText: "Passwordless sign-in: everyone" }).first()).toContainText("The drill is over");
+      });
     });
   });
 });
@@ -80,4 +87,27 @@ test("a program's key is shown once, and ends at once", async ({ page, server, m
   await page.goto("/admin/api-keys");
   await expectPage(page, "API keys", "/admin/api-keys");
   await checkPage(page, "admin-api-keys");
+  await press(link(page, "Make an API key"));
+  await expectPage(page, "Make an API key", "/admin/api-keys/new");
+  await page.getByLabel("Name").fill("Billing");
+  await press(button(page, "Make key"));
+  await expect(page.getByRole("heading", { name: "There's a problem" })).toBeVisible();
+  await expect(page.getByLabel("Name")).toHaveValue("Billing");
+  await checkPage(page, "admin-api-keys-error");
+  await page.getByRole("checkbox", { name: "users" }).check();
+  await press(button(page, "Make key"));
+  await expectPage(page, "Copy your API key");
+  await checkPage(page, "admin-api-keys-made");
+  const key = /lk_[\w-]{40,}/.exec(await page.getByRole("main").innerText())?.[0] ?? "";
+  const ask = async () => (await fetch(`${server.url}/api/v1/users`, { headers: { Authorization: `Bearer ${key}` } })).status;
+  expect(await ask()).toBe(200);
+  await press(link(page, "I've copied it"));
+  await expect(page.getByRole("main")).not.toContainText(key);
+  const row = page.getByRole("row").filter({ hasText: key.slice(0, 11) });
+  await press(row.getByRole("link"));
+  await expectPage(page, "Revoke this key?");
+  await page.getByLabel("Reason").fill("It was a test");
+  await press(button(page, "Revoke key"));
+  await expect(row).toContainText("Revoked");
+  expect(await ask()).toBe(401);
 });

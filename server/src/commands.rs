@@ -159,7 +159,7 @@ pub(crate) fn rfc3339(at: OffsetDateTime) -> String {
 async fn list_users(auth: &Auth, search: Option<String>, output: Output) -> anyhow::Result<()> {
     let filter = UserFilter { search, ..UserFilter::default() };
     let mut page = auth.users(&filter, None).await?;
-    let matching = page.matching;
+    let (matching, more) = (page.matching, page.more);
     let mut rows = std::mem::take(&mut page.rows);
     while let Some(next) = page.next.take()
         && rows.len() < LISTED
@@ -175,7 +175,9 @@ async fn list_users(auth: &Auth, search: Option<String>, output: Output) -> anyh
     };
     let mut lines: Vec<String> = rows.iter().map(line).collect();
     if i64::try_from(rows.len()).is_ok_and(|shown| shown < matching) {
-        lines.push(format!("… and {} more: narrow it with --search", matching - i64::try_from(rows.len())?));
+        let rest = matching - i64::try_from(rows.len())?;
+        let least = if more { "at least " } else { "" };
+        lines.push(format!("… and {least}{rest} more: narrow it with --search"));
     }
     let users: Vec<Value> = rows
         .iter()
@@ -186,7 +188,7 @@ async fn list_users(auth: &Auth, search: Option<String>, output: Output) -> anyh
             })
         })
         .collect();
-    print(output, &lines.join("\n"), &json!({ "matching": matching, "users": users }));
+    print(output, &lines.join("\n"), &json!({ "matching": matching, "more": more, "users": users }));
     Ok(())
 }
 

@@ -34,6 +34,9 @@ pub use store::{Status, UserFilter, UserRow};
 /// Users on one page.
 pub const PAGE: usize = 25;
 
+/// How far a list is counted.
+pub const COUNTED: i64 = 10_000;
+
 /// Who does something to somebody else's account.
 #[derive(Clone, Copy)]
 pub enum Who<'a> {
@@ -102,10 +105,12 @@ from_sqlx!(ActError);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Users {
     pub rows: Vec<UserRow>,
-    /// How many match in all.
+    /// How many match in all; [`COUNTED`] where there are more.
     pub matching: i64,
-    /// The first row's number among them, from 1.
-    pub from: i64,
+    /// More match than were counted.
+    pub more: bool,
+    /// The first row's number among them, from 1; `None` where it is beyond what was counted.
+    pub from: Option<i64>,
     /// Cursors: opaque, for a URL. They hold ids and no address.
     pub previous: Option<String>,
     pub next: Option<String>,
@@ -160,17 +165,20 @@ impl Auth {
         if backwards {
             rows.reverse();
         }
-        // Counting looks at every account, so a list that is whole on its first page is counted here.
+        // A list that is whole on its first page is counted here.
+        let most = COUNTED + 1;
         let (matching, before) = match (cursor, rows.first()) {
             (None, _) if !more => (i64::try_from(rows.len()).unwrap_or(i64::MAX), 0),
-            (Some(_), Some(first)) => {
-                tokio::try_join!(store::count(&self.pool, filter, now), store::count_before(&self.pool, filter, first.id, now))?
-            }
-            _ => (store::count(&self.pool, filter, now).await?, 0),
+            (Some(_), Some(first)) => tokio::try_join!(
+                store::count(&self.pool, filter, most, now),
+                store::count_before(&self.pool, filter, first.id, most, now)
+            )?,
+            _ => (store::count(&self.pool, filter, most, now).await?, 0),
         };
         let next = (more || backwards).then(|| rows.last().map(|row| store::Cursor::after(row.id).to_string())).flatten();
         let previous = (before > 0).then(|| rows.first().map(|row| store::Cursor::before(row.id).to_string())).flatten();
-        Ok(Users { from: before + i64::from(!rows.is_empty()), matching, previous, next, rows })
+        let from = (before <= COUNTED).then_some(before + i64::from(!rows.is_empty()));
+        Ok(Users { from, matching: matching.min(COUNTED), more: matching > COUNTED, previous, next, rows })
     }
 
     /// Up to `most` of the accounts and open invitations that match, by address, and the cursor to those after them. Nothing is counted:

@@ -221,36 +221,49 @@ pub(super) async fn page(
     Ok(rows.into_iter().map(Into::into).collect())
 }
 
-/// How many match. It looks at every account.
-pub(super) async fn count(pool: &PgPool, filter: &UserFilter, now: OffsetDateTime) -> Result<i64, sqlx::Error> {
+/// How many match, up to `most`: a page must not look at every account to say a number that nobody reads.
+pub(super) async fn count(pool: &PgPool, filter: &UserFilter, most: i64, now: OffsetDateTime) -> Result<i64, sqlx::Error> {
     let (id, pattern) = filter.search();
     sqlx::query_scalar!(
         r#"
-        select count(*) as "matching!" from listed_users
-        where ($1::uuid is null or id = $1) and ($2::text is null or email_key like $2) and ($3::text is null or status = $3)
-            and ($4::boolean is null or two_factor = $4) and (expires_at is null or expires_at > $5)
-            and ($3 is distinct from 'invited' or expires_at is not null)
+        select count(*) as "matching!" from (
+            select from listed_users
+            where ($1::uuid is null or id = $1) and ($2::text is null or email_key like $2) and ($3::text is null or status = $3)
+                and ($4::boolean is null or two_factor = $4) and (expires_at is null or expires_at > $5)
+                and ($3 is distinct from 'invited' or expires_at is not null)
+            limit $6
+        ) some_of_them
         "#,
         id,
         pattern,
         filter.status.map(Status::as_str),
         filter.two_factor,
         now,
+        most,
     )
     .fetch_one(pool)
     .await
 }
 
-/// How many of them come before the row `first`.
-pub(super) async fn count_before(pool: &PgPool, filter: &UserFilter, first: Uuid, now: OffsetDateTime) -> Result<i64, sqlx::Error> {
+/// How many of them come before the row `first`, up to `most`.
+pub(super) async fn count_before(
+    pool: &PgPool,
+    filter: &UserFilter,
+    first: Uuid,
+    most: i64,
+    now: OffsetDateTime,
+) -> Result<i64, sqlx::Error> {
     let (id, pattern) = filter.search();
     sqlx::query_scalar!(
         r#"
-        select count(*) as "before!" from listed_users
-        where ($1::uuid is null or id = $1) and ($2::text is null or email_key like $2) and ($3::text is null or status = $3)
-            and ($4::boolean is null or two_factor = $4) and (expires_at is null or expires_at > $5)
-            and ($3 is distinct from 'invited' or expires_at is not null)
-            and email_key < (select email_key from users where id = $6 union all select email_key from invites where id = $6)
+        select count(*) as "before!" from (
+            select from listed_users
+            where ($1::uuid is null or id = $1) and ($2::text is null or email_key like $2) and ($3::text is null or status = $3)
+                and ($4::boolean is null or two_factor = $4) and (expires_at is null or expires_at > $5)
+                and ($3 is distinct from 'invited' or expires_at is not null)
+                and email_key < (select email_key from users where id = $6 union all select email_key from invites where id = $6)
+            limit $7
+        ) some_of_them
         "#,
         id,
         pattern,
@@ -258,6 +271,7 @@ pub(super) async fn count_before(pool: &PgPool, filter: &UserFilter, first: Uuid
         filter.two_factor,
         now,
         first,
+        most,
     )
     .fetch_one(pool)
     .await

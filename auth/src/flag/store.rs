@@ -71,6 +71,12 @@ pub(crate) async fn lock(connection: &mut PgConnection, key: &str) -> Result<Fla
     Ok(flag(row.allowed, row.percent_admins, row.percent_everyone))
 }
 
+/// The same where there is a row.
+pub(crate) async fn hold(connection: &mut PgConnection, key: &str) -> Result<(), sqlx::Error> {
+    sqlx::query!("select key from feature_flags where key = $1 for update", key).fetch_optional(connection).await?;
+    Ok(())
+}
+
 /// Who listens on `channel` is told when the transaction commits.
 pub(super) async fn write(
     connection: &mut PgConnection,

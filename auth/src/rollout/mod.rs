@@ -337,8 +337,9 @@ impl Auth {
         let values = store::measure(&self.pool, unreadable, now).await?;
 
         let mut work = Work::begin(&self.pool, None, now).await?;
-        // The flag before the plan, as wherever a plan and its flag change together.
-        self.lock_flag(&mut work, PASSWORDLESS_AUTH).await?;
+        // The flag before the plan, as wherever a plan and its flag change together. It makes no row where there is none: from then on
+        // the environment would have no say.
+        flag::store::hold(work.connection(), PASSWORDLESS_AUTH).await?;
         let readings = store::save(work.connection(), &values, now).await?;
         if let Some(mut rollout) = store::active(work.connection(), PASSWORDLESS_AUTH).await? {
             let sign_ins =

@@ -73,7 +73,7 @@ impl World {
     }
 
     fn real(&self, path: &str) -> String {
-        path.replace("{id}", &self.mara.to_string())
+        path.replace("{id}", &self.mara.to_string()).replace("{key}", "passwordless_auth")
     }
 
     /// Asks, and checks what holds for every answer of the API: a problem is one, nothing leads elsewhere, and the document knows it.
@@ -160,6 +160,7 @@ fn body_for(path: &str) -> Option<Value> {
         "/api/v1/magic-links" => Some(json!({ "email": "mara@example.org" })),
         "/api/v1/magic-links/verify" => Some(json!({ "request_secret": "unknown", "code": "482 931" })),
         "/api/v1/two-factor/verify" => Some(json!({ "challenge": "unknown", "code": "482931" })),
+        "/api/v1/flags/{key}" => Some(json!({ "allowed": [], "percent_admins": 0, "percent_everyone": 100, "reason": "ticket 7" })),
         path => path.ends_with("/revoke-sessions").then(|| json!({ "reason": "ticket 7" })),
     }
 }
@@ -577,6 +578,7 @@ async fn who_must_set_two_factor_up_is_told_where() {
     let key = world.key(&[Scope::SignIn]).await;
     let required = Policy { require_two_factor: RequireTwoFactor::Everyone, ..world.kit.auth.policy().clone() };
     let auth = Auth::new(world.kit.pool.clone(), Arc::new(world.kit.clock.clone()), Keys::new(&testkit::TEST_KEY, &[]), required);
+    auth.read_flags().await.expect("the database answers");
     let app = service(&config(&[("LIMITS", "off")]), Arc::new(auth));
     let world = World { app, ..world };
     let asked = world.ask("POST", "/api/v1/magic-links", Some(&key), Some(&json!({ "email": "mara@example.org" }))).await;
@@ -585,4 +587,37 @@ async fn who_must_set_two_factor_up_is_told_where() {
     let refused = world.ask("POST", "/api/v1/magic-links/verify", Some(&key), Some(&body)).await;
     assert_eq!(refused.problem(), (403, "enrolment_required"));
     assert!(refused.body["enrol_url"].as_str().is_some_and(|url| url.ends_with(routes::TWO_FACTOR)), "{}", refused.body);
+}
+
+#[tokio::test]
+async fn flags_are_shown_and_set() {
+    let world = World::new().await;
+    let key = world.key(&[Scope::Flags]).await;
+    let path = "/api/v1/flags/passwordless_auth";
+    let ask = |method: &'static str, path: &'static str, body: Option<Value>| {
+        let (world, key) = (&world, &key);
+        async move { world.ask(method, path, Some(key), body.as_ref()).await }
+    };
+    let on = json!({ "key": "passwordless_auth", "allowed": [], "percent_admins": 0, "percent_everyone": 100 });
+    assert_eq!(ask("GET", path, None).await.body, on, "without a row, what the environment says");
+    let wanted = json!({ "allowed": ["Tom@Example.org", "mara@example.org", "tom@example.org"], "percent_admins": 5, "percent_everyone": 0, "reason": "canary" });
+    let set = json!({ "key": "passwordless_auth", "allowed": ["mara@example.org", "tom@example.org"], "percent_admins": 5, "percent_everyone": 0 });
+    assert_eq!(ask("PUT", path, Some(wanted.clone())).await.body, set);
+    assert_eq!(ask("PUT", path, Some(wanted)).await.body, set, "again does no harm");
+    assert_eq!(ask("GET", path, None).await.body, set);
+    let by = "select count(*) from auth_audit where event_type = 'flag.changed' and details ->> 'by' = 'api_key' and actor_id is not null";
+    assert_eq!(world.kit.count(by).await, 1, "one change, one row, by the key");
+
+    assert_eq!(ask("GET", "/api/v1/flags/dark_mode", None).await.problem(), (404, "not_found"));
+    let half = json!({ "allowed": [], "percent_admins": 0, "percent_everyone": 50, "reason": "half" });
+    assert_eq!(ask("PUT", "/api/v1/flags/dark_mode", Some(half)).await.body["percent_everyone"], 50, "a second flag is a row");
+    for (body, problem) in [
+        (json!({ "allowed": [], "percent_admins": 0, "percent_everyone": 101, "reason": "x" }), (422, "invalid")),
+        (json!({ "allowed": ["nobody"], "percent_admins": 0, "percent_everyone": 1, "reason": "x" }), (422, "invalid")),
+        (json!({ "allowed": [], "percent_admins": 0, "percent_everyone": 1, "reason": " " }), (422, "invalid")),
+        (json!({ "percent_everyone": 1, "reason": "x" }), (422, "invalid")),
+    ] {
+        assert_eq!(ask("PUT", path, Some(body)).await.problem(), problem);
+    }
+    assert_eq!(ask("PUT", "/api/v1/flags/No-Key", Some(json!({}))).await.problem(), (404, "not_found"));
 }

@@ -275,7 +275,7 @@ pub fn RolloutPage(who: String, shown: Shown, typed: Typed, done: bool) -> impl 
 fn stopped(shown: &Shown) -> Option<AnyView> {
     let rollout = shown.status.rollout.as_ref()?;
     let check = rollout.why.as_deref().and_then(auth::rollout::Check::by_name);
-    let why = check.map_or_else(|| rollout.why.clone().unwrap_or_default(), |check| upper(checks::over(check)));
+    let why = check.map_or_else(|| rollout.why.clone().unwrap_or_default(), |check| words::capitalised(checks::over(check)));
     Some(match rollout.state {
         RolloutState::Held => {
             let title = "The rollout is held";
@@ -293,11 +293,6 @@ fn stopped(shown: &Shown) -> Option<AnyView> {
         }
         _ => return None,
     })
-}
-
-fn upper(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
 #[component]
@@ -482,7 +477,11 @@ fn feature(row: &FlagRow, shown: &Shown) -> Vec<AnyView> {
         state_of(&row.flag)
     };
     let by = shown.name(&row.updated_by);
-    let name = if row.key == PASSWORDLESS_AUTH { "Passwordless sign-in".to_owned() } else { upper(&row.key.replace('_', " ")) };
+    let name = if row.key == PASSWORDLESS_AUTH {
+        "Passwordless sign-in".to_owned()
+    } else {
+        words::capitalised(&row.key.replace('_', " "))
+    };
     vec![
         view! { <p>{name}</p><p class="hint"><code>{row.key.clone()}</code></p> }.into_any(),
         view! { <Badge kind text=state/> }.into_any(),
@@ -509,11 +508,11 @@ fn History(shown: Shown) -> impl IntoView {
         .map(|told| {
             let by = told.actor.map_or_else(|| told.by.clone(), |actor| actor.to_string());
             let why = told.reason.clone();
-            let why = auth::rollout::Check::by_name(&why).map_or(why, |check| upper(checks::over(check)));
+            let why = auth::rollout::Check::by_name(&why).map_or(why, |check| words::capitalised(checks::over(check)));
             vec![
                 what(told).into_any(),
                 view! { <DateTime at=told.at/> }.into_any(),
-                upper(&shown.name(&by)).into_any(),
+                words::capitalised(&shown.name(&by)).into_any(),
                 view! { <span class="whole">{if why.is_empty() { "–".to_owned() } else { why }}</span> }.into_any(),
             ]
         })

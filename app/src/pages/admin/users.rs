@@ -89,10 +89,12 @@ pub struct UserRow {
 #[derive(Clone, Debug)]
 pub struct Users {
     pub rows: Vec<UserRow>,
-    /// How many there are on all pages.
+    /// How many there are on all pages, as far as they were counted.
     pub matching: u64,
-    /// The place of the first row among them, from 1.
-    pub from: u64,
+    /// There are more than that.
+    pub more: bool,
+    /// The place of the first row among them, from 1, as far as they were counted.
+    pub from: Option<u64>,
     /// Cursors to the pages beside this one.
     pub previous: Option<String>,
     pub next: Option<String>,
@@ -109,17 +111,21 @@ const COLUMNS: &[Column] = &[
 /// `who`: the administrator's own address. `invited`: somebody was, a moment ago.
 #[component]
 pub fn UsersPage(who: String, filter: UserFilter, users: Users, invited: bool, now: OffsetDateTime) -> impl IntoView {
-    let Users { rows, matching, from, previous, next } = users;
+    let Users { rows, matching, more, from, previous, next } = users;
     let count = words::grouped(matching);
+    let count = if more { format!("more than {count}") } else { count };
     let lede = match (filter != UserFilter::default(), matching) {
         (true, 0) => String::new(),
         (true, 1) => "1 matches. ".to_owned(),
-        (true, _) => format!("{count} match. "),
-        (false, _) => format!("{count} accounts and invitations. "),
+        (true, _) => format!("{} match. ", words::capitalised(&count)),
+        (false, _) => format!("{} accounts and invitations. ", words::capitalised(&count)),
     };
     let action = view! { <a class="button sm" href=routes::ADMIN_USERS_INVITE>"Invite someone"</a> }.into_any();
-    let to = from + (rows.len() as u64).saturating_sub(1);
-    let text = format!("{} to {} of {count}", words::grouped(from), words::grouped(to));
+    let shown = rows.len() as u64;
+    let text = match from {
+        Some(from) => format!("{} to {} of {count}", words::grouped(from), words::grouped(from + shown.saturating_sub(1))),
+        None => format!("{} of {count}", words::grouped(shown)),
+    };
     let link = |cursor: Option<String>| cursor.map(|at| path(&filter, &at));
     let (previous, next) = (link(previous), link(next));
     let list = if rows.is_empty() {
@@ -233,7 +239,8 @@ pub async fn get(
     let users = Users {
         rows: found.rows.into_iter().map(row).collect(),
         matching: found.matching.unsigned_abs(),
-        from: found.from.unsigned_abs(),
+        more: found.more,
+        from: found.from.map(i64::unsigned_abs),
         previous: found.previous,
         next: found.next,
     };
@@ -279,12 +286,24 @@ mod tests {
     }
 
     fn html(filter: UserFilter, rows: Vec<UserRow>, matching: u64) -> String {
-        let users = Users { rows, matching, from: 26, previous: Some("a&b".to_owned()), next: None };
+        let users = Users { rows, matching, more: false, from: Some(26), previous: Some("a&b".to_owned()), next: None };
         render(move || view! { <UsersPage who="priya@example.org".to_owned() filter users invited=false now=NOW/> })
     }
 
     fn all(rows: Vec<UserRow>) -> String {
         html(UserFilter::default(), rows, 16_840)
+    }
+
+    #[test]
+    fn what_was_not_counted_is_not_guessed() {
+        let rows = vec![row("mara@example.org", Status::Active, None)];
+        let users = Users { rows, matching: 10_000, more: true, from: None, previous: None, next: None };
+        let filter = UserFilter::default();
+        let html = render(move || view! { <UsersPage who="priya@example.org".to_owned() filter users invited=false now=NOW/> });
+        assert!(
+            html.contains("More than 10,000 accounts and invitations. ") && html.contains("<p>1 of more than 10,000</p>"),
+            "{html}"
+        );
     }
 
     #[test]
