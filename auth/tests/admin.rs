@@ -302,7 +302,8 @@ async fn nobody_is_invited_who_could_not_sign_up() {
 async fn a_long_list_is_counted_as_far_as_anybody_reads() {
     let kit = kit().await;
     let many = "insert into users (id, email, email_key, created_at)
-        select gen_random_uuid(), email, email, '2026-01-01' from (select 'user' || lpad(n::text, 6, '0') || '@example.net' as email from generate_series(1, 10051) n) some";
+        select gen_random_uuid(), email, email, '2026-01-01'
+        from (select 'user' || lpad(n::text, 6, '0') || '@example.net' as email from generate_series(1, 10051) n) many";
     sqlx::query(many).execute(&kit.pool).await.expect("inserted");
     let all = UserFilter::default();
     let first = kit.auth.users(&all, None).await.expect("answers");

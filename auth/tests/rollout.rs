@@ -228,13 +228,12 @@ fn flag(kit: &Kit) -> (usize, u8, u8) {
 }
 
 async fn story(kit: &Kit) -> Vec<String> {
-    let mut story: Vec<String> =
+    let story: Vec<String> =
         sqlx::query_scalar("select event_type from auth_audit where event_type like 'rollout.%' order by created_at, id")
             .fetch_all(&kit.pool)
             .await
             .expect("read");
-    story.iter_mut().for_each(|name| *name = name.trim_start_matches("rollout.").to_owned());
-    story
+    story.iter().map(|name| name.trim_start_matches("rollout.").to_owned()).collect()
 }
 
 async fn told(kit: &Kit) -> Vec<Notice> {

@@ -3,7 +3,7 @@
 import type { Page } from "@playwright/test";
 
 import { signInMailed, signedInByCode, twoFactorTurnedOn } from "../support/events.ts";
-import { askForMail, button, expectPage, link, press, submitCode } from "../support/journey.ts";
+import { askForMail, button, expectPage, link, press, submitCode, tick } from "../support/journey.ts";
 import type { Mailbox } from "../support/post_office.ts";
 import { type Server, alone, latchkey } from "../support/servers.ts";
 import { expect, test } from "../support/test.ts";
@@ -15,6 +15,12 @@ async function signInAsAdministrator(page: Page, server: Server, mailbox: Mailbo
   await latchkey(server, "user", "create", address, "--admin");
   await submitCode(page, (await askForMail(page, mailbox, address)).code);
   await enrol(page);
+}
+
+/** By its words, which on a phone reach over the circle. */
+async function choose(page: Page, words: string): Promise<void> {
+  await page.locator("label").filter({ hasText: new RegExp(`^${words}$`) }).click();
+  await expect(page.getByRole("radio", { name: words, exact: true })).toBeChecked();
 }
 
 test.describe("where the flag is turned", () => {
@@ -29,7 +35,7 @@ test.describe("where the flag is turned", () => {
       await checkPage(page, "admin-rollout");
 
       await test.step("without a reason nothing moves, and what was chosen stays", async () => {
-        await page.getByRole("radio", { name: "25%", exact: true }).check();
+        await choose(page, "25%");
         await press(button(page, "Review change"));
         await expectPage(page, "Rollout", "/admin/rollout");
         await expect(page.getByText("Say why you're changing this")).toBeVisible();
@@ -53,7 +59,7 @@ test.describe("where the flag is turned", () => {
 
       await test.step("on for some: the page is the same for all, and the mail tells", async () => {
         const theirs = anotherAddress();
-        await page.getByRole("radio", { name: "5% of administrators" }).check();
+        await choose(page, "5% of administrators");
         await page.getByLabel("Reason").fill("A canary");
         await press(button(page, "Review change"));
         await press(button(page, "Make the change"));
@@ -71,7 +77,7 @@ test.describe("where the flag is turned", () => {
         expect(mail.letter.text).toContain("https://old.example.org/login");
       });
       await test.step("and back, for whoever comes next", async () => {
-        await page.getByRole("radio", { name: "Everyone" }).check();
+        await choose(page, "Everyone");
         await page.getByLabel("Reason").fill("The drill is over");
         await press(button(page, "Review change"));
         await press(button(page, "Make the change"));
@@ -94,7 +100,7 @@ test("a program's key is shown once, and ends at once", async ({ page, server, m
   await expect(page.getByRole("heading", { name: "There's a problem" })).toBeVisible();
   await expect(page.getByLabel("Name")).toHaveValue("Billing");
   await checkPage(page, "admin-api-keys-error");
-  await page.getByRole("checkbox", { name: "users" }).check();
+  await tick(page, "users");
   await press(button(page, "Make key"));
   await expectPage(page, "Copy your API key");
   await checkPage(page, "admin-api-keys-made");

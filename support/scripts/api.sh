@@ -41,7 +41,12 @@ scopes=(signin sessions users audit:read flags metrics:read)
 made=$("$latchkey" apikey create schemathesis "${scopes[@]/#/--scope=}")
 key=${made%%$'\n'*}
 
-# It keeps what it found in the folder it runs in.
+# It keeps what it found in the folder it runs in, and finds its settings there. A secret that nobody knows is right by its form and
+# answered 404, a link that is dead 410: neither says that right data was refused.
 cd "$dir"
+cat >schemathesis.toml <<'TOML'
+[checks.positive_data_acceptance]
+expected-statuses = ["2xx", "401", "403", "404", "409", "410", "429", "5xx"]
+TOML
 "$venv/bin/schemathesis" run "$BASE_URL/api/v1/openapi.json" --header "Authorization: Bearer $key" --max-examples "${EXAMPLES:-100}" \
     --suppress-health-check all --generation-database none "${@:2}"

@@ -72,11 +72,17 @@ async fn show_flag(State(state): State<ApiState>, Key(key): Key) -> Result<Json<
     Ok(Json(Flag::of(key, flag)))
 }
 
+/// An email address.
+#[derive(Deserialize, ToSchema)]
+#[serde(transparent)]
+#[schema(value_type = String, format = "email", max_length = 254)]
+struct Address(String);
+
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct SetFlag {
     #[schema(max_items = 1000)]
-    allowed: Vec<String>,
+    allowed: Vec<Address>,
     #[schema(minimum = 0, maximum = 100)]
     percent_admins: u8,
     #[schema(minimum = 0, maximum = 100)]
@@ -109,7 +115,7 @@ async fn set_flag(
         return Err(Problem::invalid(format!("allowed names at most {MOST_ALLOWED} addresses.")));
     }
     let allowed: Result<Vec<String>, _> =
-        body.allowed.iter().map(|email| EmailAddress::parse(email).map(|email| email.key().to_owned())).collect();
+        body.allowed.iter().map(|Address(email)| EmailAddress::parse(email).map(|email| email.key().to_owned())).collect();
     let allowed = allowed.map_err(|_| Problem::invalid("allowed holds what is no email address."))?;
     let wanted = flag::Flag { allowed, percent_admins: body.percent_admins, percent_everyone: body.percent_everyone };
     match state.auth.set_flag(caller.who(), &key, &Change::Set(wanted), reason(&body.reason)?).await {
