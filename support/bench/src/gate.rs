@@ -1,4 +1,5 @@
-//! Forward-auth beside a handler that finds the same row by the same query.
+//! Forward-auth, and an application's question whom a session speaks for, each beside a raw axum handler that finds the same row by the
+//! same query.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -12,14 +13,19 @@ use std::{
 
 use anyhow::Context as _;
 use auth::{
+    Auth,
+    admin::Who,
+    api_key::Scope,
     clock::{Clock as _, SystemClock},
-    secret::ForwardAuthToken,
+    policy::Policy,
+    secret::{ForwardAuthToken, Keys, SessionToken, random},
 };
-use axum::{Router, extract::State, routing::get};
+use axum::{Json, Router, extract::State, routing::get};
 use hyper::{HeaderMap, StatusCode, header::COOKIE};
 use private_postgres::{APPLICATION, Cluster, DATABASE};
+use serde_json::json;
 use sqlx::{PgPool, Row as _, postgres::PgPoolOptions};
-use testkit::{Browser, SmtpSink};
+use testkit::{Browser, SmtpSink, TEST_KEY};
 use uuid::Uuid;
 
 use crate::{client::Client, cpu, median, servers};
@@ -27,6 +33,8 @@ use crate::{client::Client, cpu, median, servers};
 const CLIENTS: u8 = 16;
 const ROUND: Duration = Duration::from_secs(5);
 const COOKIE_NAME: &str = "__Secure-latchkey-gate";
+const SESSION: &str = "/api/v1/session";
+const APPLICATION_NAME: &str = "Bench";
 const ORIGIN: &str = "http://id.example.org";
 /// What the proxy says.
 const ASKED: [(&str, &str); 4] = [
@@ -46,13 +54,20 @@ fn statement() -> &'static str {
     store.split("r#\"").nth(1).and_then(|rest| rest.split("\"#").next()).expect("the first statement of the store")
 }
 
+/// The statement of a session's introspection, the same way.
+fn introspection() -> &'static str {
+    let store = include_str!("../../../auth/src/session/store.rs");
+    let function = store.split("fn load_of_application").nth(1).expect("the function");
+    function.split("r#\"").nth(1).and_then(|rest| rest.split("\"#").next()).expect("its statement")
+}
+
 /// What `bench raw-gate DATABASE_URL` runs.
 #[expect(clippy::disallowed_methods, reason = "set by the process that starts this one")]
 pub async fn serve_raw(database: &str) -> anyhow::Result<()> {
     let address: SocketAddr = std::env::var("LISTEN")?.parse()?;
     let pool = PgPoolOptions::new().max_connections(CONNECTIONS).test_before_acquire(false).connect(database).await?;
     let listener = tokio::net::TcpListener::bind(address).await?;
-    let routes = Router::new().route("/auth/verify", get(verify)).route("/", get(async || "ready"));
+    let routes = Router::new().route("/auth/verify", get(verify)).route(SESSION, get(introspect)).route("/", get(async || "ready"));
     axum::serve(listener, routes.with_state(pool)).await?;
     Ok(())
 }
@@ -76,6 +91,23 @@ async fn verify(State(pool): State<PgPool>, headers: HeaderMap) -> Result<[(&'st
         ("remote-groups", if row.get("is_admin!") { "users,admins" } else { "users" }.to_owned()),
         ("remote-auth-level", row.get("level!")),
     ])
+}
+
+async fn introspect(State(pool): State<PgPool>, headers: HeaderMap) -> Result<Json<serde_json::Value>, StatusCode> {
+    let token = headers.get("latchkey-session").and_then(|value| SessionToken::parse(value.to_str().ok()?));
+    let token = token.ok_or(StatusCode::UNAUTHORIZED)?;
+    let now = SystemClock::new().now();
+    let row = sqlx::query(introspection())
+        .bind(token.hash().as_slice())
+        .bind(APPLICATION_NAME)
+        .bind(now)
+        .bind(now - Duration::from_hours(24))
+        .fetch_optional(&pool)
+        .await
+        .map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?
+        .ok_or(StatusCode::NOT_FOUND)?;
+    let user = json!({ "id": row.get::<Uuid, _>("user_id!"), "email": row.get::<String, _>("email"), "admin": row.get::<bool, _>("is_admin") });
+    Ok(Json(json!({ "id": row.get::<Uuid, _>("id"), "user": user, "level": row.get::<String, _>("level!") })))
 }
 
 struct Figures {
@@ -104,15 +136,63 @@ pub async fn bench(cluster: &Cluster) -> anyhow::Result<()> {
         tokens.push(browser.cookies.get(COOKIE_NAME).context("a token")?.clone());
     }
 
-    let (mut gates, mut raws) = (Vec::new(), Vec::new());
+    let cookies: Vec<Headers> = tokens
+        .into_iter()
+        .map(|token| ASKED.into_iter().chain([("cookie", &*format!("{COOKIE_NAME}={token}").leak())]).collect())
+        .collect();
+    compare("forward-auth", "latchkey /auth/verify", "/auth/verify", &raw, &latchkey, &cookies).await?;
+
+    let sessions = api_sessions(cluster).await?;
+    compare("introspection", "latchkey GET /api/v1/session", SESSION, &raw, &latchkey, &sessions).await
+}
+
+type Headers = Vec<(&'static str, &'static str)>;
+
+/// An application's key, and a session of it for each client: rows as signing in over the API makes them.
+async fn api_sessions(cluster: &Cluster) -> anyhow::Result<Vec<Headers>> {
+    let pool = PgPoolOptions::new().connect(&cluster.url(APPLICATION, DATABASE)).await?;
+    let auth = Box::new(Auth::new(pool.clone(), Arc::new(SystemClock::new()), Keys::new(&TEST_KEY, &[]), Policy::default()));
+    let scopes = [Scope::SignIn, Scope::Sessions];
+    let key = auth.create_api_key(Who::Operator, APPLICATION_NAME, &scopes, None).await?.key;
+    let key: &str = format!("Bearer {key}").leak();
+    let mut sessions = Vec::new();
+    for _ in 0..CLIENTS {
+        let (token, now) = (SessionToken::new(), auth.now());
+        sqlx::query(
+            "insert into sessions (id, token_hash, audience, data, user_id, level, method, authenticated_at, created_at, last_seen_at,
+                                   expires_at, api_key_id, application)
+             select $1, $2, 'api', '{}', u.id, 'email', 'code', $3, $3, $3, $4, k.id, k.name
+             from (select id from users limit 1) u, (select id, name from api_keys limit 1) k",
+        )
+        .bind(Uuid::from_bytes(random()))
+        .bind(token.hash().as_slice())
+        .bind(now)
+        .bind(now + Duration::from_hours(24))
+        .execute(&pool)
+        .await?;
+        sessions.push(vec![("authorization", key), ("latchkey-session", &*token.reveal().leak())]);
+    }
+    Ok(sessions)
+}
+
+/// Both servers, taking turns.
+async fn compare(
+    what: &str,
+    name: &str,
+    path: &'static str,
+    raw: &servers::Server,
+    latchkey: &servers::Server,
+    clients: &[Headers],
+) -> anyhow::Result<()> {
+    let (mut ours, mut raws) = (Vec::new(), Vec::new());
     for _ in 0..3 {
-        raws.push(round(&raw, &tokens).await?);
-        gates.push(round(&latchkey, &tokens).await?);
+        raws.push(round(raw, path, clients).await?);
+        ours.push(round(latchkey, path, clients).await?);
     }
     let middle = |figures: &[Figures], of: fn(&Figures) -> f64| median(figures.iter().map(of).collect());
-    println!("forward-auth, {CLIENTS} clients                             requests/s   CPU µs/request");
+    println!("{:<46} requests/s   CPU µs/request", format!("{what}, {CLIENTS} clients"));
     let mut rates = Vec::new();
-    for (name, figures) in [("raw axum handler, same query", &raws), ("latchkey /auth/verify", &gates)] {
+    for (name, figures) in [("raw axum handler, same query", &raws), (name, &ours)] {
         rates.push(middle(figures, |f| f.per_second));
         println!("  {name:<44} {:>10.0} {:>16.1}", rates[rates.len() - 1], middle(figures, |f| f.cpu_micros));
     }
@@ -120,17 +200,16 @@ pub async fn bench(cluster: &Cluster) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn round(server: &servers::Server, tokens: &[String]) -> anyhow::Result<Figures> {
+async fn round(server: &servers::Server, path: &'static str, clients: &[Headers]) -> anyhow::Result<Figures> {
     let requests = Arc::new(AtomicU64::new(0));
     let (begun, before) = (Instant::now(), cpu::micros(server.pid())?);
-    let clients = tokens.iter().map(|token| {
+    let clients = clients.iter().map(|headers| {
         let (mut client, requests) = (Client::new(server.address, Ipv4Addr::LOCALHOST), requests.clone());
-        client.cookies.insert(COOKIE_NAME.to_owned(), token.clone());
-        client.also = ASKED.to_vec();
+        client.also.clone_from(headers);
         tokio::spawn(async move {
             while begun.elapsed() < ROUND {
-                let reply = client.get("/auth/verify").await?;
-                anyhow::ensure!(reply.status == StatusCode::OK && reply.headers.contains_key("remote-user"), "{}", reply.status);
+                let reply = client.get(path).await?;
+                anyhow::ensure!(reply.status == StatusCode::OK, "{}", reply.status);
                 requests.fetch_add(1, Ordering::Relaxed);
             }
             Ok(())

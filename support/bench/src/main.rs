@@ -26,7 +26,7 @@ bench seed [--users N] [--events N]    fill a PostgreSQL of its own, beside this
 bench pages [PART]                     on what `seed` made: how long users, activity and sessions take, and the plans; with PART
                                        the lines only that hold it
 bench unseed                           delete it
-bench gate                             forward-auth beside a raw axum handler that asks the same
+bench gate                             forward-auth and introspection, each beside a raw axum handler that asks the same
 bench enumerate [--pairs N]            whether the time an answer takes tells what is behind an address; fails where it does
 bench load [OPTION...]                 people who sign in, as `make load` runs it: four runs of 30 s, or one where --burst or --mail is given
     --rate N                           people a second: 20
@@ -69,6 +69,8 @@ fn bench(runtime: &tokio::runtime::Runtime) -> anyhow::Result<()> {
         page::bench(&cluster).await?;
         sign_in::bench(&cluster).await
     })?;
+    servers::make_database_anew(&cluster)?;
+    runtime.block_on(gate::bench(&cluster))?;
     Ok(cluster.stop()?)
 }
 
