@@ -7,6 +7,7 @@ use auth::{
     admin::{ActError, HeldBy, Who},
     backup_code::BackupCode,
     email_address::EmailAddress,
+    flag::{Change, Of, PASSWORDLESS_AUTH, bucket},
     mail::{Content, Notice},
     policy::{Policy, RequireTwoFactor, SignUp},
     second_factor::{Factor, Finishing, SecondFactorError, SignedIn},
@@ -397,6 +398,22 @@ async fn the_flag_off_stops_the_second_step_too() {
         )
         .await;
     assert!(matches!(refused, Err(SecondFactorError::Off)), "{refused:?}");
+
+    // On for others only: what was refused used nothing up, and the same code works once it is for this one too.
+    let set = |change| {
+        let auth = kit.auth.clone();
+        async move { auth.set_flag(Who::Operator, PASSWORDLESS_AUTH, &change, "ticket 7").await.expect("changed") }
+    };
+    set(Change::Percent(50, Of::Everyone)).await;
+    assert!(bucket(PASSWORDLESS_AUTH, mara().key()) >= 50, "not among the fifty");
+    let give = async || {
+        let finishing = Finishing { half, user, handover: &handover() };
+        kit.auth.enter_second_factor(finishing, Factor::App(&right), false, other.proof(), &other.from).await
+    };
+    let refused = give().await;
+    assert!(matches!(refused, Err(SecondFactorError::Off)), "{refused:?}");
+    set(Change::Allow(mara())).await;
+    give().await.expect("the code is as good as it was");
 }
 
 #[tokio::test]
