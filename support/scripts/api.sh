@@ -47,6 +47,8 @@ cd "$dir"
 cat >schemathesis.toml <<'TOML'
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "401", "403", "404", "409", "410", "429", "5xx"]
+[checks.negative_data_rejection]
+expected-statuses = ["400", "401", "403", "404", "405", "406", "409", "413", "415", "422", "428", "429", "5xx"]
 TOML
-"$venv/bin/schemathesis" run "$BASE_URL/api/v1/openapi.json" --header "Authorization: Bearer $key" --max-examples "${EXAMPLES:-100}" \
+"$venv/bin/schemathesis" run "$BASE_URL/api/v1/openapi.json" --header "Authorization: Bearer $key" --max-examples "${EXAMPLES:-50}" --seed "${SEED:-1}" \
     --suppress-health-check all --generation-database none "${@:2}"

@@ -609,10 +609,16 @@ async fn flags_are_shown_and_set() {
     assert_eq!(world.kit.count(by).await, 1, "one change, one row, by the key");
 
     assert_eq!(ask("GET", "/api/v1/flags/dark_mode", None).await.problem(), (404, "not_found"));
-    let half = json!({ "allowed": [], "percent_admins": 0, "percent_everyone": 50, "reason": "half" });
+    let half = json!({ "allowed": [], "percent_admins": 0, "percent_everyone": 50.0, "reason": "half" });
     assert_eq!(ask("PUT", "/api/v1/flags/dark_mode", Some(half)).await.body["percent_everyone"], 50, "a second flag is a row");
     for (body, problem) in [
         (json!({ "allowed": [], "percent_admins": 0, "percent_everyone": 101, "reason": "x" }), (422, "invalid")),
+        (json!({ "allowed": [], "percent_admins": -1, "percent_everyone": 1, "reason": "x" }), (422, "invalid")),
+        (json!({ "allowed": [], "percent_admins": 0.5, "percent_everyone": 1, "reason": "x" }), (422, "invalid")),
+        (
+            json!({ "allowed": vec!["a@example.org"; 201], "percent_admins": 0, "percent_everyone": 1, "reason": "x" }),
+            (422, "invalid"),
+        ),
         (json!({ "allowed": ["nobody"], "percent_admins": 0, "percent_everyone": 1, "reason": "x" }), (422, "invalid")),
         (json!({ "allowed": [], "percent_admins": 0, "percent_everyone": 1, "reason": " " }), (422, "invalid")),
         (json!({ "percent_everyone": 1, "reason": "x" }), (422, "invalid")),
