@@ -305,13 +305,15 @@ pub fn NewApiKeyPage(who: String, draft: Draft, error: Option<NewKeyError>) -> i
 #[component]
 pub fn RevealedKeyPage(who: String, name: String, key: String, expires: Option<OffsetDateTime>) -> impl IntoView {
     let above = vec![("API keys", routes::ADMIN_API_KEYS.to_owned())];
+    let used_by = name.clone();
     view! {
         <Admin title="Copy your API key" email=who above crumb="Copy your API key">
             <Notice tone=Tone::Ok title="Key made">
-                {name}" can use it now."
+                {used_by}" can use it now."
                 {expires.map(|at| view! { " It stops working on "<DateTime at/>". We'll email you a week before." })}
             </Notice>
             <div class="panel narrow">
+                <h2><span class="whole">{name}</span></h2>
                 <section class="body">
                     <CopyBlock heading="API key" value=key hint="Whoever has it can do what it may do. Keep it secret."/>
                     <p><strong>"We won't show it again."</strong>" Put it where your program reads its secrets."</p>

@@ -232,7 +232,7 @@ pub fn RolloutPage(who: String, shown: Shown, typed: Typed, done: bool) -> impl 
     let (kind, badge) = shown.badge();
     let changed = shown.flags.iter().find(|row| row.key == PASSWORDLESS_AUTH).map(|row| {
         let by = shown.name(&row.updated_by);
-        view! { <span class="hint">"Changed "<Date at=row.updated_at/>" by "{by}</span> }
+        view! { <span class="hint">"Changed "<Date at=row.updated_at/>" by "<span class="whole">{by}</span></span> }
     });
     let refused = typed.refused;
     let wrong = typed.error.is_some() || typed.refused.is_some();
@@ -486,7 +486,7 @@ fn feature(row: &FlagRow, shown: &Shown) -> Vec<AnyView> {
         view! { <p>{name}</p><p class="hint"><code>{row.key.clone()}</code></p> }.into_any(),
         view! { <Badge kind text=state/> }.into_any(),
         who_has(&row.flag).into_any(),
-        view! { <span><Date at=row.updated_at/>", "{by}</span> }.into_any(),
+        view! { <span><Date at=row.updated_at/>", "<span class="whole">{by}</span></span> }.into_any(),
     ]
 }
 
@@ -512,7 +512,7 @@ fn History(shown: Shown) -> impl IntoView {
             vec![
                 what(told).into_any(),
                 view! { <DateTime at=told.at/> }.into_any(),
-                words::capitalised(&shown.name(&by)).into_any(),
+                view! { <span class="whole">{begun(&shown.name(&by))}</span> }.into_any(),
                 view! { <span class="whole">{if why.is_empty() { "–".to_owned() } else { why }}</span> }.into_any(),
             ]
         })
@@ -527,6 +527,11 @@ fn History(shown: Shown) -> impl IntoView {
             }}
         </div>
     }
+}
+
+/// As a cell begins. An address stays as it is.
+fn begun(name: &str) -> String {
+    if name.contains('@') { name.to_owned() } else { words::capitalised(name) }
 }
 
 fn what(told: &Told) -> String {
