@@ -10,6 +10,8 @@ create table if not exists minute_counts (
     value  bigint not null,
     primary key (name, minute)
 );
+-- "All names of the last hour", asked twice a minute, and what is too old.
+create index if not exists minute_counts_minute on minute_counts (minute);
 
 -- A plan that raises a flag step by step. One that has not ended is the only one of its flag.
 create table if not exists rollouts (

@@ -173,9 +173,17 @@ impl Auth {
     /// The flag as this process knows it.
     #[must_use]
     pub fn flag(&self, key: &str) -> Flag {
+        self.ask_flag(key, Flag::clone)
+    }
+
+    /// Asks the flag something where it lies: every sign-in page asks, and a flag may name a thousand addresses.
+    fn ask_flag<T>(&self, key: &str, ask: impl FnOnce(&Flag) -> T) -> T {
         match self.flags.get() {
-            None => Flag::OFF,
-            Some(flags) => flags.get(key).cloned().unwrap_or_else(|| self.without_row(key)),
+            None => ask(&Flag::OFF),
+            Some(flags) => match flags.get(key) {
+                Some(flag) => ask(flag),
+                None => ask(&self.without_row(key)),
+            },
         }
     }
 
@@ -187,11 +195,11 @@ impl Auth {
     /// Whether signing in by mail is off for everyone.
     #[must_use]
     pub fn sign_in_is_off(&self) -> bool {
-        self.flag(PASSWORDLESS_AUTH).reach() == Reach::Nobody
+        self.ask_flag(PASSWORDLESS_AUTH, Flag::reach) == Reach::Nobody
     }
 
     pub(crate) fn signs_in(&self, email_key: &str, admin: bool) -> bool {
-        self.flag(PASSWORDLESS_AUTH).admits(PASSWORDLESS_AUTH, email_key, admin)
+        self.ask_flag(PASSWORDLESS_AUTH, |flag| flag.admits(PASSWORDLESS_AUTH, email_key, admin))
     }
 
     /// Reads all flags anew.
