@@ -132,6 +132,10 @@ pub struct UserDetail {
     pub sessions: Vec<SessionView>,
 }
 
+fn as_count(rows: usize) -> i64 {
+    i64::try_from(rows).unwrap_or(i64::MAX)
+}
+
 impl Auth {
     /// For what only people do, whatever scopes a key has: one that made keys, or administrators, would outlive its own end.
     pub(crate) fn permit(&self, who: Who<'_>) -> Result<(), ActError> {
@@ -158,21 +162,33 @@ impl Auth {
     pub async fn users(&self, filter: &UserFilter, cursor: Option<&str>) -> Result<Users, Error> {
         let now = self.now();
         let cursor = cursor.and_then(store::Cursor::parse);
-        let mut rows = store::page(&self.pool, filter, cursor, PAGE + 1, now, now - self.policy.session_idle).await?;
+        let (most, idle_since) = (COUNTED + 1, now - self.policy.session_idle);
+        let page = store::page(&self.pool, filter, cursor, PAGE + 1, now, idle_since);
+        let count = store::count(&self.pool, filter, most, now);
+        let backwards = cursor.is_some_and(store::Cursor::is_backwards);
+        // Backwards the rows lie before one that is known, so all can be asked at once.
+        let (mut rows, counted) = match cursor {
+            Some(cursor) if backwards => {
+                let before = store::count_before(&self.pool, filter, cursor.id(), most, now);
+                let (rows, matching, before) = tokio::try_join!(page, count, before)?;
+                let before = if before > COUNTED { before } else { before - as_count(rows.len().min(PAGE)) };
+                (rows, Some((matching, before)))
+            }
+            _ => (page.await?, None),
+        };
         let more = rows.len() > PAGE;
         rows.truncate(PAGE);
-        let backwards = cursor.is_some_and(store::Cursor::is_backwards);
         if backwards {
             rows.reverse();
         }
-        // A list that is whole on its first page is counted here.
-        let most = COUNTED + 1;
-        let (matching, before) = match (cursor, rows.first()) {
-            (None, _) if !more => (i64::try_from(rows.len()).unwrap_or(i64::MAX), 0),
-            (Some(_), Some(first)) => tokio::try_join!(
-                store::count(&self.pool, filter, most, now),
-                store::count_before(&self.pool, filter, first.id, most, now)
-            )?,
+        let (matching, before) = match (counted, cursor, rows.first()) {
+            (Some(counted), ..) => counted,
+            // A list that is whole on its first page is counted here.
+            (None, None, _) if !more => (as_count(rows.len()), 0),
+            (None, Some(_), Some(first)) => {
+                let before = store::count_before(&self.pool, filter, first.id, most, now);
+                tokio::try_join!(store::count(&self.pool, filter, most, now), before)?
+            }
             _ => (store::count(&self.pool, filter, most, now).await?, 0),
         };
         let next = (more || backwards).then(|| rows.last().map(|row| store::Cursor::after(row.id).to_string())).flatten();

@@ -103,6 +103,10 @@ impl Cursor {
         }
     }
 
+    pub fn id(self) -> Uuid {
+        self.id
+    }
+
     pub fn is_backwards(self) -> bool {
         self.backwards
     }

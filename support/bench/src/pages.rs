@@ -32,6 +32,8 @@ use uuid::Uuid;
 use crate::{cpu, servers};
 
 const RUNS: u32 = 50;
+/// A page asks several things at once, as it can of the server's sixteen.
+const CONNECTIONS: u32 = 3;
 /// More than the five after which PostgreSQL may settle for a plan that knows no parameter.
 const WARM_UP: usize = 10;
 const AIM: Duration = Duration::from_millis(50);
@@ -123,7 +125,7 @@ async fn explain(cluster: &Cluster, cases: &[(String, Ask)]) -> anyhow::Result<(
 }
 
 async fn domain(options: PgConnectOptions) -> anyhow::Result<Auth> {
-    let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await?;
+    let pool = PgPoolOptions::new().max_connections(CONNECTIONS).connect_with(options).await?;
     Ok(Auth::new(pool, Arc::new(ManualClock::default()), Keys::new(&TEST_KEY, &[]), Policy::default()))
 }
 
