@@ -10,6 +10,7 @@ mod mail_tls;
 mod notes;
 mod outages;
 mod proxies;
+mod rollout;
 mod smoke;
 mod two_factor;
 
