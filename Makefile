@@ -6,7 +6,7 @@ LATCHKEY_BIN ?= $(TARGET)/debug/latchkey
 # Queries are checked against `.sqlx`, also where a DATABASE_URL is set for the program itself.
 export SQLX_OFFLINE = true
 
-.PHONY: run test check bench load sqlx
+.PHONY: run test check bench load sqlx pictures looks
 
 # Pages at http://localhost:3000/login, mail at http://localhost:3000/dev/inbox.
 run:
@@ -14,20 +14,29 @@ run:
 	APP_ENV=development cargo run
 
 test:
-	support/scripts/install.sh postgresql chromium node zbar nginx caddy traefik
+	support/scripts/install.sh postgresql pgbouncer chromium node java python curl openssl zbar nginx caddy traefik prometheus
 	cargo test --workspace
 	cargo build
+	support/scripts/quickstart.sh
 	support/scripts/api.sh
 	npm --prefix end2end ci --no-audit --no-fund
+	cargo build --workspace --example gallery
+	$(TARGET)/debug/examples/gallery $(TARGET)/gallery
+	support/scripts/html.sh
 	cd end2end && LATCHKEY_BIN=$(LATCHKEY_BIN) npx playwright test
 
+# How every page looks in every state, what a screen reader says of it, and whether its pictures in help still hold. After `make test`.
+looks:
+	cd end2end && LOOKS=1 LATCHKEY_BIN=$(LATCHKEY_BIN) GALLERY=$(TARGET)/gallery npx playwright test --project gallery --project spoken --project pictures
+
 check:
-	support/scripts/install.sh postgresql python
+	support/scripts/install.sh postgresql python prometheus
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
 	support/scripts/deny.sh
 	support/scripts/migrations.sh
+	support/scripts/ops.sh
 
 bench:
 	support/scripts/install.sh postgresql
@@ -44,3 +53,11 @@ load:
 sqlx:
 	support/scripts/install.sh postgresql
 	support/scripts/sqlx.sh
+
+# After a screen has changed: its pictures in help and in the README, and what a screen reader says of it. Read the diff.
+pictures:
+	support/scripts/install.sh postgresql chromium node zbar pngquant
+	cargo build
+	cargo build --workspace --example gallery
+	npm --prefix end2end ci --no-audit --no-fund
+	support/scripts/pictures.sh $(LATCHKEY_BIN)

@@ -1,5 +1,9 @@
-//! Builds the style sheet and embeds the static files: `style/*.css` in name order as one sheet with its hash in its name,
-//! `public/*` under their own names, each also compressed as far as it goes, so that no request ever compresses.
+//! Makes the help articles into a table ([`help`]), builds the style sheet and embeds the static files: `style/*.css` in name order
+//! as one sheet with its hash in its name, the articles' pictures with theirs, `public/*` under their own names, each also compressed
+//! as far as it goes, so that no request ever compresses.
+
+#[path = "build/help.rs"]
+mod help;
 
 use std::{
     env,
@@ -22,6 +26,11 @@ fn main() -> Result<()> {
     println!("cargo:rerun-if-changed={}", style.display());
     println!("cargo:rerun-if-changed={}", public.display());
 
+    let articles = root.join("app/help");
+    println!("cargo:rerun-if-changed={}", articles.display());
+    let pictures = help::pictures(&articles.join("pictures"))?;
+    fs::write(out.join("help.rs"), help::table(&articles, &pictures)?)?;
+
     let mut code = String::new();
     let mut names = vec!["CSS".to_owned()];
 
@@ -34,8 +43,14 @@ fn main() -> Result<()> {
 
     for file in sorted_files(&public)? {
         let name = file.file_name().and_then(|name| name.to_str()).ok_or("a file name in public/ is not UTF-8")?;
-        let constant = name.replace(|c: char| !c.is_ascii_alphanumeric(), "_").to_uppercase();
+        let constant = constant(name);
         code.push_str(&embed(&out, &constant, &format!("/{name}"), &fs::read(&file)?, false)?);
+        names.push(constant);
+    }
+
+    for file in pictures.values().flat_map(help::Picture::files) {
+        let constant = constant(&file.url);
+        code.push_str(&embed(&out, &constant, &file.url, &file.bytes, true)?);
         names.push(constant);
     }
 
@@ -44,8 +59,15 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// What Rust can call a file.
+fn constant(name: &str) -> String {
+    name.trim_start_matches('/').replace(|c: char| !c.is_ascii_alphanumeric(), "_").to_uppercase()
+}
+
+/// Without folders.
 fn sorted_files(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut files = fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    files.retain(|file| file.is_file());
     files.sort();
     Ok(files)
 }
@@ -66,24 +88,34 @@ fn hash(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().take(6).fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
-/// Writes the file and its compressed forms to `OUT_DIR`, and answers the constant that includes them.
-fn embed(out: &Path, constant: &str, url: &str, raw: &[u8], immutable: bool) -> Result<String> {
+fn brotli(raw: &[u8]) -> Result<Vec<u8>> {
     let mut br = Vec::new();
-    let params = brotli::enc::BrotliEncoderParams { quality: 11, ..Default::default() };
-    brotli::BrotliCompress(&mut &*raw, &mut br, &params)?;
+    let params = ::brotli::enc::BrotliEncoderParams { quality: 11, ..Default::default() };
+    ::brotli::BrotliCompress(&mut &*raw, &mut br, &params)?;
+    Ok(br)
+}
+
+fn gzip(raw: &[u8]) -> Result<Vec<u8>> {
     let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     gz.write_all(raw)?;
-    let gz = gz.finish()?;
+    Ok(gz.finish()?)
+}
 
+/// Writes the file and its compressed forms to `OUT_DIR`, and answers the constant that includes them.
+fn embed(out: &Path, constant: &str, url: &str, raw: &[u8], immutable: bool) -> Result<String> {
     let include = |extension: &str, bytes: &[u8]| -> Result<String> {
         let name = format!("{constant}.{extension}");
         fs::write(out.join(&name), bytes)?;
         Ok(format!("include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{name}\"))"))
     };
     // What is compressed already, or tiny, gains too little to be worth unpacking.
-    let shorter = |extension: &str, bytes: &[u8]| -> Result<String> {
-        let worth_it = bytes.len() * 10 < raw.len() * 9;
-        Ok(if worth_it { format!("Some({})", include(extension, bytes)?) } else { "None".to_owned() })
+    let shorter = |extension: &str, compress: fn(&[u8]) -> Result<Vec<u8>>| -> Result<String> {
+        let smaller = if Path::new(url).extension().is_some_and(|it| it == "png") {
+            None
+        } else {
+            Some(compress(raw)?).filter(|it| it.len() * 10 < raw.len() * 9)
+        };
+        smaller.map_or_else(|| Ok("None".to_owned()), |bytes| Ok(format!("Some({})", include(extension, &bytes)?)))
     };
     let mime = match url.rsplit_once('.') {
         Some((_, "css")) => "text/css; charset=utf-8",
@@ -95,8 +127,8 @@ fn embed(out: &Path, constant: &str, url: &str, raw: &[u8], immutable: bool) -> 
     Ok(format!(
         "/// `{url}`\npub const {constant}: Asset = Asset {{ path: {url:?}, mime: {mime:?}, raw: {raw}, br: {br}, gz: {gz}, etag: \"W/\\\"{etag}\\\"\", immutable: {immutable} }};\n",
         raw = include("raw", raw)?,
-        br = shorter("br", &br)?,
-        gz = shorter("gz", &gz)?,
+        br = shorter("br", brotli)?,
+        gz = shorter("gz", gzip)?,
         etag = hash(raw),
     ))
 }

@@ -1,4 +1,5 @@
 import { existsSync } from "node:fs";
+import { join } from "node:path";
 
 import { defineConfig } from "@playwright/test";
 
@@ -14,11 +15,52 @@ const phone = {
 };
 
 // Debian's Chromium where there is one; elsewhere the one that `npx playwright install chromium` brought.
-const installed = "/usr/bin/chromium";
+const installed = "/usr/bin/chromium-headless-shell";
 const executablePath = process.env["CHROMIUM_BIN"] ?? (existsSync(installed) ? installed : undefined);
 
+// As small as phones are, and sharp.
+const pictured = {
+  viewport: { width: 360, height: 740 },
+  deviceScaleFactor: 2,
+  userAgent:
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Mobile/15E148 Safari/604.1",
+  extraHTTPHeaders: { "X-Forwarded-For": "203.0.113.24" },
+  javaScriptEnabled: false,
+};
+
+const launch = {
+  ...(executablePath ? { executablePath } : {}),
+  args: [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+  ],
+};
+// Pictures are compared, so they need the same fonts everywhere.
+const withFonts = {
+  ...launch,
+  args: [...launch.args, "--font-render-hinting=none", "--disable-lcd-text", "--force-color-profile=srgb"],
+  env: { ...process.env, FONTCONFIG_FILE: join(import.meta.dirname, "support/fonts.conf") } as Record<string, string>,
+};
+
 const afterwards = ["events.spec.ts", "secrets.spec.ts"];
-const journeys = { testIgnore: ["ready.spec.ts", ...afterwards], dependencies: ["ready"] };
+/** What is the same in every browser. */
+const once = ["keyboard.spec.ts"];
+/** How every page looks and what it says, by `make looks`. */
+const spoken = ["spoken.spec.ts"];
+const pictures = ["pictures.spec.ts"];
+const stills = ["gallery.spec.ts", "lighthouse.spec.ts"];
+const journeys = { testIgnore: ["ready.spec.ts", ...afterwards, ...once, ...spoken, ...pictures, ...stills], dependencies: ["ready"] };
+
+const looks = [
+  { name: "gallery", testMatch: stills, dependencies: ["ready"], use: { ...phone, userAgent: undefined } },
+  { name: "spoken", testMatch: spoken, dependencies: ["ready"], use: { ...desktop, javaScriptEnabled: false } },
+  { name: "pictures", testMatch: pictures, dependencies: ["ready"], use: { ...pictured, launchOptions: withFonts } },
+];
 
 export default defineConfig<Options>({
   testDir: "tests",
@@ -30,21 +72,12 @@ export default defineConfig<Options>({
   expect: { timeout: 20_000 },
   forbidOnly: Boolean(process.env["CI"]),
   reporter: [["list"]],
+  // By its whole path: pictures lie where the binary takes them from.
+  snapshotPathTemplate: "../{arg}{ext}",
   use: {
     // `--trace on` for a closer look: recording doubles the time of a run.
     trace: "off",
-    launchOptions: {
-      ...(executablePath ? { executablePath } : {}),
-      args: [
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-      ],
-    },
+    launchOptions: launch,
   },
   projects: [
     // The teardown of a project that all others depend on runs last, and runs even where they failed.
@@ -54,5 +87,7 @@ export default defineConfig<Options>({
     { name: "nojs-phone", ...journeys, use: { ...phone, javaScriptEnabled: false } },
     { name: "js-desktop", ...journeys, use: desktop },
     { name: "js-phone", ...journeys, use: phone },
+    { name: "once", testMatch: once, dependencies: ["ready"], use: { ...desktop, javaScriptEnabled: false } },
+    ...(process.env["LOOKS"] ? looks : []),
   ],
 });

@@ -1,21 +1,24 @@
 //! Writes every page in every state, and every mail, as files to be opened in a browser:
 //! `cargo run -p app --example gallery -- FOLDER` (`target/gallery` if none is given), then `FOLDER/index.html`.
 
-use std::{env, error::Error, fs, io, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, env, error::Error, fs, io, path::PathBuf, time::Duration};
 
 use app::{
     assets,
     happened::told,
-    mails::{self, By, Invite, Links, Mail, SignIn, StepUpCode},
+    help,
+    mails::{self, By, Invite, Links, Mail, SignIn, SignInElsewhere, StepUpCode},
     page::render,
     pages::account::{AccountPage, Owner},
     pages::activity::{ActivityPage, By as DoneBy, Entry},
     pages::admin::{
         api_keys::{ApiKey, ApiKeysPage, Draft, Lifetime, Maker, NewApiKeyPage, NewKeyError, RevealedKeyPage, RevokeKeyPage},
+        audit::{self as audit_page, AuditPage, By as AuditBy, Event, Events, Narrowed, Oddity, SearchError},
         change::{Change, ChangePage, LastAdminPage, ReasonError},
         invite::{AddressError, InviteSomeonePage},
         limits::{Held, LimitsPage},
         mail::{self, MailPage, MailRow},
+        overview::{OverviewPage, Shown as OverviewShown},
         rollout::{Act, ReviewPage, RolloutPage, Shown, Typed},
         user::{self, Activity, User, UserPage},
         users::{UserRow, Users, UsersPage},
@@ -28,7 +31,7 @@ use app::{
     pages::devices::{DevicesPage, TrustedDevice},
     pages::errors::{Failure, FailurePage},
     pages::export::ExportPage,
-    pages::help::HelpPage,
+    pages::help::{HelpArticlePage, HelpPage, HelpSearchPage, NoArticlePage},
     pages::invite::{DeadInvite, DeadInvitePage, InvitePage},
     pages::limited::{Limited, LimitedPage},
     pages::login::{EmailError, LoginPage},
@@ -51,10 +54,12 @@ use auth::{
     activity::Filter,
     admin::{HeldBy, Status, UserFilter},
     api_key::{KeyState, Scope},
+    audit::{Head, Kind as AuditKind, LastVerified, SealState},
     event::{Method, SecondFactor},
     flag::{Flag, FlagRow, PASSWORDLESS_AUTH},
     mail::{Delivery, MailFilter, MailState, QueueState},
     network_requests::NetworkRequests,
+    overview::{Accounts, Bucket, Counts, Overview, Seconds, Span},
     rollout::{Check, DEFAULT_PLAN, Reading, Rollout, State, Status as RolloutStatus, Told},
     throttle::Limit,
     undo::{Undoes, Undone},
@@ -62,6 +67,14 @@ use auth::{
 use leptos::prelude::*;
 use serde_json::{Value, json};
 use time::{OffsetDateTime, macros::datetime};
+
+#[cfg(test)]
+#[path = "gallery/help.rs"]
+mod help_links;
+
+#[cfg(test)]
+#[path = "gallery/complete.rs"]
+mod complete;
 
 const LIFETIME: Duration = Duration::from_mins(10);
 const EMAIL: &str = "mara.lindqvist@example.org";
@@ -75,19 +88,23 @@ fn main() -> io::Result<()> {
         fs::create_dir_all(file.parent().unwrap_or(&folder))?;
         fs::write(file, asset.raw)?;
     }
-    let mut index = String::from("<!DOCTYPE html><meta charset=utf-8><title>Gallery</title>");
-    let two_factor = two_factor().map_err(io::Error::other)?;
-    for (name, html) in pages().into_iter().chain(two_factor).chain(mails().map_err(io::Error::other)?) {
+    let mut index = String::from("<!DOCTYPE html><html lang=en><meta charset=utf-8><title>Gallery</title>");
+    for (name, html) in all().map_err(io::Error::other)? {
         // From the root of a site to files beside one another.
         let html = assets::ALL
             .iter()
-            .fold(html, |html, asset| html.replace(&format!("href=\"{}\"", asset.path), &format!("href=\"{}\"", &asset.path[1..])));
+            .fold(html, |html, asset| html.replace(&format!("=\"{}\"", asset.path), &format!("=\"{}\"", &asset.path[1..])));
         fs::write(folder.join(format!("{name}.html")), html)?;
         index.extend(["<p><a href=", name, ".html>", name, "</a>"]);
     }
     fs::write(folder.join("index.html"), index)?;
     println!("{}", folder.join("index.html").display());
     Ok(())
+}
+
+/// Every page in every state, and every mail.
+fn all() -> Result<Vec<(&'static str, String)>, Box<dyn Error + Send + Sync>> {
+    Ok(pages().into_iter().chain(two_factor()?).chain(mails()?).collect())
 }
 
 fn pages() -> Vec<(&'static str, String)> {
@@ -97,7 +114,10 @@ fn pages() -> Vec<(&'static str, String)> {
     all.extend(dead_ends());
     all.extend(own_pages());
     all.extend(the_rest());
+    all.extend(admin_overview());
+    all.extend(help_center());
     all.extend(admin_lists());
+    all.extend(admin_audit());
     all.extend(admin_mail());
     all.extend(admin_limits());
     all.extend(admin_rollout());
@@ -300,6 +320,27 @@ fn own_pages() -> Vec<(&'static str, String)> {
     ]
 }
 
+fn help_center() -> Vec<(&'static str, String)> {
+    let article = |slug| {
+        let article = help::find(slug).expect("an article");
+        render(move || view! { <HelpArticlePage article/> })
+    };
+    let search = |query: &str| {
+        let (query, found) = (query.to_owned(), help::search(query));
+        render(|| view! { <HelpSearchPage query found/> })
+    };
+    vec![
+        ("help", render(|| view! { <HelpPage/> })),
+        ("help-found", search("lost phone")),
+        ("help-some", search("giraffe clock")),
+        ("help-none", search("thelongestwordthatanyonecouldeverhavetypedintothisfieldwithagiraffe")),
+        ("help-article", article("no-email")),
+        ("help-article-long", article("what-we-store")),
+        ("help-article-admin", article("admin-rollout")),
+        ("help-unknown", render(|| view! { <NoArticlePage/> })),
+    ]
+}
+
 fn invite(inviter: Option<&str>) -> String {
     let (name, inviter, token) = ("latchkey.example".to_owned(), inviter.map(str::to_owned), "t0k".to_owned());
     render(|| view! { <InvitePage name inviter address=EMAIL.into() token/> })
@@ -321,7 +362,6 @@ fn the_rest() -> Vec<(&'static str, String)> {
         ("invite-expired", dead(DeadInvite::Expired)),
         ("invite-used", dead(DeadInvite::AlreadyUsed)),
         ("invite-broken", dead(DeadInvite::Broken)),
-        ("help", render(|| view! { <HelpPage/> })),
         ("inbox-empty", render(|| view! { <DevInboxPage messages=vec![]/> })),
         ("inbox", render(|| view! { <DevInboxPage messages/> })),
         (
@@ -488,6 +528,121 @@ fn user_rows() -> Vec<UserRow> {
     ]
 }
 
+/// Fewer at night, and mail that begins to be late.
+fn overview_counts(n: u64, times: u64, late: bool) -> Counts {
+    let asked = times * (30 + (n * 7) % 11 * 6 + n % 24 * 2);
+    let used = asked - asked * (3 + n % 3) / 100;
+    let by_code = used / 4;
+    let slowest = if late && n > 18 { 20 + u32::try_from(n).unwrap_or(0) * 2 } else { 2 + u32::try_from(n % 4).unwrap_or(0) };
+    Counts {
+        asked,
+        mailed: asked - n % 2,
+        used,
+        refused: asked * (2 + n % 4) / 100,
+        by_link: used - by_code - n % 2,
+        by_code,
+        sign_in: [(12, asked / 3), (24 + u32::try_from(n).unwrap_or(0) / 3, asked / 2), (90, asked / 6)].into_iter().collect(),
+        mail: [(1, asked * 9), (slowest, asked)].into_iter().collect(),
+    }
+}
+
+/// `first`: the bucket in which the first person signed in.
+fn overview(span: Span, first: usize, times: u64, late: bool) -> Overview {
+    let (all, hours) = match span {
+        Span::Day => (24, 1),
+        Span::Week => (28, 6),
+        Span::Month => (30, 24),
+    };
+    let last = NOW - Duration::from_secs(u64::try_from(NOW.unix_timestamp()).unwrap_or(0) % (hours * 3_600));
+    let buckets: Vec<Bucket> = (0..all)
+        .map(|n| {
+            let seen = usize::try_from(n).unwrap_or(0) >= first;
+            Bucket {
+                at: last - Duration::from_hours((all - 1 - n) * hours),
+                counts: if seen { overview_counts(n, times * hours, late) } else { Counts::default() },
+                accounts: seen.then_some(Accounts { all: 16_840, with_two_factor: 5_110 + n * 6 }),
+            }
+        })
+        .collect();
+    let sum = |of: fn(&Counts) -> u64| buckets.iter().map(|bucket| of(&bucket.counts)).sum();
+    let slow = if late { 74 } else { 4 };
+    let whole = Counts {
+        asked: sum(|counts| counts.asked),
+        mailed: sum(|counts| counts.mailed),
+        used: sum(|counts| counts.used),
+        refused: sum(|counts| counts.refused),
+        by_link: sum(|counts| counts.by_link),
+        by_code: sum(|counts| counts.by_code),
+        sign_in: if times == 0 { Seconds::default() } else { [(31, 1)].into_iter().collect() },
+        mail: if times == 0 { Seconds::default() } else { [(1, 90), (slow, 10)].into_iter().collect() },
+    };
+    let before = Counts { sign_in: [(22, 1)].into_iter().collect(), mail: [(5, 1)].into_iter().collect(), ..whole.clone() };
+    let before = Counts { by_link: before.by_link + before.asked / 160, ..before };
+    Overview {
+        span,
+        now: NOW,
+        since: (times > 0).then(|| if first == 0 { NOW - Duration::from_hours(24 * 300) } else { buckets[first].at }),
+        buckets,
+        whole,
+        before: (first == 0 && times > 0).then_some(before),
+        accounts: Some(Accounts { all: 16_840, with_two_factor: 5_254 }),
+        accounts_before: (first == 0).then_some(Accounts { all: 16_700, with_two_factor: 5_077 }),
+        counted_until: Some(NOW),
+    }
+}
+
+fn admin_overview() -> Vec<(&'static str, String)> {
+    let reading = |check, value: Option<f64>| Reading {
+        check,
+        value,
+        over_since: value.filter(|value| *value > check.limit()).map(|_| NOW - Duration::from_mins(12)),
+        checked_at: NOW,
+    };
+    let readings = |delay: f64| {
+        let value = |check| match check {
+            Check::FailedVerifications => Some(4.3),
+            Check::Burst => Some(12.0),
+            Check::MailDelay => Some(delay),
+            Check::ServerErrors => None,
+            _ => Some(0.0),
+        };
+        Check::ALL.map(|check| reading(check, value(check))).to_vec()
+    };
+    let rollout = |state| Rollout {
+        id: uuid::Uuid::nil(),
+        state,
+        plan: DEFAULT_PLAN.to_vec(),
+        step: 2,
+        step_since: NOW - Duration::from_hours(30),
+        stopped_since: None,
+        why: None,
+        clear_since: None,
+        started_at: NOW - Duration::from_hours(200),
+        ended_at: None,
+    };
+    let quarter = || Flag { allowed: vec![EMAIL.to_owned()], percent_admins: 5, percent_everyone: 25 };
+    let page = |overview, rollout, readings, flag| {
+        let shown = OverviewShown { overview, rollout, readings, flag };
+        render(move || view! { <OverviewPage who=ADMIN.to_owned() shown/> })
+    };
+    let running = || Some(rollout(State::Running));
+    let never = || Check::ALL.map(|check| Reading { checked_at: OffsetDateTime::UNIX_EPOCH, ..reading(check, None) }).to_vec();
+    let first_day =
+        Overview { accounts: Some(Accounts { all: 2, with_two_factor: 1 }), before: None, ..overview(Span::Day, 22, 1, false) };
+    let nobody = Overview { accounts: None, counted_until: None, ..overview(Span::Day, 24, 0, false) };
+    let stopped = Overview { counted_until: Some(NOW - Duration::from_mins(85)), ..overview(Span::Day, 0, 1, false) };
+    let stale = Check::ALL.map(|check| Reading { checked_at: NOW - Duration::from_mins(85), ..reading(check, None) }).to_vec();
+    vec![
+        ("admin-overview", page(overview(Span::Day, 0, 1, false), running(), readings(7.0), quarter())),
+        ("admin-overview-held", page(overview(Span::Day, 0, 1, true), Some(rollout(State::Held)), readings(74.0), quarter())),
+        ("admin-overview-week", page(overview(Span::Week, 0, 20, false), running(), readings(7.0), quarter())),
+        ("admin-overview-month", page(overview(Span::Month, 0, 400, false), None, readings(52.0), Flag::ON)),
+        ("admin-overview-first-day", page(first_day, None, readings(7.0), Flag::ON)),
+        ("admin-overview-nobody", page(nobody, None, never(), Flag::OFF)),
+        ("admin-overview-stopped", page(stopped, running(), stale, quarter())),
+    ]
+}
+
 fn admin_lists() -> Vec<(&'static str, String)> {
     let users = |filter, rows: Vec<UserRow>, matching, invited| {
         let next = (matching > 25).then(|| "bert@example.com".to_owned());
@@ -508,6 +663,91 @@ fn admin_lists() -> Vec<(&'static str, String)> {
         ("admin-invite", invite("", None)),
         ("admin-invite-missing", invite("", Some(AddressError::Missing))),
         ("admin-invite-exists", invite(EMAIL, Some(AddressError::HasAccount))),
+        ("admin-invite-held-back", invite(EMAIL, Some(AddressError::HeldBack))),
+        ("admin-invite-closed", invite(EMAIL, Some(AddressError::Closed))),
+    ]
+}
+
+fn admin_audit() -> Vec<(&'static str, String)> {
+    let event = |minutes, what, by, more: Option<&str>, reason: Option<&str>, ip: Option<&str>| Event {
+        at: NOW - Duration::from_mins(minutes),
+        what,
+        more: more.map(ToOwned::to_owned),
+        by,
+        whom: reason.map(|_| EMAIL.into()),
+        reason: reason.map(ToOwned::to_owned),
+        ip: ip.map(ToOwned::to_owned),
+        request: ip.map(|_| "019ab2c3-6d2e-7a10-b1c4-55e07f3a91c2".to_owned()),
+        account: Some("/admin/users/7".to_owned()),
+        facts: vec![
+            ("Event".to_owned(), "two_factor.reset".to_owned()),
+            ("Time".to_owned(), "24 November 2026, 14:29 UTC".to_owned()),
+            ("Account".to_owned(), "019ab2c3-6d2e-7a10-b1c4-55e07f3a91c2".to_owned()),
+            ("Browser".to_owned(), "Firefox on Windows".to_owned()),
+            ("Sealed".to_owned(), "Yes".to_owned()),
+        ],
+    };
+    let account = |address: &str| AuditBy::Account(address.into());
+    let rows = || {
+        vec![
+            event(1, "Rollout held", AuditBy::Words("System"), Some("At step 3"), None, None),
+            event(6, "Signed in", account(EMAIL), Some("Email code, authenticator app"), None, Some("203.0.113.24")),
+            event(8, "Wrong authenticator code", account(LONG), None, None, Some("2001:db8:85a3:8d3:1319:8a2e:370:7348")),
+            event(
+                204,
+                "Flag changed",
+                account(ADMIN),
+                Some("passwordless_auth, nobody to 25% of everyone"),
+                Some("As agreed"),
+                Some("192.0.2.61"),
+            ),
+            event(317, "Two-factor reset", account(ADMIN), None, Some("Ticket 4821"), Some("192.0.2.61")),
+            event(
+                320,
+                "Account opened",
+                AuditBy::ApiKey("Support desk".to_owned()),
+                Some("Address shown"),
+                None,
+                Some("192.0.2.61"),
+            ),
+        ]
+    };
+    let seal = || SealState {
+        head: Some(Head { number: 4_812, hash: [7; 32] }),
+        to_position: 16_840,
+        sealed_at: Some(NOW - Duration::from_secs(40)),
+        unsealed_since: None,
+        verified: Some(LastVerified { at: NOW - Duration::from_hours(14), head: 4_790, rows: 16_840, findings: BTreeMap::new() }),
+    };
+    let wrong = || SealState {
+        unsealed_since: Some(NOW - Duration::from_mins(25)),
+        verified: seal().verified.map(|last| LastVerified { findings: [("row_changed".to_owned(), 2)].into(), ..last }),
+        ..seal()
+    };
+    let page = |shown, seal| render(move || view! { <AuditPage who=ADMIN.to_owned() shown seal now=NOW/> });
+    let list = |rows, q: &str, error| {
+        let older = Some("o1-7".to_owned());
+        let narrowed = Narrowed { q: q.to_owned(), ..Narrowed::default() };
+        audit_page::Shown::Events(narrowed, Events { rows, newer: None, older }, error)
+    };
+    let oddity = |kind: AuditKind, more: &[&str]| {
+        let (what, advice) = kind.told();
+        let more = more.iter().map(|&more| more.to_owned()).collect();
+        Oddity { what, advice, at: NOW - Duration::from_hours(3), more, path: "/admin/audit?q=7".to_owned() }
+    };
+    let odd = vec![
+        oddity(AuditKind::ManyFailures, &["14 times"]),
+        oddity(AuditKind::ManyAccounts, &["31 times", "6 accounts", "2001:db8:85a3:8d3:1319:8a2e:370:7348"]),
+        oddity(AuditKind::TwoFactorReset, &["Reason: Ticket 4821"]),
+        oddity(AuditKind::AtTheShell, &["Everyone signed out", "Reason: restored from a backup"]),
+    ];
+    vec![
+        ("admin-audit", page(list(rows(), "", None), seal())),
+        ("admin-audit-none", page(list(vec![], "203.0.113.24", None), SealState::default())),
+        ("admin-audit-unknown", page(list(vec![], "nobody@example.org", Some(SearchError::NoAccount)), seal())),
+        ("admin-audit-tampered", page(list(rows(), "", None), wrong())),
+        ("admin-audit-unusual", page(audit_page::Shown::Unusual(odd), seal())),
+        ("admin-audit-usual", page(audit_page::Shown::Unusual(vec![]), seal())),
     ]
 }
 
@@ -690,6 +930,7 @@ fn admin_rollout() -> Vec<(&'static str, String)> {
         flags,
         history,
         names: std::collections::HashMap::new(),
+        population: Some(auth::rollout::Population { accounts: 16_840, administrators: 42 }),
         fresh,
     };
     let flags = || vec![row("dark_mode", Flag::ON, "operator"), row(PASSWORDLESS_AUTH, quarter(), "rollout")];
@@ -870,6 +1111,18 @@ fn sign_in_mail() -> askama::Result<Mail> {
     })
 }
 
+fn sign_in_elsewhere_mail(application: &str, url: Option<&str>) -> askama::Result<Mail> {
+    mails::sign_in_elsewhere(&SignInElsewhere {
+        application,
+        url,
+        code: "482 931",
+        lifetime: LIFETIME,
+        client: Some(("Firefox on Windows", "203.0.113.24")),
+        asked_at: datetime!(2026-11-24 14:29 UTC),
+        help_url: "https://latchkey.example/help",
+    })
+}
+
 fn mails() -> askama::Result<Vec<(&'static str, String)>> {
     let help_url = "https://latchkey.example/help";
     let invite = Invite {
@@ -880,26 +1133,54 @@ fn mails() -> askama::Result<Vec<(&'static str, String)>> {
         help_url,
     };
     let links = Links { account_url: "https://latchkey.example/account", help_url };
+    let (rollout_url, keys_url, key) =
+        ("https://latchkey.example/admin/rollout", "https://latchkey.example/admin/api-keys", "lk_k7qdm2xw");
+    let undo_url = "https://latchkey.example/undo?token=t0k";
     let by = By { device: "Firefox on Windows", ip: "203.0.113.24", at: NOW };
     let step_up = StepUpCode { code: "482 931", lifetime: LIFETIME, by };
     let shown = |mail: Mail| mails::with_pictures(&mail.html);
     Ok(vec![
         ("mail-sign-in", shown(sign_in_mail()?)),
+        ("mail-sign-in-elsewhere", shown(sign_in_elsewhere_mail("Notes", Some("https://notes.example/sign-in?token=t0k"))?)),
+        ("mail-sign-in-elsewhere-code", shown(sign_in_elsewhere_mail("Notes", None)?)),
+        (
+            "mail-sign-in-elsewhere-long",
+            shown(sign_in_elsewhere_mail("The notes of a department with a long name, second edition", None)?),
+        ),
         ("mail-no-account", shown(mails::no_account(help_url)?)),
         ("mail-account-off", shown(mails::account_off(help_url)?)),
         ("mail-not-yet", shown(mails::not_yet(Some("https://old.example/sign-in"), help_url)?)),
-        ("mail-rollout-held", shown(mails::rollout_held("https://latchkey.example/admin/rollout", help_url, Check::MailDelay)?)),
+        ("mail-not-yet-nowhere", shown(mails::not_yet(None, help_url)?)),
+        ("mail-rollout-held", shown(mails::rollout_held(rollout_url, help_url, Check::MailDelay)?)),
+        ("mail-rollout-rolled-back", shown(mails::rollout_rolled_back(rollout_url, help_url, Check::ServerErrors)?)),
+        ("mail-rollout-finished", shown(mails::rollout_finished(rollout_url, help_url)?)),
         ("mail-invite", shown(mails::invite(&invite)?)),
         ("mail-two-factor-on", shown(mails::two_factor_on(&links)?)),
         ("mail-two-factor-off", shown(mails::two_factor_off(&links, &by)?)),
         ("mail-two-factor-reset", shown(mails::two_factor_reset(&links, NOW)?)),
+        ("mail-authenticator-added", shown(mails::authenticator_added(&links, &by)?)),
+        ("mail-authenticator-removed", shown(mails::authenticator_removed(&links, &by)?)),
         ("mail-backup-codes-new", shown(mails::backup_codes_new(&links, NOW)?)),
         ("mail-backup-codes-left", shown(mails::backup_codes_left(&links, 2, 10)?)),
+        ("mail-backup-codes-none", shown(mails::backup_codes_left(&links, 0, 10)?)),
         ("mail-backup-code-used", shown(mails::backup_code_used(&links, 7, &by)?)),
+        ("mail-new-sign-in", shown(mails::new_sign_in(&links, undo_url, "Email link", &by)?)),
+        ("mail-second-step-failed", shown(mails::second_step_failed(&links, &by)?)),
         ("mail-step-up", shown(mails::step_up_code(&links, &step_up)?)),
         ("mail-email-change", shown(mails::email_change_code(help_url, &step_up)?)),
         ("mail-email-taken", shown(mails::email_taken(help_url)?)),
-        ("mail-email-changed", shown(mails::email_changed(&links, "https://latchkey.example/undo?token=t0k", 72, &by)?)),
-        ("mail-deletion-requested", shown(mails::deletion_requested(&links, "https://latchkey.example/undo?token=t0k", NOW, &by)?)),
+        ("mail-email-changed", shown(mails::email_changed(&links, undo_url, 72, &by)?)),
+        ("mail-email-change-undone", shown(mails::email_change_undone(&links, NOW)?)),
+        ("mail-deletion-requested", shown(mails::deletion_requested(&links, undo_url, NOW, &by)?)),
+        ("mail-deletion-cancelled", shown(mails::deletion_cancelled(&links, NOW)?)),
+        ("mail-account-disabled", shown(mails::account_disabled(&links, NOW)?)),
+        ("mail-account-enabled", shown(mails::account_enabled(&links, NOW)?)),
+        ("mail-sessions-ended", shown(mails::sessions_ended(&links, NOW)?)),
+        ("mail-admin-granted", shown(mails::admin_granted(&links, NOW)?)),
+        ("mail-admin-revoked", shown(mails::admin_revoked(&links, NOW)?)),
+        ("mail-api-key-created", shown(mails::api_key_created(&links, key, &by)?)),
+        ("mail-api-key-revoked", shown(mails::api_key_revoked(&links, key, NOW)?)),
+        ("mail-api-key-ending", shown(mails::api_key_ending(keys_url, help_url, key, NOW)?)),
+        ("mail-test", shown(mails::test(&links, NOW)?)),
     ])
 }

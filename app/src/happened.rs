@@ -86,6 +86,81 @@ pub fn told(happened: &str, details: &Value) -> Option<Told> {
     Some(Told { what, more: (!more.is_empty()).then(|| more.to_owned()), new_device: false })
 }
 
+/// The same for administrators, whose news is also what happens to no account. Words only: who, whom and why stand in columns of
+/// their own.
+pub fn told_to_admin(happened: &str, details: &Value) -> Told {
+    let word = |key| details.get(key).and_then(Value::as_str).unwrap_or_default();
+    let number = |key| details.get(key).and_then(Value::as_u64);
+    let (what, more) = match happened {
+        "user.viewed" => ("Account opened", "Address shown".to_owned()),
+        "link.refused" if word("method") == Method::Code.as_str() => ("Sign-in code refused", refused(word("reason")).to_owned()),
+        "link.refused" => ("Sign-in link refused", refused(word("reason")).to_owned()),
+        "link.cancelled" => ("Sign-in cancelled", "By whoever opened the email".to_owned()),
+        "invite.created" => ("Invitation sent", String::new()),
+        "sessions.ended" => ("Everyone signed out", number("sessions").map(|n| words::count(n, "session")).unwrap_or_default()),
+        "keys.rotated" => ("Encryption key changed", number("secrets").map(|n| words::count(n, "secret")).unwrap_or_default()),
+        "mail.sent" => ("Email sent", word("kind").replace('_', " ")),
+        "mail.failed" if word("state") == "expired" => ("Email given up", "It was too late to send".to_owned()),
+        "mail.failed" => ("Email given up", "The mail server refused it".to_owned()),
+        "mail.retried" => ("Email sent again", String::new()),
+        "network.too_many_requests" => ("Too many sign-in emails asked for", word("network").to_owned()),
+        "flag.changed" => ("Flag changed", flag(details)),
+        "rollout.started" => ("Rollout started", String::new()),
+        "rollout.moved" => ("Rollout moved on", step(details)),
+        "rollout.held" => ("Rollout held", step(details)),
+        "rollout.released" => ("Rollout released", step(details)),
+        "rollout.paused" => ("Rollout paused", step(details)),
+        "rollout.resumed" => ("Rollout resumed", step(details)),
+        "rollout.aborted" => ("Rollout aborted", step(details)),
+        "rollout.rolled_back" => ("Rollout rolled back", step(details)),
+        "rollout.finished" => ("Rollout finished", String::new()),
+        "audit.exported" => ("Audit log downloaded", word("format").to_uppercase()),
+        "audit.tampered" => ("Audit log tampered with", String::new()),
+        "reconcile.finished" => ("Contradictions found", String::new()),
+        _ => {
+            let unknown = Told { what: "Something else", more: Some(happened.to_owned()), new_device: false };
+            return told(happened, details).unwrap_or(unknown);
+        }
+    };
+    Told { what, more: (!more.is_empty()).then_some(more), new_device: false }
+}
+
+/// Why a link or code did not sign anybody in.
+fn refused(reason: &str) -> &'static str {
+    match reason {
+        "expired" => "It had expired",
+        "used" => "It had been used before",
+        "replaced" => "A newer one took its place",
+        "cancelled" => "It had been cancelled",
+        "other_browser" => "Opened in another browser",
+        "wrong_code" => "Wrong code",
+        "not_admitted" => "There's no account, and none may be made",
+        "account_off" => "The account is turned off",
+        "enrolment_required" => "Two-factor has to be set up first",
+        _ => "",
+    }
+}
+
+/// "`passwordless_auth`, nobody to 25% of everyone"
+fn flag(details: &Value) -> String {
+    let who = |at: &str| {
+        let of = |key| details.get(at).and_then(|flag| flag.get(key)).and_then(Value::as_u64).unwrap_or(0);
+        match (of("percent_everyone"), of("percent_admins"), of("addresses")) {
+            (100, ..) => "everyone".to_owned(),
+            (0, 0, 0) => "nobody".to_owned(),
+            (0, 0, addresses) => format!("{addresses} by name"),
+            (0, admins, _) => format!("{admins}% of admins"),
+            (everyone, ..) => format!("{everyone}% of everyone"),
+        }
+    };
+    let name = details.get("flag").and_then(Value::as_str).unwrap_or_default();
+    format!("{name}, {} to {}", who("before"), who("after"))
+}
+
+fn step(details: &Value) -> String {
+    details.get("step").and_then(Value::as_u64).map(|step| format!("At step {}", step + 1)).unwrap_or_default()
+}
+
 /// What a second factor was given for. Signing in goes without saying.
 fn purpose(of: &str) -> &'static str {
     match of {
@@ -139,7 +214,7 @@ mod tests {
     }
 
     /// What happens to no account, so that no owner sees it.
-    const NOBODYS: [&str; 20] = [
+    const NOBODYS: [&str; 22] = [
         "flag.changed",
         "rollout.started",
         "rollout.moved",
@@ -159,6 +234,8 @@ mod tests {
         "mail.failed",
         "mail.retried",
         "network.too_many_requests",
+        "audit.exported",
+        "audit.tampered",
         "reconcile.finished",
     ];
 
@@ -172,6 +249,20 @@ mod tests {
         for name in events {
             assert_ne!(told(name, &json!({})).map(|told| told.what), Some("Something else"), "{name}");
         }
+    }
+
+    #[test]
+    fn every_event_has_words_for_administrators() {
+        for name in NOBODYS.into_iter().chain(["user.viewed", "session.created"]) {
+            assert_ne!(told_to_admin(name, &json!({})).what, "Something else", "{name}");
+        }
+        let details = json!({
+            "flag": "passwordless_auth", "before": { "addresses": 0, "percent_admins": 0, "percent_everyone": 0 },
+            "after": { "addresses": 2, "percent_admins": 5, "percent_everyone": 25 },
+        });
+        assert_eq!(told_to_admin("flag.changed", &details).more.as_deref(), Some("passwordless_auth, nobody to 25% of everyone"));
+        assert_eq!(told_to_admin("rollout.held", &json!({ "step": 1 })).more.as_deref(), Some("At step 2"));
+        assert_eq!(told_to_admin("moon.risen", &json!(null)).more.as_deref(), Some("moon.risen"));
     }
 
     #[test]

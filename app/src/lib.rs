@@ -15,6 +15,7 @@ pub mod form;
 pub mod forward_auth;
 pub mod gate;
 pub mod happened;
+pub mod help;
 pub mod mails;
 pub mod next;
 pub mod page;

@@ -59,6 +59,8 @@ fn register_forms() {
     register_explicit::<admin::change::MakeAdmin>();
     register_explicit::<admin::change::RemoveAdmin>();
     register_explicit::<admin::rollout::ChangeRollout>();
+    register_explicit::<admin::audit::SearchAudit>();
+    register_explicit::<admin::audit::ExportAudit>();
     register_explicit::<admin::mail::RetryMail>();
     register_explicit::<admin::mail::SendTestMail>();
     register_explicit::<admin::limits::ReleaseLimit>();
@@ -110,6 +112,7 @@ pub fn router(state: AppState) -> Router {
         .route(routes::DEVICES, get(devices::get))
         .route(routes::DEVICES_REVOKE, form_of(routes::DEVICES))
         .route(routes::DEVICES_REVOKE_ALL, form_of(routes::DEVICES))
+        .route(routes::ADMIN, get(admin::overview::get))
         .route(routes::ADMIN_USERS, get(admin::users::get).merge(form()))
         .route(routes::ADMIN_USERS_INVITE, get(admin::invite::get).merge(form()))
         .route(routes::ADMIN_USER, get(admin::user::get))
@@ -121,6 +124,8 @@ pub fn router(state: AppState) -> Router {
         .route(routes::ADMIN_USERS_MAKE_ADMIN, form_of(routes::ADMIN_USERS))
         .route(routes::ADMIN_USERS_REMOVE_ADMIN, form_of(routes::ADMIN_USERS))
         .route(routes::ADMIN_ROLLOUT, get(admin::rollout::get).merge(form()))
+        .route(routes::ADMIN_AUDIT, get(admin::audit::get).merge(form()))
+        .route(routes::ADMIN_AUDIT_EXPORT, form_of(routes::ADMIN_AUDIT))
         .route(routes::ADMIN_MAIL, get(admin::mail::get).merge(form()))
         .route(routes::ADMIN_MAIL_TEST, form_of(routes::ADMIN_MAIL))
         .route(routes::ADMIN_LIMITS, get(admin::limits::get).merge(form()))
@@ -138,6 +143,7 @@ pub fn router(state: AppState) -> Router {
         .layer(sessions)
         .layer(map_response(session::keep_cookie))
         .route(routes::HELP, get(help::get))
+        .route(routes::HELP_ARTICLE, get(help::get_article))
         .with_state(state)
 }
 

@@ -8,9 +8,9 @@ use std::{fmt, time::Duration};
 use auth::event::{Method, SecondFactor};
 use time::OffsetDateTime;
 
-/// "1 minute", "12 minutes".
+/// "1 minute", "12 minutes", "1,204 minutes".
 pub fn count(n: u64, noun: &str) -> String {
-    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+    format!("{} {noun}{}", grouped(n), if n == 1 { "" } else { "s" })
 }
 
 /// "Firefox on Windows · 203.0.113.24", of what there is. No line begins with a dot.
@@ -18,13 +18,13 @@ pub fn line(parts: impl IntoIterator<Item = String>) -> String {
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\u{a0}· ")
 }
 
-/// "16,840"
 /// A sentence begins with it.
 pub fn capitalised(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
+/// "16,840"
 pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let groups: Vec<&[u8]> = digits.as_bytes().rchunks(3).rev().collect();
@@ -114,11 +114,16 @@ pub fn date(at: OffsetDateTime) -> String {
     format!("{} {} {}", at.day(), at.month(), at.year())
 }
 
+/// "24 Nov", by UTC. For what is younger than a year.
+pub fn short_date(at: OffsetDateTime) -> String {
+    let at = at.to_utc();
+    let month = at.month().to_string();
+    format!("{} {}", at.day(), month.get(..3).unwrap_or(&month))
+}
+
 /// "24 November 2026, 14:29 UTC" where space is short: "Today, 14:29 UTC", "19 Nov, 14:29 UTC". For what is younger than a year.
 pub fn short_time(at: OffsetDateTime, now: OffsetDateTime) -> String {
-    let utc = at.to_utc();
-    let month = utc.month().to_string();
-    let day = if is_today(at, now) { "Today".to_owned() } else { format!("{} {}", utc.day(), month.get(..3).unwrap_or(&month)) };
+    let day = if is_today(at, now) { "Today".to_owned() } else { short_date(at) };
     format!("{day}, {} UTC", time_of_day(at))
 }
 

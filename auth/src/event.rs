@@ -5,12 +5,16 @@
 
 use std::collections::BTreeMap;
 
+use metrics::SharedString;
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
-use crate::{api_key::Prefix, flag::Flag, requester::Requester, rollout::Happened, secret::new_id};
+use crate::{
+    Auth, api_key::Prefix, flag::Flag, policy::NamedDomains, requester::Requester, rollout::Happened, secret::new_id,
+    session::Level, throttle::Limit,
+};
 
 /// How a first factor was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -181,6 +185,18 @@ pub enum RevokeReason {
 }
 
 impl RevokeReason {
+    const ALL: [Self; 9] = [
+        Self::SignedOut,
+        Self::Replaced,
+        Self::TwoFactorChanged,
+        Self::SignedOutElsewhere,
+        Self::EmailChanged,
+        Self::Undone,
+        Self::EndedByAdmin,
+        Self::AccountOff,
+        Self::Leaving,
+    ];
+
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::SignedOut => "signed_out",
@@ -201,6 +217,8 @@ pub enum Event {
     LinkRequested {
         link: Uuid,
         known_browser: bool,
+        /// For the counter alone; see [`crate::policy::NamedDomains`].
+        domain: SharedString,
     },
     LinkRedeemed {
         user: Uuid,
@@ -228,6 +246,8 @@ pub enum Event {
         second: Option<SecondFactor>,
         /// By a browser that the account did not know.
         new_device: bool,
+        /// Since its link was asked for.
+        after: Option<Duration>,
     },
     SessionRevoked {
         user: Uuid,
@@ -386,6 +406,8 @@ pub enum Event {
         since: Option<OffsetDateTime>,
         reason: String,
         sessions: u64,
+        /// Links and codes that were under way.
+        links: u64,
     },
     /// An administrator opened the account's page, where its address stands whole.
     UserViewed {
@@ -415,6 +437,8 @@ pub enum Event {
     MailSent {
         mail: Uuid,
         kind: &'static str,
+        /// Since it was queued.
+        after: Duration,
     },
     MailFailed {
         mail: Uuid,
@@ -455,6 +479,20 @@ pub enum Event {
         by: Origin,
         /// A check's name, or somebody's words.
         reason: String,
+    },
+    /// Somebody took a copy of the audit, or of a part of it. Recorded before the first row leaves.
+    AuditExported {
+        by: Origin,
+        format: &'static str,
+        since: Option<OffsetDateTime>,
+        until: Option<OffsetDateTime>,
+        /// What else narrowed it.
+        filter: BTreeMap<&'static str, String>,
+    },
+    /// The daily look found the audit other than it was sealed.
+    AuditTampered {
+        /// How many of each kind.
+        findings: BTreeMap<&'static str, u64>,
     },
     /// The hourly look for rows that contradict each other found some.
     ReconcileFinished {
@@ -557,6 +595,8 @@ impl Event {
                 Happened::RolledBack => "rollout.rolled_back",
                 Happened::Finished => "rollout.finished",
             },
+            Self::AuditExported { .. } => "audit.exported",
+            Self::AuditTampered { .. } => "audit.tampered",
             Self::ReconcileFinished { .. } => "reconcile.finished",
         }
     }
@@ -610,6 +650,8 @@ impl Event {
             | Self::NetworkTooManyRequests { .. }
             | Self::FlagChanged { .. }
             | Self::Rollout { .. }
+            | Self::AuditExported { .. }
+            | Self::AuditTampered { .. }
             | Self::ReconcileFinished { .. }
             | Self::InviteCreated { .. }
             | Self::SessionsEnded { .. }
@@ -621,13 +663,16 @@ impl Event {
 
     fn details(&self) -> Value {
         match self {
-            Self::LinkRequested { link, known_browser } => json!({ "link": link, "known_browser": known_browser }),
+            Self::LinkRequested { link, known_browser, .. } => json!({ "link": link, "known_browser": known_browser }),
             Self::LinkRedeemed { link, method, .. } => json!({ "link": link, "method": method }),
             Self::LinkRefused { link, method, refusal } => json!({ "link": link, "method": method, "reason": refusal.reason() }),
             Self::LinkCancelled { link } => json!({ "link": link }),
             Self::UserCreated { by, admin, .. } => json!({ "by": by.as_str(), "admin": admin }),
-            Self::SessionCreated { session, level, method, second, new_device, .. } => {
-                json!({ "session": session, "level": level, "method": method, "second_method": second, "new_device": new_device })
+            Self::SessionCreated { session, level, method, second, new_device, after, .. } => {
+                json!({
+                    "session": session, "level": level, "method": method, "second_method": second, "new_device": new_device,
+                    "after_ms": after.map(millis),
+                })
             }
             Self::TotpSetUpStarted { credential, .. }
             | Self::TotpEnrolled { credential, .. }
@@ -653,9 +698,9 @@ impl Event {
             Self::StepUpMailed { code, .. } | Self::StepUpRefused { code, .. } => json!({ "code": code }),
             Self::SteppedUp { session, factor, .. } => json!({ "session": session, "factor": factor }),
             Self::KeysRotated { key, secrets } => json!({ "key": key, "secrets": secrets }),
-            Self::SessionsEnded { since, reason, sessions } => {
+            Self::SessionsEnded { since, reason, sessions, links } => {
                 let since = since.and_then(|since| since.format(&Rfc3339).ok());
-                json!({ "by": Origin::Operator.as_str(), "reason": reason, "since": since, "sessions": sessions })
+                json!({ "by": Origin::Operator.as_str(), "reason": reason, "since": since, "sessions": sessions, "links": links })
             }
             Self::EmailChangeRequested { change, .. }
             | Self::EmailChangeRefused { change, .. }
@@ -679,7 +724,7 @@ impl Event {
             Self::ApiKeyRevoked { key, prefix, by, reason, .. } => {
                 json!({ "key": key, "prefix": prefix, "by": by.map(Origin::as_str), "reason": reason })
             }
-            Self::MailSent { mail, kind } => json!({ "mail": mail, "kind": kind }),
+            Self::MailSent { mail, kind, after } => json!({ "mail": mail, "kind": kind, "after_ms": millis(*after) }),
             Self::MailFailed { mail, state } => json!({ "mail": mail, "state": state }),
             Self::MailRetried { mail } => json!({ "mail": mail }),
             Self::LimitReleased { limit, address, network, .. } => {
@@ -699,6 +744,11 @@ impl Event {
                     "by": by.as_str(), "reason": reason,
                 })
             }
+            Self::AuditExported { by, format, since, until, filter } => {
+                let text = |at: &Option<OffsetDateTime>| at.and_then(|at| at.format(&Rfc3339).ok());
+                json!({ "by": by.as_str(), "format": format, "since": text(since), "until": text(until), "filter": filter })
+            }
+            Self::AuditTampered { findings } => json!({ "findings": findings }),
             Self::ReconcileFinished { findings } => json!({ "findings": findings }),
         }
     }
@@ -707,7 +757,7 @@ impl Event {
     fn emit(&self, request_id: &str) {
         tracing::info!(event = self.name(), request_id, user.id = self.user().map(tracing::field::display), details = %self.details(), "event");
         match self {
-            Self::LinkRequested { .. } => count_request("accepted"),
+            Self::LinkRequested { domain, .. } => count_request("accepted", domain.clone()),
             Self::LinkRedeemed { method, .. } => count_verification("success", *method),
             Self::LinkRefused { method, refusal, .. } => count_verification(refusal.result(), *method),
             Self::SessionCreated { level, .. } => {
@@ -733,6 +783,8 @@ impl Event {
             | Self::NetworkTooManyRequests { .. }
             | Self::FlagChanged { .. }
             | Self::Rollout { .. }
+            | Self::AuditExported { .. }
+            | Self::AuditTampered { .. }
             | Self::ReconcileFinished { .. }
             | Self::UserCreated { .. }
             | Self::InviteCreated { .. }
@@ -771,8 +823,60 @@ impl Event {
     }
 }
 
-pub(crate) fn count_request(status: &'static str) {
-    metrics::counter!("auth_magiclink_requests_total", "email_domain" => "other", "status" => status).increment(1);
+/// As details hold it. Two instances' clocks may differ by a little, and nothing ends before it began.
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.whole_milliseconds()).unwrap_or(i64::MAX).max(0)
+}
+
+/// The `status` labels of `auth_magiclink_requests_total`. Nobody is `suppressed`: every address that asks is written to, if only to be
+/// told that there is no account.
+const REQUEST_STATUSES: [&str; 5] = ["accepted", "rate_limited", "flag_off", "suppressed", "invalid"];
+const VERIFICATION_RESULTS: [&str; 5] = ["success", "expired", "replay", "invalid", "other_browser"];
+const FACTOR_RESULTS: [&str; 4] = ["success", "invalid", "replay", "locked"];
+const DELIVERY_RESULTS: [&str; 3] = ["sent", "failed", "expired"];
+
+impl Auth {
+    /// Puts every counter of ours at nothing. One that appeared with its first event would hide it: a rate is a difference, and there
+    /// would be nothing to subtract.
+    pub fn start_counters(&self) {
+        for domain in self.policy.metrics_email_domains.labels() {
+            for status in REQUEST_STATUSES {
+                metrics::counter!("auth_magiclink_requests_total", "email_domain" => domain.clone(), "status" => status)
+                    .increment(0);
+            }
+        }
+        for result in VERIFICATION_RESULTS {
+            for method in [Method::Link, Method::Code] {
+                metrics::counter!("auth_magiclink_verifications_total", "result" => result, "method" => method.as_str())
+                    .increment(0);
+            }
+        }
+        for result in FACTOR_RESULTS {
+            metrics::counter!("auth_totp_verify_total", "result" => result).increment(0);
+            metrics::counter!("auth_backup_code_verify_total", "result" => result).increment(0);
+        }
+        for level in [Level::FirstFactor, Level::Email, Level::TwoFactor] {
+            metrics::counter!("auth_sessions_created_total", "level" => level.as_str()).increment(0);
+        }
+        for reason in RevokeReason::ALL {
+            metrics::counter!("auth_sessions_revoked_total", "reason" => reason.as_str()).increment(0);
+        }
+        for result in DELIVERY_RESULTS {
+            metrics::counter!("mail_deliveries_total", "result" => result).increment(0);
+        }
+        for limit in Limit::ALL {
+            metrics::counter!("rate_limited_total", "limit" => limit.name()).increment(0);
+        }
+    }
+}
+
+/// Counts a request for a sign-in mail that names no address mail could go to.
+pub fn count_invalid_request() {
+    count_request("invalid", NamedDomains::OTHER);
+}
+
+pub(crate) fn count_request(status: &'static str, domain: SharedString) {
+    metrics::counter!("auth_magiclink_requests_total", "email_domain" => domain, "status" => status).increment(1);
 }
 
 pub(crate) fn count_verification(result: &'static str, method: Method) {
@@ -884,26 +988,78 @@ async fn insert_audit(
 mod tests {
     use std::collections::BTreeSet;
 
-    /// The names in the `match` of [`super::Event::name`], read from its source: a variant added there is here at once.
-    fn names() -> BTreeSet<&'static str> {
-        let source = include_str!("event.rs");
-        let (_, rest) = source.split_once("pub fn name(&self)").expect("the function");
+    const EVENTS: &str = include_str!("event.rs");
+    const MAILS: &str = include_str!("mail/mod.rs");
+    const TABLE: &str = include_str!("../../docs/events.md");
+
+    /// The names in the `match` of the first function after `beginning`, read from its source: a variant added there is here at once.
+    fn names_in<'a>(source: &'a str, beginning: &str) -> BTreeSet<&'a str> {
+        let (_, rest) = source.split_once(beginning).expect("the function");
         let (body, _) = rest.split_once("\n    }\n").expect("its end");
         body.split('"').skip(1).step_by(2).collect()
     }
 
+    /// The cells of the table's rows: names, when, details, counter.
+    fn rows() -> impl Iterator<Item = Vec<&'static str>> {
+        TABLE.lines().filter(|line| line.starts_with("| `")).map(|line| line.trim_matches(['|', ' ']).split(" | ").collect())
+    }
+
+    /// The words that details say a field may have: what stands in backticks behind its name, up to a semicolon.
+    fn words_of<'a>(details: &'a str, field: &str) -> BTreeSet<&'a str> {
+        let after = details.split_once(&format!("`{field}`: ")).map_or("", |(_, after)| after);
+        after.split(';').next().unwrap_or_default().split('`').skip(1).step_by(2).collect()
+    }
+
+    /// As above: a reason that is missing in the list would be missing in the metrics until it first occurs.
+    #[test]
+    fn every_reason_is_in_the_list() {
+        let (_, rest) = EVENTS.split_once("pub enum RevokeReason {").expect("the reasons");
+        let (variants, _) = rest.split_once("\n}\n").expect("their end");
+        let variants = variants.lines().filter(|line| line.ends_with(',')).count();
+        let names: BTreeSet<&str> = super::RevokeReason::ALL.into_iter().map(super::RevokeReason::as_str).collect();
+        assert_eq!(names.len(), variants);
+    }
+
     #[test]
     fn the_documented_events_are_the_events() {
-        let table = include_str!("../../docs/events.md");
-        let rows = table.lines().filter_map(|line| line.strip_prefix("| `"));
-        let first_cells = rows.filter_map(|row| row.split(" |").next());
-        let documented: BTreeSet<&str> = first_cells
-            .flat_map(|cell| cell.split(", "))
+        let documented: BTreeSet<&str> = rows()
+            .flat_map(|cells| cells[0].split(", "))
             .map(|name| name.trim_matches('`'))
             .filter(|name| name.contains('.'))
             .collect();
-        let names = names();
+        let names = names_in(EVENTS, "pub fn name(&self)");
         assert!(names.len() > 40 && names.iter().all(|name| name.split('.').count() == 2), "{names:?}");
         assert_eq!(names, documented);
+    }
+
+    #[test]
+    fn the_documented_words_of_details_are_those_in_use() {
+        let mut kinds = names_in(MAILS, "pub(crate) fn kind(self)");
+        kinds.extend(names_in(MAILS, "pub(crate) fn kind(&self)"));
+        assert!(kinds.len() > 30 && kinds.contains("sign_in") && kinds.contains("rollout_held"), "{kinds:?}");
+        for (event, field, words) in [
+            ("mail.sent", "kind", kinds),
+            ("link.redeemed", "method", names_in(EVENTS, "impl Method {")),
+            ("link.refused", "reason", names_in(EVENTS, "impl Refusal {")),
+            ("session.created", "second_method", names_in(EVENTS, "impl SecondFactor {")),
+            ("session.revoked", "reason", names_in(EVENTS, "impl RevokeReason {")),
+            ("totp.accepted", "for", names_in(EVENTS, "impl Purpose {")),
+            ("totp.refused", "reason", names_in(EVENTS, "impl CodeRefusal {")),
+        ] {
+            let row = rows().find(|cells| cells[0].trim_matches('`') == event).expect(event);
+            assert_eq!(words_of(row[2], field), words, "{event}");
+        }
+    }
+
+    /// Each row that names `by` says who that may be, and together they name every [`super::Origin`] and nobody else.
+    #[test]
+    fn whoever_did_it_is_documented() {
+        let mut documented = BTreeSet::new();
+        for cells in rows().filter(|cells| cells.get(2).is_some_and(|details| details.contains("`by`"))) {
+            let words = words_of(cells[2], "by");
+            assert!(!words.is_empty(), "{}", cells[0]);
+            documented.extend(words);
+        }
+        assert_eq!(documented, names_in(EVENTS, "impl Origin {"));
     }
 }

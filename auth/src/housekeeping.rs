@@ -51,6 +51,7 @@ impl Auth {
         step!(first, sqlx::query!("delete from rate_limits where tat < $1", now).execute(pool));
         step!(first, sqlx::query!("delete from network_requests where minute < $1", now - KEEP_COUNTS).execute(pool));
         step!(first, sqlx::query!("delete from minute_counts where minute < $1", now - KEEP).execute(pool));
+        step!(first, sqlx::query!("delete from period_counts where begins_at < $1", now - KEEP).execute(pool));
         step!(first, sqlx::query!("delete from idempotent_requests where created_at <= $1", now - IDEMPOTENCY_TTL).execute(pool));
         step!(first, sqlx::query!("delete from known_browsers where expires_at < $1", now).execute(pool));
         step!(
@@ -80,7 +81,7 @@ impl Auth {
         step!(first, self.delete_accounts(now));
         step!(first, self.remind_of_api_keys(now));
         step!(first, sqlx::query!("delete from undo_links where expires_at < $1", now - KEEP).execute(pool));
-        step!(first, sqlx::query_scalar!("select auth_audit_drop_partitions($1)", now - KEEP_AUDIT).fetch_one(pool));
+        step!(first, self.drop_audit_months(now - KEEP_AUDIT));
         first.map_or(Ok(()), |error: sqlx::Error| Err(error.into()))
     }
 

@@ -59,23 +59,32 @@ pub enum Pooling {
 const ANSWER: Duration = Duration::from_secs(3);
 
 /// Takes two connections. The first one's process is kept busy by the second where a process is free between transactions; a pooler
-/// then has to give the first another, or none.
+/// then has to give the first another, or none. One that takes turns gives the first another at once.
 ///
 /// # Errors
 /// When the database does not answer, as where a pooler lets nobody in a second time.
 pub async fn pooling(pool: &PgPool) -> Result<Pooling, Error> {
     let mut first = pool.acquire().await?;
     let mut second = pool.acquire().await?;
+    let earlier = process(&mut first).await?;
     let before = process(&mut first).await?;
     // Plain text, without prepared statements: those are what goes wrong.
-    sqlx::raw_sql("begin").execute(&mut *second).await?;
+    match sqlx::raw_sql("begin").execute(&mut *second).await {
+        // A pooler that hands processes on from statement to statement knows no transactions. By its words: the code, a protocol
+        // violation, is all of PgBouncer's errors.
+        Err(sqlx::Error::Database(error)) if error.message().contains("statement pooling") => return Ok(Pooling::Transaction),
+        begun => begun?,
+    };
     let busy = process(&mut second).await;
     // A pooler with no other process lets it wait.
-    let after = tokio::time::timeout(ANSWER, process(&mut first)).await;
+    let Ok(after) = tokio::time::timeout(ANSWER, process(&mut first)).await else {
+        // And a database that is slow lets both wait: then nothing is known.
+        tokio::time::timeout(ANSWER, process(&mut second)).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
+        return Ok(Pooling::Transaction);
+    };
     sqlx::raw_sql("rollback").execute(&mut *second).await?;
-    let Ok(after) = after else { return Ok(Pooling::Transaction) };
     let (busy, after) = (busy?, after?);
-    Ok(if before == after && busy != before { Pooling::Session } else { Pooling::Transaction })
+    Ok(if earlier == before && before == after && busy != before { Pooling::Session } else { Pooling::Transaction })
 }
 
 async fn process(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {

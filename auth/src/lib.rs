@@ -45,6 +45,7 @@ pub mod event;
 pub mod export;
 pub mod flag;
 pub mod forward_auth;
+pub mod gauges;
 mod housekeeping;
 pub mod inspection;
 pub mod invite;
@@ -55,6 +56,7 @@ pub mod mail;
 pub mod migrate;
 pub mod minute_count;
 pub mod network_requests;
+pub mod overview;
 pub mod policy;
 pub mod reconcile;
 pub mod requester;
@@ -71,7 +73,7 @@ pub mod trusted_device;
 pub mod two_factor;
 pub mod undo;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use sqlx::PgPool;
 use time::OffsetDateTime;
@@ -95,6 +97,8 @@ pub struct Auth {
     tally: Tally,
     flags: flag::Known,
     answers: minute_count::Answers,
+    /// The newest batch of the audit that this process has seen.
+    seal_seen: Mutex<Option<audit::Head>>,
 }
 
 impl Auth {
@@ -109,6 +113,7 @@ impl Auth {
             tally: Tally::default(),
             flags: flag::Known::default(),
             answers: minute_count::Answers::default(),
+            seal_seen: Mutex::default(),
         }
     }
 

@@ -13,12 +13,16 @@ pub struct Migration {
     pub applied: bool,
 }
 
-/// Applies what is missing, then lets `application` use it. `owner` must own the schema.
+/// Applies what is missing, then lets `application` use it. `owner` must own the schema. What a newer version has applied is left alone:
+/// migrations only add, and whoever goes back to this version must get it running.
 ///
 /// # Errors
 /// When a migration fails, was changed after it was applied, or the role does not exist.
 pub async fn migrate(owner: &PgPool, application: Option<&str>) -> Result<(), sqlx::Error> {
-    MIGRATOR.run(owner).await?;
+    let mut migrator = Migrator::with_migrations(MIGRATOR.iter().cloned().collect());
+    // Only where all of ours are there: the database of another program has others.
+    migrator.set_ignore_missing(status(owner).await?.iter().all(|migration| migration.applied));
+    migrator.run(owner).await?;
     let Some(role) = application else {
         return Ok(());
     };
@@ -32,8 +36,9 @@ pub async fn migrate(owner: &PgPool, application: Option<&str>) -> Result<(), sq
     let mut transaction = owner.begin().await?;
     sqlx::raw_sql(AssertSqlSafe(grants)).execute(&mut *transaction).await?;
     // "All tables" takes in the audit's months, which can be changed by their own names.
-    let audit: Vec<String> =
+    let mut audit: Vec<String> =
         sqlx::query_scalar("select relid::text from pg_partition_tree('auth_audit')").fetch_all(&mut *transaction).await?;
+    audit.push("auth_audit_seals".to_owned());
     let revoke = format!("revoke update, delete, truncate on {} from {role}", audit.join(", "));
     sqlx::raw_sql(AssertSqlSafe(revoke)).execute(&mut *transaction).await?;
     transaction.commit().await

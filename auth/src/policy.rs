@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use metrics::SharedString;
+
 use crate::{email_address::EmailAddress, throttle::Limits};
 
 /// An emailed link or code must be complete within ten minutes (NIST 800-63B-4 §3.1.3.2; ASVS 6.5.5).
@@ -49,6 +51,8 @@ pub struct Policy {
     pub passwordless_auth: bool,
     /// Where an application may have its people come back to from a mail, to the letter.
     pub redirect_urls: Vec<String>,
+    /// `METRICS_EMAIL_DOMAINS`.
+    pub metrics_email_domains: NamedDomains,
     pub limits: Limits,
 }
 
@@ -64,8 +68,32 @@ impl Default for Policy {
             sign_up: SignUp::Invite,
             passwordless_auth: false,
             redirect_urls: Vec::new(),
+            metrics_email_domains: NamedDomains::default(),
             limits: Limits::default(),
         }
+    }
+}
+
+/// Domains that metrics may name. All others are one: anybody can invent a domain, and each would be a series for good.
+#[derive(Debug, Clone, Default)]
+pub struct NamedDomains(Vec<SharedString>);
+
+impl NamedDomains {
+    pub(crate) const OTHER: SharedString = SharedString::const_str("other");
+
+    /// In lower-case ASCII (punycode), as addresses are compared.
+    pub fn new(domains: impl IntoIterator<Item = String>) -> Self {
+        Self(domains.into_iter().map(|domain| SharedString::from_shared(domain.into())).collect())
+    }
+
+    /// What metrics call the address's domain.
+    #[must_use]
+    pub fn label(&self, email: &EmailAddress) -> SharedString {
+        self.0.iter().find(|domain| domain.as_ref() == email.domain()).cloned().unwrap_or(Self::OTHER)
+    }
+
+    pub(crate) fn labels(&self) -> impl Iterator<Item = SharedString> {
+        self.0.iter().cloned().chain([Self::OTHER])
     }
 }
 

@@ -184,6 +184,7 @@ impl Auth {
             second: Some(right.factor()),
             verified_at: Some(now),
             link: half.link,
+            asked_at: half.asked_at,
             new_device: remembered.new_device,
             from,
             now,
@@ -239,6 +240,7 @@ impl Auth {
             method: grant.method,
             second: grant.second,
             new_device: grant.new_device,
+            after: grant.asked_at.map(|asked_at| grant.now - asked_at),
         });
         if !grant.new_device {
             return Ok(());

@@ -245,7 +245,8 @@ impl fmt::Debug for Code {
 /// A link's token and code are an HMAC over a random nonce, so the row that waits for the worker holds no secret,
 /// and sending twice sends the same mail.
 pub struct Keys {
-    current: Derived,
+    /// On the heap: it holds a dozen keys, and whatever holds it by value is moved about.
+    current: Box<Derived>,
     previous: Vec<Derived>,
 }
 
@@ -260,6 +261,7 @@ struct Derived {
     email_change_code: hmac::Key,
     undo_token: hmac::Key,
     request_secret: hmac::Key,
+    audit_seal: hmac::Key,
     at_rest: RandomizedNonceKey,
 }
 
@@ -325,6 +327,7 @@ impl Derived {
             email_change_code: derive(b"email change code"),
             undo_token: derive(b"undo token"),
             request_secret: derive(b"request secret"),
+            audit_seal: derive(b"audit seal"),
             at_rest: RandomizedNonceKey::new(&AES_256_GCM, &*expand(b"at rest")).expect("a key of 32 bytes"),
         }
     }
@@ -337,11 +340,11 @@ fn mac(key: &hmac::Key, message: &[u8]) -> [u8; 32] {
 impl Keys {
     #[must_use]
     pub fn new(current: &[u8; 32], previous: &[[u8; 32]]) -> Self {
-        Self { current: Derived::new(current), previous: previous.iter().map(Derived::new).collect() }
+        Self { current: Box::new(Derived::new(current)), previous: previous.iter().map(Derived::new).collect() }
     }
 
     fn by_id(&self, id: &str) -> Option<&Derived> {
-        std::iter::once(&self.current).chain(&self.previous).find(|key| key.id == id)
+        std::iter::once(&*self.current).chain(&self.previous).find(|key| key.id == id)
     }
 
     pub(crate) fn seed(&self) -> Seed {
@@ -399,7 +402,7 @@ impl Keys {
 
     /// The ids of all keys that can be read with, the current one first.
     pub(crate) fn ids(&self) -> Vec<String> {
-        std::iter::once(&self.current).chain(&self.previous).map(|key| key.id.clone()).collect()
+        std::iter::once(&*self.current).chain(&self.previous).map(|key| key.id.clone()).collect()
     }
 
     /// Encrypts with the current key: AES-256-GCM under a random nonce (NIST SP 800-38D §8.2.2). `place` names the one table,
@@ -419,6 +422,16 @@ impl Keys {
         let length = key.at_rest.open_in_place(nonce, Aad::from(place), &mut bytes).map_err(|_| Unreadable::Tampered)?.len();
         bytes.truncate(length);
         Ok(bytes)
+    }
+
+    /// What vouches for a batch of the audit, and the id of the key it was made with: the current one.
+    pub(crate) fn audit_mac(&self, hash: &[u8; 32]) -> (&str, [u8; 32]) {
+        (&self.current.id, mac(&self.current.audit_seal, hash))
+    }
+
+    /// `None` where the key is gone.
+    pub(crate) fn is_audit_mac(&self, key_id: &str, hash: &[u8; 32], claimed: &[u8]) -> Option<bool> {
+        Some(same(&mac(&self.by_id(key_id)?.audit_seal, hash), claimed))
     }
 
     /// A stable stand-in for an identity (an address, a network), so that counters and audit rows hold none.

@@ -164,14 +164,14 @@ impl Auth {
     ) -> Result<(), RequestLinkError> {
         self.tally.count(from.network());
         if self.sign_in_is_off() {
-            event::count_request("flag_off");
+            event::count_request("flag_off", self.policy.metrics_email_domains.label(email));
             return Err(RequestLinkError::Off);
         }
         let now = self.now();
         let known = self.is_known(browser, email.key(), now).await?;
         let charges = self.request_charges(email, nonce, browser, known, from);
         if let Err(limited) = self.throttle().take(&self.pool, &charges, now).await? {
-            event::count_request("rate_limited");
+            event::count_request("rate_limited", self.policy.metrics_email_domains.label(email));
             let sent = links::count_since(&self.pool, email.key(), now - Duration::from_hours(1)).await?;
             return Err(RequestLinkError::Limited { limited, sent: u32::try_from(sent).unwrap_or(u32::MAX) });
         }
@@ -212,7 +212,8 @@ impl Auth {
         };
         links::insert(work.connection(), &link).await?;
         mail::store::enqueue_link(work.connection(), new_id(now), link.id, now, link.expires_at).await?;
-        work.record(Event::LinkRequested { link: link.id, known_browser: link.from_known_browser });
+        let domain = self.policy.metrics_email_domains.label(email);
+        work.record(Event::LinkRequested { link: link.id, known_browser: link.from_known_browser, domain });
         Ok(link.expires_at)
     }
 
@@ -497,6 +498,7 @@ impl Auth {
             // Trust stands in for the second factor at sign-in, and nowhere else.
             verified_at: (level == Level::Email).then_some(now),
             link: Some(link.id),
+            asked_at: Some(link.created_at),
             new_device: remembered.as_ref().is_some_and(|remembered| remembered.new_device),
             from,
             now,

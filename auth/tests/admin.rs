@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 const MARA: &str = "mara@example.org";
 const WHY: &str = "ticket 7";
+const UNDER_WAY: &str = "select count(*) from magic_links where used = 0 and closed_at is null";
 
 /// Where administrators need no two-factor: what that asks of them is tested elsewhere.
 async fn kit() -> Kit {
@@ -246,8 +247,25 @@ async fn users_are_found_filtered_and_paged_by_address() {
     let off = kit.auth.user_id(&address("user07@example.net")).await.expect("answers").expect("there");
     kit.auth.disable_user(by(&root), off, WHY).await.expect("turned off");
     assert_eq!(all(status(Status::Disabled)).await, ["user07@example.net"]);
-    assert_eq!(all(UserFilter { two_factor: Some(true), ..UserFilter::default() }).await, [""; 0]);
-    assert_eq!(all(UserFilter { two_factor: Some(false), ..UserFilter::default() }).await.len(), 62);
+    let two_factor = |two_factor| UserFilter { two_factor: Some(two_factor), ..UserFilter::default() };
+    assert_eq!(all(two_factor(true)).await, [""; 0]);
+    assert_eq!(all(two_factor(false)).await.len(), 62);
+
+    // Forty of them, one with two apps and one whose setup was never finished, are counted forwards and backwards as they are listed.
+    sqlx::query(
+        "insert into totp_credentials (id, user_id, name, secret, key_id, created_at, confirmed_at)
+         select gen_random_uuid(), u.id, 'phone', '', '', u.created_at, case when u.email_key <> 'user40@example.net' then u.created_at end
+         from users u left join (values (1), (2)) twice (n) on u.email_key = 'user00@example.net' where u.email_key <= 'user40@example.net' and not u.is_admin",
+    )
+    .execute(&kit.pool)
+    .await
+    .expect("set up");
+    let with = all(two_factor(true)).await;
+    assert_eq!((with.len(), with.first().map(String::as_str)), (40, Some("user00@example.net")));
+    assert_eq!(all(two_factor(false)).await.len(), 22);
+    assert_eq!(all(UserFilter { two_factor: Some(true), ..search("user1") }).await.len(), 10);
+    assert_eq!(all(UserFilter { two_factor: Some(true), ..status(Status::Disabled) }).await, ["user07@example.net"]);
+    assert_eq!(all(UserFilter { two_factor: Some(true), ..status(Status::Invited) }).await, [""; 0]);
 }
 
 #[tokio::test]
@@ -281,13 +299,19 @@ async fn everybodys_sessions_end_or_those_since_a_time() {
     kit.clock.advance(Duration::hours(1));
     let since = kit.auth.now();
     signed_in(&kit, &mut late, "eve@example.org").await;
+    let asked = Visitor::at([198, 51, 100, 9]);
+    kit.auth.request_link(&address("pat@example.org"), &asked.nonce, asked.proof(), &asked.from).await.expect("taken");
+    assert_eq!(kit.count(UNDER_WAY).await, 1);
+    assert_eq!(kit.auth.end_everybodys_sessions(Some(kit.auth.now() + Duration::SECOND), WHY).await.expect("nothing since"), 0);
+    assert_eq!(kit.count(UNDER_WAY).await, 1, "it was asked for before");
     assert_eq!(kit.auth.end_everybodys_sessions(Some(since), WHY).await.expect("ended"), 1);
     assert!(early.authority(&kit.auth).await.is_some() && late.authority(&kit.auth).await.is_none());
+    assert_eq!(kit.count(UNDER_WAY).await, 0, "whoever has a link or a code would be in again");
     assert_eq!(kit.auth.end_everybodys_sessions(None, WHY).await.expect("ended"), 1);
     assert!(early.authority(&kit.auth).await.is_none());
     assert_eq!(kit.auth.end_everybodys_sessions(None, WHY).await.expect("nothing left"), 0);
     let told = "select count(*) from auth_audit where event_type = 'sessions.ended' and details->>'reason' = 'ticket 7'";
-    assert_eq!(kit.count(told).await, 3, "who did it and why, however many there were");
+    assert_eq!(kit.count(told).await, 4, "who did it and why, however many there were");
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use auth::{
     admin::{ActError, Who},
     api_key::{ApiKey, CreateKeyError, KeyState, MAX_NAME, Maker, Prefix, Scope},
-    audit::AuditFilter,
+    audit::{About, AuditFilter},
     mail::{Content, Notice},
     policy::{Policy, RequireTwoFactor, SignUp},
     session::Authority,
@@ -221,7 +221,7 @@ async fn making_and_ending_one_is_audited_and_told() {
     assert_eq!(notices(&kit).await, []);
 
     let of = async |event: &str| {
-        let filter = AuditFilter { event: Some(event.to_owned()), ..AuditFilter::default() };
+        let filter = AuditFilter { events: vec![event.to_owned()], ..AuditFilter::default() };
         kit.auth.audit(&filter, None, 10).await.expect("answers").rows
     };
     let [at_the_shell, created] = &of("api_key.created").await[..] else { panic!("two") };
@@ -308,7 +308,8 @@ async fn a_program_that_ends_sessions_is_in_the_audit() {
     assert!(matches!(kit.auth.set_admin(program, user, true, "why").await, Err(ActError::NotAdmin)));
     assert_eq!(kit.auth.end_user_sessions(program, user, "why").await.expect("ended"), 1);
     assert_eq!(mara.authority(&kit.auth).await, None);
-    let filter = AuditFilter { event: Some("user.sessions_ended".to_owned()), user: Some(user), ..AuditFilter::default() };
+    let filter =
+        AuditFilter { events: vec!["user.sessions_ended".to_owned()], about: Some(About::User(user)), ..AuditFilter::default() };
     let row = kit.auth.audit(&filter, None, 10).await.expect("answers").rows.remove(0);
     assert_eq!((row.actor, row.details["by"].as_str()), (Some(key.id), Some("api_key")));
 }
@@ -321,7 +322,7 @@ async fn the_audit_is_filtered_and_paged_without_gaps() {
         users.push(kit.auth.create_user(&address(&format!("u{n}@example.org")), false).await.expect("made"));
         kit.clock.advance(Span::MINUTE);
     }
-    let all = AuditFilter { event: Some("user.created".to_owned()), ..AuditFilter::default() };
+    let all = AuditFilter { events: vec!["user.created".to_owned()], ..AuditFilter::default() };
     let (mut seen, mut cursor) = (Vec::<Uuid>::new(), None);
     loop {
         let page = kit.auth.audit(&all, cursor, 3).await.expect("answers");
@@ -336,6 +337,6 @@ async fn the_audit_is_filtered_and_paged_without_gaps() {
     let rows = kit.auth.audit(&all, None, 10).await.expect("answers").rows;
     let between = AuditFilter { since: Some(rows[4].at), until: Some(rows[1].at), ..all.clone() };
     assert_eq!(kit.auth.audit(&between, None, 10).await.expect("answers").rows, rows[2..=4]);
-    let one = AuditFilter { user: Some(users[3]), ..all };
+    let one = AuditFilter { about: Some(About::User(users[3])), ..all };
     assert_eq!(kit.auth.audit(&one, None, 10).await.expect("answers").rows.len(), 1);
 }

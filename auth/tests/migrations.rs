@@ -120,3 +120,18 @@ async fn what_refers_to_sessions_and_links_finds_them_along_an_index() {
     let unindexed: String = sqlx::query_scalar(unindexed).fetch_one(&database.pool().await).await.expect("can be read");
     assert_eq!(unindexed, "");
 }
+
+/// The application's role is granted what is in the schema: another program's tables would be among it.
+#[tokio::test]
+async fn the_database_of_another_program_is_left_alone() {
+    let database = Database::empty().await;
+    let owner = database.owner().await;
+    let theirs = "create table _sqlx_migrations (version bigint primary key, description text not null, installed_on timestamptz not null default now(),
+                      success boolean not null, checksum bytea not null, execution_time bigint not null);
+                  insert into _sqlx_migrations values (1, 'theirs', now(), true, '', 0)";
+    sqlx::raw_sql(theirs).execute(&owner).await.expect("made");
+    auth::migrate::migrate(&owner, None).await.expect_err("somebody else lives here");
+    let ours: bool =
+        sqlx::query_scalar("select to_regclass('public.users') is not null").fetch_one(&owner).await.expect("answered");
+    assert!(!ours);
+}

@@ -17,8 +17,8 @@ export function base32(text: string): Buffer {
 
 export class Authenticator {
   constructor(readonly secret: string) {
-    note({ kind: "secret", value: secret });
-    note({ kind: "secret", value: base32(secret).toString("hex") });
+    note({ kind: "secret", what: "authenticator's key", value: secret });
+    note({ kind: "secret", what: "authenticator's key", value: base32(secret).toString("hex") });
   }
 
   /** What the app shows now. */
@@ -28,7 +28,9 @@ export class Authenticator {
     counter.writeBigUInt64BE(BigInt(step));
     const mac = createHmac("sha1", base32(this.secret)).update(counter).digest();
     const offset = (mac.at(-1) ?? 0) & 15;
-    return String((mac.readUInt32BE(offset) & 0x7fff_ffff) % 1_000_000).padStart(6, "0");
+    const code = String((mac.readUInt32BE(offset) & 0x7fff_ffff) % 1_000_000).padStart(6, "0");
+    note({ kind: "code", what: "authenticator's code", value: code });
+    return code;
   }
 
   /** Six digits that it shows neither now nor in the minutes around. */

@@ -5,7 +5,10 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 
 export interface Seen {
+  /** How it is looked for. */
   kind: "token" | "code" | "cookie" | "address" | "secret";
+  /** Which secret it is: a cookie by its name, a mail's token by its page's path. */
+  what: string;
   value: string;
 }
 
@@ -33,4 +36,15 @@ export function note(seen: Seen): void {
 export function noted(): Seen[] {
   const lines = new Set(readFileSync(file(), "utf8").split("\n").filter(Boolean));
   return [...lines].map((line) => JSON.parse(line) as Seen);
+}
+
+const WHOLE = "END2END_WHOLE";
+
+/** Whether every test runs, or those that somebody has picked. Called where the command's arguments are known. */
+export function tellWhetherWhole(): void {
+  process.env[WHOLE] = String(process.argv.slice(process.argv.indexOf("test") + 1).length === 0);
+}
+
+export function isWhole(): boolean {
+  return process.env[WHOLE] === "true";
 }

@@ -3,10 +3,13 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync, closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
+import { randomBytes } from "node:crypto";
 import { createServer } from "node:net";
 import { join, resolve } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { promisify } from "node:util";
+
+import { note } from "./seen.ts";
 
 /** What each server is there for. */
 export const SERVERS = {
@@ -22,12 +25,18 @@ export const SERVERS = {
   rollout: { LIMITS: "off", LEGACY_SIGN_IN_URL: "https://old.example.org/login" },
   /** The only one without a mail server: mail shows up at `/dev/inbox`. */
   inbox: { LIMITS: "off", EMAIL_SMTP: "" },
+  /** Its pages are compared with pictures: what is seen there must be the same each time. */
+  pictures: { LIMITS: "off", TRUSTED_PROXIES: "127.0.0.0/8", EMAIL_FROM: "Latchkey <sign-in@example.org>" },
 } satisfies Record<string, Record<string, string>>;
 
 export type ServerName = keyof typeof SERVERS;
 
 export interface Server {
   url: string;
+  /** Health and metrics, for operators. */
+  ops: string;
+  /** Its secrets, as an operator sets them. */
+  secrets: Record<string, string>;
   dataDir: string;
   log: string;
 }
@@ -44,10 +53,11 @@ export function fleet(): Fleet {
 }
 
 const folder = import.meta.dirname;
-const binary =
+/** Beside it lie the examples. */
+export const binary =
   process.env["LATCHKEY_BIN"] ?? join(resolve(folder, "../..", process.env["CARGO_TARGET_DIR"] ?? "target"), "debug/latchkey");
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const probe = createServer().listen(0, "127.0.0.1");
   await once(probe, "listening");
   const address = probe.address();
@@ -83,12 +93,27 @@ class Running {
   }
 }
 
-async function start(environment: Record<string, string>, smtpPort: number): Promise<Running> {
+/** 32 bytes in base64, written down. */
+function secret(what: string): string {
+  const value = randomBytes(32).toString("base64");
+  note({ kind: "token", what, value });
+  return value;
+}
+
+async function start(environment: Record<string, string>, smtpPort: number, collector: string): Promise<Running> {
   // Not below the checkout: started by root, PostgreSQL runs as another user, who must get through every folder above.
   const dataDir = mkdtempSync("/tmp/latchkey-e2e-");
   chmodSync(dataDir, 0o711);
-  const port = await freePort();
-  const server = { url: `http://localhost:${port}`, dataDir, log: join(dataDir, "latchkey.log") };
+  const [port, opsPort] = [await freePort(), await freePort()];
+  const password = secret("mail server's password");
+  const secrets = {
+    WALLET_ENCRYPTION_KEY: secret("encryption key"),
+    WALLET_ENCRYPTION_KEY_PREVIOUS: secret("previous encryption key"),
+    EMAIL_SMTP: `smtp://latchkey:${encodeURIComponent(password)}@127.0.0.1:${smtpPort}`,
+  };
+  note({ kind: "secret", what: "mail server's password", value: password });
+  const ops = `http://localhost:${opsPort}`;
+  const server = { url: `http://localhost:${port}`, ops, secrets, dataDir, log: join(dataDir, "latchkey.log") };
   const log = openSync(server.log, "w");
   const child = spawn(binary, ["serve"], {
     cwd: dataDir,
@@ -99,11 +124,13 @@ async function start(environment: Record<string, string>, smtpPort: number): Pro
       APP_ENV: "development",
       DATA_DIR: dataDir,
       LISTEN_ADDR: `127.0.0.1:${port}`,
+      OPS_LISTEN_ADDR: `127.0.0.1:${opsPort}`,
       BASE_URL: server.url,
-      EMAIL_SMTP: `smtp://127.0.0.1:${smtpPort}`,
+      ...secrets,
       SIGNUP: "open",
       LOG_FORMAT: "json",
       RUST_LOG: "trace",
+      OTEL_EXPORTER_OTLP_ENDPOINT: collector,
       ...environment,
     },
   });
@@ -114,9 +141,9 @@ async function start(environment: Record<string, string>, smtpPort: number): Pro
 }
 
 /** Starts all servers and leaves word of them for the workers. What it returns stops them. */
-export async function startFleet(smtpPort: number): Promise<() => Promise<void>> {
+export async function startFleet(smtpPort: number, collector: string): Promise<() => Promise<void>> {
   const names = Object.keys(SERVERS) as ServerName[];
-  const running = await Promise.all(names.map((name) => start(SERVERS[name], smtpPort)));
+  const running = await Promise.all(names.map((name) => start(SERVERS[name], smtpPort, collector)));
   const stop = async () => {
     await Promise.all(running.map((server) => server.stop()));
   };
@@ -150,9 +177,9 @@ export async function dump(server: Server): Promise<string> {
 }
 
 /** Runs a command of the binary beside a running server, as its operator does. */
-export async function latchkey({ dataDir, url }: Server, ...args: string[]): Promise<string> {
-  const env = { PATH: process.env["PATH"] ?? "", APP_ENV: "development", DATA_DIR: dataDir, BASE_URL: url };
-  return (await run(binary, args, { cwd: dataDir, env })).stdout.trim();
+export async function latchkey({ dataDir, url, secrets }: Server, ...args: string[]): Promise<string> {
+  const env = { PATH: process.env["PATH"] ?? "", APP_ENV: "development", DATA_DIR: dataDir, BASE_URL: url, ...secrets };
+  return (await run(binary, args, { cwd: dataDir, env, maxBuffer: 1 << 30 })).stdout.trim();
 }
 
 /** Minutes pass for an account's codes and for what it has proven: used steps are past, and sessions have to step up. */

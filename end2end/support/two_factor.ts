@@ -19,8 +19,8 @@ export async function shownCodes(page: Page): Promise<string[]> {
   const codes = await page.locator("ol.codes li").allInnerTexts();
   for (const code of codes) {
     expect(code).toMatch(/^[a-hjkmnp-z2-9]{4}-[a-hjkmnp-z2-9]{4}-[a-hjkmnp-z2-9]{4}$/);
-    note({ kind: "secret", value: code });
-    note({ kind: "secret", value: code.replaceAll("-", "") });
+    note({ kind: "secret", what: "backup code", value: code });
+    note({ kind: "secret", what: "backup code", value: code.replaceAll("-", "") });
   }
   expect(new Set(codes).size).toBe(10);
   return codes;

@@ -91,7 +91,7 @@ test("an administrator sets up two-factor first, then finds somebody", async ({ 
   await twoFactor.selectOption("Off");
   await page.getByLabel("Status").selectOption("Active");
   await press(button(page, "Search"));
-  await expect(main).toContainText("1 matches. Addresses are masked until you open an account.");
+  await expect(main).toContainText("1 match. Addresses are masked until you open an account.");
   await expect(search).toHaveValue(theirs);
   await expect(table).toContainText("m•••••@example.org");
   await expect(table).toContainText(/Today, \d\d:\d\d/);

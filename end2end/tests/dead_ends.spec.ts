@@ -96,7 +96,7 @@ test("\"This wasn't me\" makes link and code useless", async ({ page, mailbox, a
   expect((await press(button(page, "This wasn't me"))).status()).toBe(410);
   await expectPage(page, "Link cancelled");
   await checkPage(page, "link-cancelled");
-  await expect(link(page, "see what you can do")).toHaveAttribute("href", "/help#didnt-ask");
+  await expect(link(page, "see what you can do")).toHaveAttribute("href", "/help/email-i-didnt-ask-for");
 
   expect((await openLink(page, mail, "Link cancelled"))?.status()).toBe(410);
   await page.goto("/login/sent");

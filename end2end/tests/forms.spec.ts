@@ -81,19 +81,6 @@ test("a page that isn't there says so, with the request's id", async ({ page, ch
   await checkPage(page, "not-found");
 });
 
-test("every link of the help page leads somewhere", async ({ page, server, checkPage }) => {
-  await page.goto("/help");
-  await expectPage(page, "Help with signing in");
-  await checkPage(page, "help");
-  const links = await page.getByRole("link").all();
-  expect(links.length).toBeGreaterThan(6);
-  for (const link of links) {
-    const href = (await link.getAttribute("href")) ?? "";
-    if (href.startsWith("#")) await expect(page.locator(href)).toHaveCount(1);
-    else expect((await fetch(new URL(href, server.url))).status).toBe(200);
-  }
-});
-
 test("the icon and the style sheet are served and may be kept", async ({ page, server }) => {
   await page.goto("/login");
   for (const rel of ["icon", "stylesheet"]) {

@@ -47,7 +47,7 @@ test("too many mails to one address are refused, and the newest still works", as
   await expect(page.getByRole("main")).toContainText(/We've sent 4 emails to this address in the last hour\. You can ask for another in \d+ minutes?\./);
   await checkPage(page, "limited-emails");
   await press(page.getByRole("link", { name: "Get help" }));
-  await expectPage(page, "Help with signing in", "/help#limits");
+  await expectPage(page, "Too many emails, requests or tries", "/help/too-many#emails");
 });
 
 test("a network that asks too much is told how long to wait", async ({ page, server, address, anotherAddress, extraHTTPHeaders, checkPage, expectEvents }) => {

@@ -5,6 +5,7 @@ import type { Page } from "@playwright/test";
 import { signInMailed, signedInByCode, twoFactorTurnedOn } from "../support/events.ts";
 import { askForMail, button, expectPage, link, press, submitCode, tick } from "../support/journey.ts";
 import type { Mailbox } from "../support/post_office.ts";
+import { note } from "../support/seen.ts";
 import { type Server, alone, latchkey } from "../support/servers.ts";
 import { expect, test } from "../support/test.ts";
 import { enrol } from "../support/two_factor.ts";
@@ -107,6 +108,7 @@ test("a program's key is shown once, and ends at once", async ({ page, server, m
   await expectPage(page, "Copy your API key");
   await checkPage(page, "admin-api-keys-made");
   const key = /lk_[\w-]{40,}/.exec(await page.getByRole("main").innerText())?.[0] ?? "";
+  note({ kind: "token", what: "API key", value: key.slice(-43) });
   const ask = async () => (await fetch(`${server.url}/api/v1/users`, { headers: { Authorization: `Bearer ${key}` } })).status;
   expect(await ask()).toBe(200);
   await press(link(page, "I've copied it"));

@@ -97,7 +97,7 @@ for (const way of ["link", "code"] as const) {
     } else {
       await submitCode(page, mail.code);
     }
-    await expectPage(page, "Help with signing in", "/help?from=mail");
+    await expectPage(page, "How can we help?", "/help?from=mail");
   });
 }
 

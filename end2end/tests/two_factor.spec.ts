@@ -62,6 +62,15 @@ test("two-factor: set up by scanning, sign in with it, turn it off", async ({ pa
   const file = Buffer.from(download?.split(",")[1] ?? "", "base64").toString();
   for (const code of codes) expect(file).toContain(code);
   await checkPage(page, "backup-codes");
+
+  // On paper: whose they are, since when, and nothing that can be pressed.
+  await expect(page.locator(".paper")).toBeHidden();
+  await page.emulateMedia({ media: "print" });
+  await expect(page.locator(".paper")).toContainText(address);
+  await expect(page.locator(".paper time")).toBeVisible();
+  for (const code of codes) await expect(page.getByText(code)).toBeVisible();
+  for (const gone of ["banner", "navigation", "button"] as const) await expect(page.getByRole(gone)).toHaveCount(0);
+  await page.emulateMedia({ media: null });
   await finish(page);
   await checkPage(page, "two-factor");
   await page.goto("/account");

@@ -234,8 +234,7 @@ class Notes(BaseHTTPRequestHandler):
             "X-Content-Type-Options": "nosniff",
             "Cache-Control": "no-store",
         }
-        headers |= {"Set-Cookie": cookie} if cookie else {}
-        headers |= {"Location": location} if location else {}
+        headers |= ({"Set-Cookie": cookie} if cookie else {}) | ({"Location": location} if location else {})
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)

@@ -20,7 +20,12 @@ use std::sync::Arc;
 
 use app::state::Site;
 use auth::{Auth, api_key::Scope};
-use axum::{Router, body::Bytes, middleware::from_fn_with_state, routing::get};
+use axum::{
+    Router,
+    body::Bytes,
+    middleware::from_fn_with_state,
+    routing::{MethodRouter, get},
+};
 use http::{StatusCode, header::CONTENT_TYPE};
 use utoipa::{
     OpenApi as _, ToSchema as _,
@@ -71,6 +76,11 @@ pub fn routes(auth: Arc<Auth>, site: &Site) -> Router {
     let api = audit::routes(api);
     let api = flags::routes(api);
     api.finish()
+}
+
+/// A route elsewhere that asks for a key as those here do.
+pub fn behind_key(auth: Arc<Auth>, scope: Scope, methods: MethodRouter) -> MethodRouter {
+    methods.route_layer(from_fn_with_state(Guard { auth, scope }, bearer::admit))
 }
 
 /// The routes so far, each behind its scope.

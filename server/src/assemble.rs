@@ -5,7 +5,7 @@ use app::{
     state::Site,
 };
 use auth::{
-    policy::{Policy, SignUp},
+    policy::{NamedDomains, Policy, SignUp},
     secret::Keys,
     throttle::{Limits, Rate},
 };
@@ -30,6 +30,7 @@ pub fn policy(config: &Config) -> Policy {
         },
         passwordless_auth: config.passwordless_auth,
         redirect_urls: config.redirect_urls.clone(),
+        metrics_email_domains: NamedDomains::new(config.metrics_email_domains.iter().cloned()),
         limits: Limits {
             enabled: limits.enforced,
             link_address_network: rate(limits.link_address_network),

@@ -4,12 +4,13 @@ use std::{net::SocketAddr, time::Duration};
 
 use auth::{
     api_key::{Prefix, Scope},
+    audit::KnownHead,
     email_address::EmailAddress,
     flag::PASSWORDLESS_AUTH,
     rollout::{Step, Target},
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 use url::Url;
 
 use crate::config::values;
@@ -52,6 +53,9 @@ pub enum Command {
     /// API keys: which programs may use the API
     #[command(subcommand, name = "apikey")]
     ApiKey(ApiKeyCommand),
+    /// The audit log: out, untampered, unusual
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// The configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -226,8 +230,10 @@ pub struct Whose {
     pub since: Option<OffsetDateTime>,
 }
 
+/// In UTC from here on: what lies outside of the calendar there can't be asked for.
 fn time(text: &str) -> Result<OffsetDateTime, String> {
-    OffsetDateTime::parse(text, &Rfc3339).map_err(|_| "write it like 2026-11-24T14:30:00Z".to_owned())
+    let moment = OffsetDateTime::parse(text, &Rfc3339).ok().and_then(|moment| moment.checked_to_offset(UtcOffset::UTC));
+    moment.ok_or_else(|| "write it like 2026-11-24T14:30:00Z".to_owned())
 }
 
 #[derive(Debug, Subcommand)]
@@ -418,6 +424,50 @@ fn scope(text: &str) -> Result<Scope, String> {
 
 fn prefix(text: &str) -> Result<Prefix, String> {
     Prefix::parse(text).ok_or_else(|| "write how the key begins, like lk_k7qdm2xw".to_owned())
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Print the audit log, the oldest first, for another program; the export is recorded in it
+    Export {
+        /// From then on, like 2026-11-24T14:30:00Z
+        #[arg(long, value_name = "RFC3339", value_parser = time)]
+        since: Option<OffsetDateTime>,
+        /// Before then
+        #[arg(long, value_name = "RFC3339", value_parser = time)]
+        until: Option<OffsetDateTime>,
+        #[arg(long, value_enum, default_value = "jsonl")]
+        format: ExportFormat,
+    },
+    /// Look whether the audit log is as it was sealed; exit 1 where a row or a batch was changed, removed or put in
+    Verify {
+        /// A batch that must be in the chain, like 4812:9f86d081884c7d65, from the log line `audit.sealed`: without it, nobody can
+        /// tell that the newest batches were cut off together with their rows
+        #[arg(long, value_name = "NUMBER:HASH", value_parser = head)]
+        head: Option<KnownHead>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Point out what is unusual: guessing, replays, two-factor resets, exports, what was done at the shell
+    Report {
+        /// From then on, like 2026-11-24T14:30:00Z; else the last 7 days
+        #[arg(long, value_name = "RFC3339", value_parser = time)]
+        since: Option<OffsetDateTime>,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum ExportFormat {
+    /// A JSON object a line
+    Jsonl,
+    /// For spreadsheets: nothing in it is a formula
+    Csv,
+}
+
+fn head(text: &str) -> Result<KnownHead, String> {
+    KnownHead::parse(text).ok_or_else(|| "write it like 4812:9f86d081884c7d65".to_owned())
 }
 
 /// One line that says something.

@@ -97,6 +97,12 @@ pub struct Config {
     /// Zero: browsers are not trusted.
     pub trusted_device_ttl: Duration,
     pub limits: Limits,
+    /// Domains of mail addresses that metrics may name.
+    pub metrics_email_domains: Vec<String>,
+    /// A `StatsD` server that is told what is counted.
+    pub dogstatsd_addr: Option<String>,
+    /// An OTLP collector that traces are sent to.
+    pub otlp_endpoint: Option<Url>,
     pub log_format: LogFormat,
     /// Directives of `tracing_subscriber::EnvFilter`, known to parse.
     pub log_filter: String,
@@ -215,6 +221,9 @@ fn examine_for(environment: &Environment, build: AppEnv) -> Examined {
     let step_up_ttl = read.required("STEP_UP_TTL", |text| step_up_ttl(text, production));
     let trusted_device_ttl = read.required("TRUSTED_DEVICE_TTL", values::duration_or_zero);
     let limits = limits(&mut read, production);
+    let metrics_email_domains = read.optional("METRICS_EMAIL_DOMAINS", values::metrics_domains);
+    let dogstatsd_addr = read.optional("DOGSTATSD_ADDR", values::statsd_address);
+    let otlp_endpoint = read.optional("OTEL_EXPORTER_OTLP_ENDPOINT", values::http_url);
     let log_format = read.optional("LOG_FORMAT", log_format);
     let log_filter = read.required("RUST_LOG", log_filter);
 
@@ -249,6 +258,9 @@ fn examine_for(environment: &Environment, build: AppEnv) -> Examined {
             step_up_ttl: step_up_ttl?,
             trusted_device_ttl: trusted_device_ttl?,
             limits: limits?,
+            metrics_email_domains: metrics_email_domains?.unwrap_or_default(),
+            dogstatsd_addr: dogstatsd_addr?,
+            otlp_endpoint: otlp_endpoint?,
             log_format: log_format?.unwrap_or(LogFormat::Auto),
             log_filter: log_filter?,
             warnings: warnings.clone(),

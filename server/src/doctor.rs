@@ -21,6 +21,7 @@ use crate::{
     commands::missing_keys,
     config::{self, Config, Environment, Mail, SmtpTls},
     database::Database,
+    pooler,
     smtp::SmtpServer,
 };
 
@@ -203,10 +204,7 @@ async fn owner(database: &Database) -> Said {
 async fn pooler(pool: &PgPool) -> Said {
     match inspection::pooling(pool).await {
         Ok(Pooling::Session) => Said::ok("each connection keeps its server process"),
-        Ok(Pooling::Transaction) => Said::failed(
-            "a pooler hands server processes from transaction to transaction, so statements of other clients could run on ours; \
-             set pool_mode = session for this database in PgBouncer",
-        ),
+        Ok(Pooling::Transaction) => Said::failed(pooler::FOUND),
         Err(error) => unanswered("a second connection got no answer; behind a pooler, set pool_mode = session", whole(error)),
     }
 }

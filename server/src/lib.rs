@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod assemble;
+pub mod audit_commands;
 pub mod cli;
 pub mod commands;
 pub mod config;
@@ -14,7 +15,9 @@ pub mod forward_auth;
 pub mod health;
 pub mod listener;
 pub mod mailer;
+pub mod metrics;
 pub mod middleware;
+pub mod pooler;
 pub mod reconcile;
 pub mod rollout_commands;
 pub mod router;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use app::{mails, routes, state::Site, words};
+use app::{help, mails, routes, state::Site, words};
 use auth::{
     backup_code,
     mail::{Content, Letter, Mailer, Notice, SendError},
@@ -23,6 +23,7 @@ use crate::{
     config::Mail,
     dev_inbox::{DevInbox, DevMail},
     smtp::SmtpServer,
+    telemetry::traces,
 };
 
 /// What providers read as "leave this mail's links and pictures alone". One that counts clicks leads each link through its own
@@ -72,7 +73,7 @@ impl MailRoom {
     }
 
     fn words(&self, content: &Content) -> anyhow::Result<mails::Mail> {
-        let help_url = &self.site.link(routes::HELP);
+        let help_url = &self.site.link(article(content));
         let rollout_url = &self.site.link(routes::ADMIN_ROLLOUT);
         let keys_url = &self.site.link(routes::ADMIN_API_KEYS);
         let links = &mails::Links { account_url: &self.site.link(routes::ACCOUNT), help_url };
@@ -195,6 +196,39 @@ impl MailRoom {
     }
 }
 
+/// The help article about what a mail tells.
+const fn article(content: &Content) -> &'static str {
+    match content {
+        Content::SignIn { .. } | Content::EmailChange { .. } | Content::EmailTaken => help::EMAIL_I_DIDNT_ASK_FOR,
+        Content::NoAccount { .. } => help::NO_EMAIL_NO_ACCOUNT,
+        Content::NotYet { .. } => help::NOT_AVAILABLE_YET,
+        Content::Invite { .. } => help::INVITATION_DOESNT_WORK_HOW,
+        Content::StepUp { .. } => help::CONFIRM_ITS_YOU,
+        Content::AccountOff { .. } | Content::Notice { notice: Notice::AccountDisabled, .. } => help::ACCOUNT_TURNED_OFF,
+        Content::Notice { notice, .. } => match notice {
+            Notice::TwoFactorOn | Notice::TwoFactorReset => help::TWO_FACTOR,
+            Notice::BackupCodesNew | Notice::BackupCodesLow { .. } | Notice::BackupCodeUsed { .. } => help::BACKUP_CODES,
+            Notice::EmailChanged | Notice::EmailChangeUndone | Notice::DeletionRequested { .. } | Notice::DeletionCancelled => {
+                help::TAKE_BACK_A_CHANGE
+            }
+            Notice::RolloutHeld { .. } => help::ADMIN_ROLLOUT_HELD,
+            Notice::RolloutRolledBack { .. } => help::ADMIN_ROLLOUT_ROLLED_BACK,
+            Notice::RolloutFinished => help::ADMIN_ROLLOUT,
+            Notice::ApiKeyCreated { .. } | Notice::ApiKeyRevoked { .. } | Notice::ApiKeyEnding { .. } => help::ADMIN_API_KEYS,
+            Notice::AdminGranted | Notice::AdminRevoked => help::ADMIN_ACCOUNTS,
+            Notice::Test => help::ADMIN_MAIL,
+            Notice::TwoFactorOff
+            | Notice::AuthenticatorAdded
+            | Notice::AuthenticatorRemoved
+            | Notice::NewSignIn { .. }
+            | Notice::SecondStepFailed
+            | Notice::AccountDisabled
+            | Notice::AccountEnabled
+            | Notice::SessionsEnded => help::ACTIVITY_I_DONT_RECOGNISE,
+        },
+    }
+}
+
 /// An application's own page, with the link's token beside whatever its query holds already.
 fn with_token(redirect_url: &str, token: &str) -> anyhow::Result<String> {
     let mut url = Url::parse(redirect_url).context("the redirect URL")?;
@@ -223,7 +257,7 @@ impl Mailer for MailRoom {
             }
             Transport::Smtp(server) => {
                 let message = self.message(&letter, mail).map_err(|error| SendError::Permanent(format!("{error:#}")))?;
-                server.send(&message).await
+                traces::mail(letter.id, Box::pin(server.send(&message))).await
             }
         }
     }

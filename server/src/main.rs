@@ -1,14 +1,16 @@
 //! The binary `latchkey`.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::Parser as _;
 use server::{
+    audit_commands,
     cli::{Cli, Command, ConfigCommand},
     commands,
     config::{self, Environment},
     database::Database,
-    doctor, reconcile, rollout_commands, serve, smoke, telemetry,
+    doctor, pooler, reconcile, rollout_commands, serve, smoke,
+    telemetry::{self, traces::Traces},
 };
 
 fn main() -> ExitCode {
@@ -53,7 +55,15 @@ fn run(config: &config::Config, command: Command) -> anyhow::Result<()> {
     // On this thread, which lives as long as the process: the private cluster dies with the thread that started it.
     let database = Database::open(config)?;
     let runtime = runtime()?;
+    let endpoint = config.otlp_endpoint.as_ref().filter(|_| matches!(command, Command::Serve));
+    let traces = endpoint.map(|endpoint| Traces::start(endpoint, runtime.handle())).transpose()?;
     let outcome = runtime.block_on(async {
+        if !matches!(command, Command::Serve) {
+            let pool = database.pool();
+            // Where the database doesn't answer, the command says so.
+            pooler::refuse(&pool).await?;
+            pool.close().await;
+        }
         match command {
             Command::Serve => serve::serve(config, &database).await,
             Command::Migrate { status, output } => commands::migrate(&database, status, output).await,
@@ -66,12 +76,15 @@ fn run(config: &config::Config, command: Command) -> anyhow::Result<()> {
             Command::Rollout(command) => rollout_commands::rollout(config, database.pool(), command).await,
             Command::Key(command) => commands::key(config, database.pool(), command).await,
             Command::ApiKey(command) => commands::api_key(config, database.pool(), command).await,
+            Command::Audit(command) => audit_commands::audit(config, database.pool(), command).await,
             Command::Reconcile { since, output } => reconcile::reconcile(config, database.pool(), since, output).await,
             Command::Config(_) | Command::Doctor { .. } | Command::Smoke(_) => {
                 unreachable!("handled before the configuration was needed")
             }
         }
     });
-    drop(runtime);
+    drop(traces);
+    // Not for longer: a thread may be waiting for a name server.
+    runtime.shutdown_timeout(Duration::from_secs(2));
     outcome.and(database.close())
 }

@@ -30,6 +30,7 @@ use crate::{
     dev_inbox::{self, DevInbox},
     forward_auth,
     health::Health,
+    metrics::{self, Metrics},
     middleware::{
         access_log::Line, body_limit::BodyLimit, client_ip::TrustedProxies, origin::SameOrigin, request_id::RequestId,
         security_headers::SecurityHeaders, shield::Shield, time_limit::TimeLimit,
@@ -40,6 +41,7 @@ pub struct Parts {
     pub state: AppState,
     pub auth: Arc<Auth>,
     pub health: Health,
+    pub metrics: Metrics,
     pub dev_inbox: Option<Arc<DevInbox>>,
 }
 
@@ -48,6 +50,7 @@ pub fn router(config: &Config, parts: Parts) -> Router {
     let guard = forward_auth::routes(config, parts.auth.clone());
     let api = api::routes(parts.auth.clone(), &parts.state.site);
     let mut all = app::router(parts.state).merge(api).merge(parts.health.routes()).merge(guard).merge(app::assets::router());
+    all = all.merge(parts.metrics.guarded(parts.auth.clone()));
     if let Some(inbox) = parts.dev_inbox {
         all = all.merge(dev_inbox::routes(inbox, parts.auth.clone()));
     }
@@ -62,9 +65,9 @@ async fn count(State(auth): State<Arc<Auth>>, request: Request, next: Next) -> R
     response
 }
 
-/// Health alone, for the operators' listener.
-pub fn ops_router(config: &Config, health: Health) -> Router {
-    surround(health.routes(), config)
+/// Health and metrics alone, for the operators' listener.
+pub fn ops_router(config: &Config, health: Health, metrics: Metrics) -> Router {
+    surround(health.routes().merge(metrics.routes()), config)
 }
 
 /// What surrounds every route, also in tests that bring routes of their own.
@@ -102,10 +105,10 @@ async fn answer(
 ) -> Response {
     let id = RequestId::of(&request, peer.ip(), &around.proxies);
     let client = around.proxies.client(peer.ip(), request.headers());
-    let line = Line::begin(&request, &id);
+    let line = Line::begin(&request, &id, around.proxies.contains(peer.ip()));
     let logged = async {
         let machine = matches!(request.uri().path(), "/healthz" | "/readyz" | routes::AUTH_VERIFY | routes::AUTH_REDIRECT);
-        let program = api::is_api(request.uri().path());
+        let program = api::is_api(request.uri().path()) || request.uri().path() == metrics::PATH;
         let within = around.time_limit.hold(&id, around.admit(client, &id, request, next));
         let response = AssertUnwindSafe(within).catch_unwind().await.unwrap_or_else(panicked);
         match (machine, program) {

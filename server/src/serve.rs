@@ -1,10 +1,14 @@
 //! `latchkey serve`: from a configuration to a running service, and down again without dropping anybody.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::{Future, ready},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use app::AppState;
-use auth::{Auth, clock::SystemClock};
+use auth::{Auth, clock::SystemClock, gauges};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -21,6 +25,8 @@ use crate::{
     health::Health,
     listener,
     mailer::MailRoom,
+    metrics::{self, Metrics},
+    pooler,
     router::{self, Parts},
 };
 
@@ -34,15 +40,21 @@ const RECONCILIATION: Duration = Duration::from_mins(5);
 const NETWORKS: Duration = Duration::from_secs(30);
 /// How often it is asked whether a look at the rollout is due.
 const ROLLOUT: Duration = Duration::from_secs(10);
+/// How often it is told how the audit's seal stands, and asked whether rows are to be sealed, which is done once a minute.
+const AUDIT_SEAL: Duration = Duration::from_secs(15);
+/// How often it is asked whether the audit is to be verified, which is done once a day.
+const AUDIT_VERIFICATION: Duration = Duration::from_mins(5);
 /// Between "not ready" and closing the door: time for a load balancer to look.
 const DRAIN: Duration = Duration::from_secs(1);
 
 /// Runs until SIGTERM or Ctrl-C. The database is the caller's to close, after the last answer has left.
 pub async fn serve(config: &Config, database: &Database) -> anyhow::Result<()> {
+    let pool = database.pool();
+    let session_pooled = pooler::refuse(&pool).await?;
     if config.migrate_on_start {
         database.migrate().await?;
     }
-    let pool = database.pool();
+    let metrics = Metrics::install(config.dogstatsd_addr.as_deref())?;
     let clock = Arc::new(SystemClock::new());
     if let Err(error) = clock.sync(&pool).await {
         tracing::warn!(error = %error, "the database does not answer yet; not ready until it does");
@@ -56,6 +68,7 @@ pub async fn serve(config: &Config, database: &Database) -> anyhow::Result<()> {
         }
         Err(error) => tracing::warn!(error = %error, "whether a key is missing can't be told yet"),
     }
+    metrics.begin(&auth);
     let site = assemble::site(config);
     let dev_inbox = matches!(config.mail, config::Mail::DevInbox).then(Arc::<DevInbox>::default);
     let mailer =
@@ -83,10 +96,11 @@ pub async fn serve(config: &Config, database: &Database) -> anyhow::Result<()> {
         async move { auth.watch_flags(until(stopped)).await }
     });
     spawn_chores(&mut workers, &auth, &clock, &pool, &stopped);
+    spawn_watchers(&mut workers, &auth, &metrics, &stopped);
 
     let state = AppState::new(auth.clone(), site.clone());
-    let app = router::router(config, Parts { state, auth, health: health.clone(), dev_inbox: dev_inbox.clone() });
-    let ops_app = router::ops_router(config, health.clone());
+    let ops_app = router::ops_router(config, health.clone(), metrics.clone());
+    let app = router::router(config, Parts { state, auth, health: health.clone(), metrics, dev_inbox: dev_inbox.clone() });
     tracing::info!(address = %pages.local_addr()?, base_url = %site.base_url, "listening");
     if dev_inbox.is_some() {
         announce(&site);
@@ -102,18 +116,26 @@ pub async fn serve(config: &Config, database: &Database) -> anyhow::Result<()> {
         tokio::try_join!(listener::serve(pages, app, until(stopped.clone())), ops)
     };
     let stopping = async {
-        stop_signal().await?;
-        tracing::info!("stopping: not ready any more");
+        let told = tokio::select! {
+            told = stop_signal() => told,
+            // It was not known yet at the start.
+            found = pooler::watch(&pool), if !session_pooled => found.map(|_| ()),
+        };
         health.drain();
-        tokio::time::sleep(DRAIN).await;
+        if let Err(error) = &told {
+            tracing::error!(error = %error, "stopping at once");
+        } else {
+            tracing::info!("stopping: not ready any more");
+            tokio::time::sleep(DRAIN).await;
+        }
         stop.send_replace(true);
-        anyhow::Ok(())
+        told
     };
-    let (served, stopping) = tokio::join!(serving, stopping);
-    stopping?;
+    let (served, told) = tokio::join!(serving, stopping);
     served.context("a listener failed")?;
     while workers.join_next().await.is_some() {}
     pool.close().await;
+    told?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -126,7 +148,7 @@ fn spawn_chores(
     pool: &sqlx::PgPool,
     stopped: &watch::Receiver<bool>,
 ) {
-    workers.spawn(every(CLOCK_SYNC, stopped.clone(), {
+    workers.spawn(every("clock", CLOCK_SYNC, auth, stopped, {
         let (clock, pool) = (clock.clone(), pool.clone());
         move || {
             let (clock, pool) = (clock.clone(), pool.clone());
@@ -141,7 +163,7 @@ fn spawn_chores(
             }
         }
     }));
-    workers.spawn(every(HOUSEKEEPING, stopped.clone(), {
+    workers.spawn(every("housekeeping", HOUSEKEEPING, auth, stopped, {
         let auth = auth.clone();
         move || {
             let auth = auth.clone();
@@ -152,7 +174,7 @@ fn spawn_chores(
             }
         }
     }));
-    workers.spawn(every(RECONCILIATION, stopped.clone(), {
+    workers.spawn(every("reconcile", RECONCILIATION, auth, stopped, {
         let auth = auth.clone();
         move || {
             let auth = auth.clone();
@@ -163,8 +185,9 @@ fn spawn_chores(
             }
         }
     }));
+    spawn_audit_chores(workers, auth, stopped);
 
-    workers.spawn(every(NETWORKS, stopped.clone(), {
+    workers.spawn(every("networks", NETWORKS, auth, stopped, {
         let auth = auth.clone();
         move || {
             let auth = auth.clone();
@@ -175,13 +198,60 @@ fn spawn_chores(
             }
         }
     }));
-    workers.spawn(every(ROLLOUT, stopped.clone(), {
+    workers.spawn(every("rollout", ROLLOUT, auth, stopped, {
         let auth = auth.clone();
         move || {
             let auth = auth.clone();
             async move {
                 if let Err(error) = auth.watch_rollout().await {
                     tracing::warn!(error = %error, "rollout.watch_failed");
+                }
+            }
+        }
+    }));
+}
+
+/// What keeps the numbers fresh that nothing counts by itself.
+fn spawn_watchers(workers: &mut JoinSet<()>, auth: &Arc<Auth>, metrics: &Metrics, stopped: &watch::Receiver<bool>) {
+    workers.spawn(every("gauges", gauges::EVERY, auth, stopped, {
+        let auth = auth.clone();
+        move || {
+            let auth = auth.clone();
+            async move {
+                if let Err(error) = auth.publish_gauges().await {
+                    tracing::warn!(error = %error, "gauges.failed");
+                }
+            }
+        }
+    }));
+    workers.spawn(every("metrics", metrics::UPKEEP, auth, stopped, {
+        let metrics = metrics.clone();
+        move || {
+            metrics.upkeep();
+            ready(())
+        }
+    }));
+}
+
+fn spawn_audit_chores(workers: &mut JoinSet<()>, auth: &Arc<Auth>, stopped: &watch::Receiver<bool>) {
+    workers.spawn(every("audit_seal", AUDIT_SEAL, auth, stopped, {
+        let auth = auth.clone();
+        move || {
+            let auth = auth.clone();
+            async move {
+                if let Err(error) = Box::pin(auth.watch_audit()).await {
+                    tracing::warn!(error = %error, "audit.seal_failed");
+                }
+            }
+        }
+    }));
+    workers.spawn(every("audit_verification", AUDIT_VERIFICATION, auth, stopped, {
+        let auth = auth.clone();
+        move || {
+            let auth = auth.clone();
+            async move {
+                if let Err(error) = Box::pin(auth.verify_audit_daily()).await {
+                    tracing::warn!(error = %error, "audit.verify_failed");
                 }
             }
         }
@@ -198,15 +268,24 @@ async fn until(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
-/// Runs `task` now and then every `period`, until told to stop.
-async fn every<F: Future<Output = ()>>(period: Duration, stopped: watch::Receiver<bool>, mut task: impl FnMut() -> F) {
-    let mut interval = tokio::time::interval(period);
-    let stop = until(stopped);
-    tokio::pin!(stop);
-    loop {
-        tokio::select! {
-            () = &mut stop => return,
-            _ = interval.tick() => task().await,
+/// Runs `task` now and then every `period`, until told to stop. `name` says of its heartbeat whose it is.
+fn every<F: Future<Output = ()>, T: FnMut() -> F>(
+    name: &'static str,
+    period: Duration,
+    auth: &Arc<Auth>,
+    stopped: &watch::Receiver<bool>,
+    mut task: T,
+) -> impl Future<Output = ()> + use<F, T> {
+    let (auth, stop) = (auth.clone(), until(stopped.clone()));
+    async move {
+        let mut interval = tokio::time::interval(period);
+        tokio::pin!(stop);
+        loop {
+            tokio::select! {
+                () = &mut stop => return,
+                _ = interval.tick() => task().await,
+            }
+            gauges::beat(name, auth.now());
         }
     }
 }
@@ -228,4 +307,61 @@ async fn stop_signal() -> anyhow::Result<()> {
         std::process::exit(1);
     });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::pending,
+        sync::atomic::{AtomicU32, Ordering},
+    };
+
+    use super::*;
+
+    /// What the alert on dead workers goes by.
+    #[tokio::test]
+    async fn a_loop_that_hangs_or_panics_is_seen_to_stand_still() {
+        let kit = testkit::Kit::new().await;
+        let (recorder, _) = Metrics::recorder();
+        let shown = recorder.handle();
+        let _guard = ::metrics::set_default_local_recorder(&recorder);
+        let beat = |worker: &str| {
+            let series = format!("worker_heartbeat_timestamp_seconds{{worker=\"{worker}\"}} ");
+            shown.render().lines().find_map(|line| line.strip_prefix(&series).map(ToOwned::to_owned))
+        };
+        let (stop, stopped) = watch::channel(false);
+        let mut workers = JoinSet::new();
+        let turns = Arc::<[AtomicU32; 3]>::default();
+        let auth = kit.auth.clone();
+        for (n, name) in ["works", "hangs", "panics"].into_iter().enumerate() {
+            let turns = turns.clone();
+            workers.spawn(every(name, Duration::from_millis(1), &auth, &stopped, move || {
+                let turn = turns[n].fetch_add(1, Ordering::Relaxed);
+                async move {
+                    match name {
+                        "hangs" if turn > 0 => pending().await,
+                        "panics" if turn > 0 => panic!("as a test"),
+                        _ => {}
+                    }
+                }
+            }));
+        }
+        let turned = async |n: usize, times: u32| {
+            while turns[n].load(Ordering::Relaxed) < times {
+                tokio::task::yield_now().await;
+            }
+        };
+        for n in 0..3 {
+            turned(n, 2).await;
+        }
+        let before = ["works", "hangs", "panics"].map(&beat);
+        assert!(before.iter().all(Option::is_some), "{before:?}");
+        kit.clock.advance(time::Duration::minutes(16));
+        let now = turns[0].load(Ordering::Relaxed);
+        turned(0, now + 2).await;
+        assert_ne!(beat("works"), before[0]);
+        assert_eq!([beat("hangs"), beat("panics")], before[1..]);
+        stop.send_replace(true);
+        workers.abort_all();
+    }
 }

@@ -1,6 +1,8 @@
 //! Logs: one line an event, for people or for machines, and never a reason to wait.
 
 mod line;
+pub mod queries;
+pub mod traces;
 mod writer;
 
 use std::{
@@ -9,13 +11,23 @@ use std::{
 };
 
 use tracing::Subscriber;
-use tracing_subscriber::{EnvFilter, Layer as _, fmt, fmt::MakeWriter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    EnvFilter, Layer as _,
+    filter::{FilterExt as _, filter_fn},
+    fmt,
+    fmt::MakeWriter,
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 use self::{
     line::{OneLine, PrintableJson},
     writer::{Flush, LogWriter},
 };
 use crate::config::LogFormat;
+
+/// The one span that lines show.
+pub const REQUEST: &str = "request";
 
 /// Starts logging to standard error; standard output belongs to the commands' answers. Keep what is returned to the end
 /// of `main`: dropping it writes what is still queued.
@@ -28,9 +40,14 @@ pub fn init(format: LogFormat, filter: &str) -> anyhow::Result<Flush> {
     };
     let (writer, flush) =
         LogWriter::start(io::stderr(), |count| tracing::warn!(count, "log lines were dropped so far: the sink is too slow"))?;
-    subscriber(pretty, terminal, EnvFilter::builder().parse(filter)?, writer).try_init()?;
+    subscriber(pretty, terminal, log_filter(filter)?, writer).try_init()?;
     log_panics();
     Ok(flush)
+}
+
+/// Unless they are asked for: the complaints of what sends to `StatsD`, a hundred lines every three seconds while nobody listens there.
+fn log_filter(filter: &str) -> anyhow::Result<EnvFilter> {
+    Ok(EnvFilter::builder().parse(format!("metrics_exporter_dogstatsd=off,{filter}"))?)
 }
 
 fn subscriber<W>(pretty: bool, colours: bool, filter: EnvFilter, writer: W) -> impl Subscriber + Send + Sync
@@ -43,7 +60,10 @@ where
         // Names of spans and their list say nothing that the one request span doesn't.
         fmt::layer().json().flatten_event(true).with_span_list(false).map_event_format(PrintableJson).with_writer(writer).boxed()
     };
-    tracing_subscriber::registry().with(layer).with(filter)
+    // A line shows the innermost span. A library's around a handler (tower-sessions has one) would hide the request's, and its id.
+    let filter = filter.and(filter_fn(|metadata| metadata.is_event() || metadata.name() == REQUEST));
+    // The filter is the log's own: what is added up of queries must not depend on what is logged.
+    tracing_subscriber::registry().with(layer.with_filter(filter)).with(queries::layer())
 }
 
 /// The standard hook writes a panic's message raw, over several lines, and waits for a blocked terminal.
@@ -85,7 +105,7 @@ pub mod test {
     fn logged(pretty: bool, filter: &str, run: impl FnOnce()) -> String {
         let buffer = Buffer::default();
         let writer = buffer.clone();
-        let filter = EnvFilter::builder().parse(filter).expect("a filter");
+        let filter = log_filter(filter).expect("a filter");
         tracing::subscriber::with_default(subscriber(pretty, false, filter, move || writer.clone()), run);
         buffer.text()
     }
@@ -134,13 +154,32 @@ pub mod test {
         time::OffsetDateTime::parse(at, &time::format_description::well_known::Rfc3339).expect("RFC 3339");
     }
 
+    /// tower-sessions lays one around every page.
+    #[test]
+    fn no_librarys_span_hides_the_request() {
+        let text = logged(false, "trace", || {
+            let request = tracing::info_span!("request", request_id = "r1").entered();
+            tracing::info_span!("call", secret = "s").in_scope(|| tracing::info!("hello"));
+            drop(request);
+        });
+        let line: serde_json::Value = serde_json::from_str(text.trim_end()).expect("one object");
+        assert_eq!(line["span"], serde_json::json!({ "name": "request", "request_id": "r1" }));
+    }
+
     #[test]
     fn the_filter_decides() {
         let text = logged(true, "warn,server=debug", || {
             tracing::debug!("ours");
             tracing::info!(target: "sqlx", "theirs");
             tracing::warn!(target: "sqlx", "trouble");
+            tracing::debug!(target: queries::TARGET, "heard of and not written");
+            tracing::error!(target: "metrics_exporter_dogstatsd::forwarder::sync", "nobody listens");
         });
         assert!(text.contains("ours") && !text.contains("theirs") && text.contains("trouble"), "{text}");
+        assert_eq!(text.lines().count(), 2, "{text}");
+        let asked = logged(true, "metrics_exporter_dogstatsd=error", || {
+            tracing::error!(target: "metrics_exporter_dogstatsd::forwarder::sync", "nobody listens");
+        });
+        assert!(asked.contains("nobody listens"), "{asked}");
     }
 }

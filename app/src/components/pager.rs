@@ -1,16 +1,20 @@
 use leptos::prelude::*;
 
-/// Which part of a list this is, and the ways to the parts beside it: each with its name, and where it leads if anywhere.
+/// Which part of a list this is, and the ways to the parts beside it: each with its name, and where it leads if anywhere. Neither stands
+/// where the list has no other part.
 #[component]
 pub fn Pager(
     #[prop(into)] text: String,
     back: (&'static str, Option<String>),
     forth: (&'static str, Option<String>),
 ) -> impl IntoView {
+    if back.1.is_none() && forth.1.is_none() {
+        return view! { <div class="paging"><p>{text}</p></div> }.into_any();
+    }
     let links = [back, forth].map(|(name, path)| match path {
         Some(path) => view! { <a class="button sm" href=path>{name}</a> }.into_any(),
         // A link that leads nowhere has no `href`; its role tells screen readers that it would be one.
         None => view! { <a class="button sm" role="link" aria-disabled="true">{name}</a> }.into_any(),
     });
-    view! { <nav class="paging" aria-label="Pages"><p>{text}</p><div>{links}</div></nav> }
+    view! { <nav class="paging" aria-label="Pages"><p>{text}</p><div>{links}</div></nav> }.into_any()
 }

@@ -17,10 +17,16 @@ impl Column {
     }
 }
 
-/// Rows of cells, the first of each being its header. Where the window is narrow, each row is a card with its cells under one
-/// another: a browser then no longer takes it for a table, hence the roles.
+/// Rows of cells, the first of each being its header, unless another is. Where the window is narrow, each row is a card with its cells under one
+/// another: Safari then no longer takes it for a table, hence the roles. On a table of its own they would be no valid HTML; so the table is
+/// one to look at, and the box around it the one that is read out.
 #[component]
-pub fn Table(label: &'static str, columns: &'static [Column], rows: Vec<Vec<AnyView>>) -> impl IntoView {
+pub fn Table(
+    label: &'static str,
+    columns: &'static [Column],
+    #[prop(optional)] header: usize,
+    rows: Vec<Vec<AnyView>>,
+) -> impl IntoView {
     let heads = columns.iter().map(|Column { name, number }| {
         if *number {
             view! { <th role="columnheader" scope="col" class="number">{*name}</th> }.into_any()
@@ -30,7 +36,7 @@ pub fn Table(label: &'static str, columns: &'static [Column], rows: Vec<Vec<AnyV
     });
     let rows = rows.into_iter().map(|cells| {
         let cells = cells.into_iter().zip(columns).enumerate().map(|(at, (cell, Column { name, number }))| {
-            if at == 0 {
+            if at == header {
                 view! { <th role="rowheader" scope="row">{cell}</th> }.into_any()
             } else if *number {
                 view! { <td role="cell" data-label=*name class="number">{cell}</td> }.into_any()
@@ -41,9 +47,11 @@ pub fn Table(label: &'static str, columns: &'static [Column], rows: Vec<Vec<AnyV
         view! { <tr role="row">{cells.collect_view()}</tr> }
     });
     view! {
-        <table role="table" aria-label=label>
-            <thead role="rowgroup"><tr role="row">{heads.collect_view()}</tr></thead>
-            <tbody role="rowgroup">{rows.collect_view()}</tbody>
-        </table>
+        <div role="table" aria-label=label>
+            <table role="presentation">
+                <thead role="rowgroup"><tr role="row">{heads.collect_view()}</tr></thead>
+                <tbody role="rowgroup">{rows.collect_view()}</tbody>
+            </table>
+        </div>
     }
 }

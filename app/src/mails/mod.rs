@@ -303,8 +303,17 @@ impl Security<'_> {
     }
 
     fn leading_to(self, url: &str, help_url: &str) -> askama::Result<Mail> {
+        self.because("it's about the security of your account", url, help_url)
+    }
+
+    /// What every administrator is told.
+    fn for_administrators(self, url: &str, help_url: &str) -> askama::Result<Mail> {
+        self.because("you're an administrator", url, help_url)
+    }
+
+    fn because(self, why: &str, url: &str, help_url: &str) -> askama::Result<Mail> {
         let Self { subject, what, lead, advice, label } = self;
-        let html = SecurityHtml { subject, help_url, what, lead, advice, label, url };
+        let html = SecurityHtml { subject, help_url, what, lead, advice, label, url, why };
         compose(subject, &html, &SecurityText { subject, what, lead, advice, label, url })
     }
 }
@@ -319,6 +328,7 @@ struct SecurityHtml<'a> {
     advice: &'a str,
     label: &'a str,
     url: &'a str,
+    why: &'a str,
 }
 
 #[derive(Template)]
@@ -346,7 +356,7 @@ pub fn rollout_held(rollout_url: &str, help_url: &str, check: Check) -> askama::
         advice: "It goes on by itself when things are well again. You can also pause it or turn it off.",
         label: OPEN_ROLLOUT,
     };
-    mail.leading_to(rollout_url, help_url)
+    mail.for_administrators(rollout_url, help_url)
 }
 
 /// To an administrator: a check that only we can bring about was over its limit for too long, or far over it.
@@ -361,7 +371,7 @@ pub fn rollout_rolled_back(rollout_url: &str, help_url: &str, check: Check) -> a
         advice: "The rollout is over. Start a new one once the cause is mended.",
         label: OPEN_ROLLOUT,
     };
-    mail.leading_to(rollout_url, help_url)
+    mail.for_administrators(rollout_url, help_url)
 }
 
 /// To an administrator: the last step went well.
@@ -373,7 +383,7 @@ pub fn rollout_finished(rollout_url: &str, help_url: &str) -> askama::Result<Mai
         advice: "",
         label: OPEN_ROLLOUT,
     };
-    mail.leading_to(rollout_url, help_url)
+    mail.for_administrators(rollout_url, help_url)
 }
 
 const OPEN_ROLLOUT: &str = "Open the rollout";
@@ -623,7 +633,7 @@ pub fn sessions_ended(links: &Links<'_>, at: OffsetDateTime) -> askama::Result<M
 pub fn test(links: &Links<'_>, at: OffsetDateTime) -> askama::Result<Mail> {
     let what = format!("You asked for this at {}, to see whether emails from here arrive. This one did.", words::time_on_date(at));
     let mail = Security { subject: "Test email", what: &what, lead: "", advice: "", label: REVIEW };
-    mail.compose(links)
+    mail.because("you asked for it", links.account_url, links.help_url)
 }
 
 /// `prefix` as the key begins: `lk_k7qdm2xw`.
@@ -661,7 +671,7 @@ pub fn api_key_ending(keys_url: &str, help_url: &str, prefix: &str, expires_at: 
         words::time_on_date(expires_at)
     );
     Security { subject: "An API key stops working soon", what: &what, lead: "", advice: "", label: "Open API keys" }
-        .leading_to(keys_url, help_url)
+        .for_administrators(keys_url, help_url)
 }
 
 pub fn admin_granted(links: &Links<'_>, at: OffsetDateTime) -> askama::Result<Mail> {
@@ -830,6 +840,8 @@ mod tests {
             ("two_factor_on", two_factor_on(&LINKS)?),
             ("two_factor_off", two_factor_off(&LINKS, &by("Firefox on Windows", "203.0.113.24"))?),
             ("two_factor_reset", two_factor_reset(&LINKS, AT)?),
+            ("authenticator_added", authenticator_added(&LINKS, &by("Firefox on Windows", "203.0.113.24"))?),
+            ("authenticator_removed", authenticator_removed(&LINKS, &by("Firefox on Windows", "203.0.113.24"))?),
             ("backup_codes_new", backup_codes_new(&LINKS, AT)?),
             ("backup_codes_left", backup_codes_left(&LINKS, 2, 10)?),
             ("backup_code_used", backup_code_used(&LINKS, 7, &by("Firefox on Windows", "203.0.113.24"))?),

@@ -16,6 +16,7 @@ use crate::{
     fault::Fault,
     form::{Form, FormError},
     gate::SignedIn,
+    help,
     page::page,
     pages::{
         activity::{By, Entry},
@@ -97,6 +98,7 @@ pub fn AccountPage(
 fn Deletion(on: OffsetDateTime) -> impl IntoView {
     let actions = view! {
         <form method="post" action=routes::DELETE_CANCEL><button class="button sm">"Keep my account"</button></form>
+        <a class="button sm ghost" href=help::DELETE_ACCOUNT>"Get help"<span class="vh">" with deleting your account"</span></a>
     }
     .into_any();
     let title = view! { "Your account will be deleted on "<Date at=on/>"." };
@@ -192,7 +194,11 @@ fn You(name: String, admin: bool, error: Option<NameError>, deletes: Option<Offs
 #[component]
 fn Warnings(apps: Vec<AuthenticatorApp>, codes: Option<BackupCodes>) -> impl IntoView {
     let stopped = apps.into_iter().filter(|app| app.stopped).map(|app| {
-        let actions = view! { <a class="button sm" href=routes::TWO_FACTOR>"Manage two-factor"</a> }.into_any();
+        let actions = view! {
+            <a class="button sm" href=routes::TWO_FACTOR>"Manage two-factor"</a>
+            <a class="button sm ghost" href=help::CODES_ALWAYS_WRONG_STOPPED>"Get help"<span class="vh">" with wrong codes"</span></a>
+        }
+        .into_any();
         view! {
             <Notice tone=Tone::Danger title=format!("We've stopped accepting codes from {}.", app.name) actions=Some(actions)>
                 "There were too many wrong ones. It still works in browsers you've signed in with before."
@@ -214,7 +220,11 @@ fn Warnings(apps: Vec<AuthenticatorApp>, codes: Option<BackupCodes>) -> impl Int
             ),
             _ => return None,
         };
-        let actions = view! { <a class="button sm" href=routes::BACKUP_CODES>"Get new codes"</a> }.into_any();
+        let actions = view! {
+            <a class="button sm" href=routes::BACKUP_CODES>"Get new codes"</a>
+            <a class="button sm ghost" href=help::BACKUP_CODES_NEW_SET>"Get help"<span class="vh">" with backup codes"</span></a>
+        }
+        .into_any();
         Some(view! { <Notice tone title actions=Some(actions)>{text}</Notice> })
     });
     view! {

@@ -19,6 +19,7 @@ use crate::{
     fault::Fault,
     gate::SignedIn,
     happened::{self, Told},
+    help,
     page::page,
     routes,
     state::AppState,
@@ -81,7 +82,7 @@ pub fn ActivityPage(
         Filter::Problems => "Wrong codes, and whatever else goes wrong, will show up in this list.",
     };
     view! {
-        <Settings title="Activity" email>
+        <Settings title="Activity" email help=(!empty).then_some(help::ACTIVITY_I_DONT_RECOGNISE)>
             <p class="lede">"Sign-ins and changes to your account in the last 90 days. Times are in UTC."</p>
             <Filters show/>
             {days}

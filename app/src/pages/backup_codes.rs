@@ -15,7 +15,7 @@ use crate::{
     fault::Fault,
     form::{Form, FormError},
     gate::SignedIn,
-    next,
+    help, next,
     page::page,
     pages::{login_continue, two_factor::changed, two_factor_setup},
     routes,
@@ -33,7 +33,7 @@ pub fn BackupCodesPage(email: String, left: u64) -> impl IntoView {
     };
     let keep = if left == 0 { "Cancel" } else { "Keep my codes" };
     view! {
-        <Settings title="Get new backup codes?" email crumb=Some("Backup codes")>
+        <Settings title="Get new backup codes?" email crumb=Some("Backup codes") help=Some(help::BACKUP_CODES_NEW_SET)>
             <div class="panel">
                 <form class="body" method="post" action=routes::BACKUP_CODES>
                     <p>{text}</p>
@@ -53,13 +53,13 @@ pub fn RevealedCodesPage(email: String, codes: Vec<String>, set: String, first: 
     let download = download(&email, &codes, made);
     let codes = codes.into_iter().map(|code| view! { <li>{code}</li> }).collect_view();
     view! {
-        <Settings title="Save your backup codes" email=email.clone() crumb=Some("Backup codes")>
+        <Settings title="Save your backup codes" email=email.clone() crumb=Some("Backup codes") help=Some(help::BACKUP_CODES_SAVE)>
             {first.then(|| view! {
                 <Steps names=two_factor_setup::STEPS current=1/>
                 <Notice tone=Tone::Ok title="Two-factor is on.">"We'll ask for a code from your app each time you sign in."</Notice>
             })}
             <div class="panel">
-                <section class="body">
+                <div class="body">
                     <p class="paper">{email}<br/>"Made "<DateTime at=made/></p>
                     <p>
                         "If you lose your phone, a backup code lets you in. Each one works once. "
@@ -71,7 +71,7 @@ pub fn RevealedCodesPage(email: String, codes: Vec<String>, set: String, first: 
                         <a class="button" href=download download="latchkey-backup-codes.txt"><Icon glyph=Glyph::Download/>"Download (.txt)"</a>
                     </div>
                     <p class="hint screen">"Print this page to keep a paper copy."</p>
-                </section>
+                </div>
             </div>
             <form class="below screen" method="post" action=routes::BACKUP_CODES_SAVED>
                 <input type="hidden" name="set" value=set/>
@@ -86,7 +86,7 @@ pub fn RevealedCodesPage(email: String, codes: Vec<String>, set: String, first: 
 #[component]
 pub fn UntickedPage(email: String, set: String) -> impl IntoView {
     view! {
-        <Settings title="Save your backup codes" email crumb=Some("Backup codes") error=true>
+        <Settings title="Save your backup codes" email crumb=Some("Backup codes") error=true help=Some(help::BACKUP_CODES_SAVE)>
             <form method="post" action=routes::BACKUP_CODES_SAVED>
                 <input type="hidden" name="set" value=set/>
                 <Saved error="Tick the box once you've saved your codes. We can't show them again."/>

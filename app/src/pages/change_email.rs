@@ -21,7 +21,7 @@ use crate::{
     fault::Fault,
     form::{Form, FormError},
     gate::SignedIn,
-    next,
+    help, next,
     page::page,
     pages::{
         limited,
@@ -67,11 +67,16 @@ pub fn ChangeEmailPage(email: String, stage: EmailStage) -> impl IntoView {
         EmailStage::Ask { error, .. } => error.is_some(),
         EmailStage::Sent { error, .. } => error.is_some(),
     };
+    let help = match &stage {
+        EmailStage::Ask { .. } => help::CHANGE_YOUR_EMAIL_ADDRESS,
+        EmailStage::Sent { error: Some(_), .. } => help::CODE_NOT_ACCEPTED,
+        EmailStage::Sent { error: None, .. } => help::NO_EMAIL,
+    };
     let content = match stage {
         EmailStage::Ask { typed, error } => view! { <Ask now=email.clone() typed error/> }.into_any(),
         EmailStage::Sent { address, error } => view! { <Sent address error/> }.into_any(),
     };
-    view! { <Settings title="Change your email address" email crumb=Some("Email") error=wrong>{content}</Settings> }
+    view! { <Settings title="Change your email address" email crumb=Some("Email") error=wrong help=Some(help)>{content}</Settings> }
 }
 
 #[component]

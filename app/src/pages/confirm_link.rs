@@ -19,6 +19,7 @@ use crate::{
     fault::Fault,
     form::{Form, FormError},
     gate::Passerby,
+    help,
     page::page,
     pages::{
         limited,
@@ -46,7 +47,7 @@ pub struct Request {
 pub fn ConfirmLinkPage(request: Request) -> impl IntoView {
     let Request { address, asked_ago, device, ip } = request;
     view! {
-        <Flow title="Sign in to Latchkey?">
+        <Flow title="Sign in to Latchkey?" help=Some(help::WORK_MAIL_OPENS_LINKS)>
             <p class="lede">"You opened a sign-in link for "<span class="whole"><Masked address/>"."</span></p>
             <dl>
                 <Fact term="Asked for" value=asked_ago/>
@@ -71,7 +72,7 @@ pub fn ConfirmLinkPage(request: Request) -> impl IntoView {
 pub fn OtherBrowserPage(request: Request) -> impl IntoView {
     let Request { address, asked_ago, device, ip } = request;
     view! {
-        <Flow title="Open this on the device you started on">
+        <Flow title="Open this on the device you started on" help=Some(help::ANOTHER_DEVICE)>
             <p class="lede">
                 "You asked for this link in another browser. Go back there and open it, or type the code from the same email."
             </p>
@@ -114,7 +115,7 @@ pub enum DeadLink {
 pub fn DeadLinkPage(why: DeadLink, can_resend: bool) -> impl IntoView {
     match why {
         DeadLink::Expired { lifetime } => view! {
-            <Flow title="This link has expired">
+            <Flow title="This link has expired" help=Some(help::LINK_EXPIRED_OR_USED_EXPIRED)>
                 <p class="lede">
                     "Links work for "{words::lasting(lifetime)}". This one is older than that."
                 </p>
@@ -123,7 +124,7 @@ pub fn DeadLinkPage(why: DeadLink, can_resend: bool) -> impl IntoView {
         }
         .into_any(),
         DeadLink::Used { signed_in } => view! {
-            <Flow title="This link has already been used">
+            <Flow title="This link has already been used" help=Some(help::LINK_EXPIRED_OR_USED_USED)>
                 <p class="lede">"Each sign-in link works once. If you used it, you may already be signed in."</p>
                 <div class="actions">
                     <SendNew can_resend primary=true/>
@@ -140,7 +141,7 @@ pub fn DeadLinkPage(why: DeadLink, can_resend: bool) -> impl IntoView {
         }
         .into_any(),
         DeadLink::Replaced => view! {
-            <Flow title="This link was replaced">
+            <Flow title="This link was replaced" help=Some(help::LINK_EXPIRED_OR_USED_REPLACED)>
                 <p class="lede">"You asked for a newer email in the same browser. Only the newest one works."</p>
                 <div class="actions">
                     <a class="button primary wide" href=routes::LOGIN_SENT>"Enter the code"</a>
@@ -153,13 +154,13 @@ pub fn DeadLinkPage(why: DeadLink, can_resend: bool) -> impl IntoView {
             <Flow title="Link cancelled">
                 <p class="lede">
                     "Nobody can use that link now. If you keep getting emails you didn't ask for, "
-                    <a href=routes::HELP_DIDNT_ASK>"see what you can do"</a>"."
+                    <a href=help::EMAIL_I_DIDNT_ASK_FOR>"see what you can do"</a>"."
                 </p>
             </Flow>
         }
         .into_any(),
         DeadLink::Broken => view! {
-            <Flow title="This link doesn't work">
+            <Flow title="This link doesn't work" help=Some(help::LINK_EXPIRED_OR_USED_BROKEN)>
                 <p class="lede">
                     "It may have been cut short when it was copied. Open it from the email, or get a new one."
                 </p>
@@ -372,7 +373,7 @@ mod tests {
         assert!(replaced.contains(r#"<a href="/login" class="button wide">Send a new email</a>"#));
 
         let cancelled = dead(DeadLink::Cancelled, true);
-        assert!(cancelled.contains(r#"<a href="/help#didnt-ask">see what you can do</a>."#));
+        assert!(cancelled.contains(r#"<a href="/help/email-i-didnt-ask-for">see what you can do</a>."#));
         assert!(!cancelled.contains("<form"));
 
         let broken = dead(DeadLink::Broken, false);

@@ -14,7 +14,7 @@ use crate::{
     fault::Fault,
     form::{Form, FormError},
     gate::SignedIn,
-    next,
+    help, next,
     page::page,
     routes,
     state::AppState,
@@ -26,7 +26,7 @@ use crate::{
 pub fn DeleteAccountPage(email: String) -> impl IntoView {
     let days = words::count(DELETION_WAIT.as_secs() / 86_400, "day");
     view! {
-        <Settings title="Delete your account?" email crumb=Some("Delete account")>
+        <Settings title="Delete your account?" email crumb=Some("Delete account") help=Some(help::DELETE_ACCOUNT)>
             <div class="panel">
                 <form class="body" method="post" action=routes::DELETE>
                     <p>
@@ -47,7 +47,7 @@ pub fn DeleteAccountPage(email: String) -> impl IntoView {
 #[component]
 pub fn LeavingPage(email: String, deletes_at: OffsetDateTime) -> impl IntoView {
     view! {
-        <Settings title="Your account will be deleted" email crumb=Some("Delete account")>
+        <Settings title="Your account will be deleted" email crumb=Some("Delete account") help=Some(help::DELETE_ACCOUNT_KEEP)>
             <div class="panel">
                 <form class="body" method="post" action=routes::DELETE_CANCEL>
                     <p>"It'll be deleted on "<DateTime at=deletes_at/>". Until then you can sign in, and keep it."</p>
@@ -65,7 +65,7 @@ pub fn LeavingPage(email: String, deletes_at: OffsetDateTime) -> impl IntoView {
 #[component]
 pub fn LastAdminPage(email: String) -> impl IntoView {
     view! {
-        <Settings title="You're the last administrator" email crumb=Some("Delete account")>
+        <Settings title="You're the last administrator" email crumb=Some("Delete account") help=Some(help::DELETE_ACCOUNT_LAST_ADMIN)>
             <div class="panel">
                 <div class="body">
                     <p>"Make somebody else one first. Nothing was changed."</p>

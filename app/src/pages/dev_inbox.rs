@@ -35,7 +35,7 @@ pub fn DevInboxPage(messages: Vec<Summary>) -> impl IntoView {
             <div class="row">
                 <Icon glyph=Glyph::Mail/>
                 <div>
-                    <h2 class="h3"><a href=format!("{}/{id}", routes::DEV_INBOX)>{subject}</a></h2>
+                    <h2 class="h3"><a href=format!("{}/{id}", routes::DEV_INBOX)>{subject}<span class="vh">", "{when.clone()}</span></a></h2>
                     <p class="whole">{to}</p>
                     <p class="hint">{when}</p>
                 </div>
@@ -111,7 +111,7 @@ mod tests {
             when: "1 minute ago".to_owned(),
         };
         let html = render(|| view! { <DevInboxPage messages=vec![message]/> });
-        assert!(html.contains(r#"<a href="/dev/inbox/7">Sign in to Latchkey</a>"#));
+        assert!(html.contains(r#"<a href="/dev/inbox/7">Sign in to Latchkey<span class="vh">, 1 minute ago</span></a>"#));
         assert!(html.contains("&lt;mara@example.org&gt;") && !html.contains("Nothing here yet"));
     }
 

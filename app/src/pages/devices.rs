@@ -13,6 +13,7 @@ use crate::{
     fault::Fault,
     form::{Form, FormError},
     gate::SignedIn,
+    help,
     page::page,
     pages::login_two_factor::trust_days,
     routes,
@@ -65,7 +66,7 @@ pub fn DevicesPage(email: String, days: u64, devices: Vec<TrustedDevice>) -> imp
         .into_any()
     };
     view! {
-        <Settings title="Trusted browsers" email crumb=Some("Trusted browsers")>
+        <Settings title="Trusted browsers" email crumb=Some("Trusted browsers") help=Some(help::TRUSTED_BROWSERS)>
             <p class="lede">
                 "These don't ask for a code for "{words::count(days, "day")}" after you tick the box. Stop trusting any you don't recognise."
             </p>

@@ -4,7 +4,7 @@ use axum::response::Response;
 use http::StatusCode;
 use leptos::prelude::*;
 
-use crate::{components::Flow, page::page, routes};
+use crate::{components::Flow, help, page::page, routes};
 
 pub fn not_found(request_id: &str) -> Response {
     Failure::NotFound.respond(request_id)
@@ -79,11 +79,23 @@ impl Failure {
     }
 }
 
+impl Failure {
+    const fn help(self) -> &'static str {
+        match self {
+            Self::NotFound => help::PAGE_WENT_WRONG_NOT_FOUND,
+            Self::Server => help::PAGE_WENT_WRONG_OURS,
+            Self::BadRequest | Self::TooLarge => help::PAGE_WENT_WRONG_FORM,
+            Self::CrossSite => help::PAGE_WENT_WRONG_EXPIRED,
+            Self::Busy => help::PAGE_WENT_WRONG_BUSY,
+        }
+    }
+}
+
 #[component]
 pub fn FailurePage(failure: Failure, #[prop(into)] request_id: String) -> impl IntoView {
     let (title, text) = failure.text();
     view! {
-        <Flow title>
+        <Flow title help=Some(failure.help())>
             <p class="lede">{text}</p>
             {failure.action().map(|action| view! {
                 <div class="actions"><a class="button primary wide" href=routes::LOGIN>{action}</a></div>

@@ -13,7 +13,7 @@ use crate::{
     components::Settings,
     form::{Form, FormError},
     gate::SignedIn,
-    next,
+    help, next,
     page::page,
     routes,
     state::AppState,
@@ -22,7 +22,7 @@ use crate::{
 #[component]
 pub fn ExportPage(email: String) -> impl IntoView {
     view! {
-        <Settings title="Download your data" email crumb=Some("Your data")>
+        <Settings title="Download your data" email crumb=Some("Your data") help=Some(help::WHAT_WE_STORE)>
             <div class="panel">
                 <form class="body" method="post" action=routes::EXPORT>
                     <p>

@@ -13,6 +13,7 @@ use crate::{
     fault::Fault,
     form::{Form, FormError},
     gate::Passerby,
+    help,
     page::page,
     pages::login::{self, Asked},
     routes,
@@ -49,6 +50,14 @@ pub enum DeadInvite {
 }
 
 impl DeadInvite {
+    const fn help(self) -> &'static str {
+        match self {
+            Self::Expired => help::INVITATION_DOESNT_WORK_EXPIRED,
+            Self::AlreadyUsed => help::INVITATION_DOESNT_WORK_USED,
+            Self::Broken => help::INVITATION_DOESNT_WORK_BROKEN,
+        }
+    }
+
     const fn text(self) -> (&'static str, &'static str) {
         match self {
             Self::Expired => ("This invitation has expired", "Ask for a new one."),
@@ -65,7 +74,7 @@ impl DeadInvite {
 pub fn DeadInvitePage(why: DeadInvite) -> impl IntoView {
     let (title, text) = why.text();
     view! {
-        <Flow title>
+        <Flow title help=Some(why.help())>
             <p class="lede">{text}</p>
             {(why == DeadInvite::AlreadyUsed).then(|| view! {
                 <div class="actions"><a class="button primary wide" href=routes::LOGIN>"Sign in"</a></div>

@@ -7,7 +7,7 @@ use axum::response::Response;
 use http::{HeaderValue, StatusCode, header::RETRY_AFTER};
 use leptos::prelude::*;
 
-use crate::{components::Flow, page::page, routes, words};
+use crate::{components::Flow, help, page::page, routes, words};
 
 /// Which limit was met, and in how many minutes it lets go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,13 @@ pub enum Limited {
 #[component]
 pub fn LimitedPage(by: Limited) -> impl IntoView {
     let in_minutes = |minutes| format!("in {}", words::count(minutes, "minute"));
-    let help = view! { <a class="button wide" href=routes::HELP_LIMITS>"Get help"</a> };
+    let about = match by {
+        Limited::Emails { .. } | Limited::StepUpCodes { .. } | Limited::AddressCodes { .. } => help::TOO_MANY_EMAILS,
+        Limited::Network { .. } => help::TOO_MANY_NETWORK,
+        Limited::Tries { .. } => help::TOO_MANY_TRIES,
+        Limited::Everyone { .. } => help::TOO_MANY_EVERYONE,
+    };
+    let help = view! { <a class="button wide" href=about>"Get help"</a> };
     match by {
         Limited::Emails { count, minutes, lifetime } => view! {
             <Flow title="Too many emails">
@@ -140,7 +146,7 @@ pub fn test_mails(limited: throttle::Limited) -> Response {
     let wait = words::within(limited.wait);
     let page = page(StatusCode::TOO_MANY_REQUESTS, || {
         view! {
-            <Flow title="Too many emails">
+            <Flow title="Too many emails" help=Some(help::ADMIN_MAIL)>
                 <p class="lede">"You've sent several test emails lately. You can send another "{wait}"."</p>
                 <div class="actions"><a class="button primary wide" href=routes::ADMIN_MAIL>"Back to the mail page"</a></div>
             </Flow>
@@ -181,6 +187,6 @@ mod tests {
         assert!(tries.contains(
             "Too many wrong codes from here. You can try again in 12 minutes, or use a browser you've signed in with before."
         ));
-        assert!(tries.contains(r#"href="/help#limits" class="button wide">Get help"#));
+        assert!(tries.contains(r#"href="/help/too-many#tries" class="button wide">Get help"#));
     }
 }

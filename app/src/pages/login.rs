@@ -18,7 +18,7 @@ use crate::{
     components::{EmailField, Flow},
     form::{Form, FormError},
     gate::Passerby,
-    next,
+    help, next,
     page::{drawn, page, render},
     pages::{limited, unavailable},
     routes,
@@ -26,6 +26,8 @@ use crate::{
     state::AppState,
     words,
 };
+
+const DESCRIPTION: &str = "Sign in to Latchkey with a link or a code from your email. There's no password to remember.";
 
 /// What is wrong with the address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +54,7 @@ impl EmailError {
 #[component]
 pub fn LoginPage(email: String, next: Option<String>, error: Option<EmailError>, lifetime: Duration) -> impl IntoView {
     view! {
-        <Flow title="Sign in" error=error.is_some()>
+        <Flow title="Sign in" error=error.is_some() help=error.map(|_| help::HOW_IT_WORKS) description=DESCRIPTION>
             <p class="lede">"Enter your email address. We'll send you a link and a code. There's no password."</p>
             <form method="post" action=routes::LOGIN novalidate>
                 {next.map(|path| view! { <input type="hidden" name="next" value=path/> })}
@@ -109,6 +111,7 @@ pub async fn request_link(#[server(default)] email: String, #[server(default)] n
     let address = match EmailAddress::parse(&email) {
         Ok(address) => address,
         Err(error) => {
+            auth::event::count_invalid_request();
             let error = match error {
                 EmailAddressError::Missing => EmailError::Missing,
                 EmailAddressError::Malformed => EmailError::Malformed,

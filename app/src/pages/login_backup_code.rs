@@ -12,6 +12,7 @@ use crate::{
     components::{BackupCodeField, Flow},
     form::{Form, FormError},
     gate::HalfSignedIn,
+    help,
     page::page,
     pages::login_two_factor::{self, Refused, refused},
     routes, words,
@@ -27,6 +28,11 @@ pub enum BackupCodeError {
 }
 
 impl BackupCodeError {
+    /// Where somebody with such a code finds help.
+    pub(crate) fn help(error: Option<Self>) -> &'static str {
+        if error.is_some() { help::BACKUP_CODES } else { help::LOST_PHONE_NO_CODES }
+    }
+
     pub(crate) fn text(self) -> String {
         match self {
             Self::Missing => "Enter a backup code".to_owned(),
@@ -51,7 +57,7 @@ pub fn LoginBackupCodePage(error: Option<BackupCodeError>) -> impl IntoView {
             <p class="small">"Ask whoever runs this service to reset two-factor for your account."</p>
             <div class="row-actions">
                 <a class="button" href=routes::LOGIN_TWO_FACTOR>"Use your app"</a>
-                <a class="button ghost" href=routes::HELP>"Get help"</a>
+                <a class="button ghost" href=BackupCodeError::help(error)>"Get help"</a>
             </div>
         </Flow>
     }

@@ -18,7 +18,7 @@ use crate::{
     form::{Form, FormError},
     forward_auth::{Destination, ForwardAuth, GuardedHost},
     gate::Enrolling,
-    next,
+    help, next,
     page::page,
     routes,
     session::{Visit, Visitor},
@@ -30,7 +30,7 @@ use crate::{
 #[component]
 pub fn ContinuePage(host: String, email: MaskedAddress, next: String) -> impl IntoView {
     view! {
-        <Flow title=format!("Continue to {host}?")>
+        <Flow title=format!("Continue to {host}?") help=Some(help::OTHER_SITES)>
             <p class="lede">
                 "You're signed in as "<Masked address=email/>". "{host}" will see your email address, and whether you're an administrator."
             </p>
@@ -47,7 +47,7 @@ pub fn ContinuePage(host: String, email: MaskedAddress, next: String) -> impl In
 #[component]
 pub fn TwoFactorFirstPage(host: String, next: String) -> impl IntoView {
     view! {
-        <Flow title=format!("{host} needs two-factor")>
+        <Flow title=format!("{host} needs two-factor") help=Some(help::TWO_FACTOR)>
             <p class="lede">"Set it up once, with an authenticator app. Then we'll bring you back."</p>
             <form method="post" action=routes::LOGIN_CONTINUE class="actions">
                 <input type="hidden" name="next" value=next/>

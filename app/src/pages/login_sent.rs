@@ -21,6 +21,7 @@ use crate::{
     fault::Fault,
     form::{Form, FormError},
     gate::Passerby,
+    help,
     page::page,
     pages::{
         confirm_link, limited,
@@ -98,9 +99,17 @@ pub fn LoginSentPage(
         Some(SentNotice::Wait { seconds }) => Some(words::within(Duration::from_secs(seconds))),
         _ => None,
     };
+    let help = match error {
+        Some(CodeError::Missing | CodeError::WrongLength(_)) | None => match delivery {
+            Delivery::OnTime => help::NO_EMAIL,
+            Delivery::Late => help::NO_EMAIL_LATE,
+            Delivery::Refused => help::NO_EMAIL_REFUSED,
+        },
+        Some(CodeError::Wrong { .. } | CodeError::LastTry | CodeError::Expired) => help::CODE_NOT_ACCEPTED,
+    };
     let sent = if delivery == Delivery::Refused { "We tried to send" } else { "We've sent" };
     view! {
-        <Flow title="Check your email" error=error.is_some()>
+        <Flow title="Check your email" error=error.is_some() help=Some(help)>
             {match delivery {
                 Delivery::OnTime => ().into_any(),
                 Delivery::Late => view! {

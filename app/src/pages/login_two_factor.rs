@@ -14,6 +14,7 @@ use crate::{
     components::{Checkbox, CodeField, Flow},
     form::{Form, FormError},
     gate::HalfSignedIn,
+    help,
     page::page,
     pages::{limited, login_continue, unavailable},
     routes,
@@ -40,6 +41,14 @@ pub enum TotpError {
 }
 
 impl TotpError {
+    /// Where somebody with such a code finds help.
+    pub(crate) fn help(error: Option<Self>) -> &'static str {
+        match error {
+            Some(Self::Wrong { .. } | Self::AlreadyUsed | Self::Clock { .. }) => help::CODES_ALWAYS_WRONG,
+            Some(Self::Missing | Self::WrongLength(_)) | None => help::LOST_PHONE,
+        }
+    }
+
     pub(crate) fn text(self) -> String {
         match self {
             Self::Missing => "Enter the 6-digit code".to_owned(),
@@ -76,7 +85,7 @@ pub fn LoginTwoFactorPage(trust_days: Option<u64>, error: Option<TotpError>) -> 
             <p class="small">"Use one of the backup codes you saved when you turned on two-factor."</p>
             <div class="row-actions">
                 <a class="button" href=routes::LOGIN_BACKUP_CODE>"Use a backup code"</a>
-                <a class="button ghost" href=routes::HELP>"Get help"</a>
+                <a class="button ghost" href=TotpError::help(error)>"Get help"</a>
             </div>
         </Flow>
     }
@@ -94,12 +103,14 @@ pub enum NoApp {
 /// `backup_code` is where a backup code is asked for.
 #[component]
 pub fn NoAppPage(why: NoApp, #[prop(into)] backup_code: String) -> impl IntoView {
-    let (title, text) = match why {
+    let (help, title, text) = match why {
         NoApp::Stopped => (
+            help::CODES_ALWAYS_WRONG_STOPPED,
             "We've stopped accepting codes from your app",
             "There were too many wrong ones. Use a backup code, or a browser you've signed in with before: your app still works there.",
         ),
         NoApp::Broken => (
+            help::CODES_ALWAYS_WRONG_BROKEN,
             "We can't check codes just now",
             "Something is wrong on our side, and whoever runs this service has been told. Use a backup code, or try again in a few minutes.",
         ),
@@ -109,7 +120,7 @@ pub fn NoAppPage(why: NoApp, #[prop(into)] backup_code: String) -> impl IntoView
             <p class="lede">{text}</p>
             <div class="actions">
                 <a class="button primary wide" href=backup_code>"Use a backup code"</a>
-                <a class="button wide" href=routes::HELP>"Get help"</a>
+                <a class="button wide" href=help>"Get help"</a>
             </div>
             {(why == NoApp::Stopped).then(|| view! {
                 <hr/>

@@ -21,7 +21,7 @@ use crate::{
     fault::Fault,
     form::{Form, FormError},
     gate::Enrolling,
-    next,
+    help, next,
     page::page,
     pages::{
         limited,
@@ -78,6 +78,16 @@ pub(crate) fn mailed_code_text(error: CodeError) -> String {
 #[component]
 pub fn ReauthPage(how: ReauthHow, next: String, error: Option<ReauthError>) -> impl IntoView {
     let wrong = error.is_some();
+    let help = match (&how, error) {
+        (_, Some(ReauthError::App(error))) => TotpError::help(Some(error)),
+        (_, Some(ReauthError::Mail(_))) => help::CODE_NOT_ACCEPTED,
+        (ReauthHow::App, _) => help::LOST_PHONE,
+        (ReauthHow::BackupCode, _) => help::BACKUP_CODES,
+        (ReauthHow::Mail { sent: false, .. }, _) => help::CONFIRM_ITS_YOU,
+        (ReauthHow::Mail { sent: true, .. }, _) => help::NO_EMAIL,
+    };
+    // The others have a button that leads there.
+    let below = matches!(how, ReauthHow::Mail { .. }).then_some(help);
     let error = error.map(ReauthError::text);
     let why = "You signed in a while ago, so we check before this change.";
     let content = match how {
@@ -93,7 +103,7 @@ pub fn ReauthPage(how: ReauthHow, next: String, error: Option<ReauthError>) -> i
             <p class="small">"Use one of the backup codes you saved when you turned on two-factor."</p>
             <div class="row-actions">
                 <a class="button" href=next::carried(routes::REAUTH_BACKUP_CODE, &next)>"Use a backup code"</a>
-                <a class="button ghost" href=routes::HELP>"Get help"</a>
+                <a class="button ghost" href=help>"Get help"</a>
             </div>
         }
         .into_any(),
@@ -109,7 +119,7 @@ pub fn ReauthPage(how: ReauthHow, next: String, error: Option<ReauthError>) -> i
             <p class="small">"Each backup code works once, so save them for when you don't."</p>
             <div class="row-actions">
                 <a class="button" href=next::carried(routes::REAUTH, &next)>"Use your app"</a>
-                <a class="button ghost" href=routes::HELP>"Get help"</a>
+                <a class="button ghost" href=help>"Get help"</a>
             </div>
         }
         .into_any(),
@@ -141,7 +151,7 @@ pub fn ReauthPage(how: ReauthHow, next: String, error: Option<ReauthError>) -> i
         }
         .into_any(),
     };
-    view! { <Flow title="Confirm it's you" error=wrong>{content}</Flow> }
+    view! { <Flow title="Confirm it's you" error=wrong help=below>{content}</Flow> }
 }
 
 #[component]

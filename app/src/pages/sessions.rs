@@ -14,6 +14,7 @@ use crate::{
     fault::Fault,
     form::{Form, FormError},
     gate::SignedIn,
+    help,
     page::page,
     routes,
     state::AppState,
@@ -92,10 +93,10 @@ pub fn SessionsPage(email: String, sessions: Vec<Session>, now: OffsetDateTime) 
     let everywhere_else = match others {
         0 => None,
         1 => Some("Ends the other session. You stay signed in here.".to_owned()),
-        n => Some(format!("Ends the {n} other sessions. You stay signed in here.")),
+        n => Some(format!("Ends the {} other sessions. You stay signed in here.", words::grouped(n as u64))),
     };
     view! {
-        <Settings title="Sessions" email>
+        <Settings title="Sessions" email help=Some(help::SIGN_OUT_OTHER_DEVICES)>
             <p class="lede">"Every browser signed in to your account. Sign out any you don't recognise."</p>
             <h2 class="vh">"Browsers"</h2>
             <div class="panel">

@@ -16,7 +16,7 @@ use crate::{
     fault::Fault,
     form::{Form, FormError},
     gate::SignedIn,
-    next,
+    help, next,
     page::page,
     pages::login_two_factor::trust_days,
     routes,
@@ -67,9 +67,16 @@ pub struct BackupCodes {
 /// `required`: whoever runs this service asks for two-factor, so it can't be turned off. `room`: another app may be added.
 #[component]
 pub fn TwoFactorPage(email: String, two_factor: TwoFactorSummary, required: bool, room: bool) -> impl IntoView {
+    let help = if two_factor.apps.iter().any(|app| app.stopped) {
+        help::CODES_ALWAYS_WRONG_STOPPED
+    } else if two_factor.is_on() {
+        help::NEW_PHONE
+    } else {
+        help::TWO_FACTOR
+    };
     let content =
         if two_factor.is_on() { view! { <On two_factor required room/> }.into_any() } else { view! { <Off required/> }.into_any() };
-    view! { <Settings title="Two-factor" email crumb=Some("Two-factor")>{content}</Settings> }
+    view! { <Settings title="Two-factor" email crumb=Some("Two-factor") help=Some(help)>{content}</Settings> }
 }
 
 #[component]

@@ -13,7 +13,7 @@ use crate::{
     fault::Fault,
     form::{Form, FormError},
     gate::SignedIn,
-    next,
+    help, next,
     page::page,
     pages::{
         login_two_factor::{Refused, TotpError, refused, totp_field},
@@ -33,8 +33,9 @@ pub fn TurnOffPage(email: String, left: u64, code_needed: bool, error: Option<To
         n => format!("Your authenticator app and your {n} remaining backup codes will stop working."),
     };
     let wrong = error.is_some();
+    let help = if wrong { TotpError::help(error) } else { help::TURN_OFF_TWO_FACTOR };
     view! {
-        <Settings title="Turn off two-factor?" email crumb=Some("Turn off two-factor") error=wrong>
+        <Settings title="Turn off two-factor?" email crumb=Some("Turn off two-factor") error=wrong help=Some(help)>
             <div class="panel">
                 <form class="body" method="post" action=routes::TWO_FACTOR_OFF novalidate>
                     <p>"Anyone who can read your email will be able to sign in as you. "{what}</p>

@@ -18,7 +18,7 @@ use crate::{
     fault::Fault,
     form::{Form, FormError},
     gate::Enrolling,
-    next,
+    help, next,
     page::page,
     pages::{
         backup_codes::RevealedCodesPage,
@@ -75,6 +75,13 @@ impl TotpError {
 #[component]
 pub fn TwoFactorSetupPage(email: String, another: bool, required: bool, stage: SetupStage) -> impl IntoView {
     let title = if another { "Add another app" } else { "Set up two-factor" };
+    let help = match (&stage, another) {
+        (SetupStage::Scan(Scan { error: Some(_), .. }), _) => help::CODES_ALWAYS_WRONG_SETUP,
+        (SetupStage::Scan(_), true) => help::NEW_PHONE,
+        (SetupStage::Scan(_), false) => help::TURN_ON_TWO_FACTOR,
+        (SetupStage::Start, _) if required => help::TWO_FACTOR,
+        (SetupStage::Start, _) => help::CHOOSE_AN_APP,
+    };
     let error = match &stage {
         SetupStage::Scan(scan) => scan.error.map(TotpError::setup_text),
         SetupStage::Start => None,
@@ -87,7 +94,7 @@ pub fn TwoFactorSetupPage(email: String, another: bool, required: bool, stage: S
         }
     };
     view! {
-        <Settings title email crumb=(!required).then_some(title) error=error.is_some()>
+        <Settings title email crumb=(!required).then_some(title) error=error.is_some() help=Some(help)>
             {error.clone().map(|text| view! { <ErrorSummary errors=vec![("code", text)]/> })}
             {(!another).then(|| view! { <Steps names=STEPS current=0/> })}
             {required.then(|| view! {

@@ -4,13 +4,13 @@ use axum::response::Response;
 use http::StatusCode;
 use leptos::prelude::*;
 
-use crate::{components::Flow, page::page, state::Site};
+use crate::{components::Flow, help, page::page, state::Site};
 
 /// `legacy_url` is where people sign in meanwhile.
 #[component]
 pub fn UnavailablePage(legacy_url: Option<String>) -> impl IntoView {
     view! {
-        <Flow title="Signing in this way isn't available yet">
+        <Flow title="Signing in this way isn't available yet" help=Some(help::NOT_AVAILABLE_YET)>
             <p class="lede">
                 "We're turning it on for a few people at a time. Until then, use your usual way to sign in."
             </p>

@@ -23,6 +23,7 @@ use crate::{
     fault::Fault,
     form::{Form, FormError},
     gate::Anybody,
+    help,
     page::page,
     pages::{
         confirm_link::Fact,
@@ -62,7 +63,11 @@ impl AskedFactor {
 pub fn UndoPage(question: Question) -> impl IntoView {
     match question {
         Question::EmailChange { old, now, factor } => view! {
-            <Flow title="Take back the change of address?" error=factor.is_some_and(AskedFactor::is_wrong)>
+            <Flow
+                title="Take back the change of address?"
+                error=factor.is_some_and(AskedFactor::is_wrong)
+                help=factor.is_none().then_some(help::TAKE_BACK_A_CHANGE)
+            >
                 <p class="lede">
                     "The account now signs in with "<span class="whole"><Masked address=now/>"."</span>" It will go back to "
                     <span class="whole"><Masked address=old/>"."</span>
@@ -77,7 +82,7 @@ pub fn UndoPage(question: Question) -> impl IntoView {
         }
         .into_any(),
         Question::Deletion { address, within } => view! {
-            <Flow title="Keep your account?">
+            <Flow title="Keep your account?" help=Some(help::TAKE_BACK_A_CHANGE)>
                 <p class="lede">
                     "The account of "<span class="whole"><Masked address/></span>" will be deleted "{within}". Keep it, and everything stays as it is."
                 </p>
@@ -88,7 +93,7 @@ pub fn UndoPage(question: Question) -> impl IntoView {
         }
         .into_any(),
         Question::SignIn { address, device, ip, ago } => view! {
-            <Flow title="Sign that device out?">
+            <Flow title="Sign that device out?" help=Some(help::ACTIVITY_I_DONT_RECOGNISE)>
                 <p class="lede">"It signed in to the account of "<span class="whole"><Masked address/>"."</span></p>
                 <dl>
                     <Fact term="Signed in" value=ago/>
@@ -124,6 +129,10 @@ fn FactorField(factor: AskedFactor) -> impl IntoView {
 
 #[component]
 fn OtherFactor(factor: AskedFactor) -> impl IntoView {
+    let help = match factor {
+        AskedFactor::App(error) => TotpError::help(error),
+        AskedFactor::BackupCode(_) => help::BACKUP_CODES,
+    };
     let (title, text, path, label) = match factor {
         AskedFactor::App(_) => (
             "Don't have your phone?",
@@ -141,7 +150,7 @@ fn OtherFactor(factor: AskedFactor) -> impl IntoView {
         <p class="small">{text}</p>
         <div class="row-actions">
             <a class="button" href=path>{label}</a>
-            <a class="button ghost" href=routes::HELP>"Get help"</a>
+            <a class="button ghost" href=help>"Get help"</a>
         </div>
     }
 }
@@ -201,7 +210,7 @@ fn SomeoneElse() -> impl IntoView {
         <h2 class="h3">"Was it someone else?"</h2>
         <p class="small">
             "Secure your inbox first, since they could read your email: change its password, and sign out its other devices. Then sign in here, sign out every session you don't recognise, and set up two-factor. "
-            <a href=routes::HELP_DIDNT_ASK>"Read more in help"</a>
+            <a href=help::ACTIVITY_I_DONT_RECOGNISE_NOT_YOU>"Read more in help"</a>
         </p>
     }
 }
@@ -268,7 +277,7 @@ pub fn DeadUndoPage(why: DeadUndo) -> impl IntoView {
             <p class="lede">{text}</p>
             <div class="actions">
                 <a class="button primary wide" href=routes::LOGIN_FOR_ACCOUNT>"Sign in"</a>
-                <a class="button wide" href=routes::HELP>"Get help"</a>
+                <a class="button wide" href=help::TAKE_BACK_A_CHANGE_DEAD>"Get help"</a>
             </div>
         </Flow>
     }
@@ -469,7 +478,7 @@ mod tests {
             let html = render(move || view! { <UndonePage undone/> });
             assert!(html.contains(&format!("<h1>{title}</h1>")) && !html.contains("mara@"));
             assert!(html.contains(r#"href="/login?next=/account" class="button primary wide">"#));
-            assert!(html.contains("Secure your inbox first") && html.contains("/help#didnt-ask"));
+            assert!(html.contains("Secure your inbox first") && html.contains("/help/activity-i-dont-recognise#not-you"));
         }
     }
 

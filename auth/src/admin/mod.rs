@@ -20,7 +20,7 @@ use crate::{
     event::{Event, Origin, RevokeReason, Work},
     magic_link,
     mail::{self, Notice},
-    policy::SignUp,
+    policy::{MAX_LINK_TTL, SignUp},
     requester::Requester,
     session::{self, Authority, SessionView},
     two_factor::TwoFactor,
@@ -164,12 +164,12 @@ impl Auth {
         let cursor = cursor.and_then(store::Cursor::parse);
         let (most, idle_since) = (COUNTED + 1, now - self.policy.session_idle);
         let page = store::page(&self.pool, filter, cursor, PAGE + 1, now, idle_since);
-        let count = store::count(&self.pool, filter, most, now);
+        let count = store::count(&self.pool, filter, None, most, now);
         let backwards = cursor.is_some_and(store::Cursor::is_backwards);
         // Backwards the rows lie before one that is known, so all can be asked at once.
         let (mut rows, counted) = match cursor {
             Some(cursor) if backwards => {
-                let before = store::count_before(&self.pool, filter, cursor.id(), most, now);
+                let before = store::count(&self.pool, filter, Some(cursor.id()), most, now);
                 let (rows, matching, before) = tokio::try_join!(page, count, before)?;
                 let before = if before > COUNTED { before } else { before - as_count(rows.len().min(PAGE)) };
                 (rows, Some((matching, before)))
@@ -186,10 +186,10 @@ impl Auth {
             // A list that is whole on its first page is counted here.
             (None, None, _) if !more => (as_count(rows.len()), 0),
             (None, Some(_), Some(first)) => {
-                let before = store::count_before(&self.pool, filter, first.id, most, now);
-                tokio::try_join!(store::count(&self.pool, filter, most, now), before)?
+                let before = store::count(&self.pool, filter, Some(first.id), most, now);
+                tokio::try_join!(store::count(&self.pool, filter, None, most, now), before)?
             }
-            _ => (store::count(&self.pool, filter, most, now).await?, 0),
+            _ => (store::count(&self.pool, filter, None, most, now).await?, 0),
         };
         let next = (more || backwards).then(|| rows.last().map(|row| store::Cursor::after(row.id).to_string())).flatten();
         let previous = (before > 0).then(|| rows.first().map(|row| store::Cursor::before(row.id).to_string())).flatten();
@@ -377,34 +377,40 @@ impl Auth {
         Ok(id)
     }
 
-    /// Ends the sessions of everybody, or of everybody who signed in since `since`. Nobody is told by mail: there may be a million,
-    /// and they see it at their next request. Returns how many.
+    /// Ends the sessions of everybody, or of everybody who signed in since `since`, and with them the links and codes under way that
+    /// were asked for since then: else whoever holds one would be in again. Nobody is told by mail: there may be a million, and they
+    /// see it at their next request. Returns how many sessions.
     ///
     /// # Errors
     /// When the database does not answer. What was ended until then stays so; running it again does the rest.
     pub async fn end_everybodys_sessions(&self, since: Option<OffsetDateTime>, reason: &str) -> Result<u64, Error> {
-        let mut ended = 0;
+        let (mut ended, mut closed) = (0, 0);
         loop {
             let now = self.now();
+            // What is older is dead, whatever this server's configuration says of how long a link works.
+            let asked_since = since.unwrap_or(now - MAX_LINK_TTL).max(now - MAX_LINK_TTL);
             let mut work = Work::begin(&self.pool, None, now).await?;
+            let links = magic_link::store::close_since(work.connection(), asked_since, BATCH, now).await?;
+            closed += links;
             let why = RevokeReason::EndedByAdmin;
             let some = session::store::revoke_since(work.connection(), since, BATCH, why, now).await?;
             for (session, user) in &some {
                 work.record(Event::SessionRevoked { user: *user, session: *session, reason: why });
             }
             ended += some.len() as u64;
-            if some.is_empty() {
-                work.record(Event::SessionsEnded { since, reason: reason.to_owned(), sessions: ended });
+            let done = some.is_empty() && links == 0;
+            if done {
+                work.record(Event::SessionsEnded { since, reason: reason.to_owned(), sessions: ended, links: closed });
             }
             work.commit().await?;
-            if some.is_empty() {
+            if done {
                 return Ok(ended);
             }
         }
     }
 }
 
-/// Sessions ended in one transaction, when all are.
+/// Sessions ended and links closed in one transaction, when all are.
 const BATCH: i64 = 1_000;
 
 /// Why nobody was invited.

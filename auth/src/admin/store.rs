@@ -144,14 +144,15 @@ impl From<Row> for UserRow {
     }
 }
 
-/// At most `most`, in the order of the cursor's direction. What is counted a row (codes, sessions) is counted for the
-/// rows of the page only.
+/// At most `most`, in the order of the cursor's direction. What is told of a row beside (second factor, codes, sessions)
+/// is looked up for the rows of the page only.
 ///
 /// Two ways lead to a page: along the index of addresses until it is full, or over everything and then in order. The first is the
 /// better for a filter that many match, the second for one that few do, and PostgreSQL chooses by the pattern: `like`, of which it
 /// estimates how many match, where of `position` it takes for granted that a third does. So it must plan with the values, as it does
 /// here: a plan for any values is a dear one, and it never changes over to that. Whoever was only invited has an expiry, and no account
-/// has: said to PostgreSQL, it doesn't look for the invited among the accounts.
+/// has: said to PostgreSQL, it doesn't look for the invited among the accounts. So it is with the disabled and the leaving, of whom there
+/// is an index.
 pub(super) async fn page(
     pool: &PgPool,
     filter: &UserFilter,
@@ -167,15 +168,17 @@ pub(super) async fn page(
         sqlx::query_as!(
             Row,
             r#"
-            select id as "id!", email as "email!", status as "status!", is_admin as "is_admin!", last_sign_in_at, two_factor as "two_factor!",
+            select id as "id!", email as "email!", status as "status!", is_admin as "is_admin!", last_sign_in_at,
+                   exists (select 1 from totp_credentials t where t.user_id = page.id and t.confirmed_at is not null) as "two_factor!",
                    (select count(*) from backup_codes b where b.user_id = page.id and b.saved_at is not null and b.used_at is null) as "codes_left!",
                    (select count(*) from sessions s where s.user_id = page.id and s.level <> 'first_factor'
                         and s.revoked_at is null and s.expires_at > $7 and s.last_seen_at > $8) as "sessions!"
             from (
-                select * from listed_users
+                select id, email, email_key, status, is_admin, last_sign_in_at from listed_accounts
                 where ($1::uuid is null or id = $1) and ($2::text is null or email_key like $2) and ($3::text is null or status = $3)
                     and ($4::boolean is null or two_factor = $4) and (expires_at is null or expires_at > $7)
                     and ($3 is distinct from 'invited' or expires_at is not null)
+                    and ($3 is distinct from 'disabled' or disabled_at is not null) and ($3 is distinct from 'leaving' or deletes_at is not null)
                     and email_key < (select email_key from users where id = $5 union all select email_key from invites where id = $5)
                 order by email_key desc limit $6
             ) page
@@ -196,15 +199,17 @@ pub(super) async fn page(
         sqlx::query_as!(
             Row,
             r#"
-            select id as "id!", email as "email!", status as "status!", is_admin as "is_admin!", last_sign_in_at, two_factor as "two_factor!",
+            select id as "id!", email as "email!", status as "status!", is_admin as "is_admin!", last_sign_in_at,
+                   exists (select 1 from totp_credentials t where t.user_id = page.id and t.confirmed_at is not null) as "two_factor!",
                    (select count(*) from backup_codes b where b.user_id = page.id and b.saved_at is not null and b.used_at is null) as "codes_left!",
                    (select count(*) from sessions s where s.user_id = page.id and s.level <> 'first_factor'
                         and s.revoked_at is null and s.expires_at > $7 and s.last_seen_at > $8) as "sessions!"
             from (
-                select * from listed_users
+                select id, email, email_key, status, is_admin, last_sign_in_at from listed_accounts
                 where ($1::uuid is null or id = $1) and ($2::text is null or email_key like $2) and ($3::text is null or status = $3)
                     and ($4::boolean is null or two_factor = $4) and (expires_at is null or expires_at > $7)
                     and ($3 is distinct from 'invited' or expires_at is not null)
+                    and ($3 is distinct from 'disabled' or disabled_at is not null) and ($3 is distinct from 'leaving' or deletes_at is not null)
                     and email_key > coalesce((select email_key from users where id = $5 union all select email_key from invites where id = $5), '')
                 order by email_key limit $6
             ) page
@@ -225,53 +230,57 @@ pub(super) async fn page(
     Ok(rows.into_iter().map(Into::into).collect())
 }
 
-/// How many match, up to `most`: a page must not look at every account to say a number that nobody reads.
-pub(super) async fn count(pool: &PgPool, filter: &UserFilter, most: i64, now: OffsetDateTime) -> Result<i64, sqlx::Error> {
-    let (id, pattern) = filter.search();
-    sqlx::query_scalar!(
-        r#"
-        select count(*) as "matching!" from (
-            select from listed_users
-            where ($1::uuid is null or id = $1) and ($2::text is null or email_key like $2) and ($3::text is null or status = $3)
-                and ($4::boolean is null or two_factor = $4) and (expires_at is null or expires_at > $5)
-                and ($3 is distinct from 'invited' or expires_at is not null)
-            limit $6
-        ) some_of_them
-        "#,
-        id,
-        pattern,
-        filter.status.map(Status::as_str),
-        filter.two_factor,
-        now,
-        most,
-    )
-    .fetch_one(pool)
-    .await
-}
-
-/// How many of them come before the row `first`, up to `most`.
-pub(super) async fn count_before(
+/// How many match, or how many of them come before the row `first`; up to `most`: a page must not look at every account to say a
+/// number that nobody reads.
+///
+/// Who has two-factor is counted from there, without the list: PostgreSQL does not see through it that few have it, and joined to them it
+/// would read the whole list for each (seconds where there are 10^5 accounts).
+pub(super) async fn count(
     pool: &PgPool,
     filter: &UserFilter,
-    first: Uuid,
+    first: Option<Uuid>,
     most: i64,
     now: OffsetDateTime,
 ) -> Result<i64, sqlx::Error> {
     let (id, pattern) = filter.search();
+    let status = filter.status.map(Status::as_str);
+    if filter.two_factor == Some(true) {
+        return sqlx::query_scalar!(
+            r#"
+            select count(*) as "matching!" from (
+                select from (select distinct user_id from totp_credentials where confirmed_at is not null) t
+                join users u on u.id = t.user_id
+                where ($1::uuid is null or u.id = $1) and ($2::text is null or u.email_key like $2)
+                    and ($3::text is null or $3 = case when u.disabled_at is not null then 'disabled'
+                                                       when u.deletes_at is not null then 'leaving' else 'active' end)
+                    and ($4::uuid is null or u.email_key < (select email_key from users where id = $4))
+                limit $5
+            ) some_of_them
+            "#,
+            id,
+            pattern,
+            status,
+            first,
+            most,
+        )
+        .fetch_one(pool)
+        .await;
+    }
     sqlx::query_scalar!(
         r#"
-        select count(*) as "before!" from (
-            select from listed_users
+        select count(*) as "matching!" from (
+            select from listed_accounts
             where ($1::uuid is null or id = $1) and ($2::text is null or email_key like $2) and ($3::text is null or status = $3)
                 and ($4::boolean is null or two_factor = $4) and (expires_at is null or expires_at > $5)
                 and ($3 is distinct from 'invited' or expires_at is not null)
-                and email_key < (select email_key from users where id = $6 union all select email_key from invites where id = $6)
+                and ($3 is distinct from 'disabled' or disabled_at is not null) and ($3 is distinct from 'leaving' or deletes_at is not null)
+                and ($6::uuid is null or email_key < (select email_key from users where id = $6 union all select email_key from invites where id = $6))
             limit $7
         ) some_of_them
         "#,
         id,
         pattern,
-        filter.status.map(Status::as_str),
+        status,
         filter.two_factor,
         now,
         first,

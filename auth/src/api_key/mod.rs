@@ -4,7 +4,7 @@
 //! A key never exceeds its maker's rights: what only administrators may do, it does while its maker is one. That is looked up at every
 //! use, in the query that finds the key, so that nothing has to be told to other instances.
 
-mod store;
+pub(crate) mod store;
 
 use std::{fmt, time::Duration};
 
@@ -110,13 +110,13 @@ impl TryFrom<String> for Prefix {
 const MARK: &str = "lk_";
 
 /// A key as its bearer has it.
-struct Presented {
-    prefix: Prefix,
-    secret: ApiSecret,
+pub(crate) struct Presented {
+    pub prefix: Prefix,
+    pub secret: ApiSecret,
 }
 
 impl Presented {
-    fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let (prefix, secret) = text.strip_prefix(MARK)?.split_once('_')?;
         Some(Self { prefix: Prefix::parse(prefix)?, secret: ApiSecret::parse(secret)? })
     }
@@ -240,9 +240,22 @@ impl Auth {
     pub async fn api_key(&self, presented: &str) -> Result<Option<ApiKey>, Error> {
         let Some(Presented { prefix, secret }) = Presented::parse(presented) else { return Ok(None) };
         let now = self.now();
-        let Some(found) = store::find(&self.pool, &secret.hash(), now).await?.filter(|found| found.prefix == prefix.bare()) else {
+        match store::find(&self.pool, &secret.hash(), now).await? {
+            Some(found) => Ok(self.admit(found, prefix, now).await?),
+            None => Ok(None),
+        }
+    }
+
+    /// A key that works, where it was presented whole.
+    pub(crate) async fn admit(
+        &self,
+        found: store::Found,
+        prefix: Prefix,
+        now: OffsetDateTime,
+    ) -> Result<Option<ApiKey>, sqlx::Error> {
+        if found.prefix != prefix.bare() {
             return Ok(None);
-        };
+        }
         if found.last_used_at.is_none_or(|at| at + TOUCH_EVERY <= now) {
             store::touch(&self.pool, found.id, now).await?;
         }

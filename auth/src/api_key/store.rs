@@ -37,7 +37,7 @@ pub(super) async fn insert(connection: &mut PgConnection, new: &New<'_>, scopes:
     Ok(())
 }
 
-pub(super) struct Found {
+pub(crate) struct Found {
     pub id: Uuid,
     pub name: String,
     pub prefix: String,

@@ -10,7 +10,9 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    Auth, Error, backup_code,
+    Auth, Error,
+    api_key::{ApiKey, Presented},
+    backup_code,
     email_address::EmailAddress,
     event::{self, Event, RevokeReason, SecondFactor, Work},
     magic_link::store as links,
@@ -115,12 +117,13 @@ impl Auth {
     ) -> Result<Requested, RequestError> {
         let from = &from.on_behalf(application, request.client);
         self.tally.count(from.network());
+        let domain = || self.policy.metrics_email_domains.label(request.email);
         if self.sign_in_is_off() {
-            event::count_request("flag_off");
+            event::count_request("flag_off", domain());
             return Err(RequestError::Off);
         }
         if request.redirect_url.is_some_and(|url| !self.policy.redirect_urls.iter().any(|allowed| allowed == url)) {
-            event::count_request("invalid");
+            event::count_request("invalid", domain());
             return Err(RequestError::RedirectNotAllowed);
         }
         let now = self.now();
@@ -146,7 +149,7 @@ impl Auth {
         // After the claim, so that a twin costs nothing, and within the transaction: who is refused has not used their key.
         let charges = self.strangers_charges(request.email, from);
         if let Err(limited) = self.throttle().take_within(work.connection(), &charges, now).await? {
-            event::count_request("rate_limited");
+            event::count_request("rate_limited", domain());
             return Err(RequestError::Limited(limited));
         }
         let asked = Request { email: request.email, seed, binding, from_known_browser: false, redirect_url: request.redirect_url };
@@ -234,7 +237,33 @@ impl Auth {
         let now = self.now();
         let idle_since = now - self.policy.session_idle;
         let found = session::store::load_of_application(&self.pool, token.key(), application, now, idle_since).await?;
-        let found = found.ok_or(SessionError::Over)?;
+        self.use_api_session(found, token).await
+    }
+
+    /// The key that was presented, if it works, and the session that its application holds by this token, if it is live.
+    /// [`Auth::use_api_session`] says whom that speaks for.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn api_key_and_session(
+        &self,
+        presented: &str,
+        token: &SessionToken,
+    ) -> Result<Option<(ApiKey, Option<ApiSession>)>, Error> {
+        let Some(Presented { prefix, secret }) = Presented::parse(presented) else { return Ok(None) };
+        let now = self.now();
+        let idle_since = now - self.policy.session_idle;
+        let found = store::key_and_session(&self.pool, &secret.hash(), token.key(), now, idle_since).await?;
+        let Some((found, session)) = found else { return Ok(None) };
+        Ok(self.admit(found, prefix, now).await?.map(|key| (key, session)))
+    }
+
+    /// Whom a session that was found speaks for; asking is using it.
+    ///
+    /// # Errors
+    /// [`SessionError`].
+    pub async fn use_api_session(&self, found: Option<ApiSession>, token: &SessionToken) -> Result<ApiSession, SessionError> {
+        let (now, found) = (self.now(), found.ok_or(SessionError::Over)?);
         if found.last_seen_at <= now - TOUCH_EVERY {
             session::store::touch(&self.pool, token.key(), now).await?;
         }

@@ -1,8 +1,14 @@
-//! The audit log as it stands, for those who may read all of it: what [`crate::event`] wrote, the newest first.
+//! The audit log as it stands, for those who may read all of it: what [`crate::event`] wrote, the newest first. It is sealed
+//! (`seal.rs`), whether it is as it was sealed can be told (`verify.rs`), and what in it is unusual is pointed out (`report.rs`).
 
+mod export;
+mod report;
+mod seal;
+mod seal_store;
 mod store;
+mod verify;
 
-use std::net::IpAddr;
+use std::{collections::HashMap, net::IpAddr};
 
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -13,13 +19,29 @@ use crate::{
     cursor::{Cursor, Page},
 };
 
+pub use export::{AuditExport, Format};
+pub use report::{Kind, Unusual};
+pub use seal::{Head, KnownHead, LastVerified, SealState, Sealed};
+pub use verify::{Finding, Problem, Verified};
+
+/// What rows are about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum About {
+    /// What happened to this account.
+    User(Uuid),
+    /// The same, and what its owner did to others.
+    Person(Uuid),
+    Ip(IpAddr),
+    /// All that one request caused.
+    Request(String),
+}
+
 /// Which rows are asked for. Empty: all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuditFilter {
-    /// An event's name.
-    pub event: Option<String>,
-    /// Whose it is.
-    pub user: Option<Uuid>,
+    /// Any of these events, by name.
+    pub events: Vec<String>,
+    pub about: Option<About>,
     pub since: Option<OffsetDateTime>,
     /// This moment is not among them, so that two spans that meet share no row.
     pub until: Option<OffsetDateTime>,
@@ -37,6 +59,16 @@ pub struct AuditRow {
     pub user_agent: Option<String>,
     pub request_id: Option<String>,
     pub details: Value,
+    /// Where it stands in the order of sealing.
+    pub position: i64,
+}
+
+/// Whom an id in a row means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Name {
+    /// By its address.
+    Account(String),
+    ApiKey(String),
 }
 
 impl Auth {
@@ -47,5 +79,22 @@ impl Auth {
     pub async fn audit(&self, filter: &AuditFilter, cursor: Option<Cursor>, most: usize) -> Result<Page<AuditRow>, Error> {
         let rows = store::page(&self.pool, filter, cursor, most + 1).await?;
         Ok(Page::new(rows, most, cursor, |row| (row.at, row.id)))
+    }
+
+    /// Whom the ids in these rows mean, where they are still there.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn audit_names(&self, rows: &[AuditRow]) -> Result<HashMap<Uuid, Name>, Error> {
+        let ids: Vec<Uuid> = rows.iter().flat_map(|row| [row.user, row.actor]).flatten().collect();
+        Ok(store::names(&self.pool, &ids).await?.into_iter().collect())
+    }
+
+    /// Whether an id is an account's, or was.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn is_or_was_account(&self, id: Uuid) -> Result<bool, Error> {
+        Ok(store::is_account(&self.pool, id).await?)
     }
 }

@@ -24,6 +24,7 @@ use crate::{
     api_key::Scope,
     email_address::{self, EmailAddress},
     event::{Event, Origin, Work},
+    gauges,
     rollout::{self, Target},
     secret::sha256,
 };
@@ -233,6 +234,7 @@ impl Auth {
                     None => std::future::pending().await,
                 }
             };
+            gauges::beat("flags", self.now());
             tokio::select! {
                 () = &mut stop => return,
                 heard = told => if !heard { listener = None },

@@ -265,6 +265,32 @@ pub(crate) async fn close_all(connection: &mut PgConnection, email_key: &str, no
     Ok(())
 }
 
+/// Closes up to `limit` live links of everybody that were asked for since then. Returns how many.
+pub(crate) async fn close_since(
+    connection: &mut PgConnection,
+    since: OffsetDateTime,
+    limit: i64,
+    now: OffsetDateTime,
+) -> Result<u64, sqlx::Error> {
+    let closed = sqlx::query!(
+        r#"
+        with live as materialized (
+            select id from magic_links where created_at >= $1 and used = 0 and closed_at is null and expires_at > $2
+            order by id limit $3
+            for update
+        )
+        update magic_links m set closed_at = $2, closed_reason = 'cancelled'
+        from live where m.id = live.id and m.used = 0 and m.closed_at is null
+        "#,
+        since,
+        now,
+        limit,
+    )
+    .execute(connection)
+    .await?;
+    Ok(closed.rows_affected())
+}
+
 /// Closes every live link of two addresses, between which an account moves: in one order, or two accounts that swap theirs could
 /// wait for each other.
 pub(crate) async fn close_both(connection: &mut PgConnection, a: &str, b: &str, now: OffsetDateTime) -> Result<(), sqlx::Error> {

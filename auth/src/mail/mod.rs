@@ -25,6 +25,9 @@ pub(crate) const NOTICE_DEADLINE: Duration = Duration::from_hours(24);
 /// An invitation is not urgent: its mail may wait for a mail server to come back.
 pub(crate) const INVITE_DEADLINE: Duration = Duration::from_hours(24);
 
+/// What a mail that somebody asked for on the sign-in page turns out to be.
+pub(crate) const SIGN_IN_KINDS: [&str; 4] = ["sign_in", "no_account", "account_off", "not_yet"];
+
 /// One mail, ready to be put into words and sent.
 #[derive(Debug, Clone)]
 pub struct Letter {

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{cmp::Reverse, time::Duration};
 
 use serde_json::Value;
 use sqlx::{PgConnection, PgPool, types::Json};
@@ -170,7 +170,7 @@ pub(super) async fn claim(
     lease: Duration,
     now: OffsetDateTime,
 ) -> Result<Vec<Claimed>, sqlx::Error> {
-    sqlx::query_as!(
+    let mut claimed = sqlx::query_as!(
         Claimed,
         r#"
         with due as materialized (
@@ -191,7 +191,10 @@ pub(super) async fn claim(
         worker,
     )
     .fetch_all(pool)
-    .await
+    .await?;
+    // An update returns its rows in whatever order it found them.
+    claimed.sort_unstable_by_key(|mail| Reverse(mail.created_at));
+    Ok(claimed)
 }
 
 pub(super) async fn extend(pool: &PgPool, mail: &Claimed, lease_until: OffsetDateTime) -> Result<(), sqlx::Error> {

@@ -11,7 +11,7 @@ use crate::{
     Auth, account, address_change,
     email_address::EmailAddress,
     event::{Event, Work},
-    invite,
+    gauges, invite,
     magic_link::{MagicLink, store as links},
     requester::device,
     secret::{self, new_id},
@@ -64,6 +64,7 @@ impl Auth {
         let mut running = JoinSet::new();
         tokio::pin!(stop);
         loop {
+            gauges::beat("mail", self.now());
             let free = lanes.available_permits();
             let claimed = if free == 0 {
                 Vec::new()
@@ -288,18 +289,23 @@ impl Auth {
                 }
                 None => ("expired", Some(error.as_str()), Event::MailFailed { mail: mail.id, state: "expired" }),
             },
-            Fate::Sent(kind) => ("sent", None, Event::MailSent { mail: mail.id, kind }),
+            Fate::Sent(kind) => ("sent", None, Event::MailSent { mail: mail.id, kind, after: now - mail.created_at }),
             Fate::Expired(why) => ("expired", Some(*why), Event::MailFailed { mail: mail.id, state: "expired" }),
             Fate::Failed(error) => ("failed", Some(error.as_str()), Event::MailFailed { mail: mail.id, state: "failed" }),
         };
         let mut work = Work::begin(&self.pool, None, now).await?;
-        if store::settle(work.connection(), mail, state, error, now).await? {
+        let ours = store::settle(work.connection(), mail, state, error, now).await?;
+        if ours {
             if let Some(error) = error {
                 tracing::warn!(mail.id = %mail.id, state, error, "mail.given_up");
             }
             work.record(event);
         }
-        work.commit().await
+        work.commit().await?;
+        if ours && state == "sent" {
+            metrics::histogram!("mail_delivery_seconds").record((now - mail.created_at).as_seconds_f64().max(0.0));
+        }
+        Ok(())
     }
 }
 

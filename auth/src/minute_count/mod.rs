@@ -1,7 +1,9 @@
-//! What happened in each minute, on all instances together: a row a name and minute, cheap to add up however long the audit is.
+//! What happened in each minute, on all instances together: a row a name and minute, cheap to add up however long the audit is. What the
+//! overview shows is added up further, in periods of 1, 6 and 24 hours.
 //!
 //! Events come from the audit: the last minutes are counted anew each time, so a row that was committed late is in the next count, and
-//! counting twice does no harm. Answers are counted in memory and added now and then; a process that dies forgets the last half minute.
+//! counting twice does no harm. What nobody counted at the time is made up for. Answers are counted in memory and added now and then; a
+//! process that dies forgets the last half minute.
 
 pub(crate) mod store;
 
@@ -19,10 +21,30 @@ pub(crate) const FAILED: &str = "http.failed";
 pub(crate) const BUSY: &str = "http.busy";
 pub(crate) const SIGN_INS: &str = "session.created";
 
+// By the period:
+
+pub(crate) const REQUESTED: &str = "link.requested";
+/// Sign-in mails that a mail server took, whatever they said.
+pub(crate) const MAILED: &str = "sign_in.mailed";
+pub(crate) const REDEEMED: &str = "link.redeemed";
+/// For whatever reason.
+pub(crate) const REFUSED: &str = "link.refused";
+/// Sessions with all the factors their accounts ask for, by the first of them.
+pub(crate) const FINISHED_BY_LINK: &str = "sign_in.finished:link";
+pub(crate) const FINISHED_BY_CODE: &str = "sign_in.finished:code";
+/// How long after they were asked for: sign-ins to be finished, and mails to be taken.
+pub(crate) const SIGN_IN_SECONDS: &str = "sign_in.seconds";
+pub(crate) const MAIL_SECONDS: &str = "mail.seconds";
+
+pub(crate) const SHOWN: [&str; 8] =
+    [REQUESTED, MAILED, REDEEMED, REFUSED, FINISHED_BY_LINK, FINISHED_BY_CODE, SIGN_IN_SECONDS, MAIL_SECONDS];
+
 /// A transaction that began this long ago may still commit its audit rows.
 const LATE: Duration = Duration::minutes(10);
-/// After a time in which no process counted, no more than this is made up for.
-const MOST: Duration = Duration::hours(26);
+/// What nobody counted is made up for as far back as the overview looks, and as far as what it compares with.
+const MOST: Duration = Duration::days(62);
+/// So much of it in one transaction: a process that stops half-way goes on there.
+const AT_ONCE: Duration = Duration::hours(6);
 
 /// What was answered and not yet added up.
 #[derive(Default)]
@@ -68,11 +90,21 @@ impl Auth {
         Ok(())
     }
 
-    /// Counts the audit's events since the last time, and the last ten minutes anew.
+    /// Counts the audit's events since the last time, and the last ten minutes anew; and the accounts now and then.
     pub(crate) async fn roll_up(&self, now: OffsetDateTime) -> Result<(), sqlx::Error> {
-        let last = store::counted_until(&self.pool).await?.unwrap_or(now - MOST);
-        let from = (last.min(now) - LATE).max(now - MOST);
-        store::count_events(&self.pool, store::minute(from), now).await
+        let from = match store::counted_until(&self.pool).await? {
+            Some(last) => (last.min(now) - LATE).max(now - MOST),
+            None => store::first_event(&self.pool, now - MOST).await?.unwrap_or(now).min(now),
+        };
+        let mut from = store::minute(from);
+        loop {
+            let until = (from + AT_ONCE).min(now);
+            store::count_events(&self.pool, from, until).await?;
+            if until >= now {
+                return self.count_accounts(now).await;
+            }
+            from = until;
+        }
     }
 
     /// How often something happened since then: an event's name, with `:reason` where it was refused, or `http.…`.

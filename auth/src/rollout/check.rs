@@ -8,6 +8,8 @@ use time::{Duration, OffsetDateTime};
 
 /// A condition of ours that is this long over its limit turns the flag off.
 pub(super) const SUSTAINED: Duration = Duration::minutes(10);
+/// A reading that nobody has made anew for this long says nothing any more.
+const STALE: Duration = Duration::minutes(5);
 /// From here on a check is close to its limit.
 const CLOSE: f64 = 0.8;
 
@@ -116,6 +118,12 @@ pub enum Verdict {
 }
 
 impl Reading {
+    /// What it still says at that time.
+    #[must_use]
+    pub fn at(self, now: OffsetDateTime) -> Self {
+        if self.checked_at + STALE < now { Self { value: None, over_since: None, ..self } } else { self }
+    }
+
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         let limit = self.check.limit();
@@ -154,6 +162,14 @@ mod tests {
             let reading = Reading { check, value: None, over_since: None, checked_at: NOW };
             assert_eq!(reading.verdict(), Verdict::NoData);
         }
+    }
+
+    #[test]
+    fn what_nobody_makes_anew_says_nothing() {
+        let over = reading(Check::MailDelay, 74.0, Duration::minutes(12));
+        assert_eq!(over.at(NOW + STALE), over);
+        let stale = over.at(NOW + STALE + Duration::microseconds(1));
+        assert_eq!((stale.verdict(), stale.over_since, stale.checked_at), (Verdict::NoData, None, NOW));
     }
 
     #[test]

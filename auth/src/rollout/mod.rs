@@ -18,12 +18,12 @@ use crate::{
     event::{Event, Origin, Work},
     flag::{self, Flag, FlagRow, PASSWORDLESS_AUTH},
     mail::{self, Notice},
-    migrate, minute_count, schedule,
+    migrate, minute_count, overview, schedule,
     secret::new_id,
 };
 
 pub use check::{Check, Reading, Verdict};
-pub use store::{Rollout, State};
+pub use store::{LEAST_VERIFICATIONS, Rollout, State};
 
 /// Between two looks.
 pub const LOOK_EVERY: Duration = Duration::seconds(30);
@@ -150,6 +150,27 @@ pub struct Overview {
     pub history: Vec<Told>,
     /// The addresses of administrators who changed something.
     pub names: HashMap<Uuid, String>,
+    /// None where nobody has counted yet.
+    pub population: Option<Population>,
+}
+
+/// How many accounts there are for a percentage to be of, as counted a minute ago at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Population {
+    pub accounts: u64,
+    pub administrators: u64,
+}
+
+impl Population {
+    /// How many of them a step lets in by its percentage: about so many, since each address falls into a bucket by itself.
+    #[must_use]
+    pub fn let_in(self, target: Target) -> Option<u64> {
+        match target {
+            Target::Named => None,
+            Target::Admins(percent) => Some(self.administrators * u64::from(percent) / 100),
+            Target::Everyone(percent) => Some(self.accounts * u64::from(percent) / 100),
+        }
+    }
 }
 
 /// What is to be done with a rollout.
@@ -302,6 +323,14 @@ impl Auth {
         Ok(Status { rollout, readings, sign_ins, now })
     }
 
+    /// The rollout and what the checks say, without what happened since its step began: as cheap however long that is ago.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn rollout_standing(&self) -> Result<(Option<Rollout>, Vec<Reading>), Error> {
+        Ok((store::newest(&self.pool, PASSWORDLESS_AUTH).await?, store::readings(&self.pool).await?))
+    }
+
     /// Where flags, rollout and checks stand, and how they came there.
     ///
     /// # Errors
@@ -316,7 +345,10 @@ impl Auth {
         actors.dedup();
         let mut connection = self.pool.acquire().await?;
         let names = account::store::addresses(&mut connection, &actors).await?;
-        Ok(Overview { status, flag: self.flag(PASSWORDLESS_AUTH), flags, history, names })
+        drop(connection);
+        let population = overview::store::newest_accounts(&self.pool).await?;
+        let population = population.map(|(accounts, administrators)| Population { accounts, administrators });
+        Ok(Overview { status, flag: self.flag(PASSWORDLESS_AUTH), flags, history, names, population })
     }
 
     /// Looks, where a look is due and no other process has: measures every check, and does what they say to the rollout under way.
@@ -326,9 +358,8 @@ impl Auth {
     pub async fn watch_rollout(&self) -> Result<(), Error> {
         let now = self.now();
         self.add_counts(now).await?;
-        if let Some(rollout) = store::newest(&self.pool, PASSWORDLESS_AUTH).await? {
-            metrics::gauge!("rollout_state", "flag" => PASSWORDLESS_AUTH).set(rollout.state.number());
-        }
+        let state = store::newest(&self.pool, PASSWORDLESS_AUTH).await?.map_or(0.0, |rollout| rollout.state.number());
+        metrics::gauge!("rollout_state", "flag" => PASSWORDLESS_AUTH).set(state);
         if !schedule::wins(&self.pool, "rollout", LOOK_EVERY, now).await? {
             return Ok(());
         }

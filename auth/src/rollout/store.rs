@@ -229,7 +229,7 @@ pub(super) async fn admins(connection: &mut PgConnection, most: i64) -> Result<V
 }
 
 /// Below that a share says nothing.
-const LEAST_VERIFICATIONS: i64 = 20;
+pub const LEAST_VERIFICATIONS: i64 = 20;
 const LEAST_ANSWERS: i64 = 50;
 const LEAST_MAILS: i64 = 5;
 

@@ -125,6 +125,50 @@ pub(crate) async fn touch(pool: &PgPool, key: SessionKey, now: OffsetDateTime) -
     Ok(())
 }
 
+/// A live session of an application's, as it stands in its row.
+pub(crate) struct Held {
+    pub session: Uuid,
+    pub user: Uuid,
+    pub email: String,
+    pub name: Option<String>,
+    pub admin: bool,
+    pub two_factor: bool,
+    pub level: String,
+    pub method: String,
+    pub second: Option<String>,
+    pub authenticated_at: OffsetDateTime,
+    pub last_seen_at: OffsetDateTime,
+    pub expires_at: OffsetDateTime,
+}
+
+impl Held {
+    /// None where the account came to have two-factor while it signed in: one factor was given.
+    pub fn read(self) -> Option<ApiSession> {
+        let level = match Level::parse(&self.level)? {
+            Level::Email if self.two_factor => return None,
+            level => level,
+        };
+        let second = match self.second.as_deref() {
+            Some(second) => Some(SecondFactor::parse(second)?),
+            None => None,
+        };
+        Some(ApiSession {
+            session: self.session,
+            user: self.user,
+            email: self.email,
+            name: self.name,
+            admin: self.admin,
+            two_factor: self.two_factor,
+            level,
+            method: Method::parse(&self.method)?,
+            second,
+            authenticated_at: self.authenticated_at,
+            last_seen_at: self.last_seen_at,
+            expires_at: self.expires_at,
+        })
+    }
+}
+
 /// A live session of an application's, with who it speaks for, in one statement. Another application's is none, and neither is one
 /// that has given one factor of two, also where the account came to have two while it signed in.
 pub(crate) async fn load_of_application(
@@ -134,10 +178,11 @@ pub(crate) async fn load_of_application(
     now: OffsetDateTime,
     idle_since: OffsetDateTime,
 ) -> Result<Option<ApiSession>, sqlx::Error> {
-    let row = sqlx::query!(
+    let row = sqlx::query_as!(
+        Held,
         r#"
-        select s.id, s.user_id as "user_id!", s.level as "level!", s.method as "method!", s.second_method,
-               s.authenticated_at as "authenticated_at!", s.last_seen_at, s.expires_at, u.email, u.display_name, u.is_admin,
+        select s.id as session, s.user_id as "user!", s.level as "level!", s.method as "method!", s.second_method as second,
+               s.authenticated_at as "authenticated_at!", s.last_seen_at, s.expires_at, u.email, u.display_name as name, u.is_admin as admin,
                exists (select 1 from totp_credentials t where t.user_id = s.user_id and t.confirmed_at is not null) as "two_factor!"
         from sessions s join users u on u.id = s.user_id
         where s.token_hash = $1 and s.audience = 'api' and s.application = $2 and s.level <> 'first_factor' and s.revoked_at is null
@@ -150,29 +195,7 @@ pub(crate) async fn load_of_application(
     )
     .fetch_optional(pool)
     .await?;
-    Ok(row.and_then(|row| {
-        let level = match Level::parse(&row.level)? {
-            Level::Email if row.two_factor => return None,
-            level => level,
-        };
-        Some(ApiSession {
-            session: row.id,
-            user: row.user_id,
-            email: row.email,
-            name: row.display_name,
-            admin: row.is_admin,
-            two_factor: row.two_factor,
-            level,
-            method: Method::parse(&row.method)?,
-            second: match row.second_method.as_deref() {
-                Some(second) => Some(SecondFactor::parse(second)?),
-                None => None,
-            },
-            authenticated_at: row.authenticated_at,
-            last_seen_at: row.last_seen_at,
-            expires_at: row.expires_at,
-        })
-    }))
+    Ok(row.and_then(Held::read))
 }
 
 /// Whether this application has signed the account in before, in the same browser by what it says.
@@ -394,6 +417,7 @@ pub(crate) struct Half {
     pub user: Uuid,
     pub method: Method,
     pub link: Option<Uuid>,
+    pub asked_at: Option<OffsetDateTime>,
 }
 
 /// A session that has given one factor of two, as its application holds it.
@@ -441,7 +465,8 @@ pub(crate) async fn finish_half(
         where token_hash = $1 and audience = case when $4::uuid is null then 'browser' else 'api' end
             and api_key_id is not distinct from $4 and user_id is not null and level <> 'two_factor' and revoked_at is null
             and expires_at > $2
-        returning id, user_id as "user_id!", method as "method!", magic_link_id
+        returning id, user_id as "user_id!", method as "method!", magic_link_id,
+            (select created_at from magic_links where id = magic_link_id) as asked_at
         "#,
         &key.0,
         now,
@@ -451,7 +476,8 @@ pub(crate) async fn finish_half(
     .fetch_optional(connection)
     .await?;
     Ok(row.and_then(|row| {
-        Some(Half { session: row.id, user: row.user_id, method: Method::parse(&row.method)?, link: row.magic_link_id })
+        let method = Method::parse(&row.method)?;
+        Some(Half { session: row.id, user: row.user_id, method, link: row.magic_link_id, asked_at: row.asked_at })
     }))
 }
 
@@ -468,6 +494,8 @@ pub(crate) struct Grant<'a> {
     pub second: Option<SecondFactor>,
     pub verified_at: Option<OffsetDateTime>,
     pub link: Option<Uuid>,
+    /// When that link was asked for.
+    pub asked_at: Option<OffsetDateTime>,
     /// The account did not know this browser.
     pub new_device: bool,
     pub from: &'a Requester,

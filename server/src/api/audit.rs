@@ -3,7 +3,7 @@
 
 use auth::{
     api_key::Scope,
-    audit::{AuditFilter, AuditRow},
+    audit::{About, AuditFilter, AuditRow},
     cursor::Cursor,
 };
 use axum::{Json, extract::State};
@@ -97,8 +97,8 @@ async fn list_audit(State(state): State<ApiState>, Params(query): Params<AuditQu
         return Err(Problem::invalid(format!("event_type must be at most {MAX_NAME} characters long.")));
     }
     let filter = AuditFilter {
-        event: query.event_type,
-        user: query.user,
+        events: query.event_type.into_iter().collect(),
+        about: query.user.map(About::User),
         since: moment("since", query.since.as_deref())?,
         until: moment("until", query.until.as_deref())?,
     };

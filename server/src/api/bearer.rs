@@ -7,6 +7,7 @@ use auth::{
     admin::Who,
     api_key::{ApiKey, Scope},
     requester::{Application, Requester},
+    session::ApiSession,
     throttle::{Rate, Standing},
 };
 use axum::{
@@ -19,7 +20,7 @@ use http::{
     header::{AUTHORIZATION, COOKIE, WWW_AUTHENTICATE},
 };
 
-use super::problem::Problem;
+use super::{problem::Problem, session};
 use crate::middleware::seconds_up;
 
 /// draft-ietf-httpapi-ratelimit-headers-10.
@@ -32,6 +33,7 @@ pub struct Caller(Arc<Inner>);
 
 struct Inner {
     key: ApiKey,
+    session: Option<ApiSession>,
     from: Requester,
 }
 
@@ -39,6 +41,11 @@ impl Caller {
     /// As one that signs people in.
     pub fn application(&self) -> Application {
         Application { key: self.0.key.id, name: self.0.key.name.clone() }
+    }
+
+    /// The session it asks about, where it is this application's and live: found with the key, in one look.
+    pub fn session(&self) -> Option<ApiSession> {
+        self.0.session.clone()
     }
 
     /// Where its request came from.
@@ -62,7 +69,7 @@ pub struct Guard {
 /// Lets in who has a key that works, requests left, and the route's scope; in this order, so that whoever lacks the scope can't ask
 /// without end either.
 pub async fn admit(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
-    let (key, standing) = match guard.find(request.headers()).await {
+    let (key, session, standing) = match guard.find(request.headers()).await {
         Ok(found) => found,
         Err(problem) => return problem.into_response(),
     };
@@ -70,7 +77,7 @@ pub async fn admit(State(guard): State<Guard>, mut request: Request, next: Next)
         request.headers_mut().remove(COOKIE);
         match request.extensions_mut().remove::<Requester>() {
             Some(from) => {
-                request.extensions_mut().insert(Caller(Arc::new(Inner { key, from })));
+                request.extensions_mut().insert(Caller(Arc::new(Inner { key, session, from })));
                 next.run(request).await
             }
             None => Problem::of(StatusCode::INTERNAL_SERVER_ERROR).into_response(),
@@ -85,11 +92,16 @@ pub async fn admit(State(guard): State<Guard>, mut request: Request, next: Next)
 }
 
 impl Guard {
-    async fn find(&self, headers: &HeaderMap) -> Result<(ApiKey, Option<Standing>), Problem> {
+    async fn find(&self, headers: &HeaderMap) -> Result<(ApiKey, Option<ApiSession>, Option<Standing>), Problem> {
         let presented = presented(headers)?;
-        let key = self.auth.api_key(presented).await?.ok_or_else(unknown)?;
+        let asked_about = (self.scope == Scope::Sessions).then(|| session::token(headers).ok()).flatten();
+        let found = match asked_about {
+            Some(token) => self.auth.api_key_and_session(presented, &token).await?,
+            None => self.auth.api_key(presented).await?.map(|key| (key, None)),
+        };
+        let (key, session) = found.ok_or_else(unknown)?;
         match self.auth.count_api_request(&key).await? {
-            Ok(standing) => Ok((key, standing)),
+            Ok(standing) => Ok((key, session, standing)),
             Err(limited) => {
                 let problem = Problem::of(StatusCode::TOO_MANY_REQUESTS).after(limited.wait);
                 let standing = self.auth.api_rate().map(|rate| told(rate, Standing { left: 0, reset: limited.wait }));

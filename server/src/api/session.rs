@@ -85,7 +85,7 @@ async fn show_session(
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
 ) -> Result<Json<LiveSession>, Problem> {
-    let session = state.auth.api_session(&caller.application(), &token(&headers)?).await.map_err(|error| match error {
+    let session = state.auth.use_api_session(caller.session(), &token(&headers)?).await.map_err(|error| match error {
         SessionError::Over => Problem::not_found(),
         SessionError::EnrolmentRequired => state.enrolment_required(),
         SessionError::Unavailable(error) => error.into(),
@@ -122,7 +122,7 @@ async fn end_session(
 }
 
 /// Once: of two lines, a proxy and we could mean different ones.
-fn token(headers: &HeaderMap) -> Result<SessionToken, Problem> {
+pub(super) fn token(headers: &HeaderMap) -> Result<SessionToken, Problem> {
     let mut lines = headers.get_all(SESSION).iter();
     match (lines.next(), lines.next()) {
         (Some(line), None) => line.to_str().ok().and_then(SessionToken::parse).ok_or_else(Problem::not_found),

@@ -100,7 +100,10 @@ async fn ask_for_link(
     headers: HeaderMap,
     JsonBody(body): JsonBody<AskForLink>,
 ) -> Result<(StatusCode, Json<LinkAsked>), Problem> {
-    let email = EmailAddress::parse(&body.email).map_err(|_| Problem::invalid("email is no address that mail can be sent to."))?;
+    let email = EmailAddress::parse(&body.email).map_err(|_| {
+        auth::event::count_invalid_request();
+        Problem::invalid("email is no address that mail can be sent to.")
+    })?;
     let client = body.client.map(|client| Client { ip: client.ip, user_agent: client.user_agent });
     let key = idempotency_key(&headers)?;
     let request = LinkRequest {

@@ -1,4 +1,5 @@
 use std::{
+    fmt::Write as _,
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -333,6 +334,65 @@ fn the_example_file_lists_every_variable_with_its_default() {
         }
     }
     assert!(example.lines().all(|line| line.is_empty() || line.starts_with('#')), "a copy changes nothing");
+}
+
+/// Below this line of the README stands the part of the table that production needs.
+const IN_README: &str = "| variable | if not set | |\n|---|---|---|\n";
+/// What it shows besides what is required: what hardly any installation leaves as it is.
+const OFTEN_SET: &[&str] = &[
+    "LISTEN_ADDR",
+    "TRUSTED_PROXIES",
+    "DATABASE_MIGRATOR_URL",
+    "EMAIL_FROM",
+    "FEATURE_PASSWORDLESS_AUTH",
+    "SIGNUP",
+    "REQUIRE_2FA",
+];
+
+/// `docs/configuration.md` and the README's table are made of the example's words and the defaults of both environments. Where one
+/// differs, what it should be lies beside it, to be looked at and moved over it.
+#[test]
+fn the_tables_of_the_documentation_are_the_codes() {
+    let mut table = String::from(
+        "# Configuration\n\nEnvironment variables, each secret (\\*) also as `NAME_FILE`. Made from the code: a test compares. `latchkey config check` prints\n\
+         what holds, and from where.\n",
+    );
+    let mut core = String::new();
+    let mut meaning = Vec::new();
+    for line in include_str!("../../../.env.example").lines().skip(6) {
+        if let Some((heading, _)) = line.strip_prefix("# -- ").and_then(|heading| heading.split_once(" --")) {
+            let _ = write!(table, "\n## {heading}\n\n| variable | in development | in production | |\n|---|---|---|---|\n");
+        } else if let Some(words) = line.strip_prefix("# ") {
+            meaning.push(words);
+        } else if let Some((name, _)) = line.strip_prefix('#').and_then(|line| line.split_once('=')) {
+            let variable = VARIABLES.iter().find(|variable| variable.name == name).expect("listed");
+            let shown = |value: &str| if value.is_empty() { "–".to_owned() } else { format!("`{value}`") };
+            let words = std::mem::take(&mut meaning).join(" ").replace('|', "\\|");
+            let (mark, words) = words.strip_prefix("* ").map_or(("", &*words), |words| (" \\*", words));
+            let (development, production) = (shown(variable.development), shown(variable.production));
+            let _ = writeln!(table, "| `{name}`{mark} | {development} | {production} | {words} |");
+            let required = words.contains("Required in production");
+            if required || OFTEN_SET.contains(&name) {
+                let unset = if required { "refuses to start" } else { &production };
+                let _ = writeln!(core, "| `{name}`{mark} | {unset} | {words} |");
+            }
+        } else {
+            meaning.clear();
+        }
+    }
+    let readme = include_str!("../../../README.md");
+    let (before, rest) = readme.split_once(IN_README).expect("the table's head");
+    let rows: usize = rest.split_inclusive('\n').take_while(|line| line.starts_with('|')).map(str::len).sum();
+    let whole = format!("{before}{IN_README}{core}{}", &rest[rows..]);
+    for (name, found, wanted) in
+        [("docs/configuration.md", include_str!("../../../docs/configuration.md"), table), ("README.md", readme, whole)]
+    {
+        if wanted != found {
+            let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(format!("{name}.new"));
+            fs::write(beside, wanted).expect("written");
+            panic!("{name} differs from the code: see {name}.new");
+        }
+    }
 }
 
 #[test]

@@ -164,6 +164,29 @@ pub(super) fn signup(text: &str) -> Parsed<Signup> {
     }
 }
 
+/// Each domain is some series in every instance, for good.
+const MOST_METRICS_DOMAINS: usize = 100;
+
+pub(super) fn metrics_domains(text: &str) -> Parsed<Vec<String>> {
+    let mut domains = text.split(',').map(|domain| mail_domain(domain.trim())).collect::<Parsed<Vec<_>>>()?;
+    domains.sort_unstable();
+    domains.dedup();
+    if domains.len() > MOST_METRICS_DOMAINS {
+        return Err(format!("lists more than {MOST_METRICS_DOMAINS} domains"));
+    }
+    Ok(domains)
+}
+
+/// `host:port`, or the path of a socket. Whether anybody listens there is found out later, or never: it is UDP.
+pub(super) fn statsd_address(text: &str) -> Parsed<String> {
+    let socket =
+        ["unix://", "unixgram://"].iter().any(|scheme| text.strip_prefix(scheme).is_some_and(|path| path.starts_with('/')));
+    let host = text.strip_prefix("udp://").unwrap_or(text).rsplit_once(':').is_some_and(|(host, port)| {
+        Host::parse(host).is_ok() && whole_number(port).is_some_and(|port| (1..=65_535).contains(&port))
+    });
+    if socket || host { Ok(text.to_owned()) } else { Err("is neither a host and a port nor a socket".to_owned()) }
+}
+
 fn mail_domain(text: &str) -> Parsed<String> {
     match Host::parse(text) {
         Ok(Host::Domain(name)) if !text.is_empty() => Ok(name),
@@ -551,6 +574,28 @@ mod tests {
         );
         for text in ["", "Open", "domains:", "domains:a@example.org", "domains:example.org,", "domains:192.0.2.1", "example.org"] {
             assert!(signup(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn metrics_name_a_few_domains() {
+        assert_eq!(
+            metrics_domains("example.org, Bücher.example,EXAMPLE.org"),
+            Ok(vec!["example.org".to_owned(), "xn--bcher-kva.example".to_owned()])
+        );
+        let many = (0..=MOST_METRICS_DOMAINS).map(|n| format!("d{n}.example")).collect::<Vec<_>>().join(",");
+        for text in ["", "example.org,", "m@example.org", "192.0.2.1", &many] {
+            assert!(metrics_domains(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_statsd_server_has_a_port_or_a_path() {
+        for text in ["127.0.0.1:8125", "agent.example.org:8125", "[::1]:8125", "udp://agent:8125", "unixgram:///run/dsd.socket"] {
+            assert_eq!(statsd_address(text), Ok(text.to_owned()));
+        }
+        for text in ["", "127.0.0.1", "agent:0", "agent:99999", ":8125", "http://agent:8125", "unix://relative", "unixgram://"] {
+            assert!(statsd_address(text).is_err(), "{text}");
         }
     }
 

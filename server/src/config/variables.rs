@@ -85,6 +85,9 @@ pub(super) const VARIABLES: &[Variable] = &[
     public("LIMIT_ADDRESS_CHANGE", "5/1d", "5/1d"),
     public("LIMIT_SIGNUP_NETWORK", "20/1h", "20/1h"),
     public("LIMIT_API_KEY", "600/1m", "600/1m"),
+    public("METRICS_EMAIL_DOMAINS", "", "example.org,example.net"),
+    public("DOGSTATSD_ADDR", "", "127.0.0.1:8125"),
+    public("OTEL_EXPORTER_OTLP_ENDPOINT", "", "http://127.0.0.1:4318"),
     public("LOG_FORMAT", "", "pretty or json"),
     public("RUST_LOG", "info", "info"),
 ];

@@ -3,7 +3,7 @@
 //! The route's template stands in all three, never the path or the query: a link's token is in one, and a label with
 //! user input in it has as many values as an attacker likes.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::{MatchedPath, Request},
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
 use super::request_id::RequestId;
+use crate::telemetry::{REQUEST, queries::Queries, traces::RequestSpan};
 
 /// What nginx calls a request whose client didn't wait for the answer.
 const CLIENT_WENT_AWAY: &str = "499";
@@ -39,19 +40,24 @@ pub struct Line {
     method: &'static str,
     route: SharedString,
     begun: Instant,
+    queries: Arc<Queries>,
     status: Option<StatusCode>,
 }
 
 impl Line {
-    pub fn begin(request: &Request, id: &RequestId) -> Self {
+    /// `from_proxy`: the request comes from a proxy of ours, so which trace it belongs to is the proxy's to say. A stranger could put
+    /// requests into others' traces.
+    pub fn begin(request: &Request, id: &RequestId, from_proxy: bool) -> Self {
         let method = known(request.method());
         let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
-        let span = tracing::info_span!("request", request_id = %id, method, route);
-        Self { span, method, route: SharedString::from_shared(route.into()), begun: Instant::now(), status: None }
+        let span = tracing::info_span!(REQUEST, request_id = %id, method, route);
+        let traced = RequestSpan::begin(method, route, id.as_str(), from_proxy.then(|| request.headers()));
+        let (route, queries) = (SharedString::from_shared(route.into()), Arc::new(Queries::of(traced)));
+        Self { span, method, route, begun: Instant::now(), queries, status: None }
     }
 
     pub async fn tell_of(mut self, answer: impl Future<Output = Response>) -> Response {
-        let response = answer.instrument(self.span.clone()).await;
+        let response = self.queries.clone().add_those_of(answer.instrument(self.span.clone())).await;
         self.status = Some(response.status());
         response
     }
@@ -61,7 +67,11 @@ impl Drop for Line {
     fn drop(&mut self) {
         let took = self.begun.elapsed();
         let status = self.status.as_ref().map_or(CLIENT_WENT_AWAY, StatusCode::as_str);
-        self.span.in_scope(|| tracing::info!(status, duration_ms = milliseconds(took), "answered"));
+        let (duration_ms, query_ms) = (milliseconds(took), milliseconds(self.queries.took()));
+        self.span.in_scope(|| tracing::info!(status, duration_ms, queries = self.queries.count(), query_ms, "answered"));
+        if let Some(span) = self.queries.span() {
+            span.end(self.status);
+        }
         let labels = vec![
             Label::from_static_parts("method", self.method),
             Label::new("route", self.route.clone()),
@@ -155,9 +165,10 @@ mod tests {
                 runtime.block_on(async {
                     let app = Router::new()
                         .route("/users/{id}", any(|| async { tracing::info!("inside") }))
+                        .route("/asks", any(|| async { [1.5, 0.25].map(asked).len().to_string() }))
                         .route("/stuck", any(pending::<()>))
                         .layer(from_fn(async |request: Request, next: Next| {
-                            Line::begin(&request, &id()).tell_of(next.run(request)).await
+                            Line::begin(&request, &id(), false).tell_of(next.run(request)).await
                         }));
                     for (method, uri) in requests {
                         let request = Request::builder().method(*method).uri(*uri).body(Body::empty()).expect("valid");
@@ -194,6 +205,21 @@ mod tests {
                 "http_requests_total method=GET route=/users/{id} status=200 2",
             ]
         );
+    }
+
+    /// As sqlx tells of a query. The real thing: `tests/processes/logs.rs`.
+    fn asked(took: f64) {
+        tracing::debug!(target: "sqlx::query", summary = "select s3cret", elapsed = ?took, elapsed_secs = took);
+    }
+
+    #[test]
+    fn adds_up_the_queries_and_shows_none() {
+        let (lines, _) = observed(&[("GET", "/asks"), ("GET", "/users/7")]);
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        assert_eq!((&lines[0]["queries"], &lines[0]["query_ms"]), (&2.into(), &1750.0.into()));
+        assert_eq!((&lines[2]["queries"], &lines[2]["query_ms"]), (&0.into(), &0.0.into()));
+        // Outside of a request: nobody asks, nothing happens.
+        captured("info", || asked(1.0));
     }
 
     #[test]

@@ -12,9 +12,16 @@ use super::{
 const MARA: &str = "mara@example.org";
 const ROOT: &str = "root@example.org";
 
-/// Runs a command of the binary beside the servers, as an operator does.
+/// Runs a command of the binary beside the servers, as an operator does, and well.
 pub(super) fn latchkey(database: &Database, args: &[&str]) -> Output {
-    let output = Command::new(env!("CARGO_BIN_EXE_latchkey"))
+    let output = ran(database, args);
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// The same, however it ends.
+pub(super) fn ran(database: &Database, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_latchkey"))
         .args(args)
         .env_clear()
         .envs([
@@ -24,9 +31,7 @@ pub(super) fn latchkey(database: &Database, args: &[&str]) -> Output {
             ("WALLET_ENCRYPTION_KEY", "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA="),
         ])
         .output()
-        .expect("the binary runs");
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    output
+        .expect("the binary runs")
 }
 
 struct Site {

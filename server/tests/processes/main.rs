@@ -2,16 +2,26 @@
 
 mod account;
 mod api_keys;
+mod audit;
+mod docs;
+mod docs_commands;
 mod doctor;
+mod logs;
 mod mail_faults;
 mod mail_kills;
 mod mail_raw;
 mod mail_tls;
+mod metrics;
 mod notes;
 mod outages;
+mod pgbouncer;
+mod prometheus;
 mod proxies;
+mod restore;
 mod rollout;
+mod secrets;
 mod smoke;
+mod traces;
 mod two_factor;
 
 use std::{
@@ -39,6 +49,10 @@ impl Server {
     }
 
     async fn start_with(database: &Database, variables: &[(&str, &str)]) -> Self {
+        Self::start_logging_to(database, variables, Stdio::null()).await
+    }
+
+    async fn start_logging_to(database: &Database, variables: &[(&str, &str)], log: Stdio) -> Self {
         // The port is free a moment before the server takes it, which is as good as a test gets without passing sockets.
         let address = TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("bound");
         let process = Command::new(env!("CARGO_BIN_EXE_latchkey"))
@@ -54,7 +68,7 @@ impl Server {
             ])
             .envs(variables.iter().copied())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(log)
             .spawn()
             .expect("the binary starts");
         let server = Self { address, process };
@@ -73,12 +87,7 @@ impl Server {
 
     /// `None` where nobody answers.
     async fn try_get(&self, path: &str) -> Option<String> {
-        let mut stream = TcpStream::connect(self.address).await.ok()?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost:4000\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.ok()?;
-        Some(answer)
+        try_get_at(self.address, path).await
     }
 
     fn terminate(&self) {
@@ -98,6 +107,15 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+async fn try_get_at(address: SocketAddr, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).await.ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost:4000\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.ok()?;
+    Some(answer)
 }
 
 async fn count(pool: &sqlx::PgPool, sql: &'static str) -> i64 {

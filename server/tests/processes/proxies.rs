@@ -85,10 +85,10 @@ enum Proxy {
     Traefik,
 }
 
-/// A proxy that runs, and the folder of its configuration.
-struct Running {
-    process: Child,
-    folder: PathBuf,
+/// A program that runs, and the folder of its configuration.
+pub(super) struct Running {
+    pub process: Child,
+    pub folder: PathBuf,
 }
 
 impl Drop for Running {
@@ -100,7 +100,7 @@ impl Drop for Running {
 }
 
 /// A file of `ops`, with what is only so on a machine of its own written anew. Each of these must be there to be replaced.
-fn of_ops(file: &str, changes: &[(&str, &str)]) -> String {
+pub(super) fn of_ops(file: &str, changes: &[(&str, &str)]) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ops").join(file);
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     changes.iter().fold(text, |text, (old, new)| {
@@ -110,12 +110,12 @@ fn of_ops(file: &str, changes: &[(&str, &str)]) -> String {
 }
 
 /// Where a program lies: where systems keep them, or where `install.sh` puts what Debian has not.
-fn program(name: &str) -> PathBuf {
+pub(super) fn program(name: &str) -> PathBuf {
     ["../target/tools/bin", "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/opt/homebrew/bin"]
         .map(|folder| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join(name))
         .into_iter()
         .find(|file| file.is_file())
-        .unwrap_or_else(|| panic!("there is no {name}: support/scripts/install.sh nginx caddy traefik"))
+        .unwrap_or_else(|| panic!("there is no {name}: support/scripts/install.sh {name}"))
 }
 
 impl Proxy {

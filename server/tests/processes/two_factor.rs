@@ -38,9 +38,13 @@ pub(super) async fn now(pool: &sqlx::PgPool) -> i64 {
 
 /// Signs in and turns two-factor on, page by page.
 pub(super) async fn enrol(server: &Server, sink: &SmtpSink, pool: &sqlx::PgPool) -> Owner {
+    enrol_as(MARA, server, sink, pool).await
+}
+
+pub(super) async fn enrol_as(email: &str, server: &Server, sink: &SmtpSink, pool: &sqlx::PgPool) -> Owner {
     let mut browser = Browser::new(server.address, ORIGIN);
-    browser.post("/login", &[("email", MARA)]).await;
-    let code = sink.nth_to(MARA, 1).await.code();
+    browser.post("/login", &[("email", email)]).await;
+    let code = sink.nth_to(email, 1).await.code();
     assert_eq!(browser.post("/login/sent", &[("code", &code)]).await.location(), "/account");
     browser.post("/account/two-factor/setup/start", &[]).await;
     let setup = browser.get("/account/two-factor/setup").await.body;
@@ -55,7 +59,7 @@ pub(super) async fn enrol(server: &Server, sink: &SmtpSink, pool: &sqlx::PgPool)
     assert_eq!(codes.len(), 10);
     let set = between(&revealed.body, "name=\"set\" value=\"", "\"").to_owned();
     browser.post("/account/backup-codes/saved", &[("set", &set), ("saved", "on")]).await;
-    sink.nth_to(MARA, 2).await;
+    sink.nth_to(email, 2).await;
     Owner { browser, key, codes }
 }
 
@@ -65,7 +69,7 @@ pub(super) async fn half_a_minute_passes(pool: &sqlx::PgPool) {
 }
 
 /// A browser that the account knows, with a session of its own that has given one factor of two. Its mail is the `nth` of its kind.
-async fn half_signed_in(owner: &Browser, server: &Server, sink: &SmtpSink, nth: usize) -> Browser {
+pub(super) async fn half_signed_in(owner: &Browser, server: &Server, sink: &SmtpSink, nth: usize) -> Browser {
     let mut browser = owner.at(server.address);
     browser.cookies.remove("__Host-latchkey");
     browser.post("/login", &[("email", MARA)]).await;

@@ -10,23 +10,23 @@ use uuid::Uuid;
 use super::{config, enrol, keep, request, send, service, sign_in_by_link};
 
 /// An answer: its status, where it leads, its page.
-struct Answer {
-    status: StatusCode,
-    leads: String,
-    page: String,
+pub struct Answer {
+    pub status: StatusCode,
+    pub leads: String,
+    pub page: String,
 }
 
-struct Admin {
-    kit: Kit,
-    app: Router,
-    cookies: String,
-    root: Uuid,
-    mara: Uuid,
+pub struct Admin {
+    pub kit: Kit,
+    pub app: Router,
+    pub cookies: String,
+    pub root: Uuid,
+    pub mara: Uuid,
 }
 
 impl Admin {
     /// Signed in a moment ago, with both factors.
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let kit = Kit::new().await;
         let app = service(&config(&[("LIMITS", "off")]), kit.auth.clone());
         let secret = enrol(&kit, "root@example.org", true).await;
@@ -47,11 +47,11 @@ impl Admin {
         Answer { status, leads: leads.unwrap_or_default(), page: String::from_utf8(page.into()).expect("UTF-8") }
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> Answer {
         self.ask(Method::GET, path, &self.cookies, "").await
     }
 
-    async fn post(&self, path: &str, body: &str) -> Answer {
+    pub async fn post(&self, path: &str, body: &str) -> Answer {
         self.ask(Method::POST, path, &self.cookies, body).await
     }
 
@@ -59,7 +59,7 @@ impl Admin {
         self.post(&format!("{}/{change}", routes::ADMIN_USERS), &format!("id={id}&reason={reason}")).await
     }
 
-    async fn recorded(&self, event: &'static str) -> Option<(Uuid, serde_json::Value)> {
+    pub async fn recorded(&self, event: &'static str) -> Option<(Uuid, serde_json::Value)> {
         sqlx::query_as("select actor_id, details from auth_audit where event_type = $1 and actor_id is not null")
             .bind(event)
             .fetch_optional(&self.kit.pool)
@@ -99,7 +99,7 @@ async fn the_list_masks_and_an_opened_account_does_not() {
     assert!(admin.recorded("user.viewed").await.is_none());
     let opened = admin.get(&page_of(admin.mara)).await;
     assert_eq!(opened.status, StatusCode::OK);
-    assert!(opened.page.contains("<h1>mara@example.org</h1>"));
+    assert!(opened.page.contains("<h1>mara@<wbr>example.org</h1>"));
     assert_eq!(admin.recorded("user.viewed").await.map(|(actor, _)| actor), Some(admin.root));
 }
 

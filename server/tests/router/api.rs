@@ -11,9 +11,12 @@ use auth::{
     Auth,
     admin::Who,
     api_key::Scope,
+    flag::{Change, Of, PASSWORDLESS_AUTH, bucket},
+    mail::Content,
     policy::{Policy, RequireTwoFactor, SignUp},
     secret::Keys,
     throttle::{Limits, Rate},
+    totp,
 };
 use axum::{Router, body::Body, routing::get};
 use http::{Method, Request, Response, StatusCode, header};
@@ -22,7 +25,7 @@ use server::router::surround;
 use testkit::{Kit, Visitor, address};
 use uuid::Uuid;
 
-use super::{assert_headers, body_of, config, dead_pool, policy, request, send, service, signed_in};
+use super::{SIGNED_IN, assert_headers, body_of, config, dead_pool, enrol, policy, request, send, service, signed_in};
 
 const DOCUMENT: &str = "/api/v1/openapi.json";
 
@@ -40,6 +43,9 @@ const TABLE: &[(&str, &str, Scope)] = &[
     ("GET", "/api/v1/flags/{key}", Scope::Flags),
     ("PUT", "/api/v1/flags/{key}", Scope::Flags),
 ];
+
+/// What keys open besides, and the document doesn't tell of: it is no JSON.
+const ELSEWHERE: (&str, &str, Scope) = ("GET", server::metrics::PATH, Scope::MetricsRead);
 
 struct World {
     kit: Kit,
@@ -91,7 +97,8 @@ impl World {
 
     async fn send(&self, method: &str, path: &str, mut request: Request<Body>) -> Answer {
         request.extensions_mut().insert(axum::extract::ConnectInfo(std::net::SocketAddr::from(([192, 0, 2, 1], 4_711))));
-        let answer = Answer::of(send(&self.app, request).await).await;
+        let kind = if path == server::metrics::PATH { "text/plain; version=0.0.4; charset=utf-8" } else { "application/json" };
+        let answer = Answer::of(send(&self.app, request).await, kind).await;
         let what = format!("{method} {path}: {}", answer.status);
         assert!(!answer.status.is_redirection() && !answer.headers.contains_key(header::SET_COOKIE), "{what}");
         if let Some(documented) = self.documented(method, path) {
@@ -122,11 +129,12 @@ struct Answer {
 }
 
 impl Answer {
-    async fn of(response: Response<Body>) -> Self {
+    /// `kind`: of a body that tells of no problem.
+    async fn of(response: Response<Body>, kind: &str) -> Self {
         let (status, headers) = (response.status(), response.headers().clone());
         assert_headers(status.as_str(), &headers, false);
         let failed = status.is_client_error() || status.is_server_error();
-        let kind = if failed { "application/problem+json" } else { "application/json" };
+        let kind = if failed { "application/problem+json" } else { kind };
         if status == StatusCode::NO_CONTENT {
             assert!(!headers.contains_key(header::CONTENT_TYPE));
         } else {
@@ -196,7 +204,7 @@ async fn every_route_is_opened_by_its_scope_and_by_no_other() {
     for scope in Scope::ALL {
         keys.push((scope, world.key(&[scope]).await));
     }
-    for (method, path, opens) in TABLE {
+    for (method, path, opens) in TABLE.iter().chain([&ELSEWHERE]) {
         let (real, body) = (world.real(path), body_for(path));
         let nobody = world.ask(method, &real, None, body.as_ref()).await;
         assert_eq!(nobody.problem(), (401, "unauthorized"), "{method} {path}");
@@ -234,7 +242,7 @@ async fn nothing_but_a_key_that_works_in_its_header_opens_a_route() {
     world.kit.clock.advance(time::Duration::hours(1));
     world.kit.auth.revoke_api_key(Who::Operator, revoked.prefix, "lost").await.expect("revoked");
 
-    for (method, path, _) in TABLE {
+    for (method, path, _) in TABLE.iter().chain([&ELSEWHERE]) {
         let (real, body) = (world.real(path), body_for(path));
         let asked = |uri: String, headers: Vec<(header::HeaderName, String)>| {
             let builder = Request::builder().method(*method).uri(uri).header(header::CONTENT_TYPE, "application/json");
@@ -339,14 +347,14 @@ async fn what_is_wrong_is_told_as_a_problem_whoever_finds_it() {
     }
 
     let panics = surround(Router::new().route("/api/v1/panic", get(async || -> &str { panic!("a secret") })), &config(&[]));
-    let answer = Answer::of(send(&panics, request(&Method::GET, "/api/v1/panic", "", "")).await).await;
+    let answer = Answer::of(send(&panics, request(&Method::GET, "/api/v1/panic", "", "")).await, "").await;
     assert_eq!(answer.problem(), (500, "internal"));
     assert!(!answer.body.to_string().contains("a secret"));
     let away = Auth::new(dead_pool(), Arc::new(world.kit.clock.clone()), Keys::new(&testkit::TEST_KEY, &[]), policy());
     let away = service(&config(&[]), Arc::new(away));
     let mut asked = request(&Method::GET, "/api/v1/users", "", "");
     asked.headers_mut().insert(header::AUTHORIZATION, format!("Bearer {key}").parse().expect("ASCII"));
-    let answer = Answer::of(send(&away, asked).await).await;
+    let answer = Answer::of(send(&away, asked).await, "").await;
     assert_eq!((answer.problem(), answer.header("retry-after")), ((503, "unavailable"), "5"));
 }
 
@@ -587,6 +595,65 @@ async fn who_must_set_two_factor_up_is_told_where() {
     let refused = world.ask("POST", "/api/v1/magic-links/verify", Some(&key), Some(&body)).await;
     assert_eq!(refused.problem(), (403, "enrolment_required"));
     assert!(refused.body["enrol_url"].as_str().is_some_and(|url| url.ends_with(routes::TWO_FACTOR)), "{}", refused.body);
+}
+
+/// What an application that has asked for somebody's mail can come back with: the code, or the link's token.
+async fn asked_for(world: &World, key: &str, email: &str) -> [Value; 2] {
+    let asked = world.ask("POST", "/api/v1/magic-links", Some(key), Some(&json!({ "email": email }))).await;
+    assert_eq!(asked.status, StatusCode::ACCEPTED, "{}", asked.body);
+    let secret = &asked.body["request_secret"];
+    let (token, code) = world.kit.sign_in_mail().await;
+    [json!({ "request_secret": secret, "code": code.reveal() }), json!({ "request_secret": secret, "token": token.reveal() })]
+}
+
+#[tokio::test]
+async fn what_is_off_is_off_for_applications_too_and_their_sessions_go_on() {
+    let world = World::new().await;
+    let key = world.key(&[Scope::SignIn, Scope::Sessions]).await;
+    let post = async |path: &str, body: &Value| world.ask("POST", path, Some(&key), Some(body)).await;
+    let set = async |change: &Change| {
+        world.kit.auth.set_flag(Who::Operator, PASSWORDLESS_AUTH, change, "ticket 7").await.expect("changed");
+    };
+    let (links, verify, second_step) = ("/api/v1/magic-links", "/api/v1/magic-links/verify", "/api/v1/two-factor/verify");
+    let secret = enrol(&world.kit, "mara@example.org", false).await;
+    let [by_code, _] = asked_for(&world, &key, "before@example.org").await;
+    let before = post(verify, &by_code).await;
+    let before = before.body["session_token"].as_str().expect("signed in").to_owned();
+    let [by_code, _] = asked_for(&world, &key, "mara@example.org").await;
+    let half = post(verify, &by_code).await;
+    assert_eq!(half.body["status"], "second_factor_required", "{}", half.body);
+    let code = secret.code(totp::step(world.kit.auth.now())).reveal();
+    let second = json!({ "challenge": half.body["challenge"], "code": code });
+    let [by_code, by_link] = asked_for(&world, &key, "pat@example.org").await;
+
+    for email in ["mara@example.org", "pat@example.org", "ed@example.org"] {
+        assert!(bucket(PASSWORDLESS_AUTH, email) >= 50, "not among the fifty");
+    }
+    let sessions = world.kit.count(SIGNED_IN).await;
+    // Off for everybody, and then on for others only. Who asks is told of the one; of the other, only the mail tells.
+    for (change, asking) in [(Change::Off, (403, "sign_in_off")), (Change::Percent(50, Of::Everyone), (202, ""))] {
+        set(&change).await;
+        assert_eq!(post(links, &json!({ "email": "ed@example.org" })).await.problem(), asking, "{change:?}");
+        for (path, body) in [(verify, &by_code), (verify, &by_link), (second_step, &second)] {
+            let refused = post(path, body).await;
+            assert_eq!(refused.problem(), (403, "sign_in_off"), "{change:?}: {path} {body}");
+            assert_eq!(refused.body["title"], "Signing in by mail is off");
+        }
+        assert_eq!(world.kit.count(SIGNED_IN).await, sessions, "{change:?}");
+        let asks = with_header("GET", "/api/v1/session", &key, ("latchkey-session", &before), None);
+        assert_eq!(world.send("GET", "/api/v1/session", asks).await.status, StatusCode::OK, "{change:?}");
+    }
+    let told = world.kit.letters().await.pop().expect("a mail").content;
+    assert!(matches!(told, Content::NotYet { .. }), "{told:?}");
+
+    // The positive twin: what was refused used nothing up.
+    for email in ["mara@example.org", "pat@example.org"] {
+        set(&Change::Allow(address(email))).await;
+    }
+    for (path, body) in [(verify, &by_link), (second_step, &second)] {
+        let complete = post(path, body).await;
+        assert_eq!((complete.status, &complete.body["status"]), (StatusCode::OK, &json!("complete")), "{}", complete.body);
+    }
 }
 
 #[tokio::test]

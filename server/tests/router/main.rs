@@ -2,9 +2,12 @@
 
 mod admin;
 mod api;
+mod audit;
 mod forward_auth;
 mod ids;
 mod matrix;
+mod metrics;
+mod rollout;
 mod same_answer;
 mod spoofed;
 
@@ -27,6 +30,7 @@ use server::{
     config::{Config, Environment, load},
     dev_inbox::{DevInbox, DevMail},
     health::Health,
+    metrics::Metrics,
     router::{Parts, router, surround},
 };
 use testkit::{Kit, Visitor, address};
@@ -51,7 +55,8 @@ fn service(config: &Config, auth: Arc<Auth>) -> Router {
         html: "<p>a page</p>".to_owned(),
         at: auth.now(),
     });
-    router(config, Parts { state, health: Health::new(auth.clone()), auth, dev_inbox: Some(dev_inbox) })
+    let (_, metrics) = Metrics::recorder();
+    router(config, Parts { state, health: Health::new(auth.clone()), auth, metrics, dev_inbox: Some(dev_inbox) })
 }
 
 /// A request as a browser on this machine sends it.
@@ -252,6 +257,7 @@ fn paths() -> Vec<String> {
         include_str!("../../../app/src/router.rs"),
         include_str!("../../src/health.rs"),
         include_str!("../../src/forward_auth.rs"),
+        include_str!("../../src/metrics.rs"),
         include_str!("../../src/dev_inbox.rs")
     );
     let constants = include_str!("../../../app/src/routes.rs");
@@ -397,9 +403,10 @@ async fn a_half_signed_in_session_opens_the_second_step_and_nothing_else() {
         let before = belongings(&kit).await;
         // `verify` knows no session: it moves a link's token into a cookie.
         // Taking back asks for a link, and not for a session.
-        let anybodys = [routes::LOGOUT, routes::HELP, routes::LOGIN_VERIFY, routes::UNDO, "/healthz", "/readyz"];
-        // To a proxy they are nobody (`forward_auth`).
-        let proxies = [routes::AUTH_VERIFY, routes::AUTH_REDIRECT];
+        let anybodys =
+            [routes::LOGOUT, routes::HELP, routes::HELP_ARTICLE, routes::LOGIN_VERIFY, routes::UNDO, "/healthz", "/readyz"];
+        // To a proxy they are nobody (`forward_auth`), and so where a key is asked for.
+        let proxies = [routes::AUTH_VERIFY, routes::AUTH_REDIRECT, server::metrics::PATH];
         let open = [[routes::LOGIN_TWO_FACTOR, routes::LOGIN_BACKUP_CODE].as_slice(), &anybodys, &proxies].concat();
         let mut cookies = String::new();
         let mut half_used = true;

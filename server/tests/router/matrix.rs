@@ -46,6 +46,7 @@ use What::{FormOf, Page, PageWithForm};
 const TABLE: &[(&str, Class, What)] = &[
     ("/", Passerby, Page),
     (routes::HELP, Anybody, Page),
+    (routes::HELP_ARTICLE, Anybody, Page),
     (routes::LOGIN, Passerby, PageWithForm),
     (routes::LOGIN_SENT, Passerby, PageWithForm),
     (routes::LOGIN_SENT_RESEND, Passerby, FormOf(routes::LOGIN_SENT)),
@@ -85,6 +86,7 @@ const TABLE: &[(&str, Class, What)] = &[
     (routes::DEVICES, SignedIn, Page),
     (routes::DEVICES_REVOKE, SignedIn, FormOf(routes::DEVICES)),
     (routes::DEVICES_REVOKE_ALL, SignedIn, FormOf(routes::DEVICES)),
+    (routes::ADMIN, Admin, Page),
     (routes::ADMIN_USERS, Admin, PageWithForm),
     (routes::ADMIN_USERS_INVITE, Admin, PageWithForm),
     (routes::ADMIN_USER, Admin, Page),
@@ -96,6 +98,8 @@ const TABLE: &[(&str, Class, What)] = &[
     (routes::ADMIN_USERS_MAKE_ADMIN, Admin, FormOf(routes::ADMIN_USERS)),
     (routes::ADMIN_USERS_REMOVE_ADMIN, Admin, FormOf(routes::ADMIN_USERS)),
     (routes::ADMIN_ROLLOUT, Admin, PageWithForm),
+    (routes::ADMIN_AUDIT, Admin, PageWithForm),
+    (routes::ADMIN_AUDIT_EXPORT, Admin, FormOf(routes::ADMIN_AUDIT)),
     (routes::ADMIN_MAIL, Admin, PageWithForm),
     (routes::ADMIN_MAIL_TEST, Admin, FormOf(routes::ADMIN_MAIL)),
     (routes::ADMIN_LIMITS, Admin, PageWithForm),
@@ -104,9 +108,9 @@ const TABLE: &[(&str, Class, What)] = &[
     (routes::ADMIN_API_KEYS_REVOKE, Admin, PageWithForm),
 ];
 
-/// Paths without sessions: health, the development inbox, static files. What proxies ask for tests of its own answer.
+/// Paths without sessions: health, metrics, the development inbox, static files. What proxies ask for tests of its own answer.
 fn knows_sessions(path: &str) -> bool {
-    !matches!(path, "/healthz" | "/readyz" | routes::AUTH_VERIFY | routes::AUTH_REDIRECT)
+    !matches!(path, "/healthz" | "/readyz" | server::metrics::PATH | routes::AUTH_VERIFY | routes::AUTH_REDIRECT)
         && !path.starts_with(routes::DEV_INBOX)
         && !app::assets::ALL.iter().any(|asset| asset.path == path)
 }
@@ -230,7 +234,7 @@ async fn every_route_answers_every_role_as_its_class_says() {
     for role in Role::ALL {
         let mut cookies = world.browser(role).await;
         for (path, class, what) in TABLE {
-            let real = path.replace("{id}", &world.mara.to_string()).replace("{change}", "disable");
+            let real = path.replace("{id}", &world.mara.to_string()).replace("{change}", "disable").replace("{slug}", "no-email");
             for method in METHODS {
                 let response = send(&world.app, request(&method, &real, &cookies, BODY)).await;
                 let (status, leads) = (response.status(), leads(&response));

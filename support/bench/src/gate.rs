@@ -21,7 +21,10 @@ use auth::{
     secret::{ForwardAuthToken, Keys, SessionToken, random},
 };
 use axum::{Json, Router, extract::State, routing::get};
-use hyper::{HeaderMap, StatusCode, header::COOKIE};
+use hyper::{
+    HeaderMap, StatusCode,
+    header::{AUTHORIZATION, COOKIE},
+};
 use private_postgres::{APPLICATION, Cluster, DATABASE};
 use serde_json::json;
 use sqlx::{PgPool, Row as _, postgres::PgPoolOptions};
@@ -56,8 +59,8 @@ fn statement() -> &'static str {
 
 /// The statement of a session's introspection, the same way.
 fn introspection() -> &'static str {
-    let store = include_str!("../../../auth/src/session/store.rs");
-    let function = store.split("fn load_of_application").nth(1).expect("the function");
+    let store = include_str!("../../../auth/src/api_sign_in/store.rs");
+    let function = store.split("fn key_and_session").nth(1).expect("the function");
     function.split("r#\"").nth(1).and_then(|rest| rest.split("\"#").next()).expect("its statement")
 }
 
@@ -95,19 +98,22 @@ async fn verify(State(pool): State<PgPool>, headers: HeaderMap) -> Result<[(&'st
 
 async fn introspect(State(pool): State<PgPool>, headers: HeaderMap) -> Result<Json<serde_json::Value>, StatusCode> {
     let token = headers.get("latchkey-session").and_then(|value| SessionToken::parse(value.to_str().ok()?));
-    let token = token.ok_or(StatusCode::UNAUTHORIZED)?;
+    let key = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer lk_")?.split_once('_'));
+    // A key's secret is written, and hashed, as every token is.
+    let key = key.and_then(|(_, secret)| SessionToken::parse(secret));
+    let (token, key) = token.zip(key).ok_or(StatusCode::UNAUTHORIZED)?;
     let now = SystemClock::new().now();
     let row = sqlx::query(introspection())
+        .bind(key.hash().as_slice())
         .bind(token.hash().as_slice())
-        .bind(APPLICATION_NAME)
         .bind(now)
         .bind(now - Duration::from_hours(24))
         .fetch_optional(&pool)
         .await
         .map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?
         .ok_or(StatusCode::NOT_FOUND)?;
-    let user = json!({ "id": row.get::<Uuid, _>("user_id!"), "email": row.get::<String, _>("email"), "admin": row.get::<bool, _>("is_admin") });
-    Ok(Json(json!({ "id": row.get::<Uuid, _>("id"), "user": user, "level": row.get::<String, _>("level!") })))
+    let user = json!({ "id": row.get::<Uuid, _>("user?"), "email": row.get::<String, _>("email?"), "admin": row.get::<bool, _>("admin?") });
+    Ok(Json(json!({ "id": row.get::<Uuid, _>("session?"), "user": user, "level": row.get::<String, _>("level?") })))
 }
 
 struct Figures {

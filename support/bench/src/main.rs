@@ -4,6 +4,7 @@
 //!
 //! Load and servers share the cores, so rates are low and depend on the machine. CPU per request is the figure to compare.
 
+mod audit;
 mod client;
 mod cpu;
 mod enumerate;
@@ -26,6 +27,7 @@ bench seed [--users N] [--events N]    fill a PostgreSQL of its own, beside this
 bench pages [PART]                     on what `seed` made: how long users, activity and sessions take, and the plans; with PART
                                        the lines only that hold it
 bench unseed                           delete it
+bench audit                            what the seal of the audit costs a sign-in, and how long sealing and verifying take
 bench gate                             forward-auth and introspection, each beside a raw axum handler that asks the same
 bench enumerate [--pairs N]            whether the time an answer takes tells what is behind an address; fails where it does
 bench load [OPTION...]                 people who sign in, as `make load` runs it: four runs of 30 s, or one where --burst or --mail is given
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         [] => bench(&runtime),
         ["raw", file] => runtime.block_on(page::serve_raw(file)),
         ["raw-gate", database] => runtime.block_on(gate::serve_raw(database)),
+        ["audit"] => audit(&runtime),
         ["gate"] => gate(&runtime),
         ["seed", options @ ..] => seed(&runtime, options),
         ["pages"] => pages(&runtime, ""),
@@ -71,6 +74,12 @@ fn bench(runtime: &tokio::runtime::Runtime) -> anyhow::Result<()> {
     })?;
     servers::make_database_anew(&cluster)?;
     runtime.block_on(gate::bench(&cluster))?;
+    Ok(cluster.stop()?)
+}
+
+fn audit(runtime: &tokio::runtime::Runtime) -> anyhow::Result<()> {
+    let cluster = servers::start_cluster()?;
+    runtime.block_on(audit::bench(&cluster))?;
     Ok(cluster.stop()?)
 }
 

@@ -13,14 +13,17 @@ use auth::{
     Auth,
     activity::Filter,
     admin::{Status, UserFilter, Who},
+    audit::{About, AuditFilter},
     clock::Clock as _,
     cursor::Cursor,
     event::Method,
+    overview::Span,
     policy::Policy,
     requester::Requester,
     secret::Keys,
     session::{Authority, Level},
 };
+use ipnet::IpNet;
 use private_postgres::{APPLICATION, Cluster, DATABASE, OWNER};
 use sqlx::{
     PgPool,
@@ -45,6 +48,10 @@ enum Ask {
     User(Uuid),
     Activity(Uuid, Filter, Option<Cursor>),
     Sessions(Uuid),
+    Overview(Span),
+    Audit(AuditFilter, Option<Cursor>),
+    AuditReport,
+    AuditSeal,
 }
 
 /// Of the cases whose name holds `part`.
@@ -140,6 +147,14 @@ async fn answer(auth: &Auth, ask: &Ask) -> anyhow::Result<usize> {
         }
         Ask::Activity(user, filter, cursor) => auth.activity(*user, *filter, *cursor).await?.rows.len(),
         Ask::Sessions(user) => auth.sessions(&authority(auth, *user)).await?.len(),
+        // All that its page asks for.
+        Ask::Overview(span) => {
+            auth.rollout_standing().await?;
+            auth.overview(*span).await?.buckets.len()
+        }
+        Ask::Audit(filter, cursor) => auth.audit(filter, *cursor, 25).await?.rows.len(),
+        Ask::AuditReport => auth.audit_report(auth.now() - time::Duration::days(7)).await?.len(),
+        Ask::AuditSeal => usize::from(auth.audit_seal().await?.head.is_some()),
     })
 }
 
@@ -222,7 +237,45 @@ async fn cases(owner: &PgPool) -> anyhow::Result<Vec<(String, Ask)>> {
     for (name, user) in [("ordinary", ordinary), ("200", devices), ("10^5 events", probe)] {
         cases.push((format!("sessions: {name}"), Ask::Sessions(user)));
     }
+    cases.extend(Span::ALL.map(|span| (format!("overview: {}", span.as_str()), Ask::Overview(span))));
+    cases.extend(audit_cases(owner, probe, ordinary).await?);
     Ok(cases)
+}
+
+async fn audit_cases(owner: &PgPool, probe: Uuid, ordinary: Uuid) -> anyhow::Result<Vec<(String, Ask)>> {
+    let ip: IpNet =
+        sqlx::query_scalar("select ip from auth_audit where ip is not null and user_id = $1 order by created_at desc limit 1")
+            .bind(probe)
+            .fetch_one(owner)
+            .await?;
+    let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+    let all = AuditFilter::default;
+    let at = ManualClock::default().now();
+    let about = |about| AuditFilter { about: Some(about), ..all() };
+    let of = |events: &[&str]| AuditFilter { events: names(events), ..all() };
+    let today = at.replace_time(time::Time::MIDNIGHT);
+    let rare = ["two_factor.reset", "user.disabled", "admin.granted", "flag.changed", "moon.risen"];
+    let failures = ["link.refused", "totp.refused", "backup_code.refused", "step_up.refused"];
+    let half_way =
+        Cursor::parse(&format!("n{}-{}", (at - time::Duration::days(45)).unix_timestamp_nanos() / 1_000, Uuid::nil().simple()));
+    Ok([
+        ("first page", all(), None),
+        ("today", AuditFilter { since: Some(today), ..all() }, None),
+        ("half-way, newer", all(), half_way),
+        ("rare events", of(&rare), None),
+        ("failures", of(&failures), None),
+        ("failures, half-way, newer", of(&failures), half_way),
+        ("an account", about(About::Person(ordinary)), None),
+        ("an account of 10^5 events", about(About::Person(probe)), None),
+        ("its failures", AuditFilter { events: names(&failures), ..about(About::Person(probe)) }, None),
+        ("an address", about(About::Ip(ip.addr())), None),
+        ("nobody's address", about(About::Ip(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 99)))), None),
+        ("a request", about(About::Request(auth::secret::new_id(at).to_string())), None),
+    ]
+    .into_iter()
+    .map(|(name, filter, cursor)| (format!("audit: {name}"), Ask::Audit(filter, cursor)))
+    .chain([("audit: the seal".to_owned(), Ask::AuditSeal), ("audit: the report".to_owned(), Ask::AuditReport)])
+    .collect())
 }
 
 /// Of times in order.

@@ -1,13 +1,16 @@
 //! Years of a service with many accounts, made by a few statements: what the pages of accounts and of administration are measured
 //! on. Made anew each time; all but the ids is the same each time.
 
-use std::{sync::Mutex, time::Instant};
+use std::{
+    sync::{Arc, Mutex},
+    time::Instant,
+};
 
 use anyhow::Context as _;
-use auth::clock::Clock as _;
+use auth::{Auth, clock::Clock as _, policy::Policy, secret::Keys};
 use private_postgres::{APPLICATION, Cluster, DATABASE, OWNER};
 use sqlx::{Connection as _, PgConnection, PgPool, Row as _, postgres::PgRow};
-use testkit::ManualClock;
+use testkit::{ManualClock, TEST_KEY};
 use time::OffsetDateTime;
 
 use crate::servers;
@@ -81,6 +84,8 @@ pub async fn fill(cluster: &Cluster, size: &Size) -> anyhow::Result<()> {
         }
     });
     futures::future::try_join_all(workers).await?;
+    Box::pin(count(&url)).await?;
+    println!("{:<24} {:>32.1} s", "counted", begun.elapsed().as_secs_f64());
     run(&mut connection, "forget people").await?;
     run(&mut connection, "vacuum").await?;
     for table in sqlx::query(statement("sizes")?).fetch_all(&mut connection).await? {
@@ -89,6 +94,15 @@ pub async fn fill(cluster: &Cluster, size: &Size) -> anyhow::Result<()> {
         println!("{name:<32} {of:<12} {rows:>10} rows {megabytes:>6} MB");
     }
     println!("seeded in {:.0} s, in {}", begun.elapsed().as_secs_f64(), cluster.data_dir().display());
+    Ok(())
+}
+
+/// As a server does when it first looks.
+async fn count(url: &str) -> anyhow::Result<()> {
+    let pool = PgPool::connect(url).await?;
+    let auth = Auth::new(pool, Arc::new(ManualClock::default()), Keys::new(&TEST_KEY, &[]), Policy::default());
+    auth.watch_rollout().await?;
+    auth.pool().close().await;
     Ok(())
 }
 

@@ -48,7 +48,8 @@ select n, seed.v7(created_at), created_at,
               'Mozilla/5.0 (iPhone; CPU iPhone OS 17_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.6 Mobile/15E148 Safari/604.1',
               'Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Mobile Safari/537.36',
               'Mozilla/5.0 (X11; Linux x86_64; rv:132.0) Gecko/20100101 Firefox/132.0'])[1 + n % 7],
-       case when n % 20 = 3 then seed.v7(created_at + interval '1 day') end
+       -- Drawn from a hash: names go round by n, and whoever has two-factor or is disabled must not share a name.
+       case when hashint4(n) % 20 = 0 or n % 20000 = 3 then seed.v7(created_at + interval '1 day') end
 from (
     select n, $1 - interval '3 years' * (1 - n / $2::float8) as created_at,
            (array['ada','amir','anna','ben','carla','chen','dana','david','elif','emma','femi','finn','grace','hana','hugo','ines',
@@ -68,7 +69,7 @@ from (
 insert into users (id, email, email_key, display_name, is_admin, created_at, last_sign_in_at, disabled_at, deletes_at)
 select id, email, email, name, n % 20000 = 3, created_at,
        case when n % 10 <> 9 then $1 - least($1 - created_at, interval '400 days') * power(random(), 3) end,
-       case when n % 100 = 7 then $1 - least($1 - created_at, interval '300 days') * random() end,
+       case when hashint4(-n) % 100 = 0 and n % 20000 <> 3 then $1 - least($1 - created_at, interval '300 days') * random() end,
        case when n % 300 = 11 then $1 + interval '7 days' * random() end
 from seed.person where n <= $2
 
@@ -181,12 +182,14 @@ select seed.v7(event.at), event.at, event_type, case when theirs then id end, ca
        case when asked then user_agent end, case when asked then replace(link::text, '-', '') end, details
 from sign_in s join seed.person p using (n) cross join lateral (values
     (s.at, 'link.requested', false, true, jsonb_build_object('link', link, 'known_browser', known)),
-    (s.at + interval '1 second', 'mail.sent', false, false, jsonb_build_object('mail', session, 'kind', 'sign_in')),
+    (s.at + interval '1 second', 'mail.sent', false, false, jsonb_build_object(
+        'mail', session, 'kind', 'sign_in', 'after_ms', 1000 + (7000 * dice * dice)::int)),
     (case when dice < 0.08 then s.at + interval '20 seconds' end, 'link.refused', false, true,
         jsonb_build_object('link', link, 'method', 'code', 'reason', 'wrong_code')),
     (redeemed_at, 'link.redeemed', true, true, jsonb_build_object('link', link, 'method', 'link')),
     (case when authenticator is null then redeemed_at end, 'session.created', true, true, jsonb_build_object(
-        'session', session, 'level', 'email', 'method', 'link', 'second_method', null, 'new_device', not known)),
+        'session', session, 'level', 'email', 'method', 'link', 'second_method', null, 'new_device', not known,
+        'after_ms', 12000 + (90000 * dice)::int)),
     (case when authenticator is not null then redeemed_at end, 'session.created', true, true, jsonb_build_object(
         'session', link, 'level', 'first_factor', 'method', 'link', 'second_method', null, 'new_device', not known)),
     (case when authenticator is not null and dice < 0.1 then redeemed_at + interval '8 seconds' end, 'totp.refused', true, true,

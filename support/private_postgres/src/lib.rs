@@ -28,7 +28,7 @@ mod session;
 use std::{
     ffi::OsString,
     fmt::Write as _,
-    fs::File,
+    fs::{self, File},
     io,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
@@ -155,6 +155,18 @@ pub fn start(settings: &Settings) -> Result<Cluster, Error> {
     let cluster = Cluster { place, lifetime: settings.lifetime, server: Some(server), _owner: owner };
     prepared.map_err(Error::Session)?;
     Ok(cluster)
+}
+
+/// Deletes what is in the cluster, unless its server runs: then somebody needs it.
+pub fn delete_unless_running(settings: &Settings) -> Result<(), Error> {
+    let account = Account::current(settings.search_path.clone())?;
+    let place = Place::prepare(&settings.data_dir, &account)?;
+    let _lock = place.lock()?;
+    if matches!(server::find(&place)?, Found::Nothing) {
+        let data = place.data();
+        place::absent_is_fine(fs::remove_dir_all(&data)).map_err(place::file(&data))?;
+    }
+    Ok(())
 }
 
 /// On every start: somebody may have dropped the database to begin anew.

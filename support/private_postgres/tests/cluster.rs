@@ -23,7 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use private_postgres::{APPLICATION, Cluster, DATABASE, Error, Lifetime, OWNER, Settings, start};
+use private_postgres::{APPLICATION, Cluster, DATABASE, Error, Lifetime, OWNER, Settings, delete_unless_running, start};
 use session::Session;
 
 /// A folder every user may pass through, one for each target directory. The target directory itself may lie in root's home, where
@@ -142,6 +142,21 @@ fn stop_and_start_keep_the_data_and_bring_a_dropped_database_back() {
     let socket = cluster.socket_dir().join(".s.PGSQL.5432");
     Session::open(&socket, OWNER, "postgres").unwrap().query("DROP DATABASE latchkey WITH (FORCE)").unwrap();
     start(&settings).unwrap();
+    assert!(session(&cluster, OWNER).query("SELECT FROM kept").is_err());
+    cluster.stop().unwrap();
+}
+
+#[test]
+fn only_a_cluster_that_nobody_uses_is_deleted() {
+    let settings = settings("deleted");
+    delete_unless_running(&settings).unwrap();
+    let cluster = start(&settings).unwrap();
+    session(&cluster, OWNER).query("CREATE TABLE kept AS SELECT 1").unwrap();
+    delete_unless_running(&settings).unwrap();
+    assert_eq!(session(&cluster, OWNER).query("SELECT FROM kept").unwrap(), 1);
+    cluster.stop().unwrap();
+    delete_unless_running(&settings).unwrap();
+    let cluster = start(&settings).unwrap();
     assert!(session(&cluster, OWNER).query("SELECT FROM kept").is_err());
     cluster.stop().unwrap();
 }

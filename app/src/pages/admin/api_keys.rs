@@ -22,7 +22,7 @@ use crate::{
     fault::Fault,
     form::{Form, FormError},
     gate::{Administrator, Barred},
-    next,
+    help, next,
     page::page,
     pages::admin::{
         change::{MAX_REASON, ReasonError},
@@ -158,7 +158,7 @@ pub fn ApiKeysPage(who: String, keys: Vec<ApiKey>, revoked: bool, now: OffsetDat
         view! { <Table label="API keys" columns=COLUMNS rows/> }.into_any()
     };
     view! {
-        <Admin title="API keys" email=who action=Some(action)>
+        <Admin title="API keys" email=who action=Some(action) help=Some(help::ADMIN_API_KEYS)>
             <p class="lede">"Which programs may use this service, and for what."</p>
             {revoked.then(|| view! {
                 <Notice tone=Tone::Ok title="Key revoked">"It stopped working at once. It's in the audit log."</Notice>
@@ -272,7 +272,7 @@ pub fn NewApiKeyPage(who: String, draft: Draft, error: Option<NewKeyError>) -> i
     let name_error = error.filter(|error| *error != NewKeyError::NoScope).map(NewKeyError::text);
     let no_scope = error == Some(NewKeyError::NoScope);
     view! {
-        <Admin title="Make an API key" email=who above crumb="Make an API key" error=error.is_some()>
+        <Admin title="Make an API key" email=who above crumb="Make an API key" error=error.is_some() help=Some(help::ADMIN_API_KEYS)>
             {error.map(|error| view! { <ErrorSummary errors=vec![(error.field(), error.text())]/> })}
             <div class="panel narrow">
                 <form class="body" method="post" action=routes::ADMIN_API_KEYS_NEW novalidate>
@@ -307,7 +307,7 @@ pub fn RevealedKeyPage(who: String, name: String, key: String, expires: Option<O
     let above = vec![("API keys", routes::ADMIN_API_KEYS.to_owned())];
     let used_by = name.clone();
     view! {
-        <Admin title="Copy your API key" email=who above crumb="Copy your API key">
+        <Admin title="Copy your API key" email=who above crumb="Copy your API key" help=Some(help::ADMIN_API_KEYS)>
             <Notice tone=Tone::Ok title="Key made">
                 {used_by}" can use it now."
                 {expires.map(|at| view! { " It stops working on "<DateTime at/>". We'll email you a week before." })}
@@ -395,7 +395,7 @@ pub async fn create_api_key(
 pub fn RevokeKeyPage(who: String, name: String, prefix: String, reason: String, error: Option<ReasonError>) -> impl IntoView {
     let above = vec![("API keys", routes::ADMIN_API_KEYS.to_owned())];
     view! {
-        <Admin title="Revoke this key?" email=who above crumb="Revoke" error=error.is_some()>
+        <Admin title="Revoke this key?" email=who above crumb="Revoke" error=error.is_some() help=Some(help::ADMIN_API_KEYS)>
             <div class="panel narrow">
                 <form class="body" method="post" action=routes::ADMIN_API_KEYS_REVOKE novalidate>
                     <input type="hidden" name="key" value=prefix.clone()/>

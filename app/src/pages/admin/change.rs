@@ -18,7 +18,7 @@ use crate::{
     fault::Fault,
     form::{Form, FormError},
     gate::{Administrator, Barred},
-    next,
+    help, next,
     page::page,
     pages::admin::{
         line,
@@ -102,6 +102,13 @@ impl Change {
         }
     }
 
+    const fn help(self) -> &'static str {
+        match self {
+            Self::ResetTwoFactor => help::ADMIN_RESET_TWO_FACTOR,
+            Self::Disable | Self::Enable | Self::EndSessions | Self::MakeAdmin | Self::RemoveAdmin => help::ADMIN_ACCOUNTS,
+        }
+    }
+
     const fn question(self) -> &'static str {
         match self {
             Self::Disable => "Disable this account?",
@@ -176,7 +183,7 @@ pub fn ChangePage(who: String, change: Change, user: User, reason: String, error
     let class = if change == Change::Enable { "button primary" } else { "button danger" };
     let wrong = error.is_some();
     view! {
-        <Admin title=change.question() email=who above crumb=change.verb() error=wrong>
+        <Admin title=change.question() email=who above crumb=change.verb() error=wrong help=Some(change.help())>
             <div class="panel narrow">
                 <form class="body" method="post" action=change.form() novalidate>
                     <input type="hidden" name="id" value=id/>
@@ -199,7 +206,7 @@ pub fn ChangePage(who: String, change: Change, user: User, reason: String, error
 pub fn LastAdminPage(who: String, id: String) -> impl IntoView {
     let above = vec![("Users", routes::ADMIN_USERS.to_owned()), ("Account", user::path(&id))];
     view! {
-        <Admin title="Nothing was changed" email=who above crumb="Nothing was changed" error=true>
+        <Admin title="Nothing was changed" email=who above crumb="Nothing was changed" help=Some(help::ADMIN_ACCOUNTS_LAST)>
             <div class="panel narrow">
                 <div class="body">
                     <p>"This is the last administrator. Make somebody else one first."</p>

@@ -18,7 +18,7 @@ use crate::{
     components::{Admin, EmailField},
     form::{Form, FormError},
     gate::{Administrator, Barred},
-    next,
+    help, next,
     page::page,
     routes,
     state::AppState,
@@ -60,6 +60,7 @@ pub fn InviteSomeonePage(who: String, email: String, error: Option<AddressError>
     view! {
         <Admin
             title="Invite someone" email=who above=vec![("Users", routes::ADMIN_USERS.to_owned())] crumb="Invite someone" error=wrong
+            help=Some(help::ADMIN_INVITE)
         >
             <div class="panel narrow">
                 <form class="body" method="post" action=routes::ADMIN_USERS_INVITE novalidate>

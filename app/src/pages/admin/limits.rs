@@ -18,7 +18,7 @@ use crate::{
     fault::Fault,
     form::{Form, FormError},
     gate::{Administrator, Barred},
-    next,
+    help, next,
     page::page,
     pages::admin::user,
     routes,
@@ -101,7 +101,7 @@ pub fn LimitsPage(
         .into_any()
     };
     view! {
-        <Admin title="Limits" email=who>
+        <Admin title="Limits" email=who help=Some(help::ADMIN_LIMITS)>
             <p class="lede">"Who has to wait now, and for what. A limit never locks an account, and ends no session."</p>
             {released.then(|| view! {
                 <Notice tone=Tone::Ok title="Let go">"They can try again at once. It's in the audit log."</Notice>

@@ -22,7 +22,7 @@ use crate::{
     fault::Fault,
     form::{Form, FormError},
     gate::{Administrator, Barred},
-    next,
+    help, next,
     page::page,
     pages::limited,
     routes,
@@ -158,7 +158,7 @@ pub fn MailPage(
         view! { <Table label="Emails" columns=COLUMNS rows/> }.into_any()
     };
     view! {
-        <Admin title="Mail" email=who action=Some(action)>
+        <Admin title="Mail" email=who action=Some(action) help=Some(help::ADMIN_MAIL)>
             <p class="lede">{summary(&queue, now)}</p>
             {done.map(|done| {
                 let (title, text) = done.told();

@@ -1,10 +1,12 @@
 //! The administrators' pages. Who is none finds nothing here: [`crate::gate::Administrator`].
 
 pub mod api_keys;
+pub mod audit;
 pub mod change;
 pub mod invite;
 pub mod limits;
 pub mod mail;
+pub mod overview;
 pub mod rollout;
 pub mod user;
 pub mod users;

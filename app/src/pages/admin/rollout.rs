@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use auth::{
     admin::{ActError, Who},
     flag::{self, Flag, FlagRow, PASSWORDLESS_AUTH, Reach},
-    rollout::{DEFAULT_PLAN, Reading, Rollout, StartError, State as RolloutState, Status, Step, Target, Told, Verdict},
+    rollout::{DEFAULT_PLAN, Population, Reading, Rollout, StartError, State as RolloutState, Status, Step, Target, Told, Verdict},
 };
 use axum::{
     extract::{Query, State},
@@ -21,7 +21,7 @@ use crate::{
     fault::Fault,
     form::{Form, FormError},
     gate::{Administrator, Barred},
-    next,
+    help, next,
     page::page,
     pages::admin::{
         change::{MAX_REASON, ReasonError},
@@ -127,13 +127,13 @@ fn title(target: Target) -> String {
 }
 
 /// Names no proper noun begins.
-fn lower(text: &str) -> String {
+pub(super) fn lower(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
 }
 
 /// Whom a flag lets in, in words.
-fn who_has(flag: &Flag) -> String {
+pub(super) fn who_has(flag: &Flag) -> String {
     match flag.reach() {
         Reach::Nobody => "Nobody".to_owned(),
         Reach::Everyone => "Everyone".to_owned(),
@@ -157,6 +157,7 @@ pub struct Shown {
     pub history: Vec<Told>,
     /// Of administrators who changed something.
     pub names: HashMap<Uuid, String>,
+    pub population: Option<Population>,
     /// Whether the administrator may change something now, or has to confirm it's them first.
     pub fresh: bool,
 }
@@ -187,30 +188,41 @@ impl Shown {
     }
 
     fn badge(&self) -> (BadgeKind, String) {
-        // The most that it is: the table below has it whole.
-        let reached = if let Act::Move(target) = self.here() { title(target) } else { "off".to_owned() };
-        match self.status.rollout.as_ref().map(|rollout| rollout.state) {
-            Some(RolloutState::Held) => (BadgeKind::Warn, format!("Held at {}", lower(&reached))),
-            Some(RolloutState::Paused) => (BadgeKind::Warn, format!("Paused at {}", lower(&reached))),
-            Some(RolloutState::RolledBack) if self.flag.reach() == Reach::Nobody => {
-                (BadgeKind::Danger, "Turned off by a check".to_owned())
-            }
-            _ => match self.flag.reach() {
-                Reach::Nobody => (BadgeKind::Off, "Off".to_owned()),
-                Reach::Some => (BadgeKind::Here, reached),
-                Reach::Everyone => (BadgeKind::Ok, "On".to_owned()),
-            },
-        }
+        badge(self.status.rollout.as_ref(), &self.flag)
     }
 
     /// Where the flag is now, among the choices.
     fn here(&self) -> Act {
-        match (self.flag.percent_everyone, self.flag.percent_admins, self.flag.allowed.is_empty()) {
-            (0, 0, true) => Act::Off,
-            (0, 0, false) => Act::Move(Target::Named),
-            (0, percent, _) => Act::Move(Target::Admins(percent)),
-            (percent, ..) => Act::Move(Target::Everyone(percent)),
-        }
+        here(&self.flag)
+    }
+}
+
+/// How far the feature's flag has come, and what its rollout is up to.
+pub(super) fn badge(rollout: Option<&Rollout>, flag: &Flag) -> (BadgeKind, String) {
+    let reached = reached(flag);
+    match rollout.map(|rollout| rollout.state) {
+        Some(RolloutState::Held) => (BadgeKind::Warn, format!("Held at {}", lower(&reached))),
+        Some(RolloutState::Paused) => (BadgeKind::Warn, format!("Paused at {}", lower(&reached))),
+        Some(RolloutState::RolledBack) if flag.reach() == Reach::Nobody => (BadgeKind::Danger, "Turned off by a check".to_owned()),
+        _ => match flag.reach() {
+            Reach::Nobody => (BadgeKind::Off, "Off".to_owned()),
+            Reach::Some => (BadgeKind::Here, reached),
+            Reach::Everyone => (BadgeKind::Ok, "On".to_owned()),
+        },
+    }
+}
+
+/// The most that it is: a table has it whole.
+pub(super) fn reached(flag: &Flag) -> String {
+    if let Act::Move(target) = here(flag) { title(target) } else { "off".to_owned() }
+}
+
+fn here(flag: &Flag) -> Act {
+    match (flag.percent_everyone, flag.percent_admins, flag.allowed.is_empty()) {
+        (0, 0, true) => Act::Off,
+        (0, 0, false) => Act::Move(Target::Named),
+        (0, percent, _) => Act::Move(Target::Admins(percent)),
+        (percent, ..) => Act::Move(Target::Everyone(percent)),
     }
 }
 
@@ -235,6 +247,11 @@ pub fn RolloutPage(who: String, shown: Shown, typed: Typed, done: bool) -> impl 
         view! { <span class="hint">"Changed "<Date at=row.updated_at/>" by "<span class="whole">{by}</span></span> }
     });
     let refused = typed.refused;
+    let help = match shown.status.rollout.as_ref().map(|rollout| rollout.state) {
+        Some(RolloutState::Held) => help::ADMIN_ROLLOUT_HELD,
+        Some(RolloutState::RolledBack) => help::ADMIN_ROLLOUT_ROLLED_BACK,
+        _ => help::ADMIN_ROLLOUT,
+    };
     let wrong = typed.error.is_some() || typed.refused.is_some();
     // In one type each: nested, they are more than the compiler follows.
     let ladder = shown.status.rollout.as_ref().map(|rollout| view! { <Ladder rollout=rollout.clone()/> }.into_any());
@@ -243,7 +260,7 @@ pub fn RolloutPage(who: String, shown: Shown, typed: Typed, done: bool) -> impl 
     let features: Vec<Vec<AnyView>> = shown.flags.iter().map(|row| feature(row, &shown)).collect();
     let (notice, history) = (stopped(&shown), view! { <History shown/> }.into_any());
     view! {
-        <Admin title="Rollout" email=who error=wrong>
+        <Admin title="Rollout" email=who error=wrong help=Some(help)>
             <p class="lede">"Who can use each feature, and what would stop it. Times are in UTC."</p>
             {done.then(|| view! {
                 <Notice tone=Tone::Ok title="Changed">"Every server follows within five seconds. It's in the audit log."</Notice>
@@ -296,7 +313,7 @@ fn stopped(shown: &Shown) -> Option<AnyView> {
 }
 
 #[component]
-fn Ladder(rollout: Rollout) -> impl IntoView {
+pub(super) fn Ladder(rollout: Rollout) -> impl IntoView {
     let over = rollout.state.is_over();
     let steps = rollout.plan.iter().enumerate().map(|(n, step)| {
         let here = n == rollout.step && !over;
@@ -362,7 +379,12 @@ fn Lever(shown: Shown, typed: Typed) -> impl IntoView {
                     if named == 1 { "1 address".to_owned() } else { format!("{} addresses", words::grouped(named)) }
                 )
             }
-            _ => now.trim_end().to_owned(),
+            Act::Move(target) => {
+                let accounts = shown.population.and_then(|population| population.let_in(target));
+                let accounts = accounts.map_or_else(String::new, |n| so_many(target, n));
+                format!("{now}{accounts}").trim_end().to_owned()
+            }
+            _ => String::new(),
         };
         let text = match act {
             Act::Off => "Off".to_owned(),
@@ -411,6 +433,16 @@ fn Lever(shown: Shown, typed: Typed) -> impl IntoView {
         </form>
     }
     .into_any()
+}
+
+/// "About 4,210 accounts."
+fn so_many(target: Target, n: u64) -> String {
+    let all = matches!(target, Target::Admins(100) | Target::Everyone(100));
+    if n == 0 {
+        return if all { "No account yet." } else { "Likely no account yet." }.to_owned();
+    }
+    let about = if all { "" } else { "About " };
+    format!("{about}{} {}.", words::grouped(n), if n == 1 { "account" } else { "accounts" })
 }
 
 #[component]
@@ -485,8 +517,8 @@ fn feature(row: &FlagRow, shown: &Shown) -> Vec<AnyView> {
     vec![
         view! { <p>{name}</p><p class="hint"><code>{row.key.clone()}</code></p> }.into_any(),
         view! { <Badge kind text=state/> }.into_any(),
-        who_has(&row.flag).into_any(),
-        view! { <span><Date at=row.updated_at/>", "<span class="whole">{by}</span></span> }.into_any(),
+        view! { <p>{who_has(&row.flag)}</p> }.into_any(),
+        view! { <p><Date at=row.updated_at/>", "<span class="whole">{by}</span></p> }.into_any(),
     ]
 }
 
@@ -508,12 +540,13 @@ fn History(shown: Shown) -> impl IntoView {
         .map(|told| {
             let by = told.actor.map_or_else(|| told.by.clone(), |actor| actor.to_string());
             let why = told.reason.clone();
-            let why = auth::rollout::Check::by_name(&why).map_or(why, |check| words::capitalised(checks::over(check)));
+            let why = auth::rollout::Check::by_name(&why)
+                .map_or_else(|| begun_by(&by, why), |check| words::capitalised(checks::over(check)));
             vec![
                 what(told).into_any(),
                 view! { <DateTime at=told.at/> }.into_any(),
-                view! { <span class="whole">{begun(&shown.name(&by))}</span> }.into_any(),
-                view! { <span class="whole">{if why.is_empty() { "–".to_owned() } else { why }}</span> }.into_any(),
+                view! { <p class="whole">{begun(&shown.name(&by))}</p> }.into_any(),
+                view! { <p class="whole">{if why.is_empty() { "–".to_owned() } else { why }}</p> }.into_any(),
             ]
         })
         .collect();
@@ -532,6 +565,11 @@ fn History(shown: Shown) -> impl IntoView {
 /// As a cell begins. An address stays as it is.
 fn begun(name: &str) -> String {
     if name.contains('@') { name.to_owned() } else { words::capitalised(name) }
+}
+
+/// A reason is written as somebody typed it; the rollout's own begins like a sentence.
+fn begun_by(by: &str, why: String) -> String {
+    if by == "rollout" { words::capitalised(&why) } else { why }
 }
 
 fn what(told: &Told) -> String {
@@ -565,7 +603,7 @@ pub fn ReviewPage(who: String, act: Act, reason: String) -> impl IntoView {
     let above = vec![("Rollout", routes::ADMIN_ROLLOUT.to_owned())];
     let class = if matches!(act, Act::Off | Act::Abort) { "button danger" } else { "button primary" };
     view! {
-        <Admin title=act.question() email=who above crumb="Review change">
+        <Admin title=act.question() email=who above crumb="Review change" help=Some(help::ADMIN_ROLLOUT)>
             <div class="panel narrow">
                 <form class="body" method="post" action=routes::ADMIN_ROLLOUT>
                     <input type="hidden" name="act" value=act.name()/>
@@ -597,6 +635,7 @@ async fn shown(state: &AppState, fresh: bool) -> Result<Shown, auth::Error> {
         flags: overview.flags,
         history: overview.history,
         names: overview.names,
+        population: overview.population,
         fresh,
     })
 }
@@ -708,6 +747,7 @@ mod tests {
             flags: Vec::new(),
             history: Vec::new(),
             names: HashMap::new(),
+            population: Some(Population { accounts: 16_840, administrators: 42 }),
             fresh: true,
         }
     }
@@ -756,6 +796,17 @@ mod tests {
         let html = html(shown(RolloutState::Running, &[], quarter()), typed);
         assert!(html.contains("<title>Error: Rollout – Latchkey admin</title>") && html.contains("Say why you're changing this"));
         assert!(html.contains(r#"value="everyone-100" checked"#), "{html}");
+    }
+
+    #[test]
+    fn each_step_says_how_many_accounts_it_lets_in() {
+        let html = html(shown(RolloutState::Running, &[], quarter()), Typed::default());
+        for hint in ["About 2 accounts.", "Now. About 4,210 accounts.", ">16,840 accounts."] {
+            assert!(html.contains(hint), "{hint}: {html}");
+        }
+        assert_eq!(so_many(Target::Admins(5), 0), "Likely no account yet.");
+        assert_eq!(so_many(Target::Everyone(100), 0), "No account yet.");
+        assert_eq!(so_many(Target::Everyone(25), 1), "About 1 account.");
     }
 
     #[test]

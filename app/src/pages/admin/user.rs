@@ -22,7 +22,7 @@ use crate::{
     components::{Admin, Badge, BadgeKind, Column, Date, DateTime, Empty, Notice, Pager, Table, Tone},
     fault::Fault,
     gate::{Administrator, Barred},
-    happened,
+    happened, help,
     page::page,
     pages::{
         admin::{change::Change, users::StatusBadge},
@@ -106,7 +106,14 @@ pub fn UserPage(who: String, user: User, activity: Activity, done: Option<Change
     }
     .into_any();
     view! {
-        <Admin title=email email=who above=vec![("Users", routes::ADMIN_USERS.to_owned())] crumb="Account" badges=Some(badges)>
+        <Admin
+            title=email
+            email=who
+            above=vec![("Users", routes::ADMIN_USERS.to_owned())]
+            crumb="Account"
+            badges=Some(badges)
+            help=Some(help::ADMIN_ACCOUNTS)
+        >
             {done.map(|change| {
                 let (title, text) = change.done();
                 view! { <Notice tone=Tone::Ok title>{text}</Notice> }
@@ -380,7 +387,10 @@ pub(crate) mod tests {
     #[test]
     fn an_account_is_shown_whole() {
         let html = shown(User { deletes: Some(NOW), ..user(LONG, Status::Leaving) });
-        assert!(html.contains(&format!("<title>{LONG} – Latchkey admin</title>")) && html.contains(&format!("<h1>{LONG}</h1>")));
+        assert!(
+            html.contains(&format!("<title>{LONG} – Latchkey admin</title>"))
+                && html.contains(&format!("<h1>{}</h1>", LONG.replace('@', "@<wbr>")))
+        );
         assert!(html.contains(r#"<li><a href="/admin/users">Users</a></li><li aria-current="page">Account</li>"#));
         assert!(html.contains(r#"<a href="/admin/users" aria-current="true">Users</a>"#), "the page is below Users");
         assert!(html.contains(r#"<span class="badge warn">Leaving</span>"#) && !html.contains(">Admin</span></div>"));

@@ -15,6 +15,7 @@ use crate::{
     fault::Fault,
     form::{Form, FormError},
     gate::Administrator,
+    help,
     page::page,
     pages::{
         admin::{invite, line, user},
@@ -116,8 +117,9 @@ pub fn UsersPage(who: String, filter: UserFilter, users: Users, invited: bool, n
     let count = if more { format!("more than {count}") } else { count };
     let lede = match (filter != UserFilter::default(), matching) {
         (true, 0) => String::new(),
-        (true, 1) => "1 matches. ".to_owned(),
+        (true, 1) => "1 match. ".to_owned(),
         (true, _) => format!("{} match. ", words::capitalised(&count)),
+        (false, 1) => "1 account. ".to_owned(),
         (false, _) => format!("{} accounts and invitations. ", words::capitalised(&count)),
     };
     let action = view! { <a class="button sm" href=routes::ADMIN_USERS_INVITE>"Invite someone"</a> }.into_any();
@@ -140,7 +142,7 @@ pub fn UsersPage(who: String, filter: UserFilter, users: Users, invited: bool, n
         .into_any()
     };
     view! {
-        <Admin title="Users" email=who action=Some(action)>
+        <Admin title="Users" email=who action=Some(action) help=Some(help::ADMIN_ACCOUNTS)>
             <p class="lede">{lede}"Addresses are masked until you open an account."</p>
             {invited.then(|| view! {
                 <Notice tone=Tone::Ok title="Invitation sent">"They're in this list as invited until they use it."</Notice>

@@ -1,0 +1,795 @@
+//! `/admin`: how signing in goes, what is over its limit, and how far the rollout has come. `docs/overview.md` says what is counted.
+
+use auth::{
+    flag::{Flag, PASSWORDLESS_AUTH},
+    overview::{Accounts, Bucket, Counts, Overview, Span},
+    rollout::{Check, LEAST_VERIFICATIONS, Reading, Rollout, State as RolloutState, Verdict},
+};
+use axum::{
+    extract::{Query, State},
+    response::Response,
+};
+use http::StatusCode;
+use leptos::prelude::*;
+use time::{Duration, OffsetDateTime};
+
+use crate::{
+    checks,
+    components::{
+        Admin, Badge, BadgeKind, BarChart, Bars, ChartTable, Column, DateTime, Limit, LineChart, Notice, Point, Share, Sparkline,
+        Tone,
+    },
+    fault::Fault,
+    gate::Administrator,
+    help,
+    page::page,
+    pages::admin::rollout::{self, Ladder},
+    routes,
+    state::AppState,
+    words,
+};
+
+/// A figure that could not be worked out.
+const NONE: &str = "–";
+/// Longer ago than this, counting has stopped: it is done twice a minute.
+const STALE: Duration = Duration::minutes(5);
+
+/// What the page shows.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    pub overview: Overview,
+    /// The newest, under way or over.
+    pub rollout: Option<Rollout>,
+    /// As they are now.
+    pub readings: Vec<Reading>,
+    pub flag: Flag,
+}
+
+fn path(span: Span) -> String {
+    if span == Span::default() { routes::ADMIN.to_owned() } else { format!("{}?span={}", routes::ADMIN, span.as_str()) }
+}
+
+const fn name(span: Span) -> &'static str {
+    match span {
+        Span::Day => "24 hours",
+        Span::Week => "7 days",
+        Span::Month => "30 days",
+    }
+}
+
+/// What it is compared with, after "than" and the like.
+const fn before(span: Span) -> &'static str {
+    match span {
+        Span::Day => "yesterday",
+        Span::Week => "the week before",
+        Span::Month => "the 30 days before",
+    }
+}
+
+/// What a chart has a place for.
+const fn every(span: Span) -> &'static str {
+    match span {
+        Span::Day => "by hour",
+        Span::Week => "every 6 hours",
+        Span::Month => "by day",
+    }
+}
+
+/// A bucket, below a chart.
+fn on_axis(span: Span, at: OffsetDateTime) -> String {
+    if span == Span::Day { words::time_of_day(at) } else { words::short_date(at) }
+}
+
+/// A bucket, in a table.
+fn in_table(span: Span, at: OffsetDateTime) -> String {
+    if span == Span::Month { words::short_date(at) } else { format!("{}, {}", words::short_date(at), words::time_of_day(at)) }
+}
+
+/// The bucket that isn't over, after its value.
+fn so_far(overview: &Overview) -> String {
+    match overview.buckets.last() {
+        Some(last) if overview.span != Span::Month => format!("since {}", words::time_of_day(last.at)),
+        _ => "today".to_owned(),
+    }
+}
+
+fn percent(value: f64) -> String {
+    format!("{value:.1}%")
+}
+
+/// On an axis: whole, as its steps are.
+fn round_percent(value: f64) -> String {
+    format!("{value:.0}%")
+}
+
+/// "31 s", "12 min": as much as a glance takes in.
+fn took(seconds: u32) -> (u32, &'static str) {
+    match seconds {
+        0..120 => (seconds, "s"),
+        120..7_200 => (seconds.div_ceil(60), "min"),
+        _ => (seconds.div_ceil(3_600), "h"),
+    }
+}
+
+fn took_in_words(seconds: u32) -> String {
+    let (n, unit) = took(seconds);
+    format!("{n} {unit}")
+}
+
+fn seconds_on_axis(value: f64) -> String {
+    format!("{value:.0} s")
+}
+
+/// "1,500", and in short what would reach into the bars: "20k", "1.5M".
+fn count_on_axis(value: f64) -> String {
+    match value {
+        1_000_000.0.. => format!("{}M", value / 1_000_000.0),
+        10_000.0.. => format!("{}k", value / 1_000.0),
+        1_000.0.. => format!("{:.0},{:03.0}", (value / 1_000.0).floor(), value % 1_000.0),
+        _ => format!("{value:.0}"),
+    }
+}
+
+/// A tile's sentence. What can't be compared says so.
+fn compared<T>(now: Option<T>, past: Option<T>, say: impl FnOnce(T, T) -> String) -> String {
+    match now.zip(past) {
+        Some((now, past)) => say(now, past),
+        None => "Nothing to compare with yet".to_owned(),
+    }
+}
+
+/// In points, by the digits that are shown: nobody should see the same number twice and read that it rose.
+fn points(now: f64, past: f64, up: &str, down: &str, than: &str) -> String {
+    let by = (now * 10.0).round() - (past * 10.0).round();
+    match by {
+        0.0 => format!("The same as {than}"),
+        _ if by > 0.0 => format!("{:.1} {up} {than}", by / 10.0),
+        _ => format!("{:.1} {down} {than}", -by / 10.0),
+    }
+}
+
+fn slower(now: u32, past: u32, than: &str) -> String {
+    let by = took_in_words(now.abs_diff(past));
+    match now.cmp(&past) {
+        std::cmp::Ordering::Equal => format!("The same as {than}"),
+        std::cmp::Ordering::Greater => format!("{by} slower than {than}"),
+        std::cmp::Ordering::Less => format!("{by} faster than {than}"),
+    }
+}
+
+#[component]
+pub fn OverviewPage(who: String, shown: Shown) -> impl IntoView {
+    let overview = &shown.overview;
+    let (span, now) = (overview.span, overview.now);
+    let spans = Span::ALL.map(|one| {
+        view! { <li><a href=path(one) aria-current=(one == span).then_some("true")>{name(one)}</a></li> }
+    });
+    // In one type each: nested, they are more than the compiler follows.
+    let (alerts, rollout) = (alerts(&shown), rollout_panel(&shown));
+    let (tiles, checks, funnel) = (tiles(overview), checks_panel(&shown.readings, now), funnel(overview));
+    let (finished, methods) = (finished_chart(overview), method_chart(overview));
+    let (delay, failed) = (delay_chart(overview), failed_chart(overview));
+    view! {
+        <Admin title="Overview" email=who help=Some(help::ADMIN_ROLLOUT)>
+            <div class="looking">
+                <p class="lede"><DateTime at=now/>". "<a href=path(span)>"Refresh"</a></p>
+                <nav class="segments" aria-label="How far back"><ul>{spans}</ul></nav>
+            </div>
+            {alerts}
+            {tiles}
+            {rollout}
+            <div class="beside">{finished}{checks}</div>
+            <div class="beside">{methods}{funnel}</div>
+            <div class="beside even">{delay}{failed}</div>
+        </Admin>
+    }
+}
+
+/// What is wrong, what nearly is, and what the page can't know.
+fn alerts(shown: &Shown) -> AnyView {
+    let Shown { overview, rollout, readings, flag } = shown;
+    let held = rollout.as_ref().is_some_and(|rollout| rollout.state == RolloutState::Held);
+    let over = readings.iter().filter(|reading| reading.verdict() == Verdict::Over).map(|reading| {
+        let (title, text) = checks::alert(reading.check, reading.value.unwrap_or_default());
+        let held = held.then(|| {
+            let reached = rollout::lower(&rollout::reached(flag));
+            format!(" Rollout is held at {reached} until this has been under the limit for 30 minutes.")
+        });
+        let more = match reading.check {
+            Check::MailDelay | Check::MailStuck => Some(("Open mail", routes::ADMIN_MAIL)),
+            Check::Burst | Check::SecondFactorFailures => Some(("Open limits", routes::ADMIN_LIMITS)),
+            Check::FailedVerifications | Check::ServerErrors | Check::Audit | Check::Keys => None,
+        };
+        let actions = view! {
+            <a class="button sm" href=routes::ADMIN_ROLLOUT>"Open rollout"</a>
+            {more.map(|(name, path)| view! { <a class="button ghost sm" href=path>{name}</a> })}
+        }
+        .into_any();
+        view! { <Notice tone=Tone::Danger title actions=Some(actions)>{text}{held}</Notice> }.into_any()
+    });
+    let close: Vec<String> = readings
+        .iter()
+        .filter(|reading| reading.verdict() == Verdict::Close)
+        .map(|Reading { check, value, .. }| {
+            format!("{}: {}.", checks::name(*check), checks::beside_limit(*check, value.unwrap_or_default()))
+        })
+        .collect();
+    let title = if close.len() == 1 {
+        "A check is close to its limit".to_owned()
+    } else {
+        format!("{} checks are close to their limits", close.len())
+    };
+    let close = (!close.is_empty()).then(|| view! { <Notice tone=Tone::Warn title>{close.join(" ")}</Notice> });
+    view! {
+        {over.collect_view()}
+        {close}
+        {not_known(overview)}
+    }
+    .into_any()
+}
+
+/// Where figures are missing, and why.
+fn not_known(overview: &Overview) -> Option<AnyView> {
+    let stopped = overview.counted_until.filter(|until| *until + STALE < overview.now);
+    if let Some(until) = stopped {
+        let title = format!("No data since {}", words::date_time(until));
+        return Some(view! { <Notice tone=Tone::Info title>"No server has counted since then."</Notice> }.into_any());
+    }
+    match overview.since {
+        None => {
+            let text = "Figures show up here half a minute after somebody asks for a sign-in email.";
+            Some(view! { <Notice tone=Tone::Info title="Nothing is counted yet">{text}</Notice> }.into_any())
+        }
+        Some(since) if since > overview.from() => {
+            let title = format!("The first sign-in was asked for after {}", words::date_time(since));
+            Some(view! { <Notice tone=Tone::Info title>"Before that there is nothing to show."</Notice> }.into_any())
+        }
+        Some(_) => None,
+    }
+}
+
+/// A figure, what it is compared with, and how it came to be so.
+fn tile(
+    label: &'static str,
+    value: Option<(String, &'static str)>,
+    sentence: AnyView,
+    line: Vec<Option<f64>>,
+    over: bool,
+) -> AnyView {
+    let value = match value {
+        Some((value, unit)) => view! { {value}<small>{unit}</small> }.into_any(),
+        None => view! { <span aria-hidden="true">{NONE}</span><span class="vh">"No data"</span> }.into_any(),
+    };
+    view! {
+        <li class:over=over>
+            <p class="label">{label}</p>
+            <p class="value">{value}</p>
+            <p class="hint">{sentence}</p>
+            <Sparkline values=line over/>
+        </li>
+    }
+    .into_any()
+}
+
+fn tiles(overview: &Overview) -> AnyView {
+    let Overview { span, buckets, whole, before: past, accounts, accounts_before, .. } = overview;
+    let than = before(*span);
+    let line = |value: &dyn Fn(&Bucket) -> Option<f64>| buckets.iter().map(value).collect::<Vec<Option<f64>>>();
+    let share = |value: f64| (format!("{value:.1}"), "%");
+    let seconds = |seconds: u32| {
+        let (n, unit) = took(seconds);
+        (n.to_string(), unit)
+    };
+
+    let finished = whole.finished_percent();
+    let sentence =
+        compared(finished, past.as_ref().and_then(Counts::finished_percent), |now, past| points(now, past, "above", "below", than));
+    let finished = tile(
+        "Sign-ins finished",
+        finished.map(share),
+        sentence.into_any(),
+        line(&|bucket| bucket.counts.finished_percent()),
+        false,
+    );
+
+    let median = whole.sign_in.quantile(50);
+    let sentence = compared(median, past.as_ref().and_then(|past| past.sign_in.quantile(50)), |now, past| slower(now, past, than));
+    let median = tile(
+        "Time to sign in, median",
+        median.map(seconds),
+        sentence.into_any(),
+        line(&|bucket| bucket.counts.sign_in.quantile(50).map(f64::from)),
+        false,
+    );
+
+    let limit = Check::MailDelay.limit();
+    let delay = whole.mail.quantile(95);
+    let over = delay.is_some_and(|delay| f64::from(delay) > limit);
+    let sentence = if over {
+        format!("Over the limit of {limit} s")
+    } else {
+        let past = past.as_ref().and_then(|past| past.mail.quantile(95));
+        delay
+            .zip(past)
+            .map_or_else(|| format!("Limit {limit} s"), |(now, past)| format!("Limit {limit} s. {}", slower(now, past, than)))
+    };
+    let delay = tile(
+        "Email delay, 95th percentile",
+        delay.map(seconds),
+        sentence.into_any(),
+        line(&|bucket| bucket.counts.mail.quantile(95).map(f64::from)),
+        over,
+    );
+
+    // Looked at before there was any.
+    let accounts = accounts.filter(|accounts| accounts.all > 0);
+    let now = accounts.and_then(Accounts::percent);
+    let sentence = match accounts.zip(accounts_before.and_then(Accounts::percent)) {
+        Some((accounts, past)) => points(accounts.percent().unwrap_or_default(), past, "up on", "down on", than),
+        None => accounts.map_or_else(
+            || "Not looked at yet".to_owned(),
+            |accounts| format!("{} of {}", words::grouped(accounts.with_two_factor), words::grouped(accounts.all)),
+        ),
+    };
+    let two_factor = tile(
+        "Accounts with two-factor",
+        now.map(share),
+        sentence.into_any(),
+        line(&|bucket| bucket.accounts.and_then(Accounts::percent)),
+        false,
+    );
+    view! { <ul class="tiles panel" aria-label="In short">{finished}{median}{delay}{two_factor}</ul> }.into_any()
+}
+
+fn rollout_panel(shown: &Shown) -> AnyView {
+    let (kind, badge) = rollout::badge(shown.rollout.as_ref(), &shown.flag);
+    let ladder = shown.rollout.as_ref().map(|rollout| view! { <Ladder rollout=rollout.clone()/> }.into_any());
+    let who = shown.rollout.is_none().then(|| {
+        let who = rollout::who_has(&shown.flag);
+        view! { <p class="small">{who}" can use it. No rollout is under way."</p> }
+    });
+    view! {
+        <section class="panel">
+            <div class="head">
+                <h2>"Passwordless sign-in rollout" <Badge kind text=badge/></h2>
+                <a href=routes::ADMIN_ROLLOUT>"Change rollout"</a>
+            </div>
+            {ladder}
+            {who}
+        </section>
+    }
+    .into_any()
+}
+
+fn checks_panel(readings: &[Reading], now: OffsetDateTime) -> AnyView {
+    let rows = readings.iter().map(|reading| {
+        let Reading { check, value, over_since, checked_at } = *reading;
+        let (kind, badge) = match reading.verdict() {
+            Verdict::NoData => (BadgeKind::Off, "No data"),
+            Verdict::Ok => (BadgeKind::Ok, "OK"),
+            Verdict::Close => (BadgeKind::Warn, "Close"),
+            Verdict::Over => (BadgeKind::Danger, "Over limit"),
+        };
+        let measured = match value {
+            Some(value) => checks::beside_limit(check, value),
+            None if checked_at == OffsetDateTime::UNIX_EPOCH => "Not looked at yet".to_owned(),
+            None if checked_at + STALE < now => format!("No data since {}", words::lately(checked_at, now)),
+            None => "Too little to go by".to_owned(),
+        };
+        let over = over_since.map(|since| format!(". For {}", words::roughly((now - since).try_into().unwrap_or_default())));
+        view! {
+            <li>
+                <div><h3>{checks::name(check)}</h3><p class="hint">{measured}{over}</p></div>
+                <Badge kind text=badge/>
+            </li>
+        }
+    });
+    view! {
+        <section class="panel">
+            <div class="head"><h2>"Checks"</h2><p class="hint">"Every 30 seconds"</p></div>
+            <ul class="checks">{rows.collect_view()}</ul>
+        </section>
+    }
+    .into_any()
+}
+
+fn funnel(overview: &Overview) -> AnyView {
+    let counts = &overview.whole;
+    let of = |n: u64| Counts { asked: counts.asked, by_link: n, ..Counts::default() }.finished_percent();
+    let steps = [
+        ("Email asked for", counts.asked),
+        ("Email sent", counts.mailed),
+        ("Link or code used", counts.used),
+        ("Signed in", counts.finished()),
+    ]
+    .map(|(name, n)| {
+        let share = of(n);
+        view! {
+            <li>
+                <span>{name}</span>
+                <span class="number">{words::grouped(n)}</span>
+                <Share of_hundred=share.unwrap_or_default()/>
+                <span class="number hint">{share.map_or_else(|| NONE.to_owned(), percent)}</span>
+            </li>
+        }
+    });
+    view! {
+        <section class="panel">
+            <div class="head">
+                <h2>"Where sign-ins stop"</h2>
+                <p class="hint">{format!("Since {}", in_table(Span::Day, overview.from()))}</p>
+            </div>
+            <ol class="funnel">{steps}</ol>
+        </section>
+    }
+    .into_any()
+}
+
+/// From the first that can have a value on. The newest first, as in any list of what happened.
+fn rows(overview: &Overview, cells: impl Fn(&Bucket) -> Vec<String>) -> Vec<Vec<AnyView>> {
+    let width = Duration::hours(i64::from(overview.span.hours()));
+    let counted = overview.buckets.iter().filter(|bucket| overview.since.is_some_and(|since| bucket.at + width > since));
+    counted
+        .rev()
+        .map(|bucket| {
+            let when = in_table(overview.span, bucket.at);
+            let when = view! { <time datetime=words::machine_time(bucket.at)>{when}</time> }.into_any();
+            std::iter::once(when).chain(cells(bucket).into_iter().map(IntoAny::into_any)).collect()
+        })
+        .collect()
+}
+
+fn line_of(overview: &Overview, value: impl Fn(&Counts) -> Option<f64>) -> Vec<Point> {
+    let of = |bucket: &Bucket| Point { label: on_axis(overview.span, bucket.at), value: value(&bucket.counts) };
+    overview.buckets.iter().map(of).collect()
+}
+
+/// The newest value, where the bucket that isn't over has one.
+fn newest(overview: &Overview, value: impl Fn(&Counts) -> Option<String>) -> Option<(String, String)> {
+    Some((value(&overview.buckets.last()?.counts)?, so_far(overview)))
+}
+
+const FINISHED: &[Column] =
+    &[Column::text("From (UTC)"), Column::number("Asked for"), Column::number("Finished"), Column::number("Share")];
+
+fn finished_chart(overview: &Overview) -> AnyView {
+    let shown = |counts: &Counts| counts.finished_percent().map(percent);
+    let rows = rows(overview, |Bucket { counts, .. }| {
+        vec![words::grouped(counts.asked), words::grouped(counts.finished()), shown(counts).unwrap_or_else(|| NONE.to_owned())]
+    });
+    view! {
+        <LineChart
+            id="finished"
+            title=format!("Sign-ins finished, {}", every(overview.span))
+            hint="Share of started sign-ins that ended signed in"
+            now=newest(overview, shown)
+            points=line_of(overview, Counts::finished_percent)
+            tick=round_percent
+            say=percent
+            nothing="Nobody has asked to sign in."
+            table=ChartTable { label: "Sign-ins finished", columns: FINISHED, rows }
+        />
+    }
+    .into_any()
+}
+
+const METHODS: &[&str] = &["Email link", "Email code"];
+const BY_METHOD: &[Column] = &[Column::text("From (UTC)"), Column::number("Email link"), Column::number("Email code")];
+
+fn method_chart(overview: &Overview) -> AnyView {
+    let bars = overview
+        .buckets
+        .iter()
+        .map(|Bucket { at, counts, .. }| Bars { label: on_axis(overview.span, *at), values: vec![counts.by_link, counts.by_code] });
+    let rows = rows(overview, |Bucket { counts, .. }| vec![words::grouped(counts.by_link), words::grouped(counts.by_code)]);
+    view! {
+        <BarChart
+            id="methods"
+            title=format!("Sign-ins by method, {}", every(overview.span))
+            hint=format!("Last {}", name(overview.span))
+            names=METHODS
+            bars=bars.collect()
+            tick=count_on_axis
+            nothing="Nobody has signed in."
+            table=ChartTable { label: "Sign-ins by method", columns: BY_METHOD, rows }
+        />
+    }
+    .into_any()
+}
+
+const DELAYS: &[Column] = &[Column::text("From (UTC)"), Column::number("Half within"), Column::number("95% within")];
+
+fn delay_chart(overview: &Overview) -> AnyView {
+    let limit = Check::MailDelay.limit();
+    let rows = rows(overview, |Bucket { counts, .. }| {
+        let within = |percent| counts.mail.quantile(percent).map_or_else(|| NONE.to_owned(), took_in_words);
+        vec![within(50), within(95)]
+    });
+    view! {
+        <LineChart
+            id="delay"
+            title=format!("Email delay, {}", every(overview.span))
+            hint="What the slowest 5% took, at least, until a mail server had them"
+            now=newest(overview, |counts| counts.mail.quantile(95).map(took_in_words))
+            points=line_of(overview, |counts| counts.mail.quantile(95).map(f64::from))
+            tick=seconds_on_axis
+            say=seconds_on_axis
+            limit=Some(Limit { value: limit, text: format!("Limit {limit} s") })
+            nothing="No email was sent."
+            table=ChartTable { label: "Email delay", columns: DELAYS, rows }
+        />
+    }
+    .into_any()
+}
+
+const FAILED: &[Column] =
+    &[Column::text("From (UTC)"), Column::number("Right"), Column::number("Refused"), Column::number("Share refused")];
+
+fn failed_chart(overview: &Overview) -> AnyView {
+    let limit = Check::FailedVerifications.limit();
+    // Of fewer the check says nothing either: one wrong code at night is no half of anything.
+    let enough =
+        |counts: &Counts| counts.failed_percent().filter(|_| counts.used + counts.refused >= LEAST_VERIFICATIONS.unsigned_abs());
+    let rows = rows(overview, |Bucket { counts, .. }| {
+        let share = counts.failed_percent().map_or_else(|| NONE.to_owned(), percent);
+        vec![words::grouped(counts.used), words::grouped(counts.refused), share]
+    });
+    view! {
+        <LineChart
+            id="failed"
+            title=format!("Failed links and codes, {}", every(overview.span))
+            hint=format!("Share that signed nobody in, where there were {LEAST_VERIFICATIONS} or more")
+            now=newest(overview, |counts| enough(counts).map(percent))
+            points=line_of(overview, enough)
+            tick=round_percent
+            say=percent
+            limit=Some(Limit { value: limit, text: format!("Limit {limit}%") })
+            nothing="Too few links and codes to go by."
+            table=ChartTable { label: "Failed links and codes", columns: FAILED, rows }
+        />
+    }
+    .into_any()
+}
+
+#[derive(serde::Deserialize)]
+pub struct OverviewQuery {
+    #[serde(default)]
+    span: String,
+}
+
+pub async fn get(
+    State(state): State<AppState>,
+    Administrator(_, authority): Administrator,
+    Query(query): Query<OverviewQuery>,
+) -> Result<Response, Fault> {
+    let overview = state.auth.overview(Span::parse(&query.span).unwrap_or_default()).await?;
+    let (rollout, readings) = state.auth.rollout_standing().await?;
+    let readings = readings.into_iter().map(|reading| reading.at(overview.now)).collect();
+    let shown = Shown { overview, rollout, readings, flag: state.auth.flag(PASSWORDLESS_AUTH) };
+    Ok(page(StatusCode::OK, || view! { <OverviewPage who=authority.email shown/> }))
+}
+
+#[cfg(test)]
+mod tests {
+    use auth::rollout::DEFAULT_PLAN;
+    use time::macros::datetime;
+
+    use super::*;
+    use crate::page::render;
+
+    const NOW: OffsetDateTime = datetime!(2026-11-24 14:40 UTC);
+
+    fn counts(asked: u64, by_link: u64, by_code: u64, delay: u32) -> Counts {
+        Counts {
+            asked,
+            mailed: asked - 1,
+            used: by_link + by_code + 1,
+            refused: 2,
+            by_link,
+            by_code,
+            sign_in: [(31, 1)].into_iter().collect(),
+            mail: [(delay, 1)].into_iter().collect(),
+        }
+    }
+
+    /// Two hours in which something happened, after one in which nothing did.
+    fn overview(delay: u32) -> Overview {
+        let bucket =
+            |hours, counts| Bucket { at: datetime!(2026-11-24 14:00 UTC) - Duration::hours(hours), counts, accounts: None };
+        Overview {
+            span: Span::Day,
+            now: NOW,
+            buckets: vec![
+                bucket(2, Counts::default()),
+                bucket(1, counts(1_000, 700, 250, delay)),
+                bucket(0, counts(500, 400, 78, delay)),
+            ],
+            whole: counts(1_500, 1_100, 328, delay),
+            before: Some(Counts { sign_in: [(22, 1)].into_iter().collect(), ..counts(1_000, 958, 0, 5) }),
+            accounts: Some(Accounts { all: 1_000, with_two_factor: 312 }),
+            accounts_before: Some(Accounts { all: 1_000, with_two_factor: 304 }),
+            since: Some(datetime!(2026-01-01 0:00 UTC)),
+            counted_until: Some(NOW),
+        }
+    }
+
+    fn reading(check: Check, value: Option<f64>) -> Reading {
+        let over_since = value.filter(|value| *value > check.limit()).map(|_| NOW - Duration::minutes(12));
+        Reading { check, value, over_since, checked_at: NOW }
+    }
+
+    fn shown(overview: Overview, readings: Vec<Reading>) -> Shown {
+        let rollout = Rollout {
+            id: uuid::Uuid::nil(),
+            state: RolloutState::Held,
+            plan: DEFAULT_PLAN.to_vec(),
+            step: 2,
+            step_since: NOW - Duration::hours(8),
+            stopped_since: Some(NOW),
+            why: None,
+            clear_since: None,
+            started_at: NOW - Duration::days(8),
+            ended_at: None,
+        };
+        let flag = Flag { percent_everyone: 25, ..Flag::OFF };
+        Shown { overview, rollout: Some(rollout), readings, flag }
+    }
+
+    fn html(shown: Shown) -> String {
+        render(move || view! { <OverviewPage who="priya@example.org".to_owned() shown/> })
+    }
+
+    /// From the first of these words to the next tag of that name.
+    fn part<'a>(html: &'a str, from: &str, to: &str) -> &'a str {
+        let at = html.find(from).unwrap_or_else(|| panic!("no {from:?} in {html}"));
+        html[at..].split(to).next().unwrap_or_default()
+    }
+
+    #[test]
+    fn tiles_say_how_much_and_compared_with_what() {
+        let html = html(shown(overview(7), vec![]));
+        for (label, value, sentence) in [
+            ("Sign-ins finished</p>", "95.2<small>%</small>", "0.6 below yesterday"),
+            ("Time to sign in, median</p>", "31<small>s</small>", "9 s slower than yesterday"),
+            ("Email delay, 95th percentile</p>", "7<small>s</small>", "Limit 60 s. 2 s slower than yesterday"),
+            ("Accounts with two-factor</p>", "31.2<small>%</small>", "0.8 up on yesterday"),
+        ] {
+            let tile = part(&html, label, "</li>");
+            assert!(tile.contains(value) && tile.contains(sentence), "{tile}");
+        }
+        assert!(html.contains("<title>Overview – Latchkey admin</title>") && !html.contains(r#"class="over""#));
+        assert!(html.contains(r#"<a href="/admin" aria-current="page">Overview</a>"#));
+        assert!(html.contains(r#"<a href="/admin?span=7d">7 days</a>"#), "{html}");
+    }
+
+    #[test]
+    fn over_its_limit_a_tile_says_so_and_so_does_the_page() {
+        let html = html(shown(overview(74), vec![reading(Check::MailDelay, Some(74.0)), reading(Check::Burst, Some(90.0))]));
+        let tile = part(&html, r#"<li class="over">"#, "</li>");
+        assert!(tile.contains("Email delay") && tile.contains("Over the limit of 60 s") && tile.contains("spark over"), "{tile}");
+        let notice = part(&html, r#"class="notice danger""#, "</div></div>");
+        for said in [
+            "Sign-in emails are arriving late",
+            "The slowest 5% take 74 seconds or more. The limit is 60.",
+            "Rollout is held at 25% until this has been under the limit for 30 minutes.",
+            "Open rollout",
+            "Open mail",
+        ] {
+            assert!(notice.contains(said), "{said}: {notice}");
+        }
+        assert!(
+            html.contains("A check is close to its limit")
+                && html.contains("Emails for one network: 90 in the last hour, limit 100.")
+        );
+        let row = part(&html, "<h3>Email delay</h3>", "</li>");
+        assert!(row.contains("74 s, limit 60 s. For 12 minutes") && row.contains(r#"badge danger">Over limit"#), "{row}");
+        assert!(html.contains("Held at 25%"));
+    }
+
+    #[test]
+    fn the_checklists_alerts_each_have_words() {
+        for (check, value, said) in [
+            (Check::FailedVerifications, 7.25, "In the last hour 7.2% of them signed nobody in. The limit is 5%."),
+            (Check::Burst, 143.0, "It asked for 143 in the last hour. The limit is 100."),
+            (Check::SecondFactorFailures, 11.0, "It got 11 in the last hour. The limit is 10."),
+        ] {
+            let html = html(shown(overview(7), vec![reading(check, Some(value))]));
+            assert!(part(&html, r#"class="notice danger""#, "</p>").contains(said), "{said}");
+        }
+    }
+
+    #[test]
+    fn no_data_is_never_ok() {
+        let never = Reading { checked_at: OffsetDateTime::UNIX_EPOCH, ..reading(Check::Keys, None) };
+        let stale = Reading { checked_at: datetime!(2026-11-24 13:05 UTC), ..reading(Check::Audit, None) };
+        let little = reading(Check::ServerErrors, None);
+        let html = html(shown(overview(7), vec![never, stale, little]));
+        assert!(!html.contains("badge ok") && html.matches(r#"badge off">No data"#).count() == 3);
+        for said in ["Not looked at yet", "No data since Today, 13:05", "Too little to go by"] {
+            assert!(html.contains(said), "{said}");
+        }
+    }
+
+    #[test]
+    fn the_first_day_says_that_it_is_and_compares_with_nothing() {
+        let began = Overview { before: None, accounts_before: None, since: Some(datetime!(2026-11-24 13:00 UTC)), ..overview(7) };
+        let html = html(shown(began, vec![]));
+        assert!(html.contains("The first sign-in was asked for after 24 November 2026, 13:00 UTC"));
+        assert_eq!(html.matches("Nothing to compare with yet").count(), 2);
+        assert!(html.contains("Limit 60 s</p>") && html.contains("312 of 1,000"));
+        let table = part(&html, "Sign-ins finished</span>", "</table>");
+        assert_eq!(table.matches("<time").count(), 2, "no row for an hour before there was anything: {table}");
+    }
+
+    #[test]
+    fn before_anybody_there_is_nothing_and_it_looks_like_nothing() {
+        let nobody = Overview {
+            buckets: vec![Bucket { at: datetime!(2026-11-24 14:00 UTC), counts: Counts::default(), accounts: None }],
+            whole: Counts::default(),
+            before: None,
+            accounts: None,
+            accounts_before: None,
+            since: None,
+            counted_until: None,
+            ..overview(7)
+        };
+        let html = html(shown(nobody, vec![]));
+        assert!(
+            html.contains("Nothing is counted yet")
+                && html.contains("Nobody has asked to sign in.")
+                && html.contains("No email was sent.")
+        );
+        assert_eq!(html.matches(r#"<span class="vh">No data</span>"#).count(), 4);
+        assert!(!html.contains("NaN") && !html.contains("inf%") && !html.contains("Show as a table"));
+    }
+
+    #[test]
+    fn where_counting_stopped_the_page_says_since_when() {
+        let stopped = Overview { counted_until: Some(datetime!(2026-11-24 13:05 UTC)), ..overview(7) };
+        assert!(html(shown(stopped, vec![])).contains("No data since 24 November 2026, 13:05 UTC"));
+    }
+
+    #[test]
+    fn charts_say_in_words_and_in_a_table_what_they_draw() {
+        let html = html(shown(overview(7), vec![]));
+        let chart = part(&html, "<h2>Sign-ins finished, by hour</h2>", "</figure>");
+        assert!(chart.contains("<strong>95.6%</strong> since 14:00"), "{chart}");
+        assert!(chart.contains(r#"role="img" aria-labelledby="finished-title" aria-describedby="finished-desc""#));
+        assert!(chart.contains("Between 95.0% and 95.6%, from 12:00 to 14:00."), "{chart}");
+        for cell in ["24 Nov, 13:00", "1,000", "950", "95.0%"] {
+            assert!(chart.contains(&format!(">{cell}<")), "{cell}: {chart}");
+        }
+        let failed = part(&html, "<h2>Failed links and codes, by hour</h2>", "</figure>");
+        assert!(failed.contains(r#"class="limit">Limit 5%</text>"#) && failed.contains(r#"class="limit"></line>"#), "{failed}");
+        let bars = part(&html, "<h2>Sign-ins by method, by hour</h2>", "</figure>");
+        assert_eq!(bars.matches(r#"class="chart-2"></rect>"#).count(), 3, "one of them in the legend");
+        assert!(!html.contains("style="), "the content security policy lets none through");
+    }
+
+    #[test]
+    fn the_funnel_goes_from_asked_for_to_signed_in() {
+        let html = html(shown(overview(7), vec![]));
+        let funnel = part(&html, "Where sign-ins stop", "</ol>");
+        for (name, n, share) in [
+            ("Email asked for", "1,500", "100.0%"),
+            ("Email sent", "1,499", "99.9%"),
+            ("Link or code used", "1,429", "95.3%"),
+            ("Signed in", "1,428", "95.2%"),
+        ] {
+            let step = part(funnel, name, "</li>");
+            assert!(step.contains(&format!(">{n}<")) && step.contains(&format!(">{share}<")), "{step}");
+        }
+        assert!(funnel.contains("Since 23 Nov, 15:00"), "{funnel}");
+    }
+
+    #[test]
+    fn what_is_the_same_to_the_eye_is_called_the_same() {
+        assert_eq!(points(95.24, 95.16, "above", "below", "yesterday"), "The same as yesterday");
+        assert_eq!(points(95.25, 95.24, "above", "below", "yesterday"), "0.1 above yesterday");
+        assert_eq!((took_in_words(119), took_in_words(121), took_in_words(9_000)), ("119 s".into(), "3 min".into(), "3 h".into()));
+        assert_eq!(slower(5, 5, "yesterday"), "The same as yesterday");
+        assert_eq!(slower(300, 5, "yesterday"), "5 min slower than yesterday");
+        let counts = [0.0, 500.0, 1_000.0, 1_050.0, 20_000.0, 500_000.0, 1_500_000.0].map(count_on_axis);
+        assert_eq!(counts, ["0", "500", "1,000", "1,050", "20k", "500k", "1.5M"]);
+    }
+}

@@ -1,0 +1,251 @@
+use std::collections::BTreeMap;
+
+use sqlx::{PgConnection, PgPool, types::Json};
+use time::{Date, OffsetDateTime, macros::datetime};
+use uuid::Uuid;
+
+use super::seal::{Head, Kind, LastVerified, Mark, Row, Seal};
+
+const BEGINNING: OffsetDateTime = datetime!(0001-01-01 0:00 UTC);
+
+/// The newest batch: its end, what it is known by, and who says that it is ours.
+pub(super) struct Newest {
+    pub head: Head,
+    pub key_id: String,
+    pub mac: Vec<u8>,
+    pub to: Mark,
+    pub sealed_at: OffsetDateTime,
+}
+
+/// Until the transaction ends, nobody else adds to the chain.
+pub(super) async fn lock(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query!("select pg_advisory_xact_lock(hashtext('auth_audit_seals'))").execute(connection).await?;
+    Ok(())
+}
+
+pub(super) async fn head(connection: &mut PgConnection) -> Result<Option<Newest>, sqlx::Error> {
+    let row = sqlx::query!(
+        "select number, hash, key_id, mac, to_position, to_at, to_id, sealed_at from auth_audit_seals order by number desc limit 1"
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|row| Newest {
+        head: Head { number: row.number, hash: bytes(&row.hash) },
+        key_id: row.key_id,
+        mac: row.mac,
+        to: mark(row.to_position, row.to_at, row.to_id),
+        sealed_at: row.sealed_at,
+    }))
+}
+
+pub(super) async fn hash_of(pool: &PgPool, number: i64) -> Result<Option<[u8; 32]>, sqlx::Error> {
+    let hash = sqlx::query_scalar!("select hash from auth_audit_seals where number = $1", number).fetch_optional(pool).await?;
+    Ok(hash.map(|hash| bytes(&hash)))
+}
+
+/// The greatest number that anybody can see; `None` where there is no row.
+pub(super) async fn newest_position(pool: &PgPool) -> Result<Option<i64>, sqlx::Error> {
+    sqlx::query_scalar!("select max(position) from auth_audit").fetch_one(pool).await
+}
+
+/// The transactions that write to the audit or one of its months.
+pub(super) async fn writers(pool: &PgPool) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"
+        select distinct virtualtransaction as "transaction!" from pg_locks
+        where locktype = 'relation' and mode = 'RowExclusiveLock' and granted
+            and database = (select oid from pg_database where datname = current_database())
+            and relation in (select relid from pg_partition_tree('auth_audit'))
+        "#
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Whether one of these is not over.
+pub(super) async fn any_left(pool: &PgPool, transactions: &[String]) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(r#"select exists (select from pg_locks where virtualtransaction = any($1)) as "left!""#, transactions,)
+        .fetch_one(pool)
+        .await
+}
+
+/// Up to `most` rows after `from`, in the order of sealing, of those up to number `to`. A page never holds both: rows older than
+/// numbers lie along the primary key, the others along their own index.
+pub(super) async fn next_rows(connection: &mut PgConnection, from: Mark, to: i64, most: usize) -> Result<Vec<Row>, sqlx::Error> {
+    if from < Mark::NUMBERED {
+        let rows = old_rows(&mut *connection, from, Mark::NUMBERED, most).await?;
+        if !rows.is_empty() {
+            return Ok(rows);
+        }
+    }
+    numbered_rows(connection, from.max(Mark::NUMBERED), to, most).await
+}
+
+/// Of those that are older than numbers.
+pub(super) async fn old_rows(connection: &mut PgConnection, from: Mark, to: Mark, most: usize) -> Result<Vec<Row>, sqlx::Error> {
+    let (from_at, from_id) = from.row.1.unwrap_or((BEGINNING, Uuid::nil()));
+    let (to_at, to_id) = to.row.1.unwrap_or((crate::cursor::Cursor::NEWEST.at, Uuid::max()));
+    sqlx::query_as!(
+        Row,
+        r#"
+        select id, position, created_at, event_type, user_id, actor_id, ip::text as ip, user_agent, request_id, details::text as "details!"
+        from auth_audit
+        where position <= 0 and (created_at, id) > ($1, $2) and (created_at, id) <= ($3, $4)
+        order by created_at, id limit $5
+        "#,
+        from_at,
+        from_id,
+        to_at,
+        to_id,
+        i64::try_from(most).unwrap_or(i64::MAX),
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Of those that have numbers. The bound on the number alone is what the index understands.
+pub(super) async fn numbered_rows(
+    connection: &mut PgConnection,
+    from: Mark,
+    to: i64,
+    most: usize,
+) -> Result<Vec<Row>, sqlx::Error> {
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    let (at, id) = from.row.1.unwrap_or((crate::cursor::Cursor::NEWEST.at, Uuid::max()));
+    sqlx::query_as!(
+        Row,
+        r#"
+        select id, position, created_at, event_type, user_id, actor_id, ip::text as ip, user_agent, request_id, details::text as "details!"
+        from auth_audit
+        where position >= $1 and position <= $2 and (position, created_at, id) > ($1, $3, $4)
+        order by position, created_at, id limit $5
+        "#,
+        from.position,
+        to,
+        at,
+        id,
+        most,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+pub(super) async fn add(connection: &mut PgConnection, seal: &Seal, fingerprints: &[u8]) -> Result<(), sqlx::Error> {
+    let (to_at, to_id) = seal.to.row.1.unzip();
+    sqlx::query!(
+        r#"
+        insert into auth_audit_seals
+            (number, kind, month, to_position, to_at, to_id, rows, first_at, last_at, rows_hash, fingerprints, sealed_at, hash, key_id, mac)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+        "#,
+        seal.number,
+        seal.kind.as_str(),
+        seal.month,
+        seal.to.position,
+        to_at,
+        to_id,
+        seal.rows,
+        seal.first_at,
+        seal.last_at,
+        &seal.rows_hash[..],
+        fingerprints,
+        seal.sealed_at,
+        &seal.hash[..],
+        seal.key_id,
+        &seal.mac,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Batches after this number, up to another, in their order.
+pub(super) async fn seals(connection: &mut PgConnection, after: i64, to: i64, most: i64) -> Result<Vec<Seal>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"
+        select number, kind, month, to_position, to_at, to_id, rows, first_at, last_at, rows_hash, sealed_at, hash, key_id, mac
+        from auth_audit_seals where number > $1 and number <= $2 order by number limit $3
+        "#,
+        after,
+        to,
+        most,
+    )
+    .fetch_all(connection)
+    .await?;
+    let seals = rows.into_iter().map(|row| Seal {
+        number: row.number,
+        kind: if row.kind == Kind::Dropped.as_str() { Kind::Dropped } else { Kind::Rows },
+        month: row.month,
+        to: mark(row.to_position, row.to_at, row.to_id),
+        rows: row.rows,
+        first_at: row.first_at,
+        last_at: row.last_at,
+        rows_hash: bytes(&row.rows_hash),
+        sealed_at: row.sealed_at,
+        hash: bytes(&row.hash),
+        key_id: row.key_id,
+        mac: row.mac,
+    });
+    Ok(seals.collect())
+}
+
+pub(super) async fn fingerprints(connection: &mut PgConnection, number: i64) -> Result<Vec<u8>, sqlx::Error> {
+    sqlx::query_scalar!("select fingerprints from auth_audit_seals where number = $1", number).fetch_one(connection).await
+}
+
+/// The months whose rows are gone by right: by a batch of the chain, which begins with 1.
+pub(super) async fn dropped(connection: &mut PgConnection) -> Result<Vec<Date>, sqlx::Error> {
+    sqlx::query_scalar!("select month from auth_audit_seals where kind = 'dropped' and number > 0").fetch_all(connection).await
+}
+
+/// The months that have a partition.
+pub(super) async fn months(connection: &mut PgConnection) -> Result<Vec<Date>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"
+        select to_date(right(relid::text, 6), 'YYYYMM') as "month!" from pg_partition_tree('auth_audit')
+        where relid::text ~ '^auth_audit_[0-9]{6}$' order by 1
+        "#
+    )
+    .fetch_all(connection)
+    .await
+}
+
+pub(super) async fn drop_months(connection: &mut PgConnection, before: OffsetDateTime) -> Result<i32, sqlx::Error> {
+    let dropped = sqlx::query_scalar!("select auth_audit_drop_partitions($1)", before).fetch_one(connection).await?;
+    Ok(dropped.unwrap_or(0))
+}
+
+pub(super) async fn verified(connection: &mut PgConnection) -> Result<Option<LastVerified>, sqlx::Error> {
+    let row = sqlx::query!(r#"select at, head, rows, findings as "findings: Json<BTreeMap<String, u64>>" from audit_verification"#)
+        .fetch_optional(connection)
+        .await?;
+    Ok(row.map(|row| LastVerified { at: row.at, head: row.head, rows: row.rows, findings: row.findings.0 }))
+}
+
+pub(super) async fn save_verified(connection: &mut PgConnection, last: &LastVerified) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        r#"
+        insert into audit_verification (at, head, rows, findings) values ($1, $2, $3, $4)
+        on conflict (one) do update set at = excluded.at, head = excluded.head, rows = excluded.rows, findings = excluded.findings
+        "#,
+        last.at,
+        last.head,
+        last.rows,
+        Json(&last.findings) as _,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+fn mark(position: i64, at: Option<OffsetDateTime>, id: Option<Uuid>) -> Mark {
+    match at.zip(id) {
+        Some((at, id)) => Mark::at(position, at, id),
+        None => Mark::after(position),
+    }
+}
+
+/// Its length is the column's check.
+fn bytes(hash: &[u8]) -> [u8; 32] {
+    hash.try_into().unwrap_or_default()
+}

@@ -1,0 +1,778 @@
+//! The seal of the audit on a real PostgreSQL: what is sealed and when, and that each way of tampering with it is found. Whoever
+//! tampers is the superuser here, with the triggers off: what keeps the application from it is tested in `migrations.rs`.
+
+use std::sync::Arc;
+
+use auth::{
+    Auth,
+    admin::Who,
+    audit::{About, AuditFilter, Finding, Format, Head, Kind, KnownHead, Problem, Verified},
+    cursor::Cursor,
+    policy::Policy,
+    secret::{Keys, new_id},
+};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, PgPool};
+use testkit::{Kit, TEST_KEY};
+use time::{Duration, OffsetDateTime, macros::datetime};
+use uuid::Uuid;
+
+/// The kit's clock stands here at first.
+const TODAY: OffsetDateTime = datetime!(2026-11-24 14:29 UTC);
+
+async fn insert(connection: impl sqlx::PgExecutor<'_>, at: OffsetDateTime) -> Uuid {
+    let id = new_id(at);
+    sqlx::query(
+        "insert into auth_audit (id, created_at, event_type, user_id, ip, user_agent, request_id, details)
+         values ($1, $2, 'session.created', gen_random_uuid(), '203.0.113.24', 'Firefox', 'r', '{\"level\": \"email\"}')",
+    )
+    .bind(id)
+    .bind(at)
+    .execute(connection)
+    .await
+    .expect("the application may add to the audit");
+    id
+}
+
+async fn rows(pool: &PgPool, count: i64, at: OffsetDateTime) -> Vec<Uuid> {
+    let mut ids = Vec::new();
+    for n in 0..count {
+        ids.push(insert(pool, at + Duration::milliseconds(n)).await);
+    }
+    ids
+}
+
+/// Three batches of four rows each.
+async fn three_batches(kit: &Kit) -> Vec<Uuid> {
+    let mut ids = Vec::new();
+    for n in 0..3 {
+        ids.extend(rows(&kit.pool, 4, TODAY + Duration::minutes(n)).await);
+        let sealed = kit.auth.seal_audit().await.expect("sealed");
+        assert_eq!((sealed.batches, sealed.rows, sealed.waits), (1, 4, false));
+    }
+    ids
+}
+
+async fn verify(auth: &Auth) -> Verified {
+    auth.verify_audit(None).await.expect("the database answers")
+}
+
+fn problems(verified: &Verified) -> Vec<Problem> {
+    let mut problems: Vec<Problem> = verified.findings.iter().map(|finding| finding.problem).collect();
+    problems.sort_unstable();
+    problems.dedup();
+    problems
+}
+
+async fn head(kit: &Kit) -> Head {
+    kit.auth.audit_seal().await.expect("answers").head.expect("something is sealed")
+}
+
+/// As the superuser, and without the triggers that refuse.
+async fn tamper(kit: &Kit, statements: &[String]) {
+    let mut connection = PgConnection::connect(&kit.database.owner_url).await.expect("connects");
+    connection.execute("set session_replication_role = replica").await.expect("the superuser may");
+    for statement in statements {
+        let done = connection.execute(AssertSqlSafe(statement.clone())).await.expect("the statement runs");
+        assert!(done.rows_affected() > 0, "nothing was tampered with: {statement}");
+    }
+}
+
+#[tokio::test]
+async fn what_happens_is_sealed_in_a_chain_that_verifies() {
+    let kit = Kit::new().await;
+    three_batches(&kit).await;
+    let verified = verify(&kit.auth).await;
+    assert_eq!((verified.batches, verified.rows, &verified.findings), (3, 12, &vec![]));
+    assert_eq!(verified.head, Some(head(&kit).await));
+    assert_eq!(head(&kit).await.number, 3);
+    // Nothing new: no empty batch.
+    assert_eq!(kit.auth.seal_audit().await.expect("sealed").batches, 0);
+    // Over a month's end, each month has its own batch.
+    rows(&kit.pool, 3, datetime!(2026-11-30 23:59:59.999 UTC)).await;
+    assert_eq!(kit.auth.seal_audit().await.expect("sealed").batches, 2);
+    assert_eq!(verify(&kit.auth).await.findings, []);
+}
+
+#[tokio::test]
+async fn more_rows_than_a_batch_holds_make_several() {
+    let kit = Kit::new().await;
+    sqlx::query(
+        "insert into auth_audit (id, created_at, event_type)
+         select gen_random_uuid(), $1 + n * interval '1 millisecond', 'link.requested' from generate_series(1, 12000) n",
+    )
+    .bind(TODAY)
+    .execute(&kit.pool)
+    .await
+    .expect("added");
+    let sealed = kit.auth.seal_audit().await.expect("sealed");
+    assert_eq!((sealed.batches, sealed.rows), (3, 12_000));
+    let verified = verify(&kit.auth).await;
+    assert_eq!((verified.rows, &verified.findings), (12_000, &vec![]));
+    tamper(
+        &kit,
+        &["update auth_audit set details = '{\"x\": 1}' where position = (select max(position) - 5000 from auth_audit)".to_owned()],
+    )
+    .await;
+    let verified = verify(&kit.auth).await;
+    assert_eq!(problems(&verified), [Problem::RowChanged]);
+    assert_eq!(verified.findings[0].batch, Some(2));
+}
+
+#[tokio::test]
+async fn a_changed_row_is_found_and_named_whichever_column_it_was() {
+    for change in [
+        "event_type = 'session.revoked'",
+        "user_id = null",
+        "actor_id = gen_random_uuid()",
+        "ip = '203.0.113.25'",
+        "user_agent = 'Safari'",
+        "request_id = 's'",
+        "details = '{\"level\": \"two_factor\"}'",
+        "created_at = created_at + interval '1 microsecond'",
+        "id = gen_random_uuid()",
+    ] {
+        let kit = Kit::new().await;
+        let ids = three_batches(&kit).await;
+        tamper(&kit, &[format!("update auth_audit set {change} where id = '{}'", ids[5])]).await;
+        let verified = verify(&kit.auth).await;
+        assert_eq!(problems(&verified), [Problem::RowChanged], "{change}");
+        let Finding { batch, row, .. } = verified.findings[0];
+        assert_eq!(batch, Some(2), "{change}");
+        assert!(row == Some(ids[5]) || change.starts_with("id"), "{change}");
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_is_gone_is_found_with_its_batch_and_time() {
+    let kit = Kit::new().await;
+    let ids = three_batches(&kit).await;
+    tamper(&kit, &[format!("delete from auth_audit where id = '{}'", ids[5])]).await;
+    let verified = verify(&kit.auth).await;
+    assert_eq!(problems(&verified), [Problem::RowMissing]);
+    let finding = &verified.findings[0];
+    assert_eq!((finding.batch, finding.count), (Some(2), 1));
+    assert_eq!(finding.from, Some(TODAY + Duration::minutes(1)));
+}
+
+#[tokio::test]
+async fn a_row_put_in_afterwards_is_found_wherever_it_stands() {
+    for (position, at) in [
+        // With a number that another row has, or that nobody has, in a month that has batches or in one that has none.
+        ("(select max(position) - 5 from auth_audit)", TODAY),
+        ("(select max(position) - 5 from auth_audit)", datetime!(2025-03-01 0:00 UTC)),
+        ("0", TODAY),
+        ("-7", TODAY),
+    ] {
+        let kit = Kit::new().await;
+        three_batches(&kit).await;
+        let id = Uuid::from_u128(7);
+        let at = at.unix_timestamp();
+        let statement = format!(
+            "insert into auth_audit (id, created_at, event_type, position) values ('{id}', to_timestamp({at}), 'x.y', {position})"
+        );
+        tamper(&kit, &[statement]).await;
+        let verified = verify(&kit.auth).await;
+        assert_eq!(problems(&verified), [Problem::RowInserted], "{position} {at}: {:?}", verified.findings);
+        assert_eq!(verified.findings[0].row, Some(id), "{position} {at}");
+    }
+}
+
+#[tokio::test]
+async fn rows_that_changed_places_are_found() {
+    let kit = Kit::new().await;
+    let ids = three_batches(&kit).await;
+    let (a, b) = (ids[4], ids[9]);
+    tamper(
+        &kit,
+        &[format!(
+            "update auth_audit x set position = y.position from auth_audit y
+             where (x.id, y.id) in (('{a}', '{b}'), ('{b}', '{a}'))"
+        )],
+    )
+    .await;
+    let verified = verify(&kit.auth).await;
+    assert_eq!(problems(&verified), [Problem::RowChanged]);
+    let rows: Vec<Option<Uuid>> = verified.findings.iter().map(|finding| finding.row).collect();
+    assert!(rows.contains(&Some(a)) && rows.contains(&Some(b)), "{rows:?}");
+}
+
+#[tokio::test]
+async fn a_tail_that_was_cut_is_found_by_a_head_kept_elsewhere() {
+    let kit = Kit::new().await;
+    let ids = three_batches(&kit).await;
+    let before = head(&kit).await;
+    let known = KnownHead::parse(&format!("{}:{}", before.number, before.prefix())).expect("a head");
+    assert_eq!(kit.auth.verify_audit(Some(&known)).await.expect("answers").findings, []);
+    let gone: Vec<String> = ids[8..].iter().map(|id| format!("'{id}'")).collect();
+    tamper(
+        &kit,
+        &[
+            "delete from auth_audit_seals where number = 3".to_owned(),
+            format!("delete from auth_audit where id in ({})", gone.join(", ")),
+        ],
+    )
+    .await;
+    assert_eq!(verify(&kit.auth).await.findings, [], "a shorter log is a log like any other");
+    let cut = kit.auth.verify_audit(Some(&known)).await.expect("answers");
+    assert_eq!(problems(&cut), [Problem::TailCut]);
+    // And when the chain has grown again.
+    rows(&kit.pool, 4, TODAY + Duration::minutes(3)).await;
+    kit.auth.seal_audit().await.expect("sealed");
+    assert_eq!(head(&kit).await.number, before.number);
+    let grown = kit.auth.verify_audit(Some(&known)).await.expect("answers");
+    assert_eq!(problems(&grown), [Problem::TailCut]);
+}
+
+#[tokio::test]
+async fn batches_cut_off_without_their_rows_leave_rows_unsealed() {
+    let kit = Kit::new().await;
+    three_batches(&kit).await;
+    tamper(&kit, &["delete from auth_audit_seals where number = 3".to_owned()]).await;
+    kit.clock.advance(Duration::minutes(20));
+    assert_eq!(problems(&verify(&kit.auth).await), [Problem::NotSealed]);
+    // Sealed again it is a log like any other, but for the head that was kept.
+    kit.auth.seal_audit().await.expect("sealed");
+    assert_eq!(verify(&kit.auth).await.findings, []);
+}
+
+#[tokio::test]
+async fn batches_that_were_touched_are_found() {
+    for (statements, problem) in [
+        (vec!["delete from auth_audit_seals where number = 2"], Problem::BatchMissing),
+        (vec!["update auth_audit_seals set rows = 3 where number = 2"], Problem::BatchChanged),
+        (vec!["update auth_audit_seals set month = '2026-10-01' where number = 2"], Problem::BatchChanged),
+        (vec!["update auth_audit_seals set sealed_at = sealed_at + interval '1 s' where number = 2"], Problem::BatchChanged),
+        (vec!["update auth_audit_seals set hash = sha256('x') where number = 2"], Problem::BatchChanged),
+        (vec!["update auth_audit_seals set mac = sha256('x') where number = 3"], Problem::BatchChanged),
+        // Two that changed places.
+        (
+            vec![
+                "update auth_audit_seals set number = 99 where number = 1",
+                "update auth_audit_seals set number = 1 where number = 2",
+                "update auth_audit_seals set number = 2 where number = 99",
+            ],
+            Problem::BatchChanged,
+        ),
+    ] {
+        let kit = Kit::new().await;
+        three_batches(&kit).await;
+        let owned: Vec<String> = statements.iter().map(|statement| (*statement).to_owned()).collect();
+        tamper(&kit, &owned).await;
+        let verified = verify(&kit.auth).await;
+        assert!(problems(&verified).contains(&problem), "{statements:?}: {:?}", verified.findings);
+    }
+}
+
+/// Who can write to the database can make a chain, but none that the key vouches for.
+#[tokio::test]
+async fn a_chain_made_anew_with_another_key_is_found() {
+    let kit = Kit::new().await;
+    let ids = three_batches(&kit).await;
+    tamper(
+        &kit,
+        &[
+            format!("update auth_audit set user_agent = 'Safari' where id = '{}'", ids[5]),
+            "delete from auth_audit_seals".to_owned(),
+        ],
+    )
+    .await;
+    let policy = Policy { passwordless_auth: true, ..Policy::default() };
+    let forger = Auth::new(kit.pool.clone(), Arc::new(kit.clock.clone()), Keys::new(&[66; 32], &[]), policy);
+    forger.seal_audit().await.expect("sealed");
+    assert_eq!(problems(&verify(&kit.auth).await), [Problem::KeyMissing]);
+    // With the true key's name on it.
+    let named = "update auth_audit_seals set key_id = (select key_id from auth_audit_seals limit 1)";
+    let id = kit.auth.key_status().await.expect("answers")[0].id.clone();
+    tamper(&kit, &[named.replace("(select key_id from auth_audit_seals limit 1)", &format!("'{id}'"))]).await;
+    assert!(problems(&verify(&kit.auth).await).contains(&Problem::BatchChanged));
+}
+
+/// What a server adds afterwards follows a chain that is not ours, and must not make it so.
+#[tokio::test]
+async fn what_somebody_else_made_stays_found_when_ours_goes_on_from_it() {
+    let with = |kit: &Kit, current: &[u8; 32], previous: &[[u8; 32]]| {
+        Auth::new(kit.pool.clone(), Arc::new(kit.clock.clone()), Keys::new(current, previous), Policy::default())
+    };
+    let old = TODAY - Duration::days(450);
+    // The newest batch made anew over a row that was changed, or a month that is said to be gone by right.
+    for (dropped, batch) in [(false, 4), (true, 5)] {
+        let kit = Kit::new().await;
+        sqlx::query("select auth_audit_make_partition($1)").bind(old).execute(&kit.pool).await.expect("made");
+        rows(&kit.pool, 4, old).await;
+        kit.auth.seal_audit().await.expect("sealed");
+        let ids = three_batches(&kit).await;
+        let forger = with(&kit, &[66; 32], &[]);
+        if dropped {
+            forger.housekeeping().await.expect("tidied");
+        } else {
+            let change = format!("update auth_audit set user_agent = 'Safari' where id = '{}'", ids[9]);
+            tamper(&kit, &[change, "delete from auth_audit_seals where number = 4".to_owned()]).await;
+            forger.seal_audit().await.expect("sealed");
+        }
+        assert_eq!(kit.count("select count(*) from auth_audit where created_at < '2026-01-01'").await == 0, dropped);
+        for n in 0..3 {
+            let verified = verify(&kit.auth).await;
+            assert_eq!(problems(&verified), [Problem::KeyMissing], "{dropped}, {n} later");
+            assert_eq!((verified.findings[0].batch, verified.findings[0].count), (Some(batch), 1));
+            rows(&kit.pool, 4, TODAY + Duration::minutes(5 + n)).await;
+            assert_eq!(kit.auth.seal_audit().await.expect("sealed").batches, 1);
+        }
+        // Whoever has that key can say that it was theirs.
+        assert_eq!(verify(&with(&kit, &TEST_KEY, &[[66; 32]])).await.findings, []);
+        // Nor is it ours when the key that said so is dropped.
+        rows(&kit.pool, 4, TODAY + Duration::minutes(9)).await;
+        with(&kit, &[43; 32], &[TEST_KEY]).seal_audit().await.expect("sealed");
+        assert_eq!(problems(&verify(&with(&kit, &[43; 32], &[])).await), [Problem::KeyMissing], "{dropped}");
+    }
+}
+
+#[tokio::test]
+async fn after_a_rotation_the_chain_goes_on_and_needs_the_old_key_no_more() {
+    let kit = Kit::new().await;
+    let ids = three_batches(&kit).await;
+    let with = |previous: &[[u8; 32]]| {
+        let policy = Policy { passwordless_auth: true, ..Policy::default() };
+        Auth::new(kit.pool.clone(), Arc::new(kit.clock.clone()), Keys::new(&[43; 32], previous), policy)
+    };
+    let rotated = with(&[TEST_KEY]);
+    assert_eq!(verify(&rotated).await.findings, []);
+    assert_eq!(problems(&verify(&with(&[])).await), [Problem::KeyMissing], "nobody vouches for anything yet");
+    rows(&kit.pool, 4, TODAY + Duration::minutes(3)).await;
+    rotated.seal_audit().await.expect("sealed");
+    assert_eq!(verify(&rotated).await.findings, []);
+    let forgotten = with(&[]);
+    assert_eq!(verify(&forgotten).await.findings, [], "the newest batch vouches for those before it");
+    tamper(&kit, &[format!("update auth_audit set user_agent = 'Safari' where id = '{}'", ids[5])]).await;
+    assert_eq!(problems(&verify(&forgotten).await), [Problem::RowChanged]);
+}
+
+/// Its number is less than that of rows that are there for all to see.
+#[tokio::test]
+async fn a_row_committed_late_is_waited_for_and_never_missed() {
+    let kit = Kit::new().await;
+    let mut late = kit.pool.begin().await.expect("begun");
+    let id = insert(&mut *late, TODAY).await;
+    rows(&kit.pool, 3, TODAY + Duration::seconds(1)).await;
+
+    // While it lasts, nothing is sealed, or its row would come into a batch that is closed.
+    let waiting = kit.auth.seal_audit().await.expect("answers");
+    assert_eq!((waiting.batches, waiting.waits), (0, true));
+
+    // A run that waits takes it in as soon as it is there.
+    let auth = kit.auth.clone();
+    let run = tokio::spawn(async move { auth.seal_audit().await });
+    late.commit().await.expect("committed");
+    let sealed = run.await.expect("no panic").expect("sealed");
+    assert_eq!((sealed.rows, sealed.waits), (4, false));
+    assert_eq!(verify(&kit.auth).await.findings, []);
+    let position: i64 =
+        sqlx::query_scalar("select position from auth_audit where id = $1").bind(id).fetch_one(&kit.pool).await.expect("there");
+    assert_eq!(kit.count("select min(position) from auth_audit").await, position, "it was first, and came last");
+}
+
+/// Numbers of what was rolled back are nobody's, and nobody waits for them.
+#[tokio::test]
+async fn a_row_that_never_came_is_not_missed() {
+    let kit = Kit::new().await;
+    let mut never = kit.pool.begin().await.expect("begun");
+    insert(&mut *never, TODAY).await;
+    rows(&kit.pool, 3, TODAY).await;
+    never.rollback().await.expect("rolled back");
+    assert_eq!(kit.auth.seal_audit().await.expect("sealed").rows, 3);
+    assert_eq!(verify(&kit.auth).await.findings, []);
+}
+
+/// Under load, with several servers that seal at once.
+#[tokio::test]
+async fn whatever_comes_while_several_seal_is_sealed_once() {
+    let kit = Arc::new(Kit::new().await);
+    let mut tasks = tokio::task::JoinSet::new();
+    for writer in 0..6 {
+        let kit = kit.clone();
+        tasks.spawn(async move {
+            for n in 0..40 {
+                let mut transaction = kit.pool.begin().await.expect("begun");
+                insert(&mut *transaction, TODAY + Duration::milliseconds(n)).await;
+                insert(&mut *transaction, TODAY + Duration::milliseconds(n)).await;
+                if (n + writer) % 5 == 0 {
+                    transaction.rollback().await.expect("rolled back");
+                } else {
+                    transaction.commit().await.expect("committed");
+                }
+            }
+        });
+    }
+    for _ in 0..2 {
+        let kit = kit.clone();
+        tasks.spawn(async move {
+            for _ in 0..20 {
+                kit.auth.seal_audit().await.expect("sealed");
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.expect("no panic");
+    }
+    kit.auth.seal_audit().await.expect("sealed");
+    let verified = verify(&kit.auth).await;
+    assert_eq!((verified.rows, verified.findings), (6 * 32 * 2, vec![]));
+    assert_eq!(kit.count("select sum(rows)::bigint from auth_audit_seals").await, 6 * 32 * 2);
+}
+
+/// Those of before migration 024 have no number.
+#[tokio::test]
+async fn rows_older_than_numbers_are_sealed_first_and_by_their_time() {
+    let kit = Kit::new().await;
+    sqlx::query(
+        "insert into auth_audit (id, created_at, event_type, position)
+         select gen_random_uuid(), $1 - (n % 40) * interval '1 day' + n * interval '1 millisecond', 'link.requested', 0
+         from generate_series(1, 7000) n",
+    )
+    .bind(TODAY)
+    .execute(&kit.pool)
+    .await
+    .expect("added");
+    rows(&kit.pool, 3, TODAY).await;
+    let sealed = kit.auth.seal_audit().await.expect("sealed");
+    assert_eq!(sealed.rows, 7_003);
+    let verified = verify(&kit.auth).await;
+    assert_eq!((verified.rows, &verified.findings), (7_003, &vec![]));
+
+    let some = "(select id from auth_audit where position = 0 order by created_at, id offset 6000 limit 1)";
+    tamper(&kit, &[format!("update auth_audit set user_agent = 'x' where id = {some}")]).await;
+    assert_eq!(problems(&verify(&kit.auth).await), [Problem::RowChanged]);
+}
+
+#[tokio::test]
+async fn a_month_that_retention_dropped_is_no_gap_and_one_that_somebody_dropped_is() {
+    let kit = Kit::new().await;
+    let (old, older) = (datetime!(2025-03-10 9:00 UTC), datetime!(2025-02-10 9:00 UTC));
+    for month in [older, old] {
+        sqlx::query("select auth_audit_make_partition($1)").bind(month).execute(&kit.pool).await.expect("made");
+        rows(&kit.pool, 4, month).await;
+        kit.auth.seal_audit().await.expect("sealed");
+    }
+    rows(&kit.pool, 4, TODAY).await;
+    kit.auth.seal_audit().await.expect("sealed");
+    assert_eq!(verify(&kit.auth).await.findings, []);
+
+    // The schedule drops what is older than 400 days on this clock: both months.
+    kit.auth.housekeeping().await.expect("tidied");
+    assert_eq!(kit.count("select count(*) from auth_audit where created_at < '2026-01-01'").await, 0, "the months are gone");
+    assert_eq!(kit.count("select count(*) from auth_audit_seals where kind = 'dropped'").await, 2);
+    let verified = verify(&kit.auth).await;
+    assert_eq!((verified.batches, &verified.findings), (5, &vec![]));
+    kit.clock.advance(Duration::minutes(1));
+    rows(&kit.pool, 4, TODAY + Duration::minutes(1)).await;
+    kit.auth.seal_audit().await.expect("sealed");
+    assert_eq!(verify(&kit.auth).await.findings, [], "the chain goes on");
+
+    // A row of a month that is over can't come back.
+    let at = old.unix_timestamp();
+    tamper(
+        &kit,
+        &[format!("insert into auth_audit (id, created_at, event_type) values (gen_random_uuid(), to_timestamp({at}), 'x.y')")],
+    )
+    .await;
+    kit.auth.seal_audit().await.expect("sealed");
+    assert_eq!(problems(&verify(&kit.auth).await), [Problem::RowInserted]);
+
+    // The word that the months were dropped by right is itself in the chain.
+    tamper(&kit, &["delete from auth_audit_seals where kind = 'dropped'".to_owned()]).await;
+    let without = problems(&verify(&kit.auth).await);
+    assert!(without.contains(&Problem::BatchMissing) && without.contains(&Problem::MonthMissing), "{without:?}");
+}
+
+#[tokio::test]
+async fn a_month_that_somebody_dropped_is_found() {
+    let kit = Kit::new().await;
+    sqlx::query("select auth_audit_make_partition($1)").bind(TODAY).execute(&kit.pool).await.expect("made");
+    three_batches(&kit).await;
+    rows(&kit.pool, 4, TODAY + Duration::days(10)).await;
+    kit.auth.seal_audit().await.expect("sealed");
+    let owner = kit.database.owner().await;
+    sqlx::query("drop table auth_audit_202611").execute(&owner).await.expect("dropped");
+    let verified = verify(&kit.auth).await;
+    assert_eq!(problems(&verified), [Problem::MonthMissing]);
+    assert_eq!((verified.findings[0].count, verified.findings[0].batch), (12, Some(1)));
+    // What stands beside the chain says nothing.
+    let beside = "insert into auth_audit_seals select (jsonb_populate_record(seal, '{\"number\": -1, \"kind\": \"dropped\"}')).*
+                  from auth_audit_seals seal where number = 1";
+    tamper(&kit, &[beside.to_owned()]).await;
+    assert_eq!(problems(&verify(&kit.auth).await), [Problem::MonthMissing]);
+}
+
+/// Somebody has taken the last number there is.
+#[tokio::test]
+async fn a_chain_that_can_not_go_on_says_so() {
+    let kit = Kit::new().await;
+    three_batches(&kit).await;
+    let last = "insert into auth_audit_seals select (jsonb_populate_record(seal, '{\"number\": 9223372036854775807}')).*
+                from auth_audit_seals seal where number = 3";
+    tamper(&kit, &[last.to_owned()]).await;
+    assert!(problems(&verify(&kit.auth).await).contains(&Problem::BatchMissing));
+    rows(&kit.pool, 4, TODAY + Duration::minutes(3)).await;
+    assert!(kit.auth.seal_audit().await.is_err());
+}
+
+/// Sequences go with a dump; transaction ids would begin anew.
+#[tokio::test]
+async fn a_dump_restored_into_another_cluster_verifies_and_is_sealed_on() {
+    let kit = Kit::new().await;
+    three_batches(&kit).await;
+    rows(&kit.pool, 2, TODAY + Duration::minutes(3)).await;
+
+    let dir = std::env::temp_dir().join(format!("latchkey-restore-{}", new_id(TODAY)));
+    let settings = private_postgres::Settings {
+        data_dir: dir.clone(),
+        bin_dir: None,
+        search_path: None,
+        durable: false,
+        lifetime: private_postgres::Lifetime::DiesWithParent,
+        max_connections: 20,
+    };
+    let cluster = private_postgres::start(&settings).expect("another cluster starts");
+    let url = cluster.url(private_postgres::OWNER, private_postgres::DATABASE);
+    let dump =
+        std::process::Command::new("pg_dump").args(["--no-privileges", &kit.database.owner_url]).output().expect("pg_dump runs");
+    assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
+    let file = dir.join("dump.sql");
+    std::fs::write(&file, &dump.stdout).expect("written");
+    let restore = std::process::Command::new("psql")
+        .args(["--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", "--file"])
+        .arg(&file)
+        .arg(&url)
+        .output()
+        .expect("psql runs");
+    assert!(restore.status.success(), "{}", String::from_utf8_lossy(&restore.stderr));
+
+    let pool = PgPool::connect(&url).await.expect("answers");
+    let restored = Auth::new(pool.clone(), Arc::new(kit.clock.clone()), Keys::new(&TEST_KEY, &[]), kit.auth.policy().clone());
+    assert_eq!(verify(&restored).await.findings, []);
+    rows(&pool, 2, TODAY + Duration::minutes(4)).await;
+    assert_eq!(restored.seal_audit().await.expect("sealed").rows, 4, "what the dump had unsealed, and what came since");
+    let verified = verify(&restored).await;
+    assert_eq!((verified.rows, &verified.findings), (16, &vec![]));
+    pool.close().await;
+    drop(cluster);
+    let _ = std::fs::remove_dir_all(dir);
+}
+
+#[tokio::test]
+async fn the_schedule_seals_each_minute_and_verifies_each_day() {
+    let kit = Kit::new().await;
+    let ids = rows(&kit.pool, 4, kit.auth.now()).await;
+    kit.auth.watch_audit().await.expect("sealed");
+    assert_eq!(head(&kit).await.number, 1);
+    rows(&kit.pool, 4, kit.auth.now()).await;
+    kit.auth.watch_audit().await.expect("looked");
+    assert_eq!(head(&kit).await.number, 1, "not twice in a minute");
+    kit.clock.advance(Duration::minutes(1));
+    kit.second().await.watch_audit().await.expect("sealed");
+    assert_eq!(head(&kit).await.number, 2, "by whichever server comes first");
+
+    kit.auth.verify_audit_daily().await.expect("verified");
+    let last = kit.auth.audit_seal().await.expect("answers").verified.expect("once");
+    assert!(last.findings.is_empty() && last.head == 2 && last.rows == 8, "{last:?}");
+    tamper(&kit, &[format!("delete from auth_audit where id = '{}'", ids[0])]).await;
+    kit.auth.verify_audit_daily().await.expect("not due");
+    kit.clock.advance(Duration::days(1));
+    kit.auth.verify_audit_daily().await.expect("verified");
+    let last = kit.auth.audit_seal().await.expect("answers").verified.expect("again");
+    assert_eq!(last.findings.get("row_missing"), Some(&1));
+    assert_eq!(kit.count("select count(*) from auth_audit where event_type = 'audit.tampered'").await, 1);
+}
+
+#[tokio::test]
+async fn every_column_of_the_log_is_under_the_seal() {
+    let kit = Kit::new().await;
+    let columns: Vec<String> = sqlx::query_scalar(
+        "select column_name::text from information_schema.columns where table_name = 'auth_audit' order by ordinal_position",
+    )
+    .fetch_all(&kit.pool)
+    .await
+    .expect("can be read");
+    let hashed = ["id", "created_at", "event_type", "user_id", "actor_id", "ip", "user_agent", "request_id", "details", "position"];
+    assert_eq!(columns, hashed, "a column that is not hashed can be changed unseen: Row::hash, under another version");
+}
+
+#[tokio::test]
+async fn a_list_is_narrowed_by_account_network_and_request_in_both_directions() {
+    let kit = Kit::new().await;
+    let (mara, priya) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    let request = new_id(TODAY + Duration::minutes(7)).to_string();
+    for n in 0..12_i64 {
+        let (user, actor) = if n % 3 == 0 { (mara, Some(priya)) } else { (priya, None) };
+        sqlx::query(
+            "insert into auth_audit (id, created_at, event_type, user_id, actor_id, ip, request_id) values ($1, $2, $3, $4, $5, $6::inet, $7)",
+        )
+        .bind(new_id(TODAY + Duration::minutes(n)))
+        .bind(TODAY + Duration::minutes(n))
+        .bind(["user.viewed", "session.created", "totp.refused", "link.redeemed"][usize::try_from(n % 4).expect("small")])
+        .bind(user)
+        .bind(actor)
+        .bind(if n % 2 == 0 { "203.0.113.24" } else { "2001:db8::7" })
+        .bind((n == 7).then_some(&request))
+        .execute(&kit.pool)
+        .await
+        .expect("added");
+    }
+    let minutes = async |filter: AuditFilter| {
+        let whole = kit.auth.audit(&filter, None, 100).await.expect("answers");
+        // In pages of two, there and back again.
+        let (mut at, mut there) = (None, Vec::new());
+        loop {
+            let page = kit.auth.audit(&filter, at, 2).await.expect("answers");
+            there.extend(page.rows.clone());
+            let Some(older) = page.older else { break };
+            at = Some(older);
+        }
+        assert_eq!(there, whole.rows);
+        if let Some(last) = whole.rows.last() {
+            let mut back = Vec::new();
+            let from = kit.auth.audit(&filter, at, 2).await.expect("answers");
+            let mut newer: Option<Cursor> = from.newer;
+            back.extend(from.rows.into_iter().rev());
+            while let Some(cursor) = newer {
+                let page = kit.auth.audit(&filter, Some(cursor), 2).await.expect("answers");
+                back.extend(page.rows.into_iter().rev());
+                newer = page.newer;
+            }
+            back.reverse();
+            assert_eq!(back.last(), Some(last));
+            assert_eq!(back, whole.rows);
+        }
+        whole.rows.iter().map(|row| (row.at - TODAY).whole_minutes()).collect::<Vec<_>>()
+    };
+    let about = |about| AuditFilter { about: Some(about), ..AuditFilter::default() };
+    assert_eq!(minutes(AuditFilter::default()).await, (0..12).rev().collect::<Vec<_>>());
+    assert_eq!(minutes(about(About::User(mara))).await, [9, 6, 3, 0]);
+    assert_eq!(minutes(about(About::User(priya))).await, [11, 10, 8, 7, 5, 4, 2, 1]);
+    assert_eq!(minutes(about(About::Person(priya))).await, (0..12).rev().collect::<Vec<_>>());
+    assert_eq!(minutes(about(About::Ip("2001:db8::7".parse().expect("an address")))).await, [11, 9, 7, 5, 3, 1]);
+    assert_eq!(minutes(about(About::Request(request))).await, [7]);
+    let events = vec!["user.viewed".to_owned(), "totp.refused".to_owned()];
+    assert_eq!(minutes(AuditFilter { events: events.clone(), ..AuditFilter::default() }).await, [10, 8, 6, 4, 2, 0]);
+    assert_eq!(minutes(AuditFilter { events, ..about(About::Person(mara)) }).await, [6, 0]);
+    let span = AuditFilter {
+        since: Some(TODAY + Duration::minutes(2)),
+        until: Some(TODAY + Duration::minutes(5)),
+        ..AuditFilter::default()
+    };
+    assert_eq!(minutes(span).await, [4, 3, 2]);
+}
+
+async fn whole(kit: &Kit, filter: AuditFilter, format: Format, most: usize) -> String {
+    let mut export = kit.auth.export_audit(Who::Operator, filter, format, most).await.expect("an operator may");
+    let mut text = String::new();
+    while let Some(piece) = kit.auth.next_of_export(&mut export).await.expect("the database answers") {
+        text.push_str(&piece);
+    }
+    text
+}
+
+#[tokio::test]
+async fn an_export_is_whole_in_order_and_recorded_before_it_begins() {
+    let kit = Kit::new().await;
+    sqlx::query(
+        "insert into auth_audit (id, created_at, event_type, user_agent, details)
+         select gen_random_uuid(), $1 - n * interval '1 second', 'link.requested', '=cmd|'' /C calc''!A0', '{\"a\": \"x,y\"}'
+         from generate_series(1, 2500) n",
+    )
+    .bind(TODAY)
+    .execute(&kit.pool)
+    .await
+    .expect("added");
+    let lines = whole(&kit, AuditFilter::default(), Format::JsonLines, usize::MAX).await;
+    let rows: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).expect("an object a line")).collect();
+    assert_eq!(rows.len(), 2_500);
+    let times: Vec<&str> = rows.iter().map(|row| row["created_at"].as_str().expect("a time")).collect();
+    assert!(times.is_sorted() && rows[0]["details"]["a"] == "x,y");
+    let recorded = "select count(*) from auth_audit where event_type = 'audit.exported' and details->>'by' = 'operator'";
+    assert_eq!(kit.count(recorded).await, 1);
+
+    let table = whole(&kit, AuditFilter::default(), Format::Csv, usize::MAX).await;
+    let rows: Vec<&str> = table.split("\r\n").collect();
+    assert_eq!(
+        rows.len(),
+        2_500 + 2,
+        "the header, and nothing after the last line's end: what happens as a copy begins is not in it"
+    );
+    assert!(rows[1].contains(",link.requested,") && rows[1].contains(",'=cmd|"), "{}", rows[1]);
+    assert!(rows[1].ends_with(r#""{""a"":""x,y""}""#), "{}", rows[1]);
+
+    let span = AuditFilter {
+        since: Some(TODAY - Duration::seconds(20)),
+        until: Some(TODAY - Duration::seconds(10)),
+        ..AuditFilter::default()
+    };
+    assert_eq!(whole(&kit, span, Format::JsonLines, usize::MAX).await.lines().count(), 10);
+}
+
+#[tokio::test]
+async fn an_export_that_was_cut_says_so_and_one_that_just_fits_does_not() {
+    let kit = Kit::new().await;
+    sqlx::query(
+        "insert into auth_audit (id, created_at, event_type)
+         select gen_random_uuid(), $1 - n * interval '1 second', 'link.requested' from generate_series(1, 2000) n",
+    )
+    .bind(TODAY)
+    .execute(&kit.pool)
+    .await
+    .expect("added");
+    let only = || AuditFilter { events: vec!["link.requested".to_owned()], ..AuditFilter::default() };
+    for (most, rows, cut) in
+        [(2_000, 2_000, false), (1_999, 1_999, true), (1_000, 1_000, true), (7, 7, true), (5_000, 2_000, false)]
+    {
+        let text = whole(&kit, only(), Format::JsonLines, most).await;
+        assert_eq!(text.lines().filter(|line| line.contains("link.requested")).count(), rows, "{most}");
+        assert_eq!(text.contains("\"cut\":true"), cut, "{most}");
+    }
+}
+
+#[tokio::test]
+async fn the_report_points_out_guessing_replays_and_acts() {
+    let kit = Kit::new().await;
+    let (mara, priya) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    let add = async |event: &str, user: Option<Uuid>, ip: &str, details: serde_json::Value| {
+        sqlx::query(
+            "insert into auth_audit (id, created_at, event_type, user_id, ip, details) values ($1, $2, $3, $4, $5::inet, $6)",
+        )
+        .bind(new_id(TODAY))
+        .bind(TODAY)
+        .bind(event)
+        .bind(user)
+        .bind(ip)
+        .bind(details)
+        .execute(&kit.pool)
+        .await
+        .expect("added");
+    };
+    for n in 0..12 {
+        add("totp.refused", Some(mara), &format!("198.51.100.{n}"), serde_json::json!({ "reason": "wrong" })).await;
+    }
+    for n in 0..6_u128 {
+        add("backup_code.refused", Some(Uuid::from_u128(100 + n)), "203.0.113.24", serde_json::json!({ "reason": "wrong" })).await;
+    }
+    for _ in 0..3 {
+        add("link.refused", None, "203.0.113.99", serde_json::json!({ "link": "l", "reason": "used" })).await;
+    }
+    add("two_factor.reset", Some(priya), "203.0.113.1", serde_json::json!({ "by": "admin", "reason": "Ticket 4821" })).await;
+    add("sessions.ended", None, "203.0.113.1", serde_json::json!({ "by": "operator", "reason": "restore" })).await;
+    // What happened before the time that was asked about.
+    let found = kit.auth.audit_report(TODAY - Duration::DAY).await.expect("answers");
+    let told: Vec<(Kind, Option<Uuid>, Option<String>)> =
+        found.iter().map(|one| (one.kind, one.user, one.ip.map(|ip| ip.to_string()))).collect();
+    assert_eq!(
+        told,
+        [
+            (Kind::ManyFailures, Some(mara), None),
+            (Kind::ManyAccounts, None, Some("203.0.113.24".to_owned())),
+            (Kind::Replays, None, Some("203.0.113.99".to_owned())),
+            (Kind::TwoFactorReset, Some(priya), None),
+            (Kind::AtTheShell, None, None),
+        ]
+    );
+    assert_eq!(found[3].reason.as_deref(), Some("Ticket 4821"));
+    assert_eq!(kit.auth.audit_report(TODAY + Duration::SECOND).await.expect("answers"), []);
+}
