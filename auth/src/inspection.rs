@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::{PgConnection, PgPool, Row as _};
+use sqlx::{Connection as _, PgConnection, PgPool, Row as _};
 use time::OffsetDateTime;
 
 use crate::Error;
@@ -68,8 +68,8 @@ pub async fn pooling(pool: &PgPool) -> Result<Pooling, Error> {
     let mut second = pool.acquire().await?;
     let earlier = process(&mut first).await?;
     let before = process(&mut first).await?;
-    // Plain text, without prepared statements: those are what goes wrong.
-    match sqlx::raw_sql("begin").execute(&mut *second).await {
+    // However this ends, it is rolled back: a worker that got the connection next would hold its locks for ever.
+    let mut second = match second.begin().await {
         // A pooler that hands processes on from statement to statement knows no transactions. By its words: the code, a protocol
         // violation, is all of PgBouncer's errors.
         Err(sqlx::Error::Database(error)) if error.message().contains("statement pooling") => return Ok(Pooling::Transaction),
@@ -82,11 +82,12 @@ pub async fn pooling(pool: &PgPool) -> Result<Pooling, Error> {
         tokio::time::timeout(ANSWER, process(&mut second)).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
         return Ok(Pooling::Transaction);
     };
-    sqlx::raw_sql("rollback").execute(&mut *second).await?;
+    second.rollback().await?;
     let (busy, after) = (busy?, after?);
     Ok(if earlier == before && before == after && busy != before { Pooling::Session } else { Pooling::Transaction })
 }
 
+/// In plain text, without prepared statements: those are what goes wrong.
 async fn process(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
     sqlx::raw_sql("select pg_backend_pid()").fetch_one(connection).await?.try_get(0)
 }

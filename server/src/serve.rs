@@ -46,6 +46,9 @@ const AUDIT_SEAL: Duration = Duration::from_secs(15);
 const AUDIT_VERIFICATION: Duration = Duration::from_mins(5);
 /// Between "not ready" and closing the door: time for a load balancer to look.
 const DRAIN: Duration = Duration::from_secs(1);
+/// For what workers have begun, once the last request is answered. The longest is a mail, which has 30 seconds; and a supervisor has 45
+/// seconds' patience.
+const WORKERS_FINISH: Duration = Duration::from_secs(32);
 
 /// Runs until SIGTERM or Ctrl-C. The database is the caller's to close, after the last answer has left.
 pub async fn serve(config: &Config, database: &Database) -> anyhow::Result<()> {
@@ -133,8 +136,14 @@ pub async fn serve(config: &Config, database: &Database) -> anyhow::Result<()> {
     };
     let (served, told) = tokio::join!(serving, stopping);
     served.context("a listener failed")?;
-    while workers.join_next().await.is_some() {}
-    pool.close().await;
+    let finished = async {
+        while workers.join_next().await.is_some() {}
+        pool.close().await;
+    };
+    // A worker may wait for an answer of the database that never comes.
+    if tokio::time::timeout(WORKERS_FINISH, finished).await.is_err() {
+        tracing::warn!("cut off work that did not finish in time");
+    }
     told?;
     tracing::info!("stopped");
     Ok(())

@@ -252,7 +252,7 @@ impl Place {
         let path = std::env::var("PATH").unwrap_or_default();
         // One that waits for something says so by its status.
         Command::new("timeout")
-            .args(["60", "bash", "-euc", &command])
+            .args(["-k", "10", "60", "bash", "-euc", &command])
             .current_dir(&self.folder)
             .env_clear()
             .env("PATH", format!("{at}/bin:{at}/usr/local/bin:{path}"))

@@ -26,7 +26,7 @@ mod two_factor;
 
 use std::{
     net::SocketAddr,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -34,7 +34,11 @@ use testkit::{Browser, Database, SmtpSink};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    process::{Child, Command},
 };
+
+/// A server that hasn't ended by then never will: it gives what is under way half a minute.
+const ENDS_WITHIN: Duration = Duration::from_mins(1);
 
 const ORIGIN: &str = "http://localhost:4000";
 
@@ -90,22 +94,27 @@ impl Server {
         try_get_at(self.address, path).await
     }
 
+    fn id(&self) -> u32 {
+        self.process.id().expect("nobody has waited for it")
+    }
+
     fn terminate(&self) {
-        let sent = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status().expect("kill runs");
+        let sent = std::process::Command::new("kill").args(["-TERM", &self.id().to_string()]).status().expect("kill runs");
         assert!(sent.success());
     }
 
     async fn wait(mut self) -> ExitStatus {
-        let mut process = std::mem::replace(&mut self.process, Command::new("true").spawn().expect("true runs"));
-        tokio::task::spawn_blocking(move || process.wait().expect("it ends")).await.expect("no panic")
+        tokio::time::timeout(ENDS_WITHIN, self.process.wait()).await.expect("it ends").expect("it is a child")
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         // It may have ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        let _ = self.process.start_kill();
+        while matches!(self.process.try_wait(), Ok(None)) {
+            std::thread::yield_now();
+        }
     }
 }
 

@@ -12,7 +12,11 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{Connection as _, Executor as _, PgConnection, postgres::PgConnectOptions};
+use auth::inspection::{self, Pooling};
+use sqlx::{
+    Connection as _, Executor as _, PgConnection,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 use testkit::{Browser, Database, SmtpSink};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -70,7 +74,9 @@ async fn pgbouncer(database: &Database, at: SocketAddr, mode: &str) -> Running {
 }
 
 fn latchkey(database: &str, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_latchkey"))
+    // A server that finds nothing to refuse would go on.
+    Command::new("timeout")
+        .args(["-k", "10", "60", env!("CARGO_BIN_EXE_latchkey")])
         .args(args)
         .env_clear()
         .envs([("APP_ENV", "development"), ("DATABASE_URL", database), ("BASE_URL", ORIGIN), ("LISTEN_ADDR", "127.0.0.1:0")])
@@ -107,6 +113,7 @@ async fn in_session_mode_people_sign_in_through_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn in_transaction_mode_nothing_runs() {
     let database = Database::new().await;
+    let direct = database.pool_of(1).await;
     for mode in [
         "pool_mode = transaction",
         // A single process, which the second client has to wait for.
@@ -132,6 +139,13 @@ async fn in_transaction_mode_nothing_runs() {
         }
         is_refused(&through, &["serve"]);
         is_refused(&through, &["session", "revoke", "--all"]);
+
+        // Whoever gets its connections next is not within a transaction that never ends.
+        let pool = PgPoolOptions::new().max_connections(2).connect(&through).await.expect("it answers");
+        assert_eq!(inspection::pooling(&pool).await.expect("it is known"), Pooling::Transaction, "{mode}");
+        let open = "select count(*) from pg_stat_activity where datname = current_database() and state like 'idle in transaction%'";
+        let all_over = async { while count(&direct, open).await > 0 {} };
+        timeout(PATIENCE, all_over).await.expect("what asked is over");
     }
 }
 
@@ -140,7 +154,7 @@ async fn in_transaction_mode_nothing_runs() {
 async fn found_later_it_stops_the_server() {
     let (database, at) = (Database::new().await, free_port().await);
     let listen = free_port().await;
-    let server = Command::new(env!("CARGO_BIN_EXE_latchkey"))
+    let server = tokio::process::Command::new(env!("CARGO_BIN_EXE_latchkey"))
         .arg("serve")
         .env_clear()
         .envs([
@@ -159,6 +173,5 @@ async fn found_later_it_stops_the_server() {
     let away = async { while !matches!(server.try_get("/readyz").await, Some(answer) if answer.starts_with("HTTP/1.1 503")) {} };
     timeout(PATIENCE, away).await.expect("it starts without a database, and says so");
     let _pgbouncer = pgbouncer(&database, at, "pool_mode = transaction").await;
-    let ended = timeout(PATIENCE, server.wait()).await.expect("it ends");
-    assert_eq!(ended.code(), Some(1));
+    assert_eq!(server.wait().await.code(), Some(1));
 }

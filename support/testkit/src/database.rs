@@ -11,6 +11,8 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, postgres::
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
+use crate::watchdog;
+
 static CLUSTER: OnceCell<(Cluster, String)> = OnceCell::const_new();
 
 /// One test's database, with the application's role and the owner's.
@@ -42,6 +44,7 @@ impl Database {
     }
 
     async fn create(cluster: &Cluster, template: Option<&str>) -> Self {
+        watchdog::watch();
         let name = format!("t_{}", now_id());
         let template = template.unwrap_or("template0");
         let mut connection = connect(&cluster.url(OWNER, "postgres")).await;

@@ -6,6 +6,7 @@ mod clock;
 mod database;
 mod kit;
 mod smtp;
+mod watchdog;
 
 pub use browser::{Browser, Reply};
 pub use clock::ManualClock;
