@@ -22,6 +22,8 @@ const executablePath = process.env["CHROMIUM_BIN"] ?? (existsSync(installed) ? i
 const pictured = {
   viewport: { width: 360, height: 740 },
   deviceScaleFactor: 2,
+  hasTouch: true,
+  isMobile: true,
   userAgent:
     "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Mobile/15E148 Safari/604.1",
   extraHTTPHeaders: { "X-Forwarded-For": "203.0.113.24" },

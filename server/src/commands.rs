@@ -224,8 +224,12 @@ pub async fn session(config: &Config, pool: PgPool, command: SessionCommand) -> 
             if whose.user.is_empty() {
                 ended = auth.end_everybodys_sessions(whose.since, &reason).await?;
             }
+            // All of them, before anything ends: a mistyped address would leave whoever typed it with half of the work done.
+            let mut users = Vec::new();
             for email in &whose.user {
-                let (id, _) = account(&auth, email).await?;
+                users.push(account(&auth, email).await?.0);
+            }
+            for id in users {
                 ended += match auth.end_user_sessions(Who::Operator, id, &reason).await {
                     Err(ActError::Nothing) => 0,
                     other => other.map_err(refusal)?,

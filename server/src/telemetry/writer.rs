@@ -9,7 +9,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
-        mpsc::{self, Receiver, RecvTimeoutError, SyncSender},
+        mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError},
     },
     thread,
     time::Duration,
@@ -19,6 +19,12 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// Lines are some hundred bytes, so a full queue is about a megabyte.
 const QUEUE: usize = 4096;
+
+/// What a pipe takes at once, without another process's lines in between (`PIPE_BUF`).
+const AT_ONCE: usize = 4096;
+
+/// After writing. Woken for each line, the thread would cost a busy server more than all that is in it.
+const REST: Duration = Duration::from_millis(1);
 
 /// How long an ending process waits for a sink that doesn't take its last lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -59,14 +65,33 @@ impl LogWriter {
 
 fn write_lines(queue: &Receiver<Message>, mut sink: impl Write, dropped: &AtomicU64, report: impl Fn(u64)) {
     let mut reported = 0;
-    while let Ok(Message::Line(line)) = queue.recv() {
-        // A sink that fails has nobody to tell; the next line may fare better.
-        let _ = sink.write_all(&line);
+    let mut write_out = |lines: &mut Vec<u8>| {
+        // A sink that fails has nobody to tell; the next lines may fare better.
+        let _ = sink.write_all(lines);
+        lines.clear();
         let missing = dropped.load(Ordering::Relaxed);
         if missing > reported {
             reported = missing;
             report(missing);
         }
+    };
+    let mut lines = Vec::with_capacity(AT_ONCE);
+    let wait = || queue.recv().map_err(|_| TryRecvError::Disconnected);
+    let mut next = wait();
+    while let Ok(Message::Line(line)) = next {
+        if !lines.is_empty() && lines.len() + line.len() > AT_ONCE {
+            write_out(&mut lines);
+        }
+        lines.extend(line);
+        next = queue.try_recv();
+        if matches!(next, Err(TryRecvError::Empty)) {
+            write_out(&mut lines);
+            thread::sleep(REST);
+            next = wait();
+        }
+    }
+    if !lines.is_empty() {
+        write_out(&mut lines);
     }
     let _ = sink.flush();
 }
@@ -142,6 +167,33 @@ mod tests {
     }
 
     #[test]
+    fn only_whole_lines_are_written_and_only_as_much_as_a_pipe_takes_at_once() {
+        #[derive(Clone, Default)]
+        struct Writes(Arc<std::sync::Mutex<Vec<String>>>);
+        impl Write for Writes {
+            fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+                self.0.lock().expect("nobody panicked").push(String::from_utf8_lossy(lines).into_owned());
+                Ok(lines.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let writes = Writes::default();
+        let (mut writer, flush) = LogWriter::start(writes.clone(), |_| {}).expect("a thread");
+        let long = format!("{}\n", "x".repeat(2 * AT_ONCE));
+        for line in 0..1000 {
+            let line = if line == 500 { long.clone() } else { format!("line {line}\n") };
+            writer.write_all(line.as_bytes()).expect("never fails");
+        }
+        drop(flush);
+        let writes = writes.0.lock().expect("nobody panicked");
+        assert!(writes.iter().all(|lines| lines.ends_with('\n')));
+        assert!(writes.iter().all(|lines| lines.len() <= AT_ONCE || *lines == long), "a line that is longer goes alone");
+        assert!(writes.len() < 500, "many at once: {}", writes.len());
+    }
+
+    #[test]
     fn a_blocked_sink_stops_nobody_and_learns_what_it_missed() {
         let taken = Buffer::default();
         let (asked, is_asked) = mpsc::channel();
@@ -180,18 +232,19 @@ mod tests {
 
     #[test]
     fn a_failing_sink_ends_nothing() {
-        struct Full(u32);
+        #[derive(Default)]
+        struct Full(Vec<u8>);
         impl Write for Full {
-            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-                self.0 += 1;
+            fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+                self.0.extend(lines);
                 Err(io::ErrorKind::StorageFull.into())
             }
             fn flush(&mut self) -> io::Result<()> {
-                assert_eq!(self.0, 2, "tried each line");
+                assert_eq!(self.0, b"one\ntwo\n", "tried each line");
                 Ok(())
             }
         }
-        let (mut writer, flush) = LogWriter::start(Full(0), |_| {}).expect("a thread");
+        let (mut writer, flush) = LogWriter::start(Full::default(), |_| {}).expect("a thread");
         writer.write_all(b"one\n").expect("never fails");
         writer.write_all(b"two\n").expect("never fails");
         drop(flush);

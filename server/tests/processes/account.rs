@@ -82,6 +82,9 @@ async fn what_is_done_on_one_server_holds_at_the_next_request_on_the_other() {
     // Revoked, at the shell.
     let mara = site.sign_in(MARA, 1).await;
     assert!(site.is_signed_in(&mara).await);
+    let mistyped = ran(&site.database, &["session", "revoke", "--user", MARA, "--user", "mra@example.org"]);
+    assert_eq!(mistyped.status.code(), Some(1));
+    assert!(site.is_signed_in(&mara).await, "all or nothing");
     let ended = latchkey(&site.database, &["session", "revoke", "--user", MARA, "--json"]).stdout;
     assert_eq!(String::from_utf8_lossy(&ended).trim(), r#"{"ended":1}"#);
     assert!(!site.is_signed_in(&mara).await);

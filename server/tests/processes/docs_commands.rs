@@ -186,6 +186,7 @@ impl Seeded {
         let text = |value: &Value| value.as_str().expect("a text").to_owned();
         let values = vec![
             ("4812:9f86d081884c7d65", text(&verified["head"])),
+            ("lk_…", text(&key["key"])),
             ("lk_k7qdm2xw", text(&key["prefix"])),
             ("revoke PREFIX", format!("revoke {}", text(&key["prefix"]))),
             ("--search ID", format!("--search {id}")),
