@@ -179,18 +179,18 @@ mod tests {
                 Ok(())
             }
         }
-        let writes = Writes::default();
-        let (mut writer, flush) = LogWriter::start(writes.clone(), |_| {}).expect("a thread");
+        let taken = Writes::default();
+        let (mut writer, flush) = LogWriter::start(taken.clone(), |_| {}).expect("a thread");
         let long = format!("{}\n", "x".repeat(2 * AT_ONCE));
         for line in 0..1000 {
             let line = if line == 500 { long.clone() } else { format!("line {line}\n") };
             writer.write_all(line.as_bytes()).expect("never fails");
         }
         drop(flush);
-        let writes = writes.0.lock().expect("nobody panicked");
-        assert!(writes.iter().all(|lines| lines.ends_with('\n')));
-        assert!(writes.iter().all(|lines| lines.len() <= AT_ONCE || *lines == long), "a line that is longer goes alone");
-        assert!(writes.len() < 500, "many at once: {}", writes.len());
+        let taken = taken.0.lock().expect("nobody panicked");
+        assert!(taken.iter().all(|lines| lines.ends_with('\n')));
+        assert!(taken.iter().all(|lines| lines.len() <= AT_ONCE || *lines == long), "a line that is longer goes alone");
+        assert!(taken.len() < 500, "many at once: {}", taken.len());
     }
 
     #[test]
