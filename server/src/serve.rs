@@ -140,8 +140,9 @@ pub async fn serve(config: &Config, database: &Database) -> anyhow::Result<()> {
         while workers.join_next().await.is_some() {}
         pool.close().await;
     };
-    // A worker may wait for an answer of the database that never comes.
-    if tokio::time::timeout(WORKERS_FINISH, finished).await.is_err() {
+    // A worker may wait for an answer of the database that never comes. Behind a pooler of the wrong kind none is worth waiting for.
+    let patience = if told.is_ok() { WORKERS_FINISH } else { Duration::ZERO };
+    if tokio::time::timeout(patience, finished).await.is_err() {
         tracing::warn!("cut off work that did not finish in time");
     }
     told?;
