@@ -8,10 +8,7 @@ use std::{
     path::Path,
     process::{Command, Output, Stdio},
     str::FromStr as _,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -22,13 +19,13 @@ use sqlx::{
 };
 use testkit::{Browser, Database, SmtpSink};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream, UnixStream},
+    net::{TcpListener, TcpStream},
     time::timeout,
 };
 
 use super::{
     ORIGIN, Server, count,
+    outages::falls_silent,
     proxies::{Running, of_ops, program},
 };
 
@@ -180,46 +177,26 @@ async fn found_later_it_stops_the_server() {
     assert_eq!(server.wait().await.code(), Some(1));
 }
 
-/// In front of the cluster: passes everything on, but from the `last`th question after a process nothing more.
-async fn falls_silent_after(last: usize, database: &Database) -> SocketAddr {
-    let cluster = PgConnectOptions::from_str(&database.url).expect("a URL");
-    let socket = cluster.get_socket().expect("the cluster listens on one").join(format!(".s.PGSQL.{}", cluster.get_port()));
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let at = listener.local_addr().expect("bound");
-    let asked = Arc::<AtomicUsize>::default();
-    tokio::spawn(async move {
-        while let Ok((client, _)) = listener.accept().await {
-            let (mut from_client, mut to_client) = client.into_split();
-            let (mut from_cluster, mut to_cluster) = UnixStream::connect(&socket).await.expect("it runs").into_split();
-            tokio::spawn(async move { tokio::io::copy(&mut from_cluster, &mut to_client).await });
-            let asked = asked.clone();
-            tokio::spawn(async move {
-                let mut bytes = [0; 4096];
-                while let Ok(length @ 1..) = from_client.read(&mut bytes).await {
-                    if String::from_utf8_lossy(&bytes[..length]).contains("pg_backend_pid")
-                        && asked.fetch_add(1, Ordering::SeqCst) >= last
-                    {
-                        std::future::pending::<()>().await;
-                    }
-                    let _ = to_cluster.write_all(&bytes[..length]).await;
-                }
-            });
-        }
-    });
-    at
-}
-
 /// A pooler without another process lets one of two connections wait, a database that is slow both. Where a database that is slow was
 /// taken for a pooler, `flag set --off` would be refused when it is needed most.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_does_not_answer_is_not_taken_for_a_pooler() {
     let database = Database::new().await;
     // Twice on one, once on the other; then the first one's answer doesn't come.
-    let at = falls_silent_after(3, &database).await;
+    let at = falls_silent("pg_backend_pid", 3, &database).await;
     let pool = PgPoolOptions::new().max_connections(2).connect(&url(&database, at)).await.expect("it answers so far");
     let found = timeout(PATIENCE, inspection::pooling(&pool)).await.expect("it gives up");
     assert!(found.is_err(), "{found:?}");
-    let at = falls_silent_after(4, &database).await;
+    let at = falls_silent("pg_backend_pid", 4, &database).await;
     let pool = PgPoolOptions::new().max_connections(2).connect(&url(&database, at)).await.expect("it answers");
     assert_eq!(inspection::pooling(&pool).await.expect("four questions are enough"), Pooling::Session);
+}
+
+/// Behind a pooler the answer to a question may go to somebody else. Whoever waited for it would never serve.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_that_is_never_answered_keeps_no_server_from_its_work() {
+    let database = Database::new().await;
+    let through = url(&database, falls_silent("pg_backend_pid", 0, &database).await);
+    let server = Server::start_with(&database, &[("DATABASE_URL", &through), ("MIGRATE_ON_START", "false")]).await;
+    assert!(server.try_get("/login").await.expect("it answers").starts_with("HTTP/1.1 200"));
 }
