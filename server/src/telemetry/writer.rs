@@ -23,7 +23,7 @@ const QUEUE: usize = 4096;
 /// What a pipe takes at once, without another process's lines in between (`PIPE_BUF`).
 const AT_ONCE: usize = 4096;
 
-/// After writing. Woken for each line, the thread would cost a busy server more than all that is in it.
+/// After writing, so that a busy server's lines go out together and not with a wake-up each.
 const REST: Duration = Duration::from_millis(1);
 
 /// How long an ending process waits for a sink that doesn't take its last lines.
