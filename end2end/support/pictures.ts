@@ -78,14 +78,17 @@ export class Pictures {
       return { top: box.y, bottom: box.y + box.height };
     };
     await page.evaluate(holdStill);
+    const before = page.viewportSize() ?? DESK;
+    // Not `fullPage`: while it draws, the browser is one with a mouse, and the page says so.
+    await page.setViewportSize({ ...before, height: await page.evaluate(() => document.documentElement.scrollHeight) });
     const main = page.getByRole("main");
     const [first, last] = [main.locator("> :first-child"), main.locator("> :nth-last-child(1 of :not(.help-link))")];
     const margin = 20;
     const isFlow = (await page.locator(".flow").count()) > 0;
     const top = isFlow ? 0 : Math.floor((await box(first)).top - margin);
     const bottom = Math.ceil((await box(to ?? last)).bottom + margin);
-    const width = page.viewportSize()?.width ?? 0;
-    await this.take(HELP, name, { clip: { x: 0, y: top, width, height: bottom - top }, fullPage: true });
+    await this.take(HELP, name, { clip: { x: 0, y: top, width: before.width, height: bottom - top } });
+    await page.setViewportSize(before);
   }
 
   /** What is seen at first, on a desk. */

@@ -134,7 +134,11 @@ test("every picture is what the screen looks like", async ({ page, server, mailb
     };
     await change("Turn off now", "Turn off now");
     await change("Start the guarded rollout", "Start the rollout");
-    await page.goto("/admin/rollout");
+    // Accounts are counted once a minute.
+    await expect(async () => {
+      await page.goto("/admin/rollout");
+      await expect(main).toContainText("2 accounts.", { timeout: 1 });
+    }).toPass({ timeout: 90_000 });
     await pictures.forHelp("admin-rollout", button(page, "End the rollout"));
   });
 
