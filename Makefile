@@ -6,7 +6,7 @@ LATCHKEY_BIN ?= $(TARGET)/debug/latchkey
 # Queries are checked against `.sqlx`, also where a DATABASE_URL is set for the program itself.
 export SQLX_OFFLINE = true
 
-.PHONY: run test check bench load sqlx pictures looks
+.PHONY: run test check bench load sqlx pictures
 
 # Pages at http://localhost:3000/login, mail at http://localhost:3000/dev/inbox.
 run:
@@ -14,7 +14,7 @@ run:
 	APP_ENV=development cargo run
 
 test:
-	support/scripts/install.sh postgresql pgbouncer chromium node java python curl openssl zbar nginx caddy traefik prometheus
+	support/scripts/install.sh postgresql pgbouncer patroni chromium node java python curl openssl zbar nginx caddy traefik prometheus
 	cargo test --workspace
 	cargo build
 	support/scripts/quickstart.sh
@@ -23,11 +23,7 @@ test:
 	cargo build --workspace --example gallery
 	$(TARGET)/debug/examples/gallery $(TARGET)/gallery
 	support/scripts/html.sh
-	cd end2end && LATCHKEY_BIN=$(LATCHKEY_BIN) npx playwright test
-
-# How every page looks in every state, what a screen reader says of it, and whether its pictures in help still hold. After `make test`.
-looks:
-	cd end2end && LOOKS=1 LATCHKEY_BIN=$(LATCHKEY_BIN) GALLERY=$(TARGET)/gallery npx playwright test --project gallery --project spoken --project pictures
+	cd end2end && LATCHKEY_BIN=$(LATCHKEY_BIN) GALLERY=$(TARGET)/gallery npx playwright test
 
 check:
 	support/scripts/install.sh postgresql python prometheus

@@ -52,17 +52,11 @@ const withFonts = {
 const afterwards = ["events.spec.ts", "secrets.spec.ts"];
 /** What is the same in every browser. */
 const once = ["keyboard.spec.ts"];
-/** How every page looks and what it says, by `make looks`. */
+/** How every page looks, and what it says. */
+const stills = ["gallery.spec.ts", "lighthouse.spec.ts"];
 const spoken = ["spoken.spec.ts"];
 const pictures = ["pictures.spec.ts"];
-const stills = ["gallery.spec.ts", "lighthouse.spec.ts"];
 const journeys = { testIgnore: ["ready.spec.ts", ...afterwards, ...once, ...spoken, ...pictures, ...stills], dependencies: ["ready"] };
-
-const looks = [
-  { name: "gallery", testMatch: stills, dependencies: ["ready"], use: { ...phone, userAgent: undefined } },
-  { name: "spoken", testMatch: spoken, dependencies: ["ready"], use: { ...desktop, javaScriptEnabled: false } },
-  { name: "pictures", testMatch: pictures, dependencies: ["ready"], use: { ...pictured, launchOptions: withFonts } },
-];
 
 export default defineConfig<Options>({
   testDir: "tests",
@@ -90,6 +84,8 @@ export default defineConfig<Options>({
     { name: "js-desktop", ...journeys, use: desktop },
     { name: "js-phone", ...journeys, use: phone },
     { name: "once", testMatch: once, dependencies: ["ready"], use: { ...desktop, javaScriptEnabled: false } },
-    ...(process.env["LOOKS"] ? looks : []),
+    { name: "gallery", testMatch: stills, dependencies: ["ready"], use: { ...phone, userAgent: undefined } },
+    { name: "spoken", testMatch: spoken, dependencies: ["ready"], use: { ...desktop, javaScriptEnabled: false } },
+    { name: "pictures", testMatch: pictures, dependencies: ["ready"], use: { ...pictured, launchOptions: withFonts } },
   ],
 });

@@ -5,6 +5,8 @@ import lighthouse, { desktopConfig } from "lighthouse";
 
 import { freePort, fleet } from "../support/servers.ts";
 
+// Chromium's headless shell doesn't fetch it for Lighthouse. The test below reads it instead.
+const skipAudits = ["robots-txt"];
 const categories = ["accessibility", "best-practices", "seo"];
 
 for (const [name, config] of [["a phone", undefined], ["a computer", desktopConfig]] as const) {
@@ -12,8 +14,8 @@ for (const [name, config] of [["a phone", undefined], ["a computer", desktopConf
     const port = await freePort();
     const browser = await chromium.launch({ ...launchOptions, args: [...(launchOptions.args ?? []), `--remote-debugging-port=${port}`] });
     try {
-      for (const path of ["/login", "/help", "/help/no-email"]) {
-        const result = await lighthouse(`${fleet().main.url}${path}`, { port, logLevel: "error", onlyCategories: categories }, config);
+      for (const path of ["/login", "/help", "/help/no-email", "/help/admin-rollout"]) {
+        const result = await lighthouse(`${fleet().main.url}${path}`, { port, logLevel: "error", onlyCategories: categories, skipAudits }, config);
         if (!result) throw new Error(`no result for ${path}`);
         const { lhr } = result;
         expect(lhr.runtimeError).toBeUndefined();
@@ -28,3 +30,12 @@ for (const [name, config] of [["a phone", undefined], ["a computer", desktopConf
     }
   });
 }
+
+test("robots are told where they may read, in lines that they understand", async ({ request }) => {
+  const answer = await request.get(`${fleet().main.url}/robots.txt`);
+  expect(answer.status()).toBe(200);
+  const lines = (await answer.text()).trimEnd().split("\n");
+  expect(lines[0]).toBe("User-agent: *");
+  for (const line of lines.slice(1)) expect(line).toMatch(/^(Allow|Disallow): \/\S*$/);
+  expect(lines).toContain("Disallow: /");
+});

@@ -33,7 +33,6 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("make run", "support/scripts/quickstart.sh"),
     ("make test", ".ci/run"),
     ("make check", ".ci/run"),
-    ("make looks", "it needs what make test has built, and ten minutes"),
     ("make pictures", "it would take the pictures anew that end2end/tests/pictures.spec.ts compares"),
     ("npx playwright test", "Makefile"),
     (
@@ -61,6 +60,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("psql \"$DATABASE_URL\" -f database/", "the checklist's own words; ours stands beside them"),
     ("systemd-analyze", "support/scripts/ops.sh"),
     ("promtool test rules", "support/scripts/ops.sh"),
+    ("patronictl switchover", "server/tests/processes/patroni.rs"),
     ("createdb", "server/tests/processes/restore.rs"),
     ("pg_dump", "server/tests/processes/restore.rs"),
     ("pg_restore", "server/tests/processes/restore.rs"),
