@@ -41,15 +41,18 @@ struct Behalf {
 /// Longer user agents are cut: they are shown to people and kept for months.
 const MAX_USER_AGENT: usize = 256;
 
+/// Nearly all are as they should be, and every request brings one: those are copied at once.
+fn shown(user_agent: &str) -> String {
+    if user_agent.len() <= MAX_USER_AGENT && !user_agent.contains(char::is_control) {
+        return user_agent.to_owned();
+    }
+    user_agent.chars().filter(|c| !c.is_control()).take(MAX_USER_AGENT).collect()
+}
+
 impl Requester {
     #[must_use]
     pub fn new(ip: IpAddr, user_agent: &str, request_id: impl Into<String>) -> Self {
-        Self {
-            ip: ip.to_canonical(),
-            user_agent: user_agent.chars().filter(|c| !c.is_control()).take(MAX_USER_AGENT).collect(),
-            request_id: request_id.into(),
-            behalf: None,
-        }
+        Self { ip: ip.to_canonical(), user_agent: shown(user_agent), request_id: request_id.into(), behalf: None }
     }
 
     /// An application that signs somebody in. `self` is the application's own request; where it says for whom, limits, mails and the

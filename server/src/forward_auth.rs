@@ -67,8 +67,8 @@ async fn redirect(State(guard): State<Arc<Guard>>, ConnectInfo(peer): ConnectInf
 impl Guard {
     /// `leads` is the status that takes somebody to sign in; `None` where the proxy makes it one.
     async fn answer(&self, peer: SocketAddr, headers: &HeaderMap, leads: Option<StatusCode>) -> Response {
-        let asked = self.hosts.as_ref().filter(|_| self.proxies.contains(peer.ip())).and_then(|hosts| Asked::of(hosts, headers));
-        let Some(asked) = asked else {
+        let hosts = self.hosts.as_ref().filter(|_| self.proxies.contains(peer.ip()));
+        let Some((hosts, asked)) = hosts.and_then(|hosts| Some((hosts, Asked::of(hosts, headers)?))) else {
             return refuse(StatusCode::FORBIDDEN, "This host is not one that Latchkey guards.\n");
         };
         let (token, session) = shown(headers);
@@ -90,7 +90,9 @@ impl Guard {
         }
         // Somebody who has to set two-factor up is told so there.
         let mut response = refuse(leads.unwrap_or(status), text);
-        if let Ok(url) = HeaderValue::try_from(next::carried(&self.sign_in, asked.url.as_str())) {
+        let way_back = asked.way_back(hosts);
+        let sign_in = way_back.map(|url| HeaderValue::try_from(next::carried(&self.sign_in, url.as_str())));
+        if let Some(Ok(url)) = sign_in {
             response.headers_mut().insert(header::LOCATION, url);
         }
         response
@@ -120,8 +122,10 @@ fn refuse(status: StatusCode, text: &'static str) -> Response {
 /// The request that a proxy asks about.
 struct Asked<'a> {
     host: &'a GuardedHost,
-    /// To come back to.
-    url: Url,
+    /// What is asked for: the host's origin, ours to write, and a path, the client's.
+    told: String,
+    /// How long the origin is.
+    origin: usize,
 }
 
 const FORWARDED_HOST: &str = "x-forwarded-host";
@@ -151,11 +155,17 @@ impl<'a> Asked<'a> {
         };
         let scheme = if hosts.https_only { "https" } else { scheme };
         let port = found.port.map(|port| format!(":{port}")).unwrap_or_default();
-        let origin = format!("{scheme}://{}{port}", found.name);
-        // Where its path can't be carried, its front page can.
-        let url = Some(uri).filter(|uri| uri.starts_with('/')).and_then(|uri| hosts.destination(&format!("{origin}{uri}")));
-        let url = url.or_else(|| hosts.destination(&origin))?.url;
-        Some(Self { host: found, url })
+        let mut told = format!("{scheme}://{}{port}", found.name);
+        let origin = told.len();
+        if uri.starts_with('/') {
+            told.push_str(uri);
+        }
+        Some(Self { host: found, told, origin })
+    }
+
+    /// To come back to: where the path can't be carried, the front page can. Only who is not let in needs it.
+    fn way_back(&self, hosts: &ForwardAuth) -> Option<Url> {
+        hosts.destination(&self.told).or_else(|| hosts.destination(&self.told[..self.origin])).map(|destination| destination.url)
     }
 }
 
@@ -220,9 +230,11 @@ mod tests {
     }
 
     fn asked(lines: &[(&'static str, &str)]) -> Option<String> {
-        Asked::of(&hosts(true), &headers(lines)).map(|asked| {
-            assert_eq!(asked.url.host_str(), Some(asked.host.name.as_str()));
-            asked.url.into()
+        let hosts = hosts(true);
+        Asked::of(&hosts, &headers(lines)).map(|asked| {
+            let url = asked.way_back(&hosts).expect("the front page at least");
+            assert_eq!(url.host_str(), Some(asked.host.name.as_str()));
+            url.into()
         })
     }
 
@@ -293,13 +305,15 @@ mod tests {
         let bytes = HeaderValue::from_bytes(b"/caf\xc3\xa9\xff").expect("bytes");
         let mut unreadable = headers(&[(FORWARDED_HOST, "app.example.org")]);
         unreadable.insert(FORWARDED_URI, bytes);
-        let back = Asked::of(&hosts(true), &unreadable).map(|asked| asked.url.to_string());
-        assert_eq!(back.as_deref(), Some("https://app.example.org/caf%C3%A9%EF%BF%BD"));
+        let back = |https_only, headers| {
+            let hosts = hosts(https_only);
+            Asked::of(&hosts, headers)?.way_back(&hosts).map(String::from)
+        };
+        assert_eq!(back(true, &unreadable).as_deref(), Some("https://app.example.org/caf%C3%A9%EF%BF%BD"));
         // Whoever comes without TLS comes back with it, but for development.
         let http = headers(&[(FORWARDED_HOST, "app.example.org:80"), (FORWARDED_PROTO, "http"), (FORWARDED_URI, "/x")]);
-        let back = |https_only| Asked::of(&hosts(https_only), &http).map(|asked| asked.url.to_string());
-        assert_eq!(back(true).as_deref(), Some("https://app.example.org/x"));
-        assert_eq!(back(false).as_deref(), Some("http://app.example.org/x"));
+        assert_eq!(back(true, &http).as_deref(), Some("https://app.example.org/x"));
+        assert_eq!(back(false, &http).as_deref(), Some("http://app.example.org/x"));
     }
 
     #[test]

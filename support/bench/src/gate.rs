@@ -5,7 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     process::Stdio,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -52,16 +52,16 @@ const CONNECTIONS: u32 = 16;
 const AIM: f64 = 0.85;
 
 /// The product's own statement, from its source.
-fn statement() -> &'static str {
-    let store = include_str!("../../../auth/src/forward_auth/store.rs");
-    store.split("r#\"").nth(1).and_then(|rest| rest.split("\"#").next()).expect("the first statement of the store")
-}
+static STATEMENT: LazyLock<&str> = LazyLock::new(|| first_statement(include_str!("../../../auth/src/forward_auth/store.rs")));
 
 /// The statement of a session's introspection, the same way.
-fn introspection() -> &'static str {
+static INTROSPECTION: LazyLock<&str> = LazyLock::new(|| {
     let store = include_str!("../../../auth/src/api_sign_in/store.rs");
-    let function = store.split("fn key_and_session").nth(1).expect("the function");
-    function.split("r#\"").nth(1).and_then(|rest| rest.split("\"#").next()).expect("its statement")
+    first_statement(store.split("fn key_and_session").nth(1).expect("the function"))
+});
+
+fn first_statement(source: &'static str) -> &'static str {
+    source.split("r#\"").nth(1).and_then(|rest| rest.split("\"#").next()).expect("a statement")
 }
 
 /// What `bench raw-gate DATABASE_URL` runs.
@@ -79,7 +79,7 @@ async fn verify(State(pool): State<PgPool>, headers: HeaderMap) -> Result<[(&'st
     let cookie = headers.get(COOKIE).and_then(|value| value.to_str().ok()?.split_once('=')).ok_or(StatusCode::UNAUTHORIZED)?;
     let token = ForwardAuthToken::parse(cookie.1).ok_or(StatusCode::UNAUTHORIZED)?;
     let now = SystemClock::new().now();
-    let row = sqlx::query(statement())
+    let row = sqlx::query(*STATEMENT)
         .bind(None::<&[u8]>)
         .bind(token.hash().as_slice())
         .bind(now)
@@ -103,7 +103,7 @@ async fn introspect(State(pool): State<PgPool>, headers: HeaderMap) -> Result<Js
     let key = key.and_then(|(_, secret)| SessionToken::parse(secret));
     let (token, key) = token.zip(key).ok_or(StatusCode::UNAUTHORIZED)?;
     let now = SystemClock::new().now();
-    let row = sqlx::query(introspection())
+    let row = sqlx::query(*INTROSPECTION)
         .bind(key.hash().as_slice())
         .bind(token.hash().as_slice())
         .bind(now)
