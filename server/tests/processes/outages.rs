@@ -115,7 +115,7 @@ impl Drop for OwnPostgres {
     }
 }
 
-fn assert_away(what: &str, answer: &Reply) {
+pub(super) fn assert_away(what: &str, answer: &Reply) {
     assert_eq!(answer.status, 503, "{what}");
     assert!(answer.headers.contains_key("retry-after"), "{what}: {:?}", answer.headers);
     assert_eq!(answer.headers["content-type"], "text/html; charset=utf-8", "{what}");

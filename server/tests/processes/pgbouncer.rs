@@ -29,9 +29,9 @@ use super::{
     proxies::{Running, of_ops, program},
 };
 
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 
-async fn free_port() -> SocketAddr {
+pub(super) async fn free_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("bound")
 }
 
@@ -74,7 +74,7 @@ async fn pgbouncer(database: &Database, at: SocketAddr, mode: &str) -> Running {
     running
 }
 
-fn latchkey(database: &str, args: &[&str]) -> Output {
+pub(super) fn latchkey(database: &str, args: &[&str]) -> Output {
     // A server that finds nothing to refuse would go on.
     Command::new("timeout")
         .args(["-k", "10", "60", env!("CARGO_BIN_EXE_latchkey")])
