@@ -34,10 +34,11 @@ check:
 	support/scripts/migrations.sh
 	support/scripts/ops.sh
 
+# Of what production runs, which takes minutes to build.
 bench:
 	support/scripts/install.sh postgresql
-	cargo build --profile fast
-	cargo run --profile fast -p bench
+	cargo build --release
+	cargo run --release -p bench
 
 # People who sign in (docs/load.md): `make load LOAD="--rate 100 --for 60"`.
 load:

@@ -46,6 +46,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("cargo build --profile fast", "Makefile"),
     ("cargo run -p bench", "it measures"),
     ("cargo run --profile fast -p bench", "it measures; docs/load.md has a report"),
+    ("cargo run --release -p bench", "it measures, on a quiet machine"),
     (
         "cargo run -p app --example gallery",
         "it writes every page for somebody to look at; cargo test builds it and looks at its states",
