@@ -15,6 +15,14 @@ pub async fn version(connection: &mut PgConnection) -> Result<String, sqlx::Erro
     sqlx::raw_sql("show server_version").fetch_one(connection).await?.try_get(0)
 }
 
+/// Whether it is a replica, which lags behind its primary and changes nothing.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn is_replica(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::raw_sql("select pg_is_in_recovery()").fetch_one(connection).await?.try_get(0)
+}
+
 /// What the role of a pool may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Role {

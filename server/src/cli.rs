@@ -1,6 +1,11 @@
 //! The commands. Each prints plain text for people, JSON for scripts with `--json`, and exits with 0, 1 (failed) or 2 (usage).
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    fmt::Display,
+    io::{self, ErrorKind, Write as _},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use auth::{
     api_key::{Prefix, Scope},
@@ -14,6 +19,17 @@ use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 use url::Url;
 
 use crate::config::values;
+
+/// A line of an answer. Whoever reads may have seen enough (`latchkey doctor | head`): the command goes on, and ends as it would.
+///
+/// # Panics
+/// Where the line can't be written for another reason. An answer that isn't whole must not look like one.
+pub fn say(line: impl Display) {
+    match writeln!(io::stdout(), "{line}") {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+        other => other.expect("standard output can be written to"),
+    }
+}
 
 #[derive(Debug, Parser)]
 #[command(name = "latchkey", version, about = "Passwordless sign-in: an email link and a code.", long_about = None)]

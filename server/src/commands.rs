@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::{
     assemble,
-    cli::{ApiKeyCommand, KeyCommand, Output, SessionCommand, User},
+    cli::{ApiKeyCommand, KeyCommand, Output, SessionCommand, User, say},
     config::Config,
     database::Database,
 };
@@ -29,9 +29,9 @@ use crate::{
 /// Prints a result, as text or as JSON.
 pub(crate) fn print(output: Output, text: &str, json: &Value) {
     if output.json {
-        println!("{json}");
+        say(json);
     } else {
-        println!("{text}");
+        say(text);
     }
 }
 

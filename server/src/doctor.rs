@@ -17,7 +17,7 @@ use url::Host;
 
 use crate::{
     assemble,
-    cli::Output,
+    cli::{Output, say},
     commands::missing_keys,
     config::{self, Config, Environment, Mail, SmtpTls},
     database::Database,
@@ -112,7 +112,7 @@ impl Checks {
                 Outcome::Failed => "FAILED",
                 Outcome::Skipped => "skipped",
             };
-            println!("{outcome:<8} {name:<14} {message}");
+            say(format_args!("{outcome:<8} {name:<14} {message}"));
         }
         self.made.push(Check { name, outcome, message });
     }
@@ -129,7 +129,7 @@ impl Checks {
     fn finish(self) -> bool {
         let ok = self.made.iter().all(|check| check.outcome != Outcome::Failed);
         if self.json {
-            println!("{}", json!({ "ok": ok, "checks": self.made }));
+            say(json!({ "ok": ok, "checks": self.made }));
         }
         ok
     }
@@ -182,11 +182,13 @@ async fn reachable(pool: &PgPool) -> Said {
     let connected = async {
         let mut connection = pool.connect_options().connect().await?;
         let version = inspection::version(&mut connection).await?;
+        let is_replica = inspection::is_replica(&mut connection).await?;
         connection.close().await?;
-        Ok::<_, sqlx::Error>(version)
+        Ok::<_, sqlx::Error>((version, is_replica))
     };
     match connected.await {
-        Ok(version) => Said::ok(format!("PostgreSQL {version}")),
+        Ok((_, true)) => Said::failed("this is a replica, of which nothing is asked; DATABASE_URL must lead to the primary"),
+        Ok((version, false)) => Said::ok(format!("PostgreSQL {version}")),
         Err(error) => unanswered("no connection; is DATABASE_URL right, and the server running?", error),
     }
 }

@@ -5,6 +5,7 @@ use std::{fmt::Write as _, process::ExitCode};
 use serde_json::json;
 
 use super::{Environment, Examined, Setting, examine};
+use crate::cli::say;
 
 /// Every value and its source, secrets as `***`. Also what is mistaken stands here, so that it can be seen.
 pub fn describe(environment: &Environment) -> Vec<Setting> {
@@ -15,9 +16,9 @@ pub fn describe(environment: &Environment) -> Vec<Setting> {
 pub fn check_command(environment: &Environment, json: bool) -> ExitCode {
     let examined = examine(environment);
     if json {
-        println!("{}", as_json(&examined));
+        say(as_json(&examined));
     } else {
-        print!("{}", as_table(&examined.settings));
+        say(as_table(&examined.settings).trim_end());
         eprint!("{}", complaints(&examined));
     }
     if examined.config.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

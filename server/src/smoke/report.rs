@@ -3,6 +3,8 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::cli::say;
+
 /// What was to be, and what was there instead. Neither holds a token, a code or a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -58,7 +60,7 @@ impl Report {
 
     fn add(&mut self, line: Line) {
         if !self.json {
-            println!("{}", in_words(&line));
+            say(in_words(&line));
         }
         self.lines.push(line);
     }
@@ -75,9 +77,9 @@ impl Report {
         let ok = failed + skipped == 0;
         if self.json {
             let report: Value = json!({ "base_url": base_url, "ok": ok, "checks": self.lines });
-            println!("{report}");
+            say(report);
         } else {
-            println!("{} checks, {failed} failed, {skipped} skipped.", self.lines.len());
+            say(format_args!("{} checks, {failed} failed, {skipped} skipped.", self.lines.len()));
         }
         ok
     }

@@ -1,6 +1,9 @@
 //! `latchkey doctor` on the real binary: each fault is named, and keeps no other check from being made.
 
-use std::process::Command;
+use std::{
+    io,
+    process::{Command, Stdio},
+};
 
 use serde_json::Value;
 use testkit::{Database, SmtpSink};
@@ -197,4 +200,28 @@ async fn reconcile_tells_what_it_found() {
     let words = String::from_utf8(run(&[]).stdout).expect("UTF-8");
     assert!(words.contains(&format!("session {session}")) && !words.contains("example.org"), "{words}");
     assert_eq!(run(&["--since", "yesterday"]).status.code(), Some(2));
+}
+
+/// As `latchkey doctor | head -n 1` has it, where `head` was the faster.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_may_have_seen_enough() {
+    let database = Database::new().await;
+    for args in [&["doctor"][..], &["doctor", "--json"], &["config", "check"], &["migrate", "--status"]] {
+        let (reader, writer) = io::pipe().expect("a pipe");
+        drop(reader);
+        let output = Command::new(env!("CARGO_BIN_EXE_latchkey"))
+            .args(args)
+            .env_clear()
+            .envs([("APP_ENV", "development"), ("BASE_URL", ORIGIN), ("WALLET_ENCRYPTION_KEY", KEY), ("RUST_LOG", "error")])
+            .envs([("DATABASE_URL", &database.url), ("DATABASE_MIGRATOR_URL", &database.owner_url)])
+            .stdin(Stdio::null())
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .spawn()
+            .and_then(std::process::Child::wait_with_output)
+            .expect("the binary runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_ne!(output.status.code(), Some(101), "{args:?}: {said}");
+        assert!(!said.contains("panicked") && !said.contains("pipe"), "{args:?}: {said}");
+    }
 }

@@ -360,6 +360,9 @@ async fn when_another_node_takes_over_nothing_is_lost_and_nothing_comes_back() {
     let refused = latchkey(&replica, &["session", "list", "signed-in@example.org"]);
     assert!(!refused.status.success(), "answered by a replica: {}", String::from_utf8_lossy(&refused.stdout));
 
+    let doctor = latchkey(&replica, &["doctor"]);
+    assert!(String::from_utf8_lossy(&doctor.stdout).contains("this is a replica"), "{}", String::from_utf8_lossy(&doctor.stdout));
+
     // And leads again when it is told to.
     let told = Command::new(program("patronictl"))
         .args(["-c", &cluster.nodes[0].config(), "switchover", "latchkey", "--candidate", "one", "--force"])
