@@ -359,22 +359,25 @@ fn the_tables_of_the_documentation_are_the_codes() {
     );
     let mut core = String::new();
     let mut meaning = Vec::new();
+    // As the check tells them, also those that are made of other values.
+    let built_in = [AppEnv::Development, AppEnv::Production].map(|app_env| examine_for(&Environment::default(), app_env).settings);
     for line in include_str!("../../../.env.example").lines().skip(6) {
         if let Some((heading, _)) = line.strip_prefix("# -- ").and_then(|heading| heading.split_once(" --")) {
             let _ = write!(table, "\n## {heading}\n\n| variable | in development | in production | |\n|---|---|---|---|\n");
         } else if let Some(words) = line.strip_prefix("# ") {
             meaning.push(words);
         } else if let Some((name, _)) = line.strip_prefix('#').and_then(|line| line.split_once('=')) {
-            let variable = VARIABLES.iter().find(|variable| variable.name == name).expect("listed");
-            let shown = |value: &str| if value.is_empty() { "–".to_owned() } else { format!("`{value}`") };
             let words = std::mem::take(&mut meaning).join(" ").replace('|', "\\|");
             let (mark, words) = words.strip_prefix("* ").map_or(("", &*words), |words| (" \\*", words));
-            let (development, production) = (shown(variable.development), shown(variable.production));
-            let _ = writeln!(table, "| `{name}`{mark} | {development} | {production} | {words} |");
+            let [development, production] = built_in.each_ref().map(|settings| {
+                let setting = settings.iter().find(|setting| setting.name == name).expect("listed");
+                setting.value.as_ref().map_or_else(|| "–".to_owned(), |value| format!("`{value}`"))
+            });
             let required = words.contains("Required in production");
+            let production = if required { "refuses to start".to_owned() } else { production };
+            let _ = writeln!(table, "| `{name}`{mark} | {development} | {production} | {words} |");
             if required || OFTEN_SET.contains(&name) {
-                let unset = if required { "refuses to start" } else { &production };
-                let _ = writeln!(core, "| `{name}`{mark} | {unset} | {words} |");
+                let _ = writeln!(core, "| `{name}`{mark} | {production} | {words} |");
             }
         } else {
             meaning.clear();

@@ -393,4 +393,16 @@ async fn a_machine_is_set_up_as_the_page_says() {
     assert!(ran > 10, "{ran}");
     let pool = database.pool_of(1).await;
     assert_eq!(count(&pool, "select count(*) from users where lower(email) = 'you@example.org' and is_admin").await, 1);
+
+    // And cron's line for doctor, which says nothing where all is well: neither does the shell, that there is no such program.
+    let page = read(&repository().join("docs/operations.md"));
+    let crontab = fenced(&page, "text").0.into_iter().find(|text| text.starts_with("MAILTO=")).expect("the block");
+    for line in crontab.lines().filter(|line| line.starts_with(|first: char| first.is_ascii_digit())) {
+        let command = line.splitn(7, ' ').nth(6).expect("five for the time, a user and a command");
+        let here = command.replace("/usr/local/bin/", &format!("{}/usr/local/bin/", place.folder.display()));
+        let well = place.run_well(&here);
+        assert_eq!(String::from_utf8_lossy(&[well.stdout, well.stderr].concat()), "", "{command}");
+        let broken = place.run_well(&here.replace("doctor", "no-such-command"));
+        assert!(!broken.stdout.is_empty(), "{command}: it would tell nobody");
+    }
 }
