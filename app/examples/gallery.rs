@@ -9,11 +9,11 @@ use app::{
     help,
     mails::{self, By, Invite, Links, Mail, SignIn, SignInElsewhere, StepUpCode},
     page::render,
-    pages::account::{AccountPage, Owner},
-    pages::activity::{ActivityPage, By as DoneBy, Entry},
+    pages::account::{AccountPage, NameError, Owner},
+    pages::activity::{self, ActivityPage, Entry},
     pages::admin::{
         api_keys::{ApiKey, ApiKeysPage, Draft, Lifetime, Maker, NewApiKeyPage, NewKeyError, RevealedKeyPage, RevokeKeyPage},
-        audit::{self as audit_page, AuditPage, By as AuditBy, Event, Events, Narrowed, Oddity, SearchError},
+        audit::{self as audit_page, AuditPage, Event, Events, Narrowed, Oddity, SearchError},
         change::{Change, ChangePage, LastAdminPage, ReasonError},
         invite::{AddressError, InviteSomeonePage},
         limits::{Held, LimitsPage},
@@ -121,6 +121,7 @@ fn pages() -> Vec<(&'static str, String)> {
     all.extend(admin_mail());
     all.extend(admin_limits());
     all.extend(admin_rollout());
+    all.extend(admin_rollout_reviews());
     all.extend(admin_api_keys());
     all.extend(admin_account());
     all.extend(changes());
@@ -149,6 +150,7 @@ fn sign_in() -> Vec<(&'static str, String)> {
         ("login", login("", None)),
         ("login-missing", login("", Some(EmailError::Missing))),
         ("login-malformed", login("mara@example", Some(EmailError::Malformed))),
+        ("login-too-soon", login(EMAIL, Some(EmailError::TooSoon { seconds: 20 }))),
         ("sent", sent(typed(), None, None)),
         ("sent-long", sent(Address::Typed(LONG.to_owned()), None, None)),
         ("sent-masked", sent(Address::Masked(EMAIL.into()), None, None)),
@@ -156,6 +158,8 @@ fn sign_in() -> Vec<(&'static str, String)> {
         ("sent-wait", sent(typed(), wait, None)),
         ("sent-late", sent_and(Delivery::Late, typed(), None, None)),
         ("sent-refused", sent_and(Delivery::Refused, typed(), None, None)),
+        ("sent-missing", sent(typed(), None, Some(CodeError::Missing))),
+        ("sent-length", sent(typed(), None, Some(CodeError::WrongLength(5)))),
         ("sent-wrong", sent(typed(), wait, Some(CodeError::Wrong { left: 4 }))),
         ("sent-last-try", sent(typed(), None, Some(CodeError::LastTry))),
         ("sent-expired", sent(typed(), None, Some(CodeError::Expired))),
@@ -217,6 +221,8 @@ fn dead_ends() -> Vec<(&'static str, String)> {
         ("limited-emails", limited(Limited::Emails { count: 5, minutes: 23, lifetime: LIFETIME })),
         ("limited-network", limited(Limited::Network { minutes: 12 })),
         ("limited-tries", limited(Limited::Tries { minutes: 1 })),
+        ("limited-step-up-codes", limited(Limited::StepUpCodes { minutes: 12, lifetime: LIFETIME })),
+        ("limited-everyone", limited(Limited::Everyone { minutes: 1 })),
         ("signed-out", render(|| view! { <SignedOutPage/> })),
         ("unavailable", render(|| view! { <UnavailablePage legacy_url=url/> })),
         ("unavailable-nowhere", render(|| view! { <UnavailablePage legacy_url=None/> })),
@@ -264,7 +270,8 @@ fn sessions() -> Vec<Session> {
 }
 
 fn entry(at: OffsetDateTime, happened: &str, details: &Value, by: Option<(&str, &str)>) -> Option<Entry> {
-    let by = by.map_or(DoneBy::Administrator, |(device, ip)| DoneBy::Browser { device: device.to_owned(), ip: ip.to_owned() });
+    let by = by
+        .map_or(activity::By::Administrator, |(device, ip)| activity::By::Browser { device: device.to_owned(), ip: ip.to_owned() });
     Some(Entry { at, told: told(happened, details)?, by })
 }
 
@@ -292,6 +299,12 @@ fn account(owner: Owner, sessions: Vec<Session>, recent: Vec<Entry>, two_factor:
     render(|| view! { <AccountPage owner two_factor sessions recent now=NOW/> })
 }
 
+fn account_named(name: &str, error: NameError) -> String {
+    let (owner, two_factor) = (Owner { name: name.to_owned(), ..owner(EMAIL) }, TwoFactorSummary::default());
+    let (sessions, recent) = (sessions().into_iter().take(1).collect(), vec![]);
+    render(move || view! { <AccountPage owner two_factor sessions recent now=NOW error=Some(error)/> })
+}
+
 fn own_pages() -> Vec<(&'static str, String)> {
     let plain = |two_factor| account(owner(EMAIL), sessions(), entries(), two_factor);
     let new = Owner { name: String::new(), ..owner(EMAIL) };
@@ -312,6 +325,9 @@ fn own_pages() -> Vec<(&'static str, String)> {
         ("account-no-codes", plain(stopped(codes(0, true)))),
         ("account-leaving", account(leaving, sessions(), entries(), with_apps(1, codes(2, true)))),
         ("account-long", account(owner(LONG), sessions(), entries(), with_apps(1, codes(10, false)))),
+        ("account-name-long", account_named(&"Mara Lindqvist ".repeat(8), NameError::TooLong)),
+        // Its fault is a character that nobody sees.
+        ("account-name-lines", account_named("Mara Lindqvist", NameError::NotOneLine)),
         ("sessions", listed(sessions())),
         ("sessions-none", listed(only())),
         ("activity", activity(Filter::All, entries(), None, Some("older"))),
@@ -413,11 +429,16 @@ fn second_step() -> Vec<(&'static str, String)> {
     vec![
         ("two-factor-code", code(Some(30), None)),
         ("two-factor-code-no-trust", code(None, None)),
+        ("two-factor-code-missing", code(Some(30), Some(TotpError::Missing))),
+        ("two-factor-code-length", code(Some(30), Some(TotpError::WrongLength(7)))),
         ("two-factor-code-wrong", code(Some(30), Some(TotpError::Wrong { left: 3 }))),
+        ("two-factor-code-used", code(Some(30), Some(TotpError::AlreadyUsed))),
         ("two-factor-code-clock", code(Some(30), Some(TotpError::Clock { ahead: true, minutes: 2 }))),
+        ("two-factor-code-clock-slow", code(Some(30), Some(TotpError::Clock { ahead: false, minutes: 1 }))),
         ("two-factor-stopped", no_app(NoApp::Stopped)),
         ("two-factor-broken", no_app(NoApp::Broken)),
         ("backup-code", backup(None)),
+        ("backup-code-missing", backup(Some(BackupCodeError::Missing))),
         ("backup-code-malformed", backup(Some(BackupCodeError::Malformed))),
         ("backup-code-wrong", backup(Some(BackupCodeError::Wrong { left: 3 }))),
         ("reauth-app", reauth(ReauthHow::App, None)),
@@ -662,6 +683,7 @@ fn admin_lists() -> Vec<(&'static str, String)> {
         ("admin-users-none", users(none(), vec![], 0, false)),
         ("admin-invite", invite("", None)),
         ("admin-invite-missing", invite("", Some(AddressError::Missing))),
+        ("admin-invite-malformed", invite("bert@example", Some(AddressError::Malformed))),
         ("admin-invite-exists", invite(EMAIL, Some(AddressError::HasAccount))),
         ("admin-invite-held-back", invite(EMAIL, Some(AddressError::HeldBack))),
         ("admin-invite-closed", invite(EMAIL, Some(AddressError::Closed))),
@@ -687,10 +709,10 @@ fn admin_audit() -> Vec<(&'static str, String)> {
             ("Sealed".to_owned(), "Yes".to_owned()),
         ],
     };
-    let account = |address: &str| AuditBy::Account(address.into());
+    let account = |address: &str| audit_page::By::Account(address.into());
     let rows = || {
         vec![
-            event(1, "Rollout held", AuditBy::Words("System"), Some("At step 3"), None, None),
+            event(1, "Rollout held", audit_page::By::Words("System"), Some("At step 3"), None, None),
             event(6, "Signed in", account(EMAIL), Some("Email code, authenticator app"), None, Some("203.0.113.24")),
             event(8, "Wrong authenticator code", account(LONG), None, None, Some("2001:db8:85a3:8d3:1319:8a2e:370:7348")),
             event(
@@ -705,7 +727,7 @@ fn admin_audit() -> Vec<(&'static str, String)> {
             event(
                 320,
                 "Account opened",
-                AuditBy::ApiKey("Support desk".to_owned()),
+                audit_page::By::ApiKey("Support desk".to_owned()),
                 Some("Address shown"),
                 None,
                 Some("192.0.2.61"),
@@ -745,6 +767,7 @@ fn admin_audit() -> Vec<(&'static str, String)> {
         ("admin-audit", page(list(rows(), "", None), seal())),
         ("admin-audit-none", page(list(vec![], "203.0.113.24", None), SealState::default())),
         ("admin-audit-unknown", page(list(vec![], "nobody@example.org", Some(SearchError::NoAccount)), seal())),
+        ("admin-audit-nothing", page(list(vec![], "the moon", Some(SearchError::Nothing)), seal())),
         ("admin-audit-tampered", page(list(rows(), "", None), wrong())),
         ("admin-audit-unusual", page(audit_page::Shown::Unusual(odd), seal())),
         ("admin-audit-usual", page(audit_page::Shown::Unusual(vec![]), seal())),
@@ -784,6 +807,7 @@ fn admin_mail() -> Vec<(&'static str, String)> {
         ("admin-mail", page(quiet.clone(), MailFilter::All, rows(), Some("older"), None)),
         ("admin-mail-late", page(late, MailFilter::Waiting, rows().drain(1..2).collect(), Some("older"), None)),
         ("admin-mail-tested", page(quiet.clone(), MailFilter::All, rows(), None, Some(mail::Done::Tested))),
+        ("admin-mail-retried", page(quiet.clone(), MailFilter::All, rows(), None, Some(mail::Done::Retried))),
         ("admin-mail-none", page(quiet, MailFilter::GivenUp, vec![], None, None)),
     ]
 }
@@ -947,20 +971,45 @@ fn admin_rollout() -> Vec<(&'static str, String)> {
     let running = || shown(Some(rollout(State::Running, None)), readings(7.0), quarter(), flags(), history(), true);
     let first = Check::ALL.map(|check| reading(check, None, false)).to_vec();
     let back = rollout(State::RolledBack, Some("server_errors"));
-    let review =
-        |act| render(move || view! { <ReviewPage who=ADMIN.to_owned() act reason="Canary went well, as agreed".to_owned()/> });
+    let paused = rollout(State::Paused, Some("As agreed on Monday"));
+    let paused = shown(Some(paused), readings(7.0), quarter(), flags(), history(), true);
     vec![
         ("admin-rollout", page(running(), Typed::default(), false)),
         ("admin-rollout-held", page(held(true), Typed::default(), false)),
         ("admin-rollout-stale", page(held(false), Typed::default(), false)),
+        ("admin-rollout-paused", page(paused, Typed::default(), true)),
+        (
+            "admin-rollout-refused",
+            page(
+                shown(None, readings(7.0), Flag::OFF, vec![], vec![], true),
+                Typed {
+                    act: Some(Act::Start),
+                    reason: "As agreed on Monday".to_owned(),
+                    refused: Some("Migrations are pending. Run them first."),
+                    ..Typed::default()
+                },
+                false,
+            ),
+        ),
         ("admin-rollout-first", page(shown(None, first, Flag::OFF, vec![], vec![], true), Typed::default(), false)),
         ("admin-rollout-back", page(shown(Some(back), readings(7.0), Flag::OFF, flags(), history(), true), Typed::default(), true)),
         (
             "admin-rollout-no-reason",
             page(running(), Typed { act: Some(Act::Off), error: Some(ReasonError::Missing), ..Typed::default() }, false),
         ),
+    ]
+}
+
+fn admin_rollout_reviews() -> Vec<(&'static str, String)> {
+    let review =
+        |act| render(move || view! { <ReviewPage who=ADMIN.to_owned() act reason="Canary went well, as agreed".to_owned()/> });
+    vec![
         ("admin-rollout-review", review(Act::Move(DEFAULT_PLAN[3].to))),
         ("admin-rollout-review-off", review(Act::Off)),
+        ("admin-rollout-review-start", review(Act::Start)),
+        ("admin-rollout-review-pause", review(Act::Pause)),
+        ("admin-rollout-review-resume", review(Act::Resume)),
+        ("admin-rollout-review-end", review(Act::Abort)),
     ]
 }
 
@@ -1056,6 +1105,8 @@ fn changes() -> Vec<(&'static str, String)> {
     };
     vec![
         ("email-ask", ask("", None)),
+        ("email-ask-missing", ask("", Some(NewAddressError::Missing))),
+        ("email-ask-malformed", ask("mara@new", Some(NewAddressError::Malformed))),
         ("email-ask-same", ask(EMAIL, Some(NewAddressError::Same))),
         ("email-sent", sent("mara@new.example.org", None)),
         ("email-sent-long", sent(LONG, None)),
@@ -1091,6 +1142,7 @@ fn undo() -> Vec<(&'static str, String)> {
         ("undo-deletion", ask(Question::Deletion { address: EMAIL.into(), within: "in 6 days".to_owned() })),
         ("undone-email", done(Undone::EmailChange { email: EMAIL.to_owned() })),
         ("undone-sign-in", done(Undone::Session { ended_now: true })),
+        ("undone-sign-in-before", done(Undone::Session { ended_now: false })),
         ("undone-deletion", done(Undone::Deletion)),
         ("undo-used", dead(DeadUndo::Used(Undoes::EmailChange))),
         ("undo-overtaken", dead(DeadUndo::Overtaken(Undoes::EmailChange))),

@@ -52,6 +52,9 @@ const WORKERS_FINISH: Duration = Duration::from_secs(32);
 
 /// Runs until SIGTERM or Ctrl-C. The database is the caller's to close, after the last answer has left.
 pub async fn serve(config: &Config, database: &Database) -> anyhow::Result<()> {
+    for warning in &config.warnings {
+        tracing::warn!(warning, "config.warning");
+    }
     let pool = database.pool();
     let session_pooled = pooler::refuse(&pool).await?;
     if config.migrate_on_start {

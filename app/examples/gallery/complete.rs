@@ -1,30 +1,66 @@
-//! The gallery has every page there is: what is read of its pages is read of all.
+//! The gallery has every page there is, and draws all that a page can be given: what is read of its pages is read of all.
 
 use std::{fs, io, path::Path};
 
-/// The pages of `folder` and below, by their components.
-fn components(folder: &Path) -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
+const GALLERY: &str = include_str!("../gallery.rs");
+
+/// What is chosen in a field, and what comes of a request: no page looks another way for it.
+const NO_STATES: &[&str] = &["Asked", "Lifetime", "Outcome", "Period"];
+
+/// All of `folder` and below.
+fn sources(folder: &Path) -> io::Result<Vec<String>> {
+    let mut sources = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() {
-            names.extend(components(&path)?);
-            continue;
+            sources.extend(self::sources(&path)?);
+        } else {
+            sources.push(fs::read_to_string(path)?);
         }
-        let source = fs::read_to_string(path)?;
-        let starts = source.split("#[component]\npub fn ").skip(1).filter_map(|rest| rest.split('(').next());
-        names.extend(starts.filter(|name| name.ends_with("Page")).map(str::to_owned));
     }
-    Ok(names)
+    Ok(sources)
+}
+
+fn pages() -> io::Result<Vec<String>> {
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/pages"))
+}
+
+/// The components that are pages.
+fn components(source: &str) -> impl Iterator<Item = &str> {
+    let names = source.split("#[component]\npub fn ").skip(1).filter_map(|rest| rest.split('(').next());
+    names.filter(|name| name.ends_with("Page"))
+}
+
+/// As the gallery would write them: `CodeError::Wrong`.
+fn variants(source: &str) -> impl Iterator<Item = String> {
+    let enums = source.split("\npub enum ").skip(1).filter_map(|rest| rest.split("\n}").next()?.split_once(" {\n"));
+    enums.filter(|(name, _)| !NO_STATES.contains(name)).flat_map(|(name, body)| {
+        let lines = body.lines().filter_map(|line| line.strip_prefix("    ")).filter(|line| line.starts_with(char::is_uppercase));
+        lines.filter_map(|line| line.split([' ', ',', '(']).next()).map(move |variant| format!("{name}::{variant}"))
+    })
+}
+
+/// Whether it stands there, and not only as a part of a longer name.
+fn names(name: &str) -> bool {
+    let word = |c: char| c.is_alphanumeric() || c == '_';
+    GALLERY.match_indices(name).any(|(at, _)| !GALLERY[..at].ends_with(word) && !GALLERY[at + name.len()..].starts_with(word))
 }
 
 #[test]
 fn every_page_stands_in_the_gallery() -> io::Result<()> {
-    let gallery = include_str!("../gallery.rs");
-    let all = components(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/pages"))?;
+    let pages = pages()?;
+    let all: Vec<_> = pages.iter().flat_map(|source| components(source)).collect();
     assert!(all.len() > 40, "{}", all.len());
-    let drawn = |name: &str| gallery.split(&format!("<{name}")).skip(1).any(|rest| rest.starts_with(['/', ' ', '\n']));
-    let missing: Vec<_> = all.iter().filter(|name| !drawn(name)).collect();
+    let missing: Vec<_> = all.iter().filter(|name| !names(&format!("<{name}"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    Ok(())
+}
+
+#[test]
+fn all_that_a_page_can_be_given_stands_in_the_gallery() -> io::Result<()> {
+    let all: Vec<_> = pages()?.iter().flat_map(|source| variants(source)).collect();
+    assert!(all.len() > 80, "{}", all.len());
+    let missing: Vec<_> = all.iter().filter(|name| !names(name)).collect();
     assert!(missing.is_empty(), "{missing:?}");
     Ok(())
 }

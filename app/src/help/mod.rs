@@ -2,8 +2,9 @@
 //! each article and heading, by which pages link to the one that answers them.
 //!
 //! To write one: a file in `help/`, named as its address. Above the text stand its `title`, its `summary`, its `group` and place in
-//! it (`order`), other words people look for it with (`keywords`), the pages of `examples/gallery.rs` that link to it (`answers`), and
-//! `related` articles. Words of a button or page stand in “quotation marks”, to the letter; a test compares them with the pages.
+//! it (`order`), other words people look for it with (`keywords`), the pages of `examples/gallery.rs` that link to it (`answers`: "page",
+//! or "page#heading"), and `related` articles. Words of a button or page stand in “quotation marks”, to the letter; a test compares them
+//! with the pages.
 
 mod search;
 mod terms;
@@ -24,7 +25,7 @@ pub struct Article {
     pub title: &'static str,
     pub summary: &'static str,
     pub group: &'static Group,
-    /// Pages that link here, by their names in the gallery.
+    /// Pages that link here, by their names in the gallery, and to which heading: "page", or "page#heading".
     pub answers: &'static [&'static str],
     /// Slugs.
     pub related: &'static [&'static str],

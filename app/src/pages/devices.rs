@@ -1,5 +1,6 @@
 //! `/account/devices`: the browsers that do without the second step.
 
+use auth::trusted_device::MOST_SHOWN;
 use axum::{
     extract::State,
     response::{IntoResponse, Redirect, Response},
@@ -53,6 +54,7 @@ pub fn DevicesPage(email: String, days: u64, devices: Vec<TrustedDevice>) -> imp
         view! {
             <h2 class="vh">"Browsers"</h2>
             <div class="panel">{rows}</div>
+            {(count == usize::from(MOST_SHOWN)).then(|| view! { <p class="hint">{format!("The {MOST_SHOWN} newest are shown.")}</p> })}
             {(count > 1).then(|| view! {
                 <section class="below">
                     <h2>"Stop trusting all"</h2>

@@ -48,13 +48,20 @@ impl EmailError {
             Self::TooSoon { seconds } => format!("You can send another email {}", words::within(Duration::from_secs(seconds))),
         }
     }
+
+    const fn help(self) -> &'static str {
+        match self {
+            Self::Missing | Self::Malformed => help::HOW_IT_WORKS,
+            Self::TooSoon { .. } => help::TOO_MANY_EMAILS,
+        }
+    }
 }
 
 /// `email` is what was typed before, `next` where to go once signed in, `lifetime` how long link and code work.
 #[component]
 pub fn LoginPage(email: String, next: Option<String>, error: Option<EmailError>, lifetime: Duration) -> impl IntoView {
     view! {
-        <Flow title="Sign in" error=error.is_some() help=error.map(|_| help::HOW_IT_WORKS) description=DESCRIPTION>
+        <Flow title="Sign in" error=error.is_some() help=error.map(EmailError::help) description=DESCRIPTION>
             <p class="lede">"Enter your email address. We'll send you a link and a code. There's no password."</p>
             <form method="post" action=routes::LOGIN novalidate>
                 {next.map(|path| view! { <input type="hidden" name="next" value=path/> })}

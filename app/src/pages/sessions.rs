@@ -2,7 +2,7 @@
 
 use auth::{
     event::{Method, SecondFactor},
-    session::{Authority, SessionView},
+    session::{Authority, MOST_SHOWN, SessionView},
 };
 use axum::{extract::State, response::Response};
 use http::StatusCode;
@@ -89,9 +89,11 @@ fn how(method: Method, second: Option<SecondFactor>) -> String {
 #[component]
 pub fn SessionsPage(email: String, sessions: Vec<Session>, now: OffsetDateTime) -> impl IntoView {
     let others = sessions.iter().filter(|session| !session.here).count();
+    let is_whole = sessions.len() < usize::from(MOST_SHOWN);
     let rows = sessions.into_iter().map(|session| view! { <SessionRow session now/> }).collect_view();
     let everywhere_else = match others {
         0 => None,
+        _ if !is_whole => Some("Ends all other sessions. You stay signed in here.".to_owned()),
         1 => Some("Ends the other session. You stay signed in here.".to_owned()),
         n => Some(format!("Ends the {} other sessions. You stay signed in here.", words::grouped(n as u64))),
     };
@@ -108,6 +110,7 @@ pub fn SessionsPage(email: String, sessions: Vec<Session>, now: OffsetDateTime) 
                     </div>
                 })}
             </div>
+            {(!is_whole).then(|| view! { <p class="hint">{format!("The {MOST_SHOWN} used last are shown.")}</p> })}
             {everywhere_else.map(|ends| view! {
                 <section class="below">
                     <h2>"Sign out everywhere else"</h2>
@@ -243,6 +246,13 @@ mod tests {
         assert!(one.contains(r#"action="/account/sessions/end-others""#) && one.contains(">Sign out other sessions</button>"));
         assert!(one.contains("Ends the other session. You stay signed in here.") && !one.contains("<b>"));
         assert!(html(vec![here(), other("8"), other("9")]).contains("Ends the 2 other sessions."));
+        let most = |n: u16| html([here()].into_iter().chain((1..n).map(|_| other("8"))).collect());
+        assert!(most(MOST_SHOWN - 1).contains("Ends the 98 other sessions.") && !most(MOST_SHOWN - 1).contains("are shown."));
+        // Nobody knows how many more there are.
+        assert!(
+            most(MOST_SHOWN).contains("Ends all other sessions. You stay")
+                && most(MOST_SHOWN).contains("The 100 used last are shown.")
+        );
         let none = html(vec![here()]);
         assert!(
             none.contains("<h3>No other sessions</h3><p>You're only signed in here.") && !none.contains("/account/sessions/end")

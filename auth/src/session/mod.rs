@@ -18,6 +18,10 @@ use crate::{
     secret::{SessionKey, new_id},
 };
 
+/// Sessions in a list, at most. More can only be a mistake or an attack; those that were not used for the longest time are then not in it,
+/// and can be ended all at once.
+pub const MOST_SHOWN: u16 = 100;
+
 /// How much a session has proven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -6,7 +6,7 @@ use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{ApiSession, Authority, Level, SessionView, Stored};
+use super::{ApiSession, Authority, Level, MOST_SHOWN, SessionView, Stored};
 use crate::{
     event::{Method, RevokeReason, SecondFactor},
     export,
@@ -290,9 +290,6 @@ fn place(application: Option<String>, user_agent: Option<&str>) -> String {
     }
 }
 
-/// More than a page holds can only be a mistake or an attack; the oldest are then not shown, and can be ended all at once.
-const SHOWN: i64 = 100;
-
 /// The live ones that have given every factor the account had when they signed in.
 pub(super) async fn list(
     pool: &PgPool,
@@ -313,7 +310,7 @@ pub(super) async fn list(
         now,
         idle_since,
         here,
-        SHOWN,
+        i64::from(MOST_SHOWN),
     )
     .fetch_all(pool)
     .await?;

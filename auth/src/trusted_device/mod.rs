@@ -16,6 +16,10 @@ use crate::{
     session::Authority,
 };
 
+/// Browsers in a list, at most. More can only be a mistake or an attack; the oldest are then not in it, and trust in all can be taken back
+/// at once.
+pub const MOST_SHOWN: u16 = 50;
+
 /// One trusted browser, as its owner sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustedDevice {

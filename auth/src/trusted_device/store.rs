@@ -3,7 +3,7 @@ use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::TrustedDevice;
+use super::{MOST_SHOWN, TrustedDevice};
 use crate::requester::{Requester, device};
 
 pub(crate) async fn trust(
@@ -54,9 +54,6 @@ pub(crate) async fn vouch(
     Ok(vouched.rows_affected() == 1)
 }
 
-/// More than a page holds can only be a mistake or an attack; the oldest are then not shown, and can be ended all at once.
-const SHOWN: i64 = 50;
-
 pub(super) async fn list(
     pool: &PgPool,
     user: Uuid,
@@ -73,7 +70,7 @@ pub(super) async fn list(
         user,
         here.map(<[u8; 32]>::as_slice),
         now,
-        SHOWN,
+        i64::from(MOST_SHOWN),
     )
     .fetch_all(pool)
     .await?;

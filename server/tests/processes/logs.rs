@@ -43,7 +43,7 @@ async fn a_line_is_an_object_with_the_documented_fields() {
     let (database, sink) = (Database::new().await, SmtpSink::start().await);
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.log", database.name));
     let log = fs::File::create(&path).expect("a file");
-    let variables = [("EMAIL_SMTP", sink.url()), ("LOG_FORMAT", "json".to_owned())];
+    let variables = [("EMAIL_SMTP", sink.url()), ("LOG_FORMAT", "json".to_owned()), ("LIMIT_LINK_ADRESS", "1/1m".to_owned())];
     let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let server = Server::start_logging_to(&database, &variables, Stdio::from(log)).await;
     let mut browser = Browser::new(server.address, ORIGIN);
@@ -67,6 +67,8 @@ async fn a_line_is_an_object_with_the_documented_fields() {
         let own: BTreeSet<String> = seen[message].iter().filter(|field| !every.contains(field.as_str())).cloned().collect();
         assert_eq!(own.iter().map(String::as_str).collect::<BTreeSet<_>>(), documented[message], "{message}");
     }
+    let mistyped = lines.iter().find(|line| line["message"] == "config.warning").and_then(|line| line["warning"].as_str());
+    assert!(mistyped.is_some_and(|warning| warning.contains("did you mean LIMIT_LINK_ADDRESS?")), "{text}");
     let always = ["timestamp", "level", "target"];
     assert!(lines.iter().all(|line| always.iter().all(|field| line[*field].is_string())), "{text}");
     let in_spans = seen.values().flatten().filter(|field| field.starts_with("span."));

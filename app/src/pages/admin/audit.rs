@@ -8,6 +8,7 @@ use auth::{
     cursor::{Cursor, Page},
     email_address::EmailAddress,
     requester::device,
+    rollout::Check,
 };
 use axum::{
     body::Body,
@@ -22,6 +23,7 @@ use url::form_urlencoded;
 use uuid::Uuid;
 
 use crate::{
+    checks,
     components::{Admin, Column, Empty, ErrorSummary, Glyph, Icon, Masked, Notice, Pager, SearchField, SelectField, Table, Tone},
     fault::Fault,
     form::{Form, FormError},
@@ -142,7 +144,7 @@ pub const GROUPS: [Group; 8] = [
 ];
 
 /// Events that say that something did not work, or is wrong.
-const FAILURES: [&str; 12] = [
+const FAILURES: [&str; 13] = [
     "link.refused",
     "totp.refused",
     "totp.locked",
@@ -154,6 +156,7 @@ const FAILURES: [&str; 12] = [
     "network.too_many_requests",
     "reconcile.finished",
     "rollout.held",
+    "rollout.rolled_back",
     "audit.tampered",
 ];
 
@@ -632,9 +635,12 @@ fn event(row: AuditRow, names: &HashMap<Uuid, Name>, seal: &SealState) -> Event 
         By::Account(address) => Some(address),
         _ => None,
     });
-    // Elsewhere `reason` is a word of ours, which the words above have told.
-    let spoken = row.actor.is_some() || word("by").is_some();
-    let reason = word("reason").filter(|_| spoken).map(str::to_owned);
+    // Elsewhere `reason` is a word of ours, which the words above have told: of a session it says how it ended, whoever ended it.
+    let spoken = (row.actor.is_some() || word("by").is_some()) && row.event != "session.revoked";
+    let reason = word("reason").filter(|_| spoken).map(|reason| match Check::by_name(reason) {
+        Some(check) if word("by") == Some("rollout") => words::capitalised(checks::over(check)),
+        _ => reason.to_owned(),
+    });
     let ip = row.ip.map(|ip| ip.to_string());
     let account = row.user.filter(|user| names.contains_key(user)).map(|user| user::path(&user.to_string()));
     Event {
@@ -839,6 +845,8 @@ mod tests {
         grouped.sort_unstable();
         assert_eq!(grouped, names);
         assert!(FAILURES.iter().all(|event| grouped.contains(event)));
+        let fails = |event: &&&str| event.ends_with("refused") || event.ends_with("failed") || event.ends_with("rolled_back");
+        assert!(grouped.iter().filter(fails).all(|event| FAILURES.contains(event)));
     }
 
     #[test]
@@ -866,7 +874,13 @@ mod tests {
             ip: None,
             ..row("rollout.held", json!({ "step": 2, "by": "rollout", "reason": "mail_delay" }))
         }]);
-        assert!(html.contains("System") && html.contains("At step 3") && html.contains("Reason: mail_delay"));
+        assert!(
+            html.contains("System")
+                && html.contains("At step 3")
+                && html.contains("Reason: The slowest emails took more than 60 seconds")
+        );
+        let ended = AuditRow { actor: Some(Uuid::from_u128(2)), ..row("session.revoked", json!({ "reason": "ended_by_admin" })) };
+        assert!(!listed(vec![ended]).contains("Reason: "));
     }
 
     #[test]

@@ -195,34 +195,21 @@ fn alerts(shown: &Shown) -> AnyView {
             let reached = rollout::lower(&rollout::reached(flag));
             format!(" Rollout is held at {reached} until this has been under the limit for 30 minutes.")
         });
-        let more = match reading.check {
-            Check::MailDelay | Check::MailStuck => Some(("Open mail", routes::ADMIN_MAIL)),
-            Check::Burst | Check::SecondFactorFailures => Some(("Open limits", routes::ADMIN_LIMITS)),
-            Check::FailedVerifications | Check::ServerErrors | Check::Audit | Check::Keys => None,
-        };
         let actions = view! {
             <a class="button sm" href=routes::ADMIN_ROLLOUT>"Open rollout"</a>
-            {more.map(|(name, path)| view! { <a class="button ghost sm" href=path>{name}</a> })}
+            <a class="button ghost sm" href=help::ADMIN_ROLLOUT_CHECKS>"See the runbook"</a>
         }
         .into_any();
         view! { <Notice tone=Tone::Danger title actions=Some(actions)>{text}{held}</Notice> }.into_any()
     });
-    let close: Vec<String> = readings
-        .iter()
-        .filter(|reading| reading.verdict() == Verdict::Close)
-        .map(|Reading { check, value, .. }| {
-            format!("{}: {}.", checks::name(*check), checks::beside_limit(*check, value.unwrap_or_default()))
-        })
-        .collect();
-    let title = if close.len() == 1 {
-        "A check is close to its limit".to_owned()
-    } else {
-        format!("{} checks are close to their limits", close.len())
-    };
-    let close = (!close.is_empty()).then(|| view! { <Notice tone=Tone::Warn title>{close.join(" ")}</Notice> });
+    let close = readings.iter().filter(|reading| reading.verdict() == Verdict::Close).map(|Reading { check, value, .. }| {
+        let title = format!("“{}” is close to its limit", checks::name(*check));
+        let text = format!("{}.", checks::beside_limit(*check, value.unwrap_or_default()));
+        view! { <Notice tone=Tone::Warn title>{words::capitalised(&text)}</Notice> }
+    });
     view! {
         {over.collect_view()}
-        {close}
+        {close.collect_view()}
         {not_known(overview)}
     }
     .into_any()
@@ -673,13 +660,12 @@ mod tests {
             "The slowest 5% take 74 seconds or more. The limit is 60.",
             "Rollout is held at 25% until this has been under the limit for 30 minutes.",
             "Open rollout",
-            "Open mail",
+            "See the runbook",
         ] {
             assert!(notice.contains(said), "{said}: {notice}");
         }
         assert!(
-            html.contains("A check is close to its limit")
-                && html.contains("Emails for one network: 90 in the last hour, limit 100.")
+            html.contains("“Emails for one network” is close to its limit") && html.contains("90 in the last hour, limit 100.")
         );
         let row = part(&html, "<h3>Email delay</h3>", "</li>");
         assert!(row.contains("74 s, limit 60 s. For 12 minutes") && row.contains(r#"badge danger">Over limit"#), "{row}");

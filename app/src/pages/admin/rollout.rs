@@ -252,7 +252,7 @@ pub fn RolloutPage(who: String, shown: Shown, typed: Typed, done: bool) -> impl 
         Some(RolloutState::RolledBack) => help::ADMIN_ROLLOUT_ROLLED_BACK,
         _ => help::ADMIN_ROLLOUT,
     };
-    let wrong = typed.error.is_some() || typed.refused.is_some();
+    let wrong = typed.error.is_some();
     // In one type each: nested, they are more than the compiler follows.
     let ladder = shown.status.rollout.as_ref().map(|rollout| view! { <Ladder rollout=rollout.clone()/> }.into_any());
     let lever = view! { <Lever shown=shown.clone() typed/> }.into_any();
