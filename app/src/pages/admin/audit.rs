@@ -444,8 +444,12 @@ fn List(narrowed: Narrowed, events: Events, error: Option<SearchError>, now: Off
     let list = if rows.is_empty() {
         let action =
             view! { <a class="button" href=format!("{}?period=all", routes::ADMIN_AUDIT)>"Show everything"</a> }.into_any();
-        view! { <Empty heading="Nothing here yet" text="Choose a longer period, or clear the filters." action=Some(action)/> }
-            .into_any()
+        // What was looked for is nowhere, whatever the period.
+        let (heading, text) = match error {
+            Some(_) => ("Nothing to show", "Look for something else, or clear the filters."),
+            None => ("Nothing here yet", "Choose a longer period, or clear the filters."),
+        };
+        view! { <Empty heading text action=Some(action)/> }.into_any()
     } else {
         let rows = rows.into_iter().map(|row| cells(row, today, now)).collect();
         view! {
