@@ -70,7 +70,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("sudo latchkey-admin", "server/tests/processes/docs_commands.rs"),
     ("sudo systemctl", "no machine of the tests runs systemd; support/scripts/ops.sh has it read the unit"),
     ("systemctl edit", "it opens an editor"),
-    ("podman build", "no machine of the tests has a container engine"),
+    ("podman", "no machine of the tests has a container engine"),
     ("kill -INT", "it would stop the PostgreSQL of the tests"),
 ];
 
