@@ -5,7 +5,7 @@ import lighthouse, { desktopConfig } from "lighthouse";
 
 import { freePort, fleet } from "../support/servers.ts";
 
-// Chromium's headless shell doesn't fetch it for Lighthouse. The test below reads it instead.
+// Lighthouse asks for it from within the page, whose policy lets nothing be fetched. The test below reads it instead.
 const skipAudits = ["robots-txt"];
 const categories = ["accessibility", "best-practices", "seo"];
 
