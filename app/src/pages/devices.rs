@@ -180,4 +180,10 @@ mod tests {
         let none = html(vec![]);
         assert!(none.contains("No trusted browsers") && !none.contains("<form method=\"post\" action=\"/account/devices"));
     }
+
+    #[test]
+    fn a_list_that_may_not_be_whole_says_so() {
+        let list = |n: u16| html((0..n).map(|_| device("7", "Firefox on Windows", false)).collect());
+        assert!(list(MOST_SHOWN).contains("The 50 newest are shown.") && !list(MOST_SHOWN - 1).contains("are shown."));
+    }
 }

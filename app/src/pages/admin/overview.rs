@@ -205,7 +205,7 @@ fn alerts(shown: &Shown) -> AnyView {
     let close = readings.iter().filter(|reading| reading.verdict() == Verdict::Close).map(|Reading { check, value, .. }| {
         let title = format!("“{}” is close to its limit", checks::name(*check));
         let text = format!("{}.", checks::beside_limit(*check, value.unwrap_or_default()));
-        view! { <Notice tone=Tone::Warn title>{words::capitalised(&text)}</Notice> }
+        view! { <Notice tone=Tone::Warn title>{text}</Notice> }
     });
     view! {
         {over.collect_view()}
