@@ -63,36 +63,55 @@ pub enum Pooling {
     Transaction,
 }
 
+/// Longer than a connection is waited for. Behind a pooler the answer to a question may go to somebody else.
+const LOOK: Duration = Duration::from_secs(20);
+
 /// A database that works tells at once which process it is.
 const ANSWER: Duration = Duration::from_secs(3);
 
-/// Takes two connections. The first one's process is kept busy by the second where a process is free between transactions; a pooler
-/// then has to give the first another, or none. One that takes turns gives the first another at once.
+/// Where others ask at the same time, a pooler may give each connection the same process again: under load about one round in a
+/// hundred is such a coincidence.
+const ROUNDS: u32 = 8;
+
+/// Takes two connections, for at most 20 seconds.
 ///
 /// # Errors
 /// When the database does not answer, as where a pooler lets nobody in a second time.
 pub async fn pooling(pool: &PgPool) -> Result<Pooling, Error> {
+    Ok(tokio::time::timeout(LOOK, look(pool)).await.map_err(|_| sqlx::Error::PoolTimedOut)??)
+}
+
+async fn look(pool: &PgPool) -> Result<Pooling, sqlx::Error> {
     let mut first = pool.acquire().await?;
     let mut second = pool.acquire().await?;
-    let earlier = process(&mut first).await?;
-    let before = process(&mut first).await?;
+    let ours = process(&mut first).await?;
+    for _ in 0..ROUNDS {
+        if process(&mut first).await? != ours || another_answers(&mut first, &mut second, ours).await? {
+            return Ok(Pooling::Transaction);
+        }
+    }
+    Ok(Pooling::Session)
+}
+
+/// The first one's process is kept busy by the second where a process is free between transactions; a pooler then has to give the
+/// first another, or none. One that takes turns gives the first another at once.
+async fn another_answers(first: &mut PgConnection, second: &mut PgConnection, ours: i32) -> Result<bool, sqlx::Error> {
     // However this ends, it is rolled back: a worker that got the connection next would hold its locks for ever.
     let mut second = match second.begin().await {
         // A pooler that hands processes on from statement to statement knows no transactions. By its words: the code, a protocol
         // violation, is all of PgBouncer's errors.
-        Err(sqlx::Error::Database(error)) if error.message().contains("statement pooling") => return Ok(Pooling::Transaction),
+        Err(sqlx::Error::Database(error)) if error.message().contains("statement pooling") => return Ok(true),
         begun => begun?,
     };
     let busy = process(&mut second).await;
     // A pooler with no other process lets it wait.
-    let Ok(after) = tokio::time::timeout(ANSWER, process(&mut first)).await else {
+    let Ok(after) = tokio::time::timeout(ANSWER, process(first)).await else {
         // And a database that is slow lets both wait: then nothing is known.
         tokio::time::timeout(ANSWER, process(&mut second)).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
-        return Ok(Pooling::Transaction);
+        return Ok(true);
     };
     second.rollback().await?;
-    let (busy, after) = (busy?, after?);
-    Ok(if earlier == before && before == after && busy != before { Pooling::Session } else { Pooling::Transaction })
+    Ok(busy? == ours || after? != ours)
 }
 
 /// In plain text, without prepared statements: those are what goes wrong.

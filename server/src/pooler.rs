@@ -5,7 +5,6 @@ use std::{convert::Infallible, time::Duration};
 
 use auth::inspection::{self, Pooling};
 use sqlx::PgPool;
-use tokio::time::timeout;
 
 pub const FOUND: &str = "a pooler hands server processes from transaction to transaction, so statements of other clients could run on ours; \
                          set pool_mode = session for this database in PgBouncer";
@@ -13,22 +12,18 @@ pub const FOUND: &str = "a pooler hands server processes from transaction to tra
 /// How often it is asked where the database did not answer at the start.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// Longer than a connection is waited for. Behind a pooler the answer to a question may go to somebody else.
-const LOOK: Duration = Duration::from_secs(20);
-
 /// Whether it is known that there is none: `false` where the database does not answer.
 ///
 /// # Errors
 /// Where there is one.
 pub async fn refuse(pool: &PgPool) -> anyhow::Result<bool> {
-    match timeout(LOOK, inspection::pooling(pool)).await {
-        Ok(Ok(Pooling::Session)) => Ok(true),
-        Ok(Ok(Pooling::Transaction)) => anyhow::bail!("DATABASE_URL: {FOUND}"),
-        Ok(Err(error)) => {
+    match inspection::pooling(pool).await {
+        Ok(Pooling::Session) => Ok(true),
+        Ok(Pooling::Transaction) => anyhow::bail!("DATABASE_URL: {FOUND}"),
+        Err(error) => {
             tracing::debug!(error = %error, "pooler.unknown");
             Ok(false)
         }
-        Err(_) => Ok(false),
     }
 }
 

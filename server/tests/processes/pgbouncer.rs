@@ -20,6 +20,7 @@ use sqlx::{
 use testkit::{Browser, Database, SmtpSink};
 use tokio::{
     net::{TcpListener, TcpStream},
+    task::JoinSet,
     time::timeout,
 };
 
@@ -150,6 +151,23 @@ async fn in_transaction_mode_nothing_runs() {
     }
 }
 
+/// Its own workers ask while a server looks, and take the processes that the look would have met.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_found_whatever_else_goes_on() {
+    let (database, at) = (Database::new().await, free_port().await);
+    let _pgbouncer = pgbouncer(&database, at, "pool_mode = transaction").await;
+    let through = url(&database, at);
+    let mut others = JoinSet::new();
+    for _ in 0..8 {
+        let mut connection = PgConnection::connect(&through).await.expect("it answers");
+        others.spawn(async move { while connection.execute(sqlx::raw_sql("select 1")).await.is_ok() {} });
+    }
+    let pool = PgPoolOptions::new().max_connections(2).connect(&through).await.expect("it answers");
+    for look in 0..200 {
+        assert_eq!(inspection::pooling(&pool).await.expect("it is known"), Pooling::Transaction, "look {look}");
+    }
+}
+
 /// The database is away when the server starts, and then comes back through a pooler of the wrong kind.
 #[tokio::test(flavor = "multi_thread")]
 async fn found_later_it_stops_the_server() {
@@ -187,9 +205,9 @@ async fn a_database_that_does_not_answer_is_not_taken_for_a_pooler() {
     let pool = PgPoolOptions::new().max_connections(2).connect(&url(&database, at)).await.expect("it answers so far");
     let found = timeout(PATIENCE, inspection::pooling(&pool)).await.expect("it gives up");
     assert!(found.is_err(), "{found:?}");
-    let at = falls_silent("pg_backend_pid", 4, &database).await;
+    let at = falls_silent("pg_backend_pid", 25, &database).await;
     let pool = PgPoolOptions::new().max_connections(2).connect(&url(&database, at)).await.expect("it answers");
-    assert_eq!(inspection::pooling(&pool).await.expect("four questions are enough"), Pooling::Session);
+    assert_eq!(inspection::pooling(&pool).await.expect("three questions a round are enough"), Pooling::Session);
 }
 
 /// Behind a pooler the answer to a question may go to somebody else. Whoever waited for it would never serve.
