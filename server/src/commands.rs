@@ -7,7 +7,7 @@ use auth::{
     Auth,
     account::CreateUserError,
     admin::{ActError, InviteError, UserFilter, UserRow, Who},
-    api_key::{ApiKeyRow, CreateKeyError, MAX_NAME, Maker},
+    api_key::{ApiKeyRow, CreateKeyError, MAX_NAME, MOST_SHOWN, Maker},
     clock::SystemClock,
     email_address::EmailAddress,
     key::{KeyUse, Rotated},
@@ -292,6 +292,9 @@ pub async fn api_key(config: &Config, pool: PgPool, command: ApiKeyCommand) -> a
             let keys = auth.api_keys().await?;
             let lines: Vec<String> = keys.iter().map(api_key_line).collect();
             let text = if lines.is_empty() { "No API keys.".to_owned() } else { lines.join("\n") };
+            if keys.len() == usize::from(MOST_SHOWN) {
+                eprintln!("{MOST_SHOWN} are shown: those that work first, then the newest.");
+            }
             let keys: Vec<Value> = keys
                 .iter()
                 .map(|key| {

@@ -210,6 +210,9 @@ impl fmt::Debug for NewApiKey {
 /// A name is at most so many characters long.
 pub const MAX_NAME: usize = 80;
 
+/// A list holds at most so many: more keys than anybody looks after by hand.
+pub const MOST_SHOWN: u16 = 500;
+
 /// Why no key was made.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateKeyError {
@@ -280,7 +283,7 @@ impl Auth {
         limits.enabled.then(|| limits.rate(Limit::ApiKey))
     }
 
-    /// All keys: those that work first, then the newest first.
+    /// Those that work first, then the newest first; at most [`MOST_SHOWN`].
     ///
     /// # Errors
     /// As above.

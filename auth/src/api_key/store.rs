@@ -4,7 +4,7 @@ use sqlx::{PgConnection, PgPool, postgres::types::PgInterval};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{ApiKeyRow, KeyState, Maker, Prefix, scopes};
+use super::{ApiKeyRow, KeyState, MOST_SHOWN, Maker, Prefix, scopes};
 
 pub(super) struct New<'a> {
     pub id: Uuid,
@@ -74,9 +74,6 @@ pub(super) async fn touch(pool: &PgPool, id: Uuid, now: OffsetDateTime) -> Resul
     Ok(())
 }
 
-/// More keys than anybody looks after by hand.
-const LISTED: i64 = 500;
-
 pub(super) async fn list(pool: &PgPool, now: OffsetDateTime) -> Result<Vec<ApiKeyRow>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"
@@ -90,7 +87,7 @@ pub(super) async fn list(pool: &PgPool, now: OffsetDateTime) -> Result<Vec<ApiKe
         limit $2
         "#,
         now,
-        LISTED,
+        i64::from(MOST_SHOWN),
     )
     .fetch_all(pool)
     .await?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use auth::{
     admin::{ActError, Who},
-    api_key::{self, ApiKeyRow, CreateKeyError, KeyState, MAX_NAME, Prefix, Scope},
+    api_key::{self, ApiKeyRow, CreateKeyError, KeyState, MAX_NAME, MOST_SHOWN, Prefix, Scope},
 };
 use axum::{
     extract::{Query, State},
@@ -150,6 +150,7 @@ const COLUMNS: &[Column] = &[
 #[component]
 pub fn ApiKeysPage(who: String, keys: Vec<ApiKey>, revoked: bool, now: OffsetDateTime) -> impl IntoView {
     let action = view! { <a class="button sm" href=routes::ADMIN_API_KEYS_NEW>"Make an API key"</a> }.into_any();
+    let is_whole = keys.len() < usize::from(MOST_SHOWN);
     let list = if keys.is_empty() {
         view! { <Empty heading="No API keys" text="A key lets a program of yours use this service. Each one will show up in this list."/> }
             .into_any()
@@ -164,6 +165,9 @@ pub fn ApiKeysPage(who: String, keys: Vec<ApiKey>, revoked: bool, now: OffsetDat
                 <Notice tone=Tone::Ok title="Key revoked">"It stopped working at once. It's in the audit log."</Notice>
             })}
             <div class="panel">{list}</div>
+            {(!is_whole).then(|| view! {
+                <p class="hint">{format!("{MOST_SHOWN} are shown: those that work first, then the newest.")}</p>
+            })}
         </Admin>
     }
 }
@@ -510,6 +514,12 @@ mod tests {
         let html = list(vec![curbed], false);
         assert!(html.contains("Limited") && html.contains("its maker is none any more") && html.contains("A deleted account"));
         assert!(list(vec![], false).contains("No API keys"));
+    }
+
+    #[test]
+    fn a_list_that_may_not_be_whole_says_so() {
+        let most = |n: u16| list((0..n).map(|_| key(KeyState::Live)).collect(), false);
+        assert!(most(MOST_SHOWN).contains("500 are shown") && !most(MOST_SHOWN - 1).contains("are shown"));
     }
 
     #[test]
