@@ -81,8 +81,8 @@ async fn get_path(app: &Router, path: &str) -> Response<Body> {
     send(app, request(&Method::GET, path, "", "")).await
 }
 
-const CSP: &str =
-    "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+const CSP: &str = "default-src 'none'; connect-src 'self'; style-src 'self'; img-src 'self' data:; form-action 'self'; \
+                   frame-ancestors 'none'; base-uri 'none'";
 /// A mail as it was sent, styles in its tags; in a sandbox.
 const MAIL: &str = "/dev/inbox/1/html";
 const MAIL_CSP: &str =
