@@ -3,7 +3,7 @@ use leptos::prelude::*;
 use super::{HelpLink, Logo};
 use crate::{
     assets::{CSS, ICON_SVG},
-    routes,
+    help, routes,
 };
 
 const SECURITY: &str = "Security";
@@ -215,7 +215,13 @@ fn before_domain(title: &str) -> impl IntoView + use<> {
 
 #[component]
 fn FooterLinks() -> impl IntoView {
-    view! { <ul><li><a href=routes::HELP>"Help"</a></li></ul> }
+    view! {
+        <ul>
+            <li><a href=routes::HELP>"Help"</a></li>
+            <li><a href=help::WHAT_WE_STORE>"Privacy"</a></li>
+            <li><a href=help::HOW_IT_WORKS_SAFE>"Security"</a></li>
+        </ul>
+    }
 }
 
 /// `description` is what search engines show below the title. A page without one is none for them.
