@@ -571,12 +571,20 @@ async fn the_schedule_seals_each_minute_and_verifies_each_day() {
     kit.second().await.watch_audit().await.expect("sealed");
     assert_eq!(head(&kit).await.number, 2, "by whichever server comes first");
 
+    let mut owner = PgConnection::connect(&kit.database.owner_url).await.expect("connects");
+    owner.execute("alter table auth_audit_seals rename to elsewhere").await.expect("renamed");
+    kit.auth.verify_audit_daily().await.expect_err("can't be read");
+    owner.execute("alter table elsewhere rename to auth_audit_seals").await.expect("renamed");
+    kit.auth.verify_audit_daily().await.expect("not due");
+    assert!(kit.auth.audit_seal().await.expect("answers").verified.is_none());
+    kit.clock.advance(Duration::hours(1));
     kit.auth.verify_audit_daily().await.expect("verified");
-    let last = kit.auth.audit_seal().await.expect("answers").verified.expect("once");
+    let last = kit.auth.audit_seal().await.expect("answers").verified.expect("made up for");
     assert!(last.findings.is_empty() && last.head == 2 && last.rows == 8, "{last:?}");
     tamper(&kit, &[format!("delete from auth_audit where id = '{}'", ids[0])]).await;
+    kit.clock.advance(Duration::hours(23));
     kit.auth.verify_audit_daily().await.expect("not due");
-    kit.clock.advance(Duration::days(1));
+    kit.clock.advance(Duration::hours(1));
     kit.auth.verify_audit_daily().await.expect("verified");
     let last = kit.auth.audit_seal().await.expect("answers").verified.expect("again");
     assert_eq!(last.findings.get("row_missing"), Some(&1));

@@ -51,11 +51,19 @@ pub async fn flag(config: &Config, pool: PgPool, command: FlagCommand) -> anyhow
         }
         FlagCommand::Disallow { email, flag, reason, output } => (flag, Change::Disallow(parse(&email)?), reason, output),
     };
-    let flag = auth.set_flag(Who::Operator, &key, &change, &reason).await.map_err(|error| match error {
-        ActError::Nothing => anyhow::anyhow!("It is so already: {key} is for {}.", who(&auth.flag(&key))),
-        other => refusal(other),
-    })?;
-    let text = format!("{key} is for {} now. Running servers follow within five seconds.", who(&flag));
+    let (flag, text) = match auth.set_flag(Who::Operator, &key, &change, &reason).await {
+        Ok(flag) => {
+            let text = format!("{key} is for {} now. Running servers follow within five seconds.", who(&flag));
+            (flag, text)
+        }
+        // Whoever turns it off in a hurry, and perhaps twice, has what they wanted.
+        Err(ActError::Nothing) => {
+            let flag = auth.flag(&key);
+            let text = format!("It is so already: {key} is for {}. Nothing was changed.", who(&flag));
+            (flag, text)
+        }
+        Err(error) => return Err(refusal(error)),
+    };
     print(output, &text, &described(&key, &flag));
     Ok(())
 }

@@ -25,6 +25,8 @@ use crate::{
 };
 
 const EVERY: Duration = Duration::days(1);
+/// One that failed is made up for so soon.
+const TRIED: Duration = Duration::hours(1);
 /// Batches read at once.
 const PAGE: i64 = 500;
 /// Findings told in full. More of them say nothing new.
@@ -283,7 +285,8 @@ impl Auth {
     /// When the database does not answer.
     pub async fn verify_audit_daily(&self) -> Result<(), Error> {
         let now = self.now();
-        if !schedule::wins(&self.pool, "audit_verify", EVERY, now).await? {
+        let last = store::verified(&mut *self.pool.acquire().await?).await?;
+        if last.is_some_and(|last| last.at > now - EVERY) || !schedule::wins(&self.pool, "audit_verify", TRIED, now).await? {
             return Ok(());
         }
         let Verified { batches, rows, head, findings, counts } = self.verify_audit(None).await?;

@@ -31,6 +31,7 @@ async fn the_flag_is_followed_by_every_server() {
     both(&servers, false).await;
     let set = |to: &[&str]| {
         let said = latchkey(&database, &[&["flag", "set", "passwordless_auth"], to, &["--reason", "a drill"]].concat());
+        assert!(said.status.success(), "{said:?}");
         String::from_utf8(said.stdout).expect("UTF-8")
     };
     for (to, off, said) in [
@@ -41,6 +42,7 @@ async fn the_flag_is_followed_by_every_server() {
         (&["--on"], false, "everyone"),
     ] {
         assert!(set(to).contains(said), "{to:?}");
+        assert!(set(to).contains(&format!("It is so already: passwordless_auth is for {said}.")), "{to:?}");
         both(&servers, off).await;
     }
     latchkey(&database, &["flag", "allow", "mara@example.org"]);

@@ -704,8 +704,10 @@ pub async fn change_rollout(
     };
     match done {
         Ok(()) => form.see_other(&format!("{}?done={DONE}", routes::ADMIN_ROLLOUT)),
-        // It is so already, or somebody was faster. The page shows how things are now.
-        Err(ActError::Nothing) => form.see_other(routes::ADMIN_ROLLOUT),
+        Err(ActError::Nothing) => {
+            let why = "It is so already, or somebody else was faster. This page shows how it is now.";
+            refuse(StatusCode::CONFLICT, None, Some(why)).await
+        }
         Err(ActError::NotFresh) => form.see_other(&next::carried(routes::REAUTH, routes::ADMIN_ROLLOUT)),
         Err(ActError::Unavailable(error)) => Err(form.fail(error.into())),
         Err(ActError::NotAdmin | ActError::NoSuchUser | ActError::LastAdmin) => form.refuse(Barred::NoSuchPage.into_response()),
