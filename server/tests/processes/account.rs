@@ -21,6 +21,11 @@ pub(super) fn latchkey(database: &Database, args: &[&str]) -> Output {
 
 /// The same, however it ends.
 pub(super) fn ran(database: &Database, args: &[&str]) -> Output {
+    ran_with(database, args, &[])
+}
+
+/// The same, with more in its environment, or other.
+pub(super) fn ran_with(database: &Database, args: &[&str], variables: &[(&str, &str)]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_latchkey"))
         .args(args)
         .env_clear()
@@ -30,6 +35,7 @@ pub(super) fn ran(database: &Database, args: &[&str]) -> Output {
             ("BASE_URL", ORIGIN),
             ("WALLET_ENCRYPTION_KEY", "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA="),
         ])
+        .envs(variables.iter().copied())
         .output()
         .expect("the binary runs")
 }
