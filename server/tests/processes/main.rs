@@ -76,14 +76,21 @@ impl Server {
             .stderr(log)
             .spawn()
             .expect("the binary starts");
-        let server = Self { address, process };
+        let mut server = Self { address, process };
         server.wait_ready().await;
         server
     }
 
-    async fn wait_ready(&self) {
+    async fn wait_ready(&mut self) {
         let ready = async {
-            while !matches!(self.try_get("/readyz").await, Some(answer) if answer.starts_with("HTTP/1.1 200")) {
+            loop {
+                let answer = self.try_get("/readyz").await;
+                if answer.as_ref().is_some_and(|answer| answer.starts_with("HTTP/1.1 200")) {
+                    return;
+                }
+                if let Some(status) = self.process.try_wait().expect("it is a child") {
+                    panic!("the server ended: {status}");
+                }
                 tokio::task::yield_now().await;
             }
         };

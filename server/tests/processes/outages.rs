@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use private_postgres::{APPLICATION, Cluster, DATABASE, Lifetime, OWNER, Settings};
@@ -127,7 +128,7 @@ pub(super) fn assert_away(what: &str, answer: &Reply) {
 async fn a_database_that_goes_away_costs_nobody_more_than_the_time_it_was_away() {
     let mut postgres = OwnPostgres::start();
     let sink = SmtpSink::start().await;
-    let server = Server::start(&postgres.database(), &sink, "on").await;
+    let mut server = Server::start(&postgres.database(), &sink, "on").await;
     let new = || Browser::new(server.address, ORIGIN);
     let (mut newcomer, mut typing, mut opening, mut opened, mut signed_in) = (new(), new(), new(), new(), new());
     for (browser, email) in [
@@ -177,6 +178,20 @@ async fn a_database_that_goes_away_costs_nobody_more_than_the_time_it_was_away()
 
 /// In front of the cluster: passes everything on, but where a client has said `words` so many times before, nothing more of it.
 pub(super) async fn falls_silent(words: &'static str, before: usize, database: &Database) -> SocketAddr {
+    in_front(words, move |asked| if asked < before { Duration::ZERO } else { Duration::MAX }, database).await
+}
+
+/// The same, but passes everything on in the end: what says `words` after so many others is late.
+pub(super) async fn is_late(words: &'static str, before: usize, by: Duration, database: &Database) -> SocketAddr {
+    in_front(words, move |asked| if asked == before { by } else { Duration::ZERO }, database).await
+}
+
+/// `late`: by how much, after so many that said `words`.
+async fn in_front(
+    words: &'static str,
+    late: impl Fn(usize) -> Duration + Copy + Send + 'static,
+    database: &Database,
+) -> SocketAddr {
     let cluster = PgConnectOptions::from_str(&database.url).expect("a URL");
     let socket = cluster.get_socket().expect("the cluster listens on one").join(format!(".s.PGSQL.{}", cluster.get_port()));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -191,8 +206,8 @@ pub(super) async fn falls_silent(words: &'static str, before: usize, database: &
             tokio::spawn(async move {
                 let mut bytes = [0; 4096];
                 while let Ok(length @ 1..) = from_client.read(&mut bytes).await {
-                    if String::from_utf8_lossy(&bytes[..length]).contains(words) && asked.fetch_add(1, Ordering::SeqCst) >= before {
-                        std::future::pending::<()>().await;
+                    if String::from_utf8_lossy(&bytes[..length]).contains(words) {
+                        tokio::time::sleep(late(asked.fetch_add(1, Ordering::SeqCst))).await;
                     }
                     let _ = to_cluster.write_all(&bytes[..length]).await;
                 }

@@ -288,7 +288,7 @@ async fn follows_the_flag(server: &Server, database: &Database, to: &str, is_on:
 async fn when_another_node_takes_over_nothing_is_lost_and_nothing_comes_back() {
     let mut cluster = Cluster::start().await;
     let (database, sink) = (cluster.database().await, SmtpSink::start().await);
-    let server = Server::start_with(&database, &[("EMAIL_SMTP", &sink.url())]).await;
+    let mut server = Server::start_with(&database, &[("EMAIL_SMTP", &sink.url())]).await;
     let new = || Browser::new(server.address, ORIGIN);
     let (mut newcomer, mut typing, mut opened, mut leaving, mut signed_in) = (new(), new(), new(), new(), new());
     for (browser, email) in [
