@@ -45,9 +45,10 @@ async fn that_mail_is_late_refused_or_stuck_is_told() {
     scene.told.of(&FIRES[..2]).await;
     scene.sink.heal();
 
-    // No server takes any.
-    scene.sink.play(Fault::new(Stage::Greeting, Act::HangUp));
+    // No server takes any, over a connection that was kept open neither.
+    scene.sink.play(Fault::new(Stage::Mail, Act::HangUp));
     scene.ask_for_mails("stuck", 2).await;
+    assert!(until(async || count(&scene.owner, "select count(*) from mail_outbox where server_failed").await == 2).await);
     scene.prometheus.sees("max(mail_outbox_oldest_seconds) > 0").await;
     scene.quiet_but(&FIRES[..2]).await;
     scene.run("update mail_outbox set created_at = created_at - interval '2 minutes' where state = 'queued'").await;

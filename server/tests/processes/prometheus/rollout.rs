@@ -21,7 +21,7 @@ async fn that_a_rollout_is_held_or_turned_off_is_told() {
     scene.quiet_but(&[]).await;
 
     // The mail server is gone, and three mails wait.
-    scene.sink.play(Fault::new(Stage::Greeting, Act::HangUp));
+    scene.sink.play(Fault::new(Stage::Mail, Act::HangUp));
     for n in 0..3 {
         let mut browser = Browser::new(scene.servers[n % 2].address, ORIGIN);
         assert_eq!(browser.post("/login", &[("email", "mara@example.org")]).await.location(), "/login/sent");
