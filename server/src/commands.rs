@@ -290,11 +290,7 @@ pub async fn api_key(config: &Config, pool: PgPool, command: ApiKeyCommand) -> a
         }
         ApiKeyCommand::List { output } => {
             let keys = auth.api_keys().await?;
-            let lines: Vec<String> = keys.iter().map(api_key_line).collect();
-            let text = if lines.is_empty() { "No API keys.".to_owned() } else { lines.join("\n") };
-            if keys.len() == usize::from(MOST_SHOWN) {
-                eprintln!("{MOST_SHOWN} are shown: those that work first, then the newest.");
-            }
+            let text = listed(keys.iter().map(api_key_line).collect());
             let keys: Vec<Value> = keys
                 .iter()
                 .map(|key| {
@@ -317,6 +313,17 @@ pub async fn api_key(config: &Config, pool: PgPool, command: ApiKeyCommand) -> a
         }
     }
     Ok(())
+}
+
+fn listed(mut lines: Vec<String>) -> String {
+    match lines.len() {
+        0 => lines.push("No API keys.".to_owned()),
+        n if n == usize::from(MOST_SHOWN) => {
+            lines.push(format!("{MOST_SHOWN} are shown: those that work first, then the newest."));
+        }
+        _ => {}
+    }
+    lines.join("\n")
 }
 
 fn api_key_line(key: &ApiKeyRow) -> String {
@@ -347,4 +354,16 @@ pub fn missing_keys(ids: &[&str]) -> String {
 
 pub fn parse(email: &str) -> anyhow::Result<EmailAddress> {
     EmailAddress::parse(email).map_err(|_| anyhow::anyhow!("That is not an email address. Write it like name@example.org."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_keys_that_may_not_be_whole_says_so() {
+        let most = |n: u16| listed((0..n).map(|n| n.to_string()).collect());
+        assert!(most(MOST_SHOWN).ends_with("\n500 are shown: those that work first, then the newest."));
+        assert!(!most(MOST_SHOWN - 1).contains("shown") && most(0) == "No API keys.");
+    }
 }
