@@ -115,7 +115,7 @@ ROWS = {
             f" / (sum(increase(auth_magiclink_verifications_total{{{SELECT}}}[1h])) > 0)",
             "percentunit",
             0.05,
-            "Links and codes that signed nobody in. The alert asks for 20 at least.",
+            "Links and codes that signed nobody in. The alert needs at least 20.",
         ),
         stat("Busiest network, mails an hour", highest("auth_magiclink_requests_max_per_ip"), red=101),
         stat("Worst account, wrong second factors an hour", highest("auth_failed_attempts", where=',scope="totp_account"'), red=11),
@@ -153,7 +153,7 @@ ROWS = {
         graph(
             "Failures of the worst one, last hour",
             (highest("auth_failed_attempts", "scope"), "{{scope}}"),
-            says="Who it is stands on /admin/limits and in the audit, never in a metric.",
+            says="/admin/limits and the audit log name the subject, metrics never do.",
         ),
     ],
     "Limits": [
@@ -163,7 +163,7 @@ ROWS = {
             unit="cps",
             limit=1,
             width=12,
-            says="The line without a name is all of them together.",
+            says="The line without a name is their sum.",
         ),
         graph(
             "Busiest network, mails in an hour",
