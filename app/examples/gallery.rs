@@ -51,18 +51,19 @@ use app::{
     routes,
 };
 use auth::{
-    activity::Filter,
-    admin::{HeldBy, Status, UserFilter},
-    api_key::{KeyState, Scope},
+    administration::{HeldBy, Status, UserFilter},
+    api_keys::{KeyState, Scope},
     audit::{Head, Kind as AuditKind, LastVerified, SealState},
     event::{Method, SecondFactor},
     flag::{Flag, FlagRow, PASSWORDLESS_AUTH},
-    mail::{Delivery, MailFilter, MailState, QueueState},
-    network_requests::NetworkRequests,
-    overview::{Accounts, Bucket, Counts, Overview, Seconds, Span},
+    limits::{request_bursts::NetworkRequests, throttle::Limit},
+    outbox::{Delivery, MailFilter, MailState, QueueState},
+    reporting::overview::{Accounts, Bucket, Counts, Overview, Seconds, Span},
     rollout::{Check, DEFAULT_PLAN, Reading, Rollout, State, Status as RolloutStatus, Told},
-    throttle::Limit,
-    undo::{Undoes, Undone},
+    self_service::{
+        activity::Filter,
+        revert::{Undoes, Undone},
+    },
 };
 use leptos::prelude::*;
 use serde_json::{Value, json};

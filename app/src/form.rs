@@ -10,7 +10,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use auth::requester::Requester;
+use auth::primitives::requester::Requester;
 use axum::{
     body::Body,
     response::{IntoResponse, Response},

@@ -12,7 +12,7 @@
 //! Everybody else is sent where they have to go first; where being signed in is not enough, there is no such page. A form asks
 //! [`crate::form::Form`] for the same.
 
-use auth::session::{Authority, Level};
+use auth::sessions::{Authority, Level};
 use axum::{
     extract::FromRequestParts,
     response::{IntoResponse, Redirect, Response},

@@ -1,7 +1,7 @@
 //! Every page and form, once. A page's form posts to the page's own path; a page's other forms have paths below it, where GET leads
 //! back to the page.
 
-use auth::requester::Requester;
+use auth::primitives::requester::Requester;
 use axum::{
     Extension, Router,
     extract::{Request, State},

@@ -8,10 +8,10 @@ use std::{collections::HashMap, sync::Arc};
 use async_trait::async_trait;
 use auth::{
     Auth,
+    crypto::{BrowserNonce, ForwardAuthToken, KnownBrowserToken, LinkToken, SessionKey, TrustedDeviceToken, UndoToken},
     policy::KNOWN_BROWSER_TTL,
-    secret::{BrowserNonce, ForwardAuthToken, KnownBrowserToken, LinkToken, SessionKey, TrustedDeviceToken, UndoToken},
-    session::Authority,
-    sign_in::{BrowserProof, Handover},
+    sessions::Authority,
+    sign_in::first_factor::{BrowserProof, Handover},
 };
 use axum::response::Response;
 use cookie::{Cookie, SameSite};
@@ -271,18 +271,18 @@ fn stored_data(record: &Record) -> Value {
 #[async_trait]
 impl SessionStore for Sessions {
     async fn create(&self, record: &mut Record) -> session_store::Result<()> {
-        while !self.auth.create_session(key(record.id), &stored_data(record)).await.map_err(backend)? {
+        while !self.auth.sessions().create(key(record.id), &stored_data(record)).await.map_err(backend)? {
             record.id = Id::default();
         }
         Ok(())
     }
 
     async fn save(&self, record: &Record) -> session_store::Result<()> {
-        self.auth.save_session(key(record.id), &stored_data(record)).await.map_err(backend)
+        self.auth.sessions().save(key(record.id), &stored_data(record)).await.map_err(backend)
     }
 
     async fn load(&self, id: &Id) -> session_store::Result<Option<Record>> {
-        let Some(stored) = self.auth.load_session(key(*id)).await.map_err(backend)? else {
+        let Some(stored) = self.auth.sessions().load(key(*id)).await.map_err(backend)? else {
             return Ok(None);
         };
         let mut data: HashMap<String, Value> =
@@ -297,7 +297,7 @@ impl SessionStore for Sessions {
     }
 
     async fn delete(&self, id: &Id) -> session_store::Result<()> {
-        self.auth.forget_session(key(*id)).await.map_err(backend)
+        self.auth.sessions().forget(key(*id)).await.map_err(backend)
     }
 }
 

@@ -29,49 +29,27 @@ macro_rules! from_sqlx {
     )*};
 }
 
-pub mod account;
-pub mod activity;
-pub mod address_change;
-pub mod admin;
-pub mod api_key;
-pub mod api_sign_in;
+pub mod administration;
+pub mod api_keys;
 pub mod audit;
-pub mod backup_code;
-pub mod clock;
-pub mod cursor;
-pub mod deletion;
-pub mod email_address;
+pub mod crypto;
+pub mod delivery;
 pub mod event;
-pub mod export;
+pub mod factors;
 pub mod flag;
-pub mod forward_auth;
-pub mod gauges;
-mod housekeeping;
-pub mod inspection;
-pub mod invite;
-pub mod key;
-mod known_browser;
-pub mod magic_link;
-pub mod mail;
-pub mod migrate;
-pub mod minute_count;
-pub mod network_requests;
-pub mod overview;
+pub mod identity;
+pub mod limits;
+pub mod one_time;
+pub mod operations;
+pub mod outbox;
 pub mod policy;
-pub mod reconcile;
-pub mod requester;
+pub mod primitives;
+pub mod reporting;
 pub mod rollout;
-mod schedule;
-pub mod second_factor;
-pub mod secret;
-pub mod session;
+pub mod self_service;
+pub mod sessions;
 pub mod sign_in;
-pub mod step_up;
-pub mod throttle;
-pub mod totp;
-pub mod trusted_device;
-pub mod two_factor;
-pub mod undo;
+pub mod users;
 
 use std::sync::{Arc, Mutex};
 
@@ -79,7 +57,7 @@ use sqlx::PgPool;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 
-use crate::{clock::Clock, network_requests::Tally, policy::Policy, secret::Keys};
+use crate::{crypto::Keys, limits::request_bursts::Tally, policy::Policy, primitives::clock::Clock};
 
 /// The database did not answer, or not as it must. What was asked for did not happen.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +74,7 @@ pub struct Auth {
     outbox: Notify,
     tally: Tally,
     flags: flag::Known,
-    answers: minute_count::Answers,
+    answers: reporting::event_counts::Answers,
     /// The newest batch of the audit that this process has seen.
     seal_seen: Mutex<Option<audit::Head>>,
 }
@@ -112,7 +90,7 @@ impl Auth {
             outbox: Notify::new(),
             tally: Tally::default(),
             flags: flag::Known::default(),
-            answers: minute_count::Answers::default(),
+            answers: reporting::event_counts::Answers::default(),
             seal_seen: Mutex::default(),
         }
     }
@@ -132,4 +110,56 @@ impl Auth {
     pub fn pool(&self) -> &PgPool {
         &self.pool
     }
+}
+
+/// The floors that have operations: each is a borrowed view of [`Auth`], so that a call names its room.
+macro_rules! floors {
+    ($($(#[$doc:meta])* $name:ident: $Floor:ident),* $(,)?) => {
+        $(
+            $(#[$doc])*
+            #[derive(Clone, Copy)]
+            pub struct $Floor<'a>(&'a Auth);
+        )*
+
+        impl Auth {
+            $(
+                $(#[$doc])*
+                #[must_use]
+                pub fn $name(&self) -> $Floor<'_> {
+                    $Floor(self)
+                }
+            )*
+        }
+    };
+}
+
+floors! {
+    /// Accounts and invitations.
+    users: Users,
+    /// Sessions: made, loaded, listed, ended.
+    sessions: Sessions,
+    /// What a second factor is: apps, backup codes, trusted devices.
+    factors: Factors,
+    /// What holds back those who ask too often.
+    limits: RequestLimits,
+    /// The log of what happened: read, sealed, verified, exported.
+    audit: Audit,
+    /// Counts for pages and metrics.
+    reporting: Reporting,
+    /// Who has a feature.
+    flag: Flags,
+    /// The keys of other applications.
+    api_keys: ApiKeys,
+    /// What operators run: reconcile, rotate, tidy up.
+    operations: Operations,
+    /// The sign-in machine: both factors, step-up, applications, forward-auth.
+    sign_in: SignIn,
+    /// The guarded rollout, and a flag set by hand.
+    rollout: Rollouts,
+    /// What people do to their own account.
+    self_service: SelfService,
+    /// The worker that sends mail.
+    delivery: Delivery,
+    /// What administrators do to other people's accounts.
+    administration: Administration,
 }

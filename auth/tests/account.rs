@@ -1,12 +1,13 @@
 //! An account's own pages: its sessions and its activity, on a real database with the clock moved.
 
 use auth::{
-    activity::{Entry, Filter, PAGE},
-    cursor::{Cursor, Page},
+    delivery::Content,
     event::Method,
-    mail::{Content, Notice},
-    session::Authority,
-    sign_in::Outcome,
+    outbox::Notice,
+    primitives::cursor::{Cursor, Page},
+    self_service::activity::{Entry, Filter, PAGE},
+    sessions::Authority,
+    sign_in::first_factor::Outcome,
 };
 use testkit::{Kit, Visitor, address};
 use time::Duration;
@@ -29,24 +30,24 @@ async fn sessions_are_listed_and_ended_and_another_accounts_look_like_none() {
     let on_phone = signed_in(&kit, &mut phone, MARA).await;
     let stranger = signed_in(&kit, &mut other, "eve@example.org").await;
 
-    let sessions = kit.auth.sessions(&mara).await.expect("answers");
+    let sessions = kit.auth.sessions().list(&mara).await.expect("answers");
     let seen: Vec<_> = sessions.iter().map(|session| (session.id, session.here, session.new_device, session.method)).collect();
     assert_eq!(seen, [(mara.session, true, false, Method::Code), (on_phone.session, false, true, Method::Code)]);
     assert_eq!(sessions[1].ip, Some(phone.from.ip));
 
     for nobodys in [stranger.session, Uuid::nil()] {
-        assert!(!kit.auth.end_session(&mara, nobodys, &here.from).await.expect("answers"), "{nobodys}");
+        assert!(!kit.auth.sessions().end(&mara, nobodys, &here.from).await.expect("answers"), "{nobodys}");
     }
     assert!(other.authority(&kit.auth).await.is_some(), "another account's session is nobody's business");
 
-    assert!(kit.auth.end_session(&mara, on_phone.session, &here.from).await.expect("answers"));
+    assert!(kit.auth.sessions().end(&mara, on_phone.session, &here.from).await.expect("answers"));
     assert!(phone.authority(&second).await.is_none(), "over at once, on every instance");
-    assert!(!kit.auth.end_session(&mara, on_phone.session, &here.from).await.expect("answers"), "it is over already");
+    assert!(!kit.auth.sessions().end(&mara, on_phone.session, &here.from).await.expect("answers"), "it is over already");
 
     signed_in(&kit, &mut phone, MARA).await;
     let mut third = Visitor::at([192, 0, 2, 1]);
     signed_in(&kit, &mut third, MARA).await;
-    assert_eq!(kit.auth.end_other_sessions(&mara, &here.from).await.expect("answers"), 2);
+    assert_eq!(kit.auth.sessions().end_others(&mara, &here.from).await.expect("answers"), 2);
     assert!(phone.authority(&second).await.is_none() && third.authority(&second).await.is_none());
     assert!(here.authority(&second).await.is_some() && other.authority(&second).await.is_some());
     let ended =
@@ -61,25 +62,25 @@ async fn what_is_over_is_not_listed() {
     signed_in(&kit, &mut idle, MARA).await;
     kit.clock.advance(Duration::hours(25));
     let mara = signed_in(&kit, &mut here, MARA).await;
-    let sessions = kit.auth.sessions(&mara).await.expect("answers");
+    let sessions = kit.auth.sessions().list(&mara).await.expect("answers");
     assert_eq!(sessions.iter().map(|session| session.id).collect::<Vec<_>>(), [mara.session]);
 }
 
 /// Everything there is, by going through the pages one way, and back.
 async fn walk(kit: &Kit, user: Uuid, filter: Filter) -> Vec<Uuid> {
     let ids = |page: &Page<Entry>| page.rows.iter().map(|entry| entry.id).collect::<Vec<_>>();
-    let mut page = kit.auth.activity(user, filter, None).await.expect("answers");
+    let mut page = kit.auth.self_service().activity(user, filter, None).await.expect("answers");
     assert_eq!(page.newer, None, "there is nothing newer than the newest");
     let (mut all, mut pages) = (ids(&page), vec![ids(&page)]);
     while let Some(older) = page.older {
         let older = Cursor::parse(&older.to_string()).expect("its own text");
-        page = kit.auth.activity(user, filter, Some(older)).await.expect("answers");
+        page = kit.auth.self_service().activity(user, filter, Some(older)).await.expect("answers");
         assert!(page.rows.len() <= PAGE && !page.rows.is_empty());
         all.extend(ids(&page));
         pages.push(ids(&page));
     }
     for expected in pages.iter().rev().skip(1) {
-        page = kit.auth.activity(user, filter, page.newer).await.expect("answers");
+        page = kit.auth.self_service().activity(user, filter, page.newer).await.expect("answers");
         assert_eq!(&ids(&page), expected, "back the same way");
     }
     all
@@ -110,9 +111,9 @@ async fn activity_is_ones_own_whole_and_in_order_page_by_page() {
     let theirs = walk(&kit, stranger.user, Filter::All).await;
     assert!(theirs.len() == 3 && theirs.iter().all(|id| !all.contains(id)));
     // Somebody else's cursor is a time, and shows one's own.
-    let page = kit.auth.activity(stranger.user, Filter::All, None).await.expect("answers");
-    let cursor = kit.auth.activity(mara.user, Filter::All, None).await.expect("answers").older;
-    let by_cursor = kit.auth.activity(stranger.user, Filter::All, cursor).await.expect("answers");
+    let page = kit.auth.self_service().activity(stranger.user, Filter::All, None).await.expect("answers");
+    let cursor = kit.auth.self_service().activity(mara.user, Filter::All, None).await.expect("answers").older;
+    let by_cursor = kit.auth.self_service().activity(stranger.user, Filter::All, cursor).await.expect("answers");
     assert!(by_cursor.rows.iter().all(|entry| page.rows.iter().any(|own| own.id == entry.id)));
 
     kit.clock.advance(Duration::days(91));
@@ -125,7 +126,7 @@ async fn what_happened_at_one_moment_is_told_in_the_order_it_was_recorded() {
     for n in 0..8 {
         let mut visitor = Visitor::at([203, 0, 113, n]);
         let user = signed_in(&kit, &mut visitor, &format!("mara{n}@example.org")).await.user;
-        let page = kit.auth.activity(user, Filter::All, None).await.expect("answers");
+        let page = kit.auth.self_service().activity(user, Filter::All, None).await.expect("answers");
         let happened = page.rows.iter().map(|entry| entry.happened.as_str());
         // The mail was asked for at the same moment, as the clock stands still; its id is no audit row's.
         let audited: Vec<&str> = happened.filter(|happened| *happened != "link.requested").collect();

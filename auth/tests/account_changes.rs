@@ -5,23 +5,30 @@ use std::{sync::Arc, time::Duration};
 
 use auth::{
     Auth,
-    account::{CreateUserError, SetNameError},
-    address_change::{ConfirmChangeError, RequestChangeError},
-    admin::{InviteError, Who},
-    backup_code::BackupCode,
-    deletion::DeletionError,
-    email_address::EmailAddress,
-    export::ExportError,
-    mail::{Content, Letter, Notice},
+    administration::{InviteError, Who},
+    crypto::{Code, SessionKey, UndoToken},
+    delivery::{Content, Letter},
+    factors::{
+        backup_code::BackupCode,
+        totp::{Secret, step},
+    },
+    limits::throttle::{Limit, Limits},
+    outbox::Notice,
     policy::{DELETION_WAIT, Policy, RequireTwoFactor, SignUp},
-    second_factor::{Factor, Finishing, SecondFactorError},
-    secret::{Code, SessionKey, UndoToken},
-    session::{Authority, Level},
-    sign_in::{ConfirmLinkError, EnterCodeError, Outcome},
-    step_up::Stepping,
-    throttle::{Limit, Limits},
-    totp::{Secret, step},
-    undo::{EMAIL_CHANGE_UNDO, SESSION_UNDO, UndoError, UndoState, UndoView, Undoes, Undone},
+    primitives::email_address::EmailAddress,
+    self_service::{
+        address_change::{ConfirmChangeError, RequestChangeError},
+        deletion::DeletionError,
+        export::ExportError,
+        revert::{EMAIL_CHANGE_UNDO, SESSION_UNDO, UndoError, UndoState, UndoView, Undoes, Undone},
+    },
+    sessions::{Authority, Level},
+    sign_in::{
+        first_factor::{ConfirmLinkError, EnterCodeError, Outcome},
+        second_factor::{Factor, Finishing, SecondFactorError},
+        step_up::Stepping,
+    },
+    users::account::{CreateUserError, SetNameError},
 };
 use futures::future::join_all;
 use testkit::{Kit, Visitor, address, handover};
@@ -90,12 +97,17 @@ macro_rules! stepping {
 
 async fn enrol(kit: &Kit, visitor: &mut Visitor) -> (Secret, Vec<BackupCode>) {
     let now = authority(kit, visitor).await;
-    kit.auth.start_two_factor_setup(&now, &visitor.from).await.expect("may be set up");
-    let secret = kit.auth.two_factor_setup(&now).await.expect("answers").expect("begun");
+    kit.auth.self_service().start_two_factor_setup(&now, &visitor.from).await.expect("may be set up");
+    let secret = kit.auth.self_service().two_factor_setup(&now).await.expect("answers").expect("begun");
     let first = totp(kit, &secret);
-    let codes = stepping!(kit, visitor, |stepping| kit.auth.confirm_two_factor_setup(stepping, &first, "Phone", &visitor.from));
+    let codes = stepping!(kit, visitor, |stepping| kit.auth.self_service().confirm_two_factor_setup(
+        stepping,
+        &first,
+        "Phone",
+        &visitor.from
+    ));
     let codes = codes.expect("right").expect("the first app comes with codes");
-    kit.auth.save_backup_codes(&authority(kit, visitor).await, codes.set, &visitor.from).await.expect("saved");
+    kit.auth.self_service().save_backup_codes(&authority(kit, visitor).await, codes.set, &visitor.from).await.expect("saved");
     kit.letters().await;
     kit.clock.advance(Span::seconds(30));
     (secret, codes.codes)
@@ -106,7 +118,7 @@ async fn enrol_long_ago(kit: &Kit, visitor: &mut Visitor) -> (Secret, Vec<Backup
     let (secret, codes) = enrol(kit, visitor).await;
     kit.clock.advance(Span::try_from(EMAIL_CHANGE_UNDO).expect("some days"));
     let code = totp(kit, &secret);
-    stepping!(kit, visitor, |stepping| kit.auth.step_up(stepping, Factor::App(&code), visitor.proof(), &visitor.from))
+    stepping!(kit, visitor, |stepping| kit.auth.sign_in().step_up(stepping, Factor::App(&code), visitor.proof(), &visitor.from))
         .expect("the code is right");
     kit.clock.advance(Span::seconds(30));
     (secret, codes)
@@ -124,7 +136,7 @@ fn not(code: &Code) -> Code {
 
 /// Asks for a code to another address, and reads it there.
 async fn code_for(kit: &Kit, visitor: &Visitor, email: &EmailAddress) -> Code {
-    kit.auth.request_address_change(&authority(kit, visitor).await, email, &visitor.from).await.expect("taken");
+    kit.auth.self_service().request_address_change(&authority(kit, visitor).await, email, &visitor.from).await.expect("taken");
     let letters = kit.letters().await;
     let [Letter { to, content: Content::EmailChange { code, .. }, .. }] = letters.as_slice() else {
         panic!("expected one mail with a code, found {letters:?}")
@@ -134,7 +146,12 @@ async fn code_for(kit: &Kit, visitor: &Visitor, email: &EmailAddress) -> Code {
 }
 
 async fn confirm(kit: &Kit, visitor: &mut Visitor, code: &Code) -> Result<(), ConfirmChangeError> {
-    stepping!(kit, visitor, |stepping| kit.auth.confirm_address_change(stepping, code, visitor.proof(), &visitor.from))
+    stepping!(kit, visitor, |stepping| kit.auth.self_service().confirm_address_change(
+        stepping,
+        code,
+        visitor.proof(),
+        &visitor.from
+    ))
 }
 
 /// Moves the account, and returns the link that takes it back, from the mail to the old address.
@@ -161,12 +178,12 @@ async fn undo_token(kit: &Kit, expected: Notice) -> (EmailAddress, UndoToken) {
 
 async fn undo(kit: &Kit, token: &UndoToken) -> Result<Undone, UndoError> {
     let stranger = Visitor::at([192, 0, 2, 9]);
-    kit.auth.undo(token, None, stranger.proof(), &stranger.from).await
+    kit.auth.self_service().revert(token, None, stranger.proof(), &stranger.from).await
 }
 
 async fn undo_with(kit: &Kit, token: &UndoToken, factor: Factor<'_>) -> Result<Undone, UndoError> {
     let stranger = Visitor::at([192, 0, 2, 9]);
-    kit.auth.undo(token, Some(factor), stranger.proof(), &stranger.from).await
+    kit.auth.self_service().revert(token, Some(factor), stranger.proof(), &stranger.from).await
 }
 
 async fn notices(kit: &Kit) -> Vec<(String, Notice)> {
@@ -201,8 +218,8 @@ async fn a_name_is_set_taken_away_and_recorded_where_it_changed() {
     let kit = kit().await;
     let visitor = signed_in(&kit, &mara()).await;
     let now = authority(&kit, &visitor).await;
-    let set = async |typed: &str| kit.auth.set_name(&now, typed, &visitor.from).await;
-    let name = async || kit.auth.profile(&now).await.expect("answers").display_name;
+    let set = async |typed: &str| kit.auth.users().set_name(&now, typed, &visitor.from).await;
+    let name = async || kit.auth.users().profile(&now).await.expect("answers").display_name;
     assert_eq!(name().await, None);
     for (typed, stored, changes) in [
         ("  Mara Lindqvist ", Some("Mara Lindqvist"), 1),
@@ -234,13 +251,13 @@ async fn the_code_moves_the_account_and_ends_what_the_old_address_had_opened() {
     let (half, new_handover) = (other.session.expect("a session"), handover());
     let finishing = Finishing { half, user, handover: &new_handover };
     let right = totp(&kit, &secret);
-    kit.auth.enter_second_factor(finishing, Factor::App(&right), true, other.proof(), &other.from).await.expect("right");
+    kit.auth.sign_in().enter_second_factor(finishing, Factor::App(&right), true, other.proof(), &other.from).await.expect("right");
     other.session = Some(new_handover.fresh);
     kit.clock.advance(Span::minutes(6));
     let asked = Visitor::at([198, 51, 100, 9]);
     let mut open = Vec::new();
     for email in [mara(), new()] {
-        kit.auth.request_link(&email, &asked.nonce, asked.proof(), &asked.from).await.expect("taken");
+        kit.auth.sign_in().request_link(&email, &asked.nonce, asked.proof(), &asked.from).await.expect("taken");
         open.push(kit.sign_in_mail().await.0);
         kit.clock.advance(Span::minutes(1));
     }
@@ -255,14 +272,14 @@ async fn the_code_moves_the_account_and_ends_what_the_old_address_had_opened() {
     let now = authority(&kit, &visitor).await;
     assert_eq!((now.user, now.email.as_str(), now.level), (user, "mara@example.net", Level::TwoFactor));
     assert_eq!(now.verified_at, verified, "a code to a new address is no stronger factor");
-    assert!(kit.auth.load_session(before).await.expect("answers").is_none(), "the session's old id is dead");
+    assert!(kit.auth.sessions().load(before).await.expect("answers").is_none(), "the session's old id is dead");
     for other in [&elsewhere, &other] {
         assert!(other.authority(&kit.auth).await.is_none(), "the other sessions are over");
     }
     assert_eq!(kit.count("select count(*) from trusted_devices where revoked_at is null").await, 0);
     assert!(kit.count("select count(*) from known_browsers").await > 0, "known browsers stay known");
     for link in open {
-        let refused = kit.auth.confirm_link(&link, asked.proof(), &handover(), &asked.from).await;
+        let refused = kit.auth.sign_in().confirm_link(&link, asked.proof(), &handover(), &asked.from).await;
         assert!(matches!(refused, Err(ConfirmLinkError::NotLive(_))), "{refused:?}");
     }
     assert_eq!(notices(&kit).await, [("mara@example.org".to_owned(), Notice::EmailChanged)], "to the old address");
@@ -279,7 +296,7 @@ async fn the_strongest_factor_comes_first_and_again_before_the_code() {
     let mut visitor = signed_in(&kit, &mara()).await;
     let code = code_for(&kit, &visitor, &new()).await;
     kit.clock.advance(Span::minutes(10));
-    let asked = kit.auth.request_address_change(&authority(&kit, &visitor).await, &new(), &visitor.from).await;
+    let asked = kit.auth.self_service().request_address_change(&authority(&kit, &visitor).await, &new(), &visitor.from).await;
     assert!(matches!(asked, Err(RequestChangeError::NotFresh)), "{asked:?}");
     let refused = confirm(&kit, &mut visitor, &code).await;
     assert!(matches!(refused, Err(ConfirmChangeError::NotFresh)), "{refused:?}");
@@ -291,10 +308,10 @@ async fn a_code_works_for_its_ten_minutes_once_and_only_the_newest_does() {
     let kit = kit().await;
     let mut visitor = signed_in(&kit, &mara()).await;
     let late = code_for(&kit, &visitor, &new()).await;
-    assert!(kit.auth.address_change(&authority(&kit, &visitor).await).await.expect("answers").expect("asked").live);
+    assert!(kit.auth.self_service().address_change(&authority(&kit, &visitor).await).await.expect("answers").expect("asked").live);
     kit.clock.advance(Span::minutes(10));
     assert!(matches!(confirm(&kit, &mut visitor, &late).await, Err(ConfirmChangeError::Expired)));
-    assert!(!kit.auth.address_change(&authority(&kit, &visitor).await).await.expect("answers").expect("asked").live);
+    assert!(!kit.auth.self_service().address_change(&authority(&kit, &visitor).await).await.expect("answers").expect("asked").live);
 
     let older = code_for(&kit, &visitor, &address("other@example.net")).await;
     kit.clock.advance(Span::seconds(1));
@@ -304,7 +321,7 @@ async fn a_code_works_for_its_ten_minutes_once_and_only_the_newest_does() {
     confirm(&kit, &mut visitor, &newest).await.expect("to the last moment");
     assert_eq!(authority(&kit, &visitor).await.email, "mara@example.net", "its own address, and no other");
     assert!(matches!(confirm(&kit, &mut visitor, &newest).await, Err(ConfirmChangeError::Expired)));
-    assert_eq!(kit.auth.address_change(&authority(&kit, &visitor).await).await.expect("answers"), None);
+    assert_eq!(kit.auth.self_service().address_change(&authority(&kit, &visitor).await).await.expect("answers"), None);
 }
 
 #[tokio::test]
@@ -355,7 +372,7 @@ async fn of_sixty_four_right_codes_on_two_servers_one_moves_the_account() {
         let (now, code, visitor) = (&now, &code, &visitor);
         async move {
             let stepping = Stepping { authority: now, old: visitor.session.expect("a session"), fresh: fresh() };
-            auth.confirm_address_change(stepping, code, visitor.proof(), &visitor.from).await
+            auth.self_service().confirm_address_change(stepping, code, visitor.proof(), &visitor.from).await
         }
     });
     let results = join_all(tries).await;
@@ -385,10 +402,11 @@ async fn an_address_with_an_account_gets_the_same_answer_and_a_mail_without_a_co
     let mut visitor = signed_in(&kit, &mara()).await;
     kit.letters().await;
     kit.auth
+        .self_service()
         .request_address_change(&authority(&kit, &visitor).await, &address("TAKEN@example.net"), &visitor.from)
         .await
         .expect("the same answer");
-    let change = kit.auth.address_change(&authority(&kit, &visitor).await).await.expect("answers").expect("asked");
+    let change = kit.auth.self_service().address_change(&authority(&kit, &visitor).await).await.expect("answers").expect("asked");
     assert!(change.live, "and the same page");
     let letters = kit.letters().await;
     assert!(matches!(letters.as_slice(), [Letter { content: Content::EmailTaken, .. }]), "{letters:?}");
@@ -402,7 +420,7 @@ async fn an_address_that_gets_an_account_meanwhile_makes_the_code_dead() {
     let kit = kit().await;
     let mut visitor = signed_in(&kit, &mara()).await;
     let code = code_for(&kit, &visitor, &new()).await;
-    kit.auth.create_user(&new(), false).await.expect("made");
+    kit.auth.users().create(&new(), false).await.expect("made");
     let before = visitor.session;
     assert!(matches!(confirm(&kit, &mut visitor, &code).await, Err(ConfirmChangeError::Expired)));
     assert_eq!((authority(&kit, &visitor).await.email.as_str(), visitor.session), ("mara@example.org", before), "as it was");
@@ -414,7 +432,7 @@ async fn the_address_it_has_is_refused_and_limits_are_kept_before_anything_is_se
     let kit = kit().await;
     let visitor = signed_in(&kit, &mara()).await;
     let now = authority(&kit, &visitor).await;
-    let ask = async |email: &str| kit.auth.request_address_change(&now, &address(email), &visitor.from).await;
+    let ask = async |email: &str| kit.auth.self_service().request_address_change(&now, &address(email), &visitor.from).await;
     assert!(matches!(ask("MARA@example.org.").await, Err(RequestChangeError::Same)));
     for n in 0..5 {
         ask(&format!("a{n}@example.net")).await.expect("within the limit");
@@ -432,7 +450,7 @@ async fn strangers_with_many_accounts_send_one_address_no_more_mail_and_get_no_m
         let mut visitor = signed_in_from(&kit, &address(&format!("a{n}@example.org")), [192, 0, 2, n]).await;
         for _ in 0..2 {
             let now = authority(&kit, &visitor).await;
-            match kit.auth.request_address_change(&now, &new(), &visitor.from).await {
+            match kit.auth.self_service().request_address_change(&now, &new(), &visitor.from).await {
                 Ok(()) => {}
                 Err(RequestChangeError::Limited(limited)) => refused = Some(limited.limit),
                 Err(error) => panic!("{error:?}"),
@@ -464,17 +482,17 @@ async fn the_old_address_takes_it_back_and_nobody_stays_signed_in() {
     let token = change(&kit, &mut visitor, &new()).await;
     // Whoever made the change signs in elsewhere, and asks for the end of it all.
     let thief = signed_in_from(&kit, &new(), [192, 0, 2, 66]).await;
-    kit.auth.request_deletion(&authority(&kit, &thief).await, &thief.from).await.expect("asked");
+    kit.auth.self_service().request_deletion(&authority(&kit, &thief).await, &thief.from).await.expect("asked");
     kit.letters().await;
     let asked = Visitor::at([198, 51, 100, 9]);
-    kit.auth.request_link(&new(), &asked.nonce, asked.proof(), &asked.from).await.expect("taken");
+    kit.auth.sign_in().request_link(&new(), &asked.nonce, asked.proof(), &asked.from).await.expect("taken");
     let (open, _) = kit.sign_in_mail().await;
 
-    let state = kit.auth.peek_undo(&token).await.expect("answers");
+    let state = kit.auth.self_service().peek_revert(&token).await.expect("answers");
     let view = UndoView::EmailChange { old: "mara@example.org".into(), now: "mara@example.net".into(), factor_needed: false };
     assert_eq!(state, UndoState::Live(view));
     let before = kit.count("select count(*) from auth_audit").await;
-    assert_eq!(kit.auth.peek_undo(&token).await.expect("answers"), state, "looking changes nothing");
+    assert_eq!(kit.auth.self_service().peek_revert(&token).await.expect("answers"), state, "looking changes nothing");
     assert_eq!(kit.count("select count(*) from auth_audit").await, before);
 
     assert_eq!(undo(&kit, &token).await.expect("live"), Undone::EmailChange { email: "mara@example.org".into() });
@@ -482,7 +500,7 @@ async fn the_old_address_takes_it_back_and_nobody_stays_signed_in() {
     for over in [&visitor, &thief] {
         assert!(over.authority(&kit.auth).await.is_none(), "nobody stays signed in");
     }
-    let refused = kit.auth.confirm_link(&open, asked.proof(), &handover(), &asked.from).await;
+    let refused = kit.auth.sign_in().confirm_link(&open, asked.proof(), &handover(), &asked.from).await;
     assert!(matches!(refused, Err(ConfirmLinkError::NotLive(_))), "{refused:?}");
     let told = notices(&kit).await;
     assert_eq!(told.len(), 2, "{told:?}");
@@ -491,7 +509,7 @@ async fn the_old_address_takes_it_back_and_nobody_stays_signed_in() {
     }
     assert_eq!(kit.count("select count(*) from users where deletes_at is not null").await, 0, "its deletion is off");
     assert_eq!(events(&kit, "email.change_undone").await, 1);
-    assert_eq!(kit.auth.peek_undo(&token).await.expect("answers"), UndoState::Used(Undoes::EmailChange));
+    assert_eq!(kit.auth.self_service().peek_revert(&token).await.expect("answers"), UndoState::Used(Undoes::EmailChange));
     assert!(matches!(undo(&kit, &token).await, Err(UndoError::NotLive(UndoState::Used(_)))));
 
     // The thief's browser is a stranger again; the one known before the change is not.
@@ -513,7 +531,7 @@ async fn who_changes_it_twice_loses_it_to_the_first_link_all_the_same() {
     let second = change(&kit, &mut visitor, &address("third@example.net")).await;
     undo(&kit, &first).await.expect("live");
     assert_eq!(address_of(&kit, user).await, "mara@example.org");
-    assert_eq!(kit.auth.peek_undo(&second).await.expect("answers"), UndoState::Closed(Undoes::EmailChange));
+    assert_eq!(kit.auth.self_service().peek_revert(&second).await.expect("answers"), UndoState::Closed(Undoes::EmailChange));
     assert!(matches!(undo(&kit, &second).await, Err(UndoError::NotLive(UndoState::Closed(_)))));
     assert_eq!(address_of(&kit, user).await, "mara@example.org");
 }
@@ -538,7 +556,7 @@ async fn a_change_can_be_taken_back_for_three_days_to_the_moment() {
         let mut visitor = signed_in(&kit, &mara()).await;
         let token = change(&kit, &mut visitor, &new()).await;
         kit.clock.advance(EMAIL_CHANGE_UNDO - late);
-        let held = kit.auth.create_user(&mara(), false).await;
+        let held = kit.auth.users().create(&mara(), false).await;
         assert_eq!(matches!(held, Err(CreateUserError::HeldBack)), works, "{held:?}");
         let undone = undo(&kit, &token).await;
         if works {
@@ -559,7 +577,7 @@ async fn an_account_with_two_factor_gives_a_factor_first_and_a_wrong_one_uses_no
         let (secret, codes) = enrol_long_ago(&kit, &mut visitor).await;
         let moved = address(&format!("new-{}", email.as_str()));
         let token = change(&kit, &mut visitor, &moved).await;
-        let state = kit.auth.peek_undo(&token).await.expect("answers");
+        let state = kit.auth.self_service().peek_revert(&token).await.expect("answers");
         assert!(matches!(state, UndoState::Live(UndoView::EmailChange { factor_needed: true, .. })), "{state:?}");
         let nothing = undo(&kit, &token).await;
         assert!(matches!(nothing, Err(UndoError::FactorNeeded)), "{nothing:?}");
@@ -602,7 +620,7 @@ async fn nor_does_one_that_was_set_up_to_keep_its_owner_from_taking_it_back() {
     let user = authority(&kit, &thief).await.user;
     enrol(&kit, &mut thief).await;
     let token = change(&kit, &mut thief, &new()).await;
-    let state = kit.auth.peek_undo(&token).await.expect("answers");
+    let state = kit.auth.self_service().peek_revert(&token).await.expect("answers");
     assert!(matches!(state, UndoState::Live(UndoView::EmailChange { factor_needed: false, .. })), "{state:?}");
     undo(&kit, &token).await.expect("the app is the thief's");
     assert_eq!(address_of(&kit, user).await, "mara@example.org");
@@ -638,7 +656,7 @@ async fn of_many_tries_with_one_link_one_takes_it_back() {
         let auth: &Arc<Auth> = if n % 2 == 0 { &kit.auth } else { &second };
         let token = if n % 4 < 2 { &first } else { &third };
         let stranger = &stranger;
-        async move { auth.undo(token, None, stranger.proof(), &stranger.from).await.map(|_| n % 4 < 2) }
+        async move { auth.self_service().revert(token, None, stranger.proof(), &stranger.from).await.map(|_| n % 4 < 2) }
     });
     let results = join_all(tries).await;
     assert_eq!(results.iter().filter(|result| matches!(result, Ok(true))).count(), 1);
@@ -650,7 +668,7 @@ async fn of_many_tries_with_one_link_one_takes_it_back() {
 #[tokio::test]
 async fn unknown_links_take_nothing_back() {
     let kit = kit().await;
-    assert_eq!(kit.auth.peek_undo(&UndoToken::new()).await.expect("answers"), UndoState::Unknown);
+    assert_eq!(kit.auth.self_service().peek_revert(&UndoToken::new()).await.expect("answers"), UndoState::Unknown);
     assert!(matches!(undo(&kit, &UndoToken::new()).await, Err(UndoError::NotLive(UndoState::Unknown))));
 }
 
@@ -665,24 +683,28 @@ async fn nobody_else_gets_the_old_address_while_it_can_be_taken_back() {
     change(&kit, &mut visitor, &new()).await;
 
     // By signing up.
-    kit.auth.request_link(&mara(), &late.nonce, late.proof(), &late.from).await.expect("the same answer");
+    kit.auth.sign_in().request_link(&mara(), &late.nonce, late.proof(), &late.from).await.expect("the same answer");
     let letters = kit.letters().await;
     assert!(matches!(letters.as_slice(), [Letter { content: Content::NoAccount { .. }, .. }]), "{letters:?}");
     // With the code it would have had, guessed.
     run(&kit, "update undo_links set expires_at = created_at").await;
     kit.clock.advance(Span::minutes(1));
-    kit.auth.request_link(&mara(), &late.nonce, late.proof(), &late.from).await.expect("taken");
+    kit.auth.sign_in().request_link(&mara(), &late.nonce, late.proof(), &late.from).await.expect("taken");
     let (token, code) = kit.sign_in_mail().await;
     run(&kit, "update undo_links set expires_at = created_at + interval '72 hours'").await;
-    let refused = kit.auth.enter_code(&code, late.proof(), &handover(), &late.from).await;
+    let refused = kit.auth.sign_in().enter_code(&code, late.proof(), &handover(), &late.from).await;
     assert!(matches!(refused, Err(EnterCodeError::Dead(_))), "{refused:?}");
-    let refused = kit.auth.confirm_link(&token, late.proof(), &handover(), &late.from).await;
+    let refused = kit.auth.sign_in().confirm_link(&token, late.proof(), &handover(), &late.from).await;
     assert!(matches!(refused, Err(ConfirmLinkError::NotLive(_))), "{refused:?}");
 
     // By a change, and by an operator.
     let mut stranger = signed_in_from(&kit, &address("mallory@example.org"), [192, 0, 2, 66]).await;
     kit.letters().await;
-    kit.auth.request_address_change(&authority(&kit, &stranger).await, &mara(), &stranger.from).await.expect("the same answer");
+    kit.auth
+        .self_service()
+        .request_address_change(&authority(&kit, &stranger).await, &mara(), &stranger.from)
+        .await
+        .expect("the same answer");
     let letters = kit.letters().await;
     assert!(matches!(letters.as_slice(), [Letter { content: Content::EmailTaken, .. }]), "{letters:?}");
     run(&kit, "update undo_links set expires_at = created_at").await;
@@ -690,8 +712,8 @@ async fn nobody_else_gets_the_old_address_while_it_can_be_taken_back() {
     let code = code_for(&kit, &stranger, &mara()).await;
     run(&kit, "update undo_links set expires_at = created_at + interval '72 hours'").await;
     assert!(matches!(confirm(&kit, &mut stranger, &code).await, Err(ConfirmChangeError::Expired)));
-    assert!(matches!(kit.auth.create_user(&mara(), false).await, Err(CreateUserError::HeldBack)));
-    assert!(matches!(kit.auth.invite_as(Who::Operator, &mara()).await, Err(InviteError::HeldBack)));
+    assert!(matches!(kit.auth.users().create(&mara(), false).await, Err(CreateUserError::HeldBack)));
+    assert!(matches!(kit.auth.administration().invite(Who::Operator, &mara()).await, Err(InviteError::HeldBack)));
     assert_eq!(kit.count("select count(*) from users where email_key = 'mara@example.org'").await, 0);
 
     // Its own account may go back to it by another change; then it is like any address.
@@ -707,7 +729,7 @@ async fn a_link_under_way_while_the_account_moves_does_not_sign_in_to_it() {
     signed_in(&kit, &mara()).await;
     kit.clock.advance(Span::minutes(6));
     let asked = Visitor::at([198, 51, 100, 9]);
-    kit.auth.request_link(&mara(), &asked.nonce, asked.proof(), &asked.from).await.expect("taken");
+    kit.auth.sign_in().request_link(&mara(), &asked.nonce, asked.proof(), &asked.from).await.expect("taken");
     let (link, _) = kit.sign_in_mail().await;
     let mut moving = kit.pool.begin().await.expect("begun");
     sqlx::query("update users set email = 'mara@example.net', email_key = 'mara@example.net'")
@@ -715,7 +737,7 @@ async fn a_link_under_way_while_the_account_moves_does_not_sign_in_to_it() {
         .await
         .expect("moved");
     let new = handover();
-    let redeeming = kit.auth.confirm_link(&link, asked.proof(), &new, &asked.from);
+    let redeeming = kit.auth.sign_in().confirm_link(&link, asked.proof(), &new, &asked.from);
     let moved = async {
         // It has found the account by the old address, and waits for the row.
         while kit
@@ -729,7 +751,7 @@ async fn a_link_under_way_while_the_account_moves_does_not_sign_in_to_it() {
     };
     let (refused, ()) = tokio::join!(redeeming, moved);
     assert!(matches!(refused, Err(ConfirmLinkError::NotLive(_))), "{refused:?}");
-    assert!(kit.auth.load_session(new.fresh).await.expect("answers").is_none());
+    assert!(kit.auth.sessions().load(new.fresh).await.expect("answers").is_none());
 }
 
 #[tokio::test]
@@ -753,7 +775,7 @@ async fn a_second_step_under_way_while_a_change_is_taken_back_leaves_no_session(
     sqlx::query("select 1 from users for no key update").execute(&mut *held).await.expect("locked");
     let (whole, code) = (handover(), totp(&kit, &secret));
     let finishing = Finishing { half: half.session.expect("half signed in"), user, handover: &whole };
-    let finish = kit.auth.enter_second_factor(finishing, Factor::App(&code), true, half.proof(), &half.from);
+    let finish = kit.auth.sign_in().enter_second_factor(finishing, Factor::App(&code), true, half.proof(), &half.from);
     let take_back = async {
         // The whole session is there, and nobody sees it: its transaction waits for the account.
         blocked(1).await;
@@ -766,7 +788,7 @@ async fn a_second_step_under_way_while_a_change_is_taken_back_leaves_no_session(
     let (finished, undone, ()) = tokio::join!(finish, take_back, release);
     assert!(finished.is_ok(), "it was first: {finished:?}");
     undone.expect("live");
-    assert!(kit.auth.load_session(whole.fresh).await.expect("answers").is_none());
+    assert!(kit.auth.sessions().load(whole.fresh).await.expect("answers").is_none());
     assert_eq!(kit.count("select count(*) from trusted_devices where revoked_at is null").await, 0);
 }
 
@@ -779,7 +801,7 @@ async fn a_sign_in_is_taken_back_by_the_mail_that_told_of_it() {
     let other = signed_in_from(&kit, &mara(), [192, 0, 2, 66]).await;
     let (to, token) = undo_token(&kit, new_sign_in()).await;
     assert_eq!(to, mara());
-    let state = kit.auth.peek_undo(&token).await.expect("answers");
+    let state = kit.auth.self_service().peek_revert(&token).await.expect("answers");
     let UndoState::Live(UndoView::Session { email, device, ip, .. }) = state else { panic!("{state:?}") };
     assert_eq!((email.as_str(), device.as_str(), ip), ("mara@example.org", "Firefox on Linux", Some([192, 0, 2, 66].into())));
 
@@ -796,7 +818,7 @@ async fn a_sign_in_is_taken_back_by_the_mail_that_told_of_it() {
     let mut again = Visitor { session: None, ..other };
     again.give_first_factor(&kit, &mara()).await;
     let (_, token) = undo_token(&kit, new_sign_in()).await;
-    kit.auth.sign_out(again.session.expect("a session"), &again.from).await.expect("ended");
+    kit.auth.sessions().sign_out(again.session.expect("a session"), &again.from).await.expect("ended");
     assert_eq!(undo(&kit, &token).await.expect("live"), Undone::Session { ended_now: false });
 }
 
@@ -816,8 +838,8 @@ async fn a_notice_that_waits_goes_where_the_account_was() {
     let kit = kit().await;
     let mut visitor = signed_in(&kit, &mara()).await;
     let now = authority(&kit, &visitor).await;
-    kit.auth.request_deletion(&now, &visitor.from).await.expect("taken");
-    kit.auth.cancel_deletion(&now, &visitor.from).await.expect("taken");
+    kit.auth.self_service().request_deletion(&now, &visitor.from).await.expect("taken");
+    kit.auth.self_service().cancel_deletion(&now, &visitor.from).await.expect("taken");
     // As after a refusal for now.
     run(&kit, "update mail_outbox set run_at = run_at + interval '1 hour' where state = 'queued'").await;
     change(&kit, &mut visitor, &new()).await;
@@ -844,14 +866,14 @@ async fn trust_given_with_a_sign_in_goes_with_it_and_the_link_expires() {
     let new = handover();
     let finishing = Finishing { half: other.session.expect("a session"), user, handover: &new };
     let right = totp(&kit, &secret);
-    kit.auth.enter_second_factor(finishing, Factor::App(&right), true, other.proof(), &other.from).await.expect("right");
+    kit.auth.sign_in().enter_second_factor(finishing, Factor::App(&right), true, other.proof(), &other.from).await.expect("right");
     let second = Some(auth::event::SecondFactor::Totp);
     let (_, token) = undo_token(&kit, Notice::NewSignIn { method: auth::event::Method::Code, second }).await;
     let trusted = "select count(*) from trusted_devices where revoked_at is null";
     assert_eq!(kit.count(trusted).await, 1);
 
     kit.clock.advance(SESSION_UNDO - Span::microseconds(1));
-    assert!(matches!(kit.auth.peek_undo(&token).await.expect("answers"), UndoState::Live(_)));
+    assert!(matches!(kit.auth.self_service().peek_revert(&token).await.expect("answers"), UndoState::Live(_)));
     kit.clock.advance(Span::microseconds(1));
     assert!(matches!(undo(&kit, &token).await, Err(UndoError::NotLive(UndoState::Expired(_)))));
     kit.clock.advance(-Span::hours(1));
@@ -867,7 +889,7 @@ async fn a_copy_holds_what_there_is_and_nothing_secret() {
     let mut visitor = signed_in(&kit, &mara()).await;
     let (_, codes) = enrol(&kit, &mut visitor).await;
     let now = authority(&kit, &visitor).await;
-    kit.auth.set_name(&now, "Mara", &visitor.from).await.expect("set");
+    kit.auth.users().set_name(&now, "Mara", &visitor.from).await.expect("set");
     // What an administrator did, from where, and why, is not the owner's.
     sqlx::query(
         "insert into auth_audit (id, created_at, event_type, user_id, actor_id, ip, user_agent, details)
@@ -880,7 +902,7 @@ async fn a_copy_holds_what_there_is_and_nothing_secret() {
     .await
     .expect("written");
 
-    let export = kit.auth.export_account(&now, &visitor.from).await.expect("fresh");
+    let export = kit.auth.self_service().export_account(&now, &visitor.from).await.expect("fresh");
     let json = serde_json::to_value(&export).expect("JSON");
     assert_eq!(json["profile"]["email"], "mara@example.org");
     assert_eq!(json["profile"]["display_name"], "Mara");
@@ -931,17 +953,17 @@ async fn a_copy_needs_the_strongest_factor_and_ends_somewhere() {
     .execute(&kit.pool)
     .await
     .expect("written");
-    let export = kit.auth.export_account(&now, &visitor.from).await.expect("fresh");
+    let export = kit.auth.self_service().export_account(&now, &visitor.from).await.expect("fresh");
     assert_eq!((export.activity.cut, export.activity.entries.len()), (true, 10_000));
     assert!(export.activity.entries.is_sorted_by(|a, b| a.at >= b.at), "the newest");
     kit.clock.advance(Span::minutes(10));
-    assert!(matches!(kit.auth.export_account(&now, &visitor.from).await, Err(ExportError::NotFresh)));
+    assert!(matches!(kit.auth.self_service().export_account(&now, &visitor.from).await, Err(ExportError::NotFresh)));
 }
 
 // The end
 
 async fn admin(kit: &Kit, email: &str, ip: u8) -> Visitor {
-    kit.auth.create_user(&address(email), true).await.expect("made");
+    kit.auth.users().create(&address(email), true).await.expect("made");
     signed_in_from(kit, &address(email), [192, 0, 2, ip]).await
 }
 
@@ -951,15 +973,15 @@ async fn an_account_that_leaves_signs_in_for_a_week_and_not_a_moment_longer() {
     let elsewhere = signed_in_from(&kit, &mara(), [198, 51, 100, 7]).await;
     let visitor = signed_in(&kit, &mara()).await;
     let asked = Visitor::at([198, 51, 100, 9]);
-    kit.auth.request_link(&mara(), &asked.nonce, asked.proof(), &asked.from).await.expect("taken");
+    kit.auth.sign_in().request_link(&mara(), &asked.nonce, asked.proof(), &asked.from).await.expect("taken");
     let (open, _) = kit.sign_in_mail().await;
     kit.letters().await;
     let now = authority(&kit, &visitor).await;
-    kit.auth.request_deletion(&now, &visitor.from).await.expect("asked");
+    kit.auth.self_service().request_deletion(&now, &visitor.from).await.expect("asked");
     let deletes_at = kit.auth.now() + DELETION_WAIT;
-    assert_eq!(kit.auth.profile(&now).await.expect("answers").deletes_at, Some(deletes_at));
+    assert_eq!(kit.auth.users().profile(&now).await.expect("answers").deletes_at, Some(deletes_at));
     assert!(elsewhere.authority(&kit.auth).await.is_none() && visitor.authority(&kit.auth).await.is_some());
-    let refused = kit.auth.confirm_link(&open, asked.proof(), &handover(), &asked.from).await;
+    let refused = kit.auth.sign_in().confirm_link(&open, asked.proof(), &handover(), &asked.from).await;
     assert!(matches!(refused, Err(ConfirmLinkError::NotLive(_))), "{refused:?}");
     let (to, token) = undo_token(&kit, Notice::DeletionRequested { deletes_at }).await;
     assert_eq!(to, mara());
@@ -968,22 +990,22 @@ async fn an_account_that_leaves_signs_in_for_a_week_and_not_a_moment_longer() {
     kit.clock.advance(Span::days(1));
     let again = signed_in_from(&kit, &mara(), [198, 51, 100, 10]).await;
     kit.letters().await;
-    kit.auth.request_deletion(&authority(&kit, &again).await, &again.from).await.expect("asked already");
-    assert_eq!(kit.auth.profile(&now).await.expect("answers").deletes_at, Some(deletes_at));
+    kit.auth.self_service().request_deletion(&authority(&kit, &again).await, &again.from).await.expect("asked already");
+    assert_eq!(kit.auth.users().profile(&now).await.expect("answers").deletes_at, Some(deletes_at));
     assert_eq!((events(&kit, "account.deletion_requested").await, kit.letters().await.len()), (1, 0));
 
     kit.clock.advance(deletes_at - kit.auth.now() - Span::microseconds(1));
     assert!(visitor.authority(&kit.auth).await.is_some(), "to the last moment");
-    assert!(matches!(kit.auth.peek_undo(&token).await.expect("answers"), UndoState::Live(_)));
+    assert!(matches!(kit.auth.self_service().peek_revert(&token).await.expect("answers"), UndoState::Live(_)));
     let late = Visitor::at([198, 51, 100, 11]);
-    kit.auth.request_link(&mara(), &late.nonce, late.proof(), &late.from).await.expect("taken");
+    kit.auth.sign_in().request_link(&mara(), &late.nonce, late.proof(), &late.from).await.expect("taken");
     let (link, _) = kit.sign_in_mail().await;
     kit.clock.advance(Span::microseconds(1));
     assert!(visitor.authority(&kit.auth).await.is_none(), "whether or not the row is gone");
-    let refused = kit.auth.confirm_link(&link, late.proof(), &handover(), &late.from).await;
+    let refused = kit.auth.sign_in().confirm_link(&link, late.proof(), &handover(), &late.from).await;
     assert!(matches!(refused, Err(ConfirmLinkError::NotLive(_))), "{refused:?}");
     assert!(matches!(undo(&kit, &token).await, Err(UndoError::NotLive(UndoState::Expired(Undoes::Deletion)))));
-    kit.auth.cancel_deletion(&now, &visitor.from).await.expect("answers");
+    kit.auth.self_service().cancel_deletion(&now, &visitor.from).await.expect("answers");
     assert_eq!(events(&kit, "account.deletion_cancelled").await, 0, "it is too late");
 }
 
@@ -993,20 +1015,20 @@ async fn it_can_be_called_off_by_its_owner_and_by_the_link() {
     let visitor = signed_in(&kit, &mara()).await;
     let now = authority(&kit, &visitor).await;
     for by_link in [false, true] {
-        kit.auth.request_deletion(&now, &visitor.from).await.expect("asked");
+        kit.auth.self_service().request_deletion(&now, &visitor.from).await.expect("asked");
         let (_, token) = undo_token(&kit, Notice::DeletionRequested { deletes_at: kit.auth.now() + DELETION_WAIT }).await;
         if by_link {
-            let state = kit.auth.peek_undo(&token).await.expect("answers");
+            let state = kit.auth.self_service().peek_revert(&token).await.expect("answers");
             assert!(matches!(state, UndoState::Live(UndoView::Deletion { .. })), "{state:?}");
             assert_eq!(undo(&kit, &token).await.expect("live"), Undone::Deletion);
         } else {
-            kit.auth.cancel_deletion(&now, &visitor.from).await.expect("called off");
-            kit.auth.cancel_deletion(&now, &visitor.from).await.expect("twice does no harm");
-            let state = kit.auth.peek_undo(&token).await.expect("answers");
+            kit.auth.self_service().cancel_deletion(&now, &visitor.from).await.expect("called off");
+            kit.auth.self_service().cancel_deletion(&now, &visitor.from).await.expect("twice does no harm");
+            let state = kit.auth.self_service().peek_revert(&token).await.expect("answers");
             assert_eq!(state, UndoState::Closed(Undoes::Deletion), "an old link calls no later deletion off");
         }
         assert_eq!(notices(&kit).await, [("mara@example.org".to_owned(), Notice::DeletionCancelled)]);
-        assert_eq!(kit.auth.profile(&now).await.expect("answers").deletes_at, None);
+        assert_eq!(kit.auth.users().profile(&now).await.expect("answers").deletes_at, None);
     }
     assert_eq!(events(&kit, "account.deletion_cancelled").await, 2);
 }
@@ -1016,7 +1038,7 @@ async fn it_needs_the_strongest_factor() {
     let kit = Kit::new().await;
     let visitor = signed_in(&kit, &mara()).await;
     kit.clock.advance(Span::minutes(10));
-    let refused = kit.auth.request_deletion(&authority(&kit, &visitor).await, &visitor.from).await;
+    let refused = kit.auth.self_service().request_deletion(&authority(&kit, &visitor).await, &visitor.from).await;
     assert!(matches!(refused, Err(DeletionError::NotFresh)), "{refused:?}");
 }
 
@@ -1025,16 +1047,16 @@ async fn the_last_administrator_stays_and_one_that_is_off_or_leaves_is_none() {
     let kit = kit().await;
     let ada = admin(&kit, "ada@example.org", 1).await;
     let now = authority(&kit, &ada).await;
-    let ask = async || kit.auth.request_deletion(&now, &ada.from).await;
+    let ask = async || kit.auth.self_service().request_deletion(&now, &ada.from).await;
     assert!(matches!(ask().await, Err(DeletionError::LastAdmin)));
     assert_eq!(kit.count("select count(*) from sessions where revoked_at is not null").await, 0, "and nothing has happened");
-    kit.auth.create_user(&address("off@example.org"), true).await.expect("made");
+    kit.auth.users().create(&address("off@example.org"), true).await.expect("made");
     run(&kit, "update users set disabled_at = created_at where email = 'off@example.org'").await;
     assert!(matches!(ask().await, Err(DeletionError::LastAdmin)));
     let grace = admin(&kit, "grace@example.org", 2).await;
-    kit.auth.request_deletion(&authority(&kit, &grace).await, &grace.from).await.expect("ada stays");
+    kit.auth.self_service().request_deletion(&authority(&kit, &grace).await, &grace.from).await.expect("ada stays");
     assert!(matches!(ask().await, Err(DeletionError::LastAdmin)));
-    kit.auth.cancel_deletion(&authority(&kit, &grace).await, &grace.from).await.expect("stays");
+    kit.auth.self_service().cancel_deletion(&authority(&kit, &grace).await, &grace.from).await.expect("stays");
     ask().await.expect("grace stays");
 }
 
@@ -1045,7 +1067,10 @@ async fn of_the_last_two_administrators_who_leave_at_once_one_is_refused() {
         let second = kit.second().await;
         let (ada, grace) = (admin(&kit, "ada@example.org", 1).await, admin(&kit, "grace@example.org", 2).await);
         let (a, b) = (authority(&kit, &ada).await, authority(&kit, &grace).await);
-        let (first, other) = tokio::join!(kit.auth.request_deletion(&a, &ada.from), second.request_deletion(&b, &grace.from));
+        let (first, other) = tokio::join!(
+            kit.auth.self_service().request_deletion(&a, &ada.from),
+            second.self_service().request_deletion(&b, &grace.from)
+        );
         let refused = [&first, &other].iter().filter(|result| matches!(result, Err(DeletionError::LastAdmin))).count();
         assert_eq!(refused, 1, "{first:?} {other:?}");
         assert_eq!(kit.count("select count(*) from users where deletes_at is null").await, 1);
@@ -1060,19 +1085,19 @@ async fn housekeeping_deletes_whose_time_is_over_with_all_that_is_theirs_and_nev
     let user = authority(&kit, &visitor).await.user;
     enrol(&kit, &mut visitor).await;
     change(&kit, &mut visitor, &new()).await;
-    kit.auth.invite_as(Who::Operator, &address("guest@example.org")).await.expect("invited");
+    kit.auth.administration().invite(Who::Operator, &address("guest@example.org")).await.expect("invited");
     run(&kit, "insert into invites (id, email, email_key, nonce, key_id, token_hash, created_at, expires_at)
                select gen_random_uuid(), 'mara@example.net', 'mara@example.net', nonce, key_id, sha256(nonce), created_at, expires_at from invites").await;
-    kit.auth.request_deletion(&authority(&kit, &visitor).await, &visitor.from).await.expect("asked");
+    kit.auth.self_service().request_deletion(&authority(&kit, &visitor).await, &visitor.from).await.expect("asked");
     kit.letters().await;
 
     kit.clock.advance(DELETION_WAIT - Span::microseconds(1));
-    kit.auth.housekeeping().await.expect("done");
+    kit.auth.operations().housekeep().await.expect("done");
     assert_eq!(kit.count("select count(*) from users where email = 'mara@example.net'").await, 1, "not a moment before");
     // However the last administrator came to be due.
     run(&kit, "update users set deletes_at = created_at where is_admin").await;
     kit.clock.advance(Span::hours(1));
-    kit.auth.housekeeping().await.expect("done");
+    kit.auth.operations().housekeep().await.expect("done");
     assert_eq!(kit.count("select count(*) from users").await, 1);
     assert_eq!(kit.count("select count(*) from users where email = 'ada@example.org'").await, 1);
     for sql in [
@@ -1105,7 +1130,7 @@ async fn housekeeping_takes_any_number_of_accounts() {
     let kit = kit().await;
     run(&kit, "insert into users (id, email, email_key, created_at, deletes_at)
                select gen_random_uuid(), n || '@example.org', n || '@example.org', '2026-11-01', '2026-11-08' from generate_series(1, 50) n").await;
-    kit.auth.housekeeping().await.expect("done");
+    kit.auth.operations().housekeep().await.expect("done");
     assert_eq!((kit.count("select count(*) from users").await, events(&kit, "user.deleted").await), (0, 50));
 }
 
@@ -1115,19 +1140,19 @@ async fn housekeeping_drops_old_months_of_the_audit_and_keeps_four_hundred_days(
     for month in ["2020-03-15", "2025-09-15", "2025-11-15"] {
         sqlx::query("select auth_audit_make_partition($1::timestamptz)").bind(month).execute(&kit.pool).await.expect("made");
     }
-    kit.auth.housekeeping().await.expect("done");
+    kit.auth.operations().housekeep().await.expect("done");
     let left = "select count(*) from pg_class where relname in ('auth_audit_202003', 'auth_audit_202509', 'auth_audit_202511')";
     assert_eq!(kit.count("select count(*) from pg_class where relname = 'auth_audit_202003'").await, 0);
     assert_eq!(kit.count("select count(*) from pg_class where relname = 'auth_audit_202511'").await, 1);
     assert!(kit.count(left).await >= 1);
     // A clock that is years ahead costs nothing young.
     kit.clock.advance(Span::days(3_000));
-    kit.auth.housekeeping().await.expect("done");
+    kit.auth.operations().housekeep().await.expect("done");
     let database_month = "select count(*) from pg_class where relname = 'auth_audit_' || to_char(clock_timestamp(), 'YYYYMM')";
     sqlx::query("select auth_audit_make_partition(clock_timestamp())").execute(&kit.pool).await.expect("made");
     let before = kit.count(database_month).await;
     kit.clock.advance(Span::hours(1));
-    kit.auth.housekeeping().await.expect("done");
+    kit.auth.operations().housekeep().await.expect("done");
     assert_eq!(kit.count(database_month).await, before);
 }
 
@@ -1138,12 +1163,12 @@ async fn housekeeping_forgets_codes_and_links_whose_time_is_over() {
     code_for(&kit, &visitor, &address("mistyped@example.net")).await;
     change(&kit, &mut visitor, &new()).await;
     kit.clock.advance(Span::hours(1));
-    kit.auth.housekeeping().await.expect("done");
+    kit.auth.operations().housekeep().await.expect("done");
     assert_eq!(kit.count("select count(*) from email_changes where used_at is null").await, 0);
     assert_eq!(kit.count("select count(*) from email_changes").await, 1, "the one that moved it says where it went");
     assert_eq!(kit.count("select count(*) from undo_links").await, 1, "its link still says what became of it");
     kit.clock.advance(Span::days(94));
-    kit.auth.housekeeping().await.expect("done");
+    kit.auth.operations().housekeep().await.expect("done");
     assert_eq!(kit.count("select count(*) from email_changes").await, 0);
     assert_eq!(kit.count("select count(*) from undo_links").await, 0);
 }
@@ -1152,11 +1177,11 @@ async fn housekeeping_forgets_codes_and_links_whose_time_is_over() {
 async fn a_step_of_housekeeping_that_fails_keeps_no_other_from_its_work() {
     let kit = kit().await;
     let visitor = signed_in(&kit, &mara()).await;
-    kit.auth.request_deletion(&authority(&kit, &visitor).await, &visitor.from).await.expect("taken");
+    kit.auth.self_service().request_deletion(&authority(&kit, &visitor).await, &visitor.from).await.expect("taken");
     kit.clock.advance(Span::try_from(DELETION_WAIT).expect("some days"));
     let owner = kit.database.owner().await;
     sqlx::query("alter table rate_limits rename to gone").execute(&owner).await.expect("renamed");
-    kit.auth.housekeeping().await.expect_err("one step failed, and it says so");
+    kit.auth.operations().housekeep().await.expect_err("one step failed, and it says so");
     assert_eq!(kit.count("select count(*) from users").await, 0);
 }
 

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use auth::{
     Auth,
-    admin::{ActError, COUNTED, InviteError, PAGE, Status, UserFilter, Who},
-    invite::InviteState,
-    mail::{Content, Notice},
+    administration::{ActError, COUNTED, InviteError, PAGE, Status, UserFilter, Who},
+    delivery::Content,
+    outbox::Notice,
     policy::{Policy, RequireTwoFactor, SignUp},
-    session::Authority,
-    sign_in::Outcome,
+    sessions::Authority,
+    sign_in::first_factor::Outcome,
+    users::invitation::InviteState,
 };
 use testkit::{Kit, Visitor, address};
 use time::Duration;
@@ -32,7 +33,7 @@ async fn signed_in(kit: &Kit, visitor: &mut Visitor, email: &str) -> Authority {
 
 /// An administrator who has just signed in.
 async fn admin(kit: &Kit, email: &str) -> (Visitor, Authority) {
-    kit.auth.create_user(&address(email), true).await.expect("made");
+    kit.auth.users().create(&address(email), true).await.expect("made");
     let mut visitor = Visitor::at([203, 0, 113, 24]);
     let authority = signed_in(kit, &mut visitor, email).await;
     (visitor, authority)
@@ -82,16 +83,16 @@ async fn every_action_takes_effect_at_the_next_request_everywhere_is_audited_and
     kit.letters().await;
     let actor = Some(root.1.user);
 
-    kit.auth.set_admin(by(&root), user, true, WHY).await.expect("made an administrator");
+    kit.auth.administration().set_admin(by(&root), user, true, WHY).await.expect("made an administrator");
     assert!(mara.authority(&second).await.expect("signed in").admin);
     assert_eq!(told(&kit, MARA).await, [Notice::AdminGranted]);
     assert!(audited(&kit, "admin.granted", user, actor).await);
-    kit.auth.set_admin(by(&root), user, false, WHY).await.expect("made an ordinary account");
+    kit.auth.administration().set_admin(by(&root), user, false, WHY).await.expect("made an ordinary account");
     assert!(!mara.authority(&second).await.expect("signed in").admin);
     assert_eq!(told(&kit, MARA).await, [Notice::AdminRevoked]);
     assert!(audited(&kit, "admin.revoked", user, actor).await);
 
-    assert_eq!(kit.auth.end_user_sessions(by(&root), user, WHY).await.expect("ended"), 1);
+    assert_eq!(kit.auth.administration().end_user_sessions(by(&root), user, WHY).await.expect("ended"), 1);
     assert!(mara.authority(&second).await.is_none());
     assert_eq!(told(&kit, MARA).await, [Notice::SessionsEnded]);
     assert!(audited(&kit, "user.sessions_ended", user, actor).await);
@@ -99,18 +100,19 @@ async fn every_action_takes_effect_at_the_next_request_everywhere_is_audited_and
     signed_in(&kit, &mut mara, MARA).await;
     let root = (root.0, signed_in(&kit, &mut Visitor::at([203, 0, 113, 24]), "root@example.org").await);
     kit.letters().await;
-    kit.auth.disable_user(by(&root), user, WHY).await.expect("turned off");
+    kit.auth.administration().disable_user(by(&root), user, WHY).await.expect("turned off");
     assert!(mara.authority(&second).await.is_none());
     assert_eq!(told(&kit, MARA).await, [Notice::AccountDisabled]);
     assert!(audited(&kit, "user.disabled", user, actor).await);
-    kit.auth.enable_user(by(&root), user, WHY).await.expect("turned on");
+    kit.auth.administration().enable_user(by(&root), user, WHY).await.expect("turned on");
     assert!(mara.authority(&second).await.is_none(), "what was ended stays so");
     assert_eq!(told(&kit, MARA).await, [Notice::AccountEnabled]);
     assert!(audited(&kit, "user.enabled", user, actor).await);
     signed_in(&kit, &mut mara, MARA).await;
 
     // The owner sees that somebody did it, and not from where.
-    let activity = kit.auth.activity(user, auth::activity::Filter::Changes, None).await.expect("answers");
+    let activity =
+        kit.auth.self_service().activity(user, auth::self_service::activity::Filter::Changes, None).await.expect("answers");
     assert!(activity.rows.iter().filter(|entry| entry.by_other).count() == 5);
     assert!(activity.rows.iter().all(|entry| !entry.by_other || (entry.ip.is_none() && entry.device.is_none())));
 }
@@ -118,17 +120,17 @@ async fn every_action_takes_effect_at_the_next_request_everywhere_is_audited_and
 /// What each action says when it may not be done, whichever it is.
 async fn refusals(kit: &Kit, who: Who<'_>, user: Uuid) -> Vec<ActError> {
     let auth = &kit.auth;
-    let invited = match auth.invite_as(who, &address("new@example.org")).await.expect_err("refused") {
+    let invited = match auth.administration().invite(who, &address("new@example.org")).await.expect_err("refused") {
         InviteError::Act(error) => error,
         other => panic!("{other:?}"),
     };
     vec![
-        auth.disable_user(who, user, WHY).await.expect_err("refused"),
-        auth.enable_user(who, user, WHY).await.expect_err("refused"),
-        auth.end_user_sessions(who, user, WHY).await.expect_err("refused"),
-        auth.reset_user_two_factor(who, user, WHY).await.expect_err("refused"),
-        auth.set_admin(who, user, true, WHY).await.expect_err("refused"),
-        auth.set_admin(who, user, false, WHY).await.expect_err("refused"),
+        auth.administration().disable_user(who, user, WHY).await.expect_err("refused"),
+        auth.administration().enable_user(who, user, WHY).await.expect_err("refused"),
+        auth.administration().end_user_sessions(who, user, WHY).await.expect_err("refused"),
+        auth.administration().reset_user_two_factor(who, user, WHY).await.expect_err("refused"),
+        auth.administration().set_admin(who, user, true, WHY).await.expect_err("refused"),
+        auth.administration().set_admin(who, user, false, WHY).await.expect_err("refused"),
         invited,
     ]
 }
@@ -161,20 +163,20 @@ async fn the_last_administrator_stays() {
     let kit = kit().await;
     let root = admin(&kit, "root@example.org").await;
     for error in [
-        kit.auth.disable_user(by(&root), root.1.user, WHY).await.expect_err("the last"),
-        kit.auth.set_admin(by(&root), root.1.user, false, WHY).await.expect_err("the last"),
-        kit.auth.disable_user(Who::Operator, root.1.user, WHY).await.expect_err("the last, for an operator too"),
+        kit.auth.administration().disable_user(by(&root), root.1.user, WHY).await.expect_err("the last"),
+        kit.auth.administration().set_admin(by(&root), root.1.user, false, WHY).await.expect_err("the last"),
+        kit.auth.administration().disable_user(Who::Operator, root.1.user, WHY).await.expect_err("the last, for an operator too"),
     ] {
         assert!(matches!(error, ActError::LastAdmin), "{error:?}");
     }
     // One that is off counts as none.
-    let other = kit.auth.create_user(&address("other@example.org"), true).await.expect("made");
-    kit.auth.disable_user(Who::Operator, other, WHY).await.expect("not the last");
-    let error = kit.auth.set_admin(Who::Operator, root.1.user, false, WHY).await.expect_err("the last");
+    let other = kit.auth.users().create(&address("other@example.org"), true).await.expect("made");
+    kit.auth.administration().disable_user(Who::Operator, other, WHY).await.expect("not the last");
+    let error = kit.auth.administration().set_admin(Who::Operator, root.1.user, false, WHY).await.expect_err("the last");
     assert!(matches!(error, ActError::LastAdmin), "{error:?}");
     // And one that is off can cease to be one.
-    kit.auth.set_admin(Who::Operator, other, false, WHY).await.expect("it was no administrator left");
-    assert!(matches!(kit.auth.set_admin(Who::Operator, other, false, WHY).await, Err(ActError::Nothing)));
+    kit.auth.administration().set_admin(Who::Operator, other, false, WHY).await.expect("it was no administrator left");
+    assert!(matches!(kit.auth.administration().set_admin(Who::Operator, other, false, WHY).await, Err(ActError::Nothing)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -184,15 +186,15 @@ async fn two_administrators_who_remove_each_other_at_once_leave_one() {
     for round in 0..20 {
         let mut admins = Vec::new();
         for n in 0..2 {
-            admins.push(kit.auth.create_user(&address(&format!("a{round}-{n}@example.org")), true).await.expect("made"));
+            admins.push(kit.auth.users().create(&address(&format!("a{round}-{n}@example.org")), true).await.expect("made"));
         }
         let act = |auth: &Arc<Auth>, user: Uuid, off: bool| {
             let auth = auth.clone();
             tokio::spawn(async move {
                 if off {
-                    auth.disable_user(Who::Operator, user, WHY).await
+                    auth.administration().disable_user(Who::Operator, user, WHY).await
                 } else {
-                    auth.set_admin(Who::Operator, user, false, WHY).await
+                    auth.administration().set_admin(Who::Operator, user, false, WHY).await
                 }
             })
         };
@@ -211,13 +213,14 @@ async fn users_are_found_filtered_and_paged_by_address() {
     let kit = kit().await;
     let root = admin(&kit, "root@example.org").await;
     for n in 0..60 {
-        kit.auth.create_user(&address(&format!("user{n:02}@example.net")), false).await.expect("made");
+        kit.auth.users().create(&address(&format!("user{n:02}@example.net")), false).await.expect("made");
     }
-    kit.auth.invite_as(by(&root), &address("user30b@example.net")).await.expect("invited");
+    kit.auth.administration().invite(by(&root), &address("user30b@example.net")).await.expect("invited");
     let all = |filter: UserFilter| {
         let kit = &kit;
         async move {
-            let (mut page, mut seen, mut number) = (kit.auth.users(&filter, None).await.expect("answers"), Vec::new(), 1);
+            let (mut page, mut seen, mut number) =
+                (kit.auth.administration().users(&filter, None).await.expect("answers"), Vec::new(), 1);
             assert_eq!(page.previous, None);
             loop {
                 assert!(page.rows.len() <= PAGE);
@@ -226,8 +229,8 @@ async fn users_are_found_filtered_and_paged_by_address() {
                 seen.extend(page.rows.iter().map(|row| row.email.clone()));
                 let Some(next) = page.next.clone() else { break };
                 let first = page.rows.first().map(|row| row.id);
-                page = kit.auth.users(&filter, Some(&next)).await.expect("answers");
-                let back = kit.auth.users(&filter, page.previous.as_deref()).await.expect("answers");
+                page = kit.auth.administration().users(&filter, Some(&next)).await.expect("answers");
+                let back = kit.auth.administration().users(&filter, page.previous.as_deref()).await.expect("answers");
                 assert_eq!(back.rows.first().map(|row| row.id), first, "back to the page before");
             }
             assert_eq!(page.matching, i64::try_from(seen.len()).expect("few"));
@@ -244,8 +247,8 @@ async fn users_are_found_filtered_and_paged_by_address() {
     let status = |status| UserFilter { status: Some(status), ..UserFilter::default() };
     assert_eq!(all(status(Status::Invited)).await, ["user30b@example.net"]);
     assert_eq!(all(status(Status::Active)).await.len(), 61);
-    let off = kit.auth.user_id(&address("user07@example.net")).await.expect("answers").expect("there");
-    kit.auth.disable_user(by(&root), off, WHY).await.expect("turned off");
+    let off = kit.auth.administration().user_id(&address("user07@example.net")).await.expect("answers").expect("there");
+    kit.auth.administration().disable_user(by(&root), off, WHY).await.expect("turned off");
     assert_eq!(all(status(Status::Disabled)).await, ["user07@example.net"]);
     let two_factor = |two_factor| UserFilter { two_factor: Some(two_factor), ..UserFilter::default() };
     assert_eq!(all(two_factor(true)).await, [""; 0]);
@@ -274,21 +277,21 @@ async fn who_looks_at_an_account_is_recorded_and_invitations_are_no_accounts() {
     let root = admin(&kit, "root@example.org").await;
     let mut mara = Visitor::at([198, 51, 100, 7]);
     let user = signed_in(&kit, &mut mara, MARA).await.user;
-    let seen = kit.auth.user(by(&root), user).await.expect("answers").expect("there");
+    let seen = kit.auth.administration().user(by(&root), user).await.expect("answers").expect("there");
     assert_eq!((seen.row.email.as_str(), seen.row.status, seen.row.sessions, seen.sessions.len()), (MARA, Status::Active, 1, 1));
     let viewed = "select count(*) from auth_audit where event_type = 'user.viewed' and actor_id is not null";
     assert_eq!(kit.count(viewed).await, 1);
-    let invited = kit.auth.invite_as(by(&root), &address("new@example.org")).await.expect("invited");
+    let invited = kit.auth.administration().invite(by(&root), &address("new@example.org")).await.expect("invited");
     for nobody in [invited, Uuid::nil()] {
-        assert!(kit.auth.user(by(&root), nobody).await.expect("answers").is_none());
+        assert!(kit.auth.administration().user(by(&root), nobody).await.expect("answers").is_none());
     }
     assert_eq!(kit.count(viewed).await, 1, "nobody was seen");
     let letter = kit.letters().await.pop().expect("the invitation");
     let Content::Invite { token, inviter } = letter.content else { panic!("{letter:?}") };
     assert_eq!(inviter.as_deref(), Some("root@example.org"));
-    let state = kit.auth.peek_invite(&token).await.expect("answers");
+    let state = kit.auth.users().peek_invite(&token).await.expect("answers");
     assert_eq!(state, InviteState::Live { email: address("new@example.org"), inviter });
-    assert!(matches!(kit.auth.invite_as(by(&root), &address(MARA)).await, Err(InviteError::AccountExists)));
+    assert!(matches!(kit.auth.administration().invite(by(&root), &address(MARA)).await, Err(InviteError::AccountExists)));
 }
 
 #[tokio::test]
@@ -300,16 +303,23 @@ async fn everybodys_sessions_end_or_those_since_a_time() {
     let since = kit.auth.now();
     signed_in(&kit, &mut late, "eve@example.org").await;
     let asked = Visitor::at([198, 51, 100, 9]);
-    kit.auth.request_link(&address("pat@example.org"), &asked.nonce, asked.proof(), &asked.from).await.expect("taken");
+    kit.auth.sign_in().request_link(&address("pat@example.org"), &asked.nonce, asked.proof(), &asked.from).await.expect("taken");
     assert_eq!(kit.count(UNDER_WAY).await, 1);
-    assert_eq!(kit.auth.end_everybodys_sessions(Some(kit.auth.now() + Duration::SECOND), WHY).await.expect("nothing since"), 0);
+    assert_eq!(
+        kit.auth
+            .administration()
+            .end_everybodys_sessions(Some(kit.auth.now() + Duration::SECOND), WHY)
+            .await
+            .expect("nothing since"),
+        0
+    );
     assert_eq!(kit.count(UNDER_WAY).await, 1, "it was asked for before");
-    assert_eq!(kit.auth.end_everybodys_sessions(Some(since), WHY).await.expect("ended"), 1);
+    assert_eq!(kit.auth.administration().end_everybodys_sessions(Some(since), WHY).await.expect("ended"), 1);
     assert!(early.authority(&kit.auth).await.is_some() && late.authority(&kit.auth).await.is_none());
     assert_eq!(kit.count(UNDER_WAY).await, 0, "whoever has a link or a code would be in again");
-    assert_eq!(kit.auth.end_everybodys_sessions(None, WHY).await.expect("ended"), 1);
+    assert_eq!(kit.auth.administration().end_everybodys_sessions(None, WHY).await.expect("ended"), 1);
     assert!(early.authority(&kit.auth).await.is_none());
-    assert_eq!(kit.auth.end_everybodys_sessions(None, WHY).await.expect("nothing left"), 0);
+    assert_eq!(kit.auth.administration().end_everybodys_sessions(None, WHY).await.expect("nothing left"), 0);
     let told = "select count(*) from auth_audit where event_type = 'sessions.ended' and details->>'reason' = 'ticket 7'";
     assert_eq!(kit.count(told).await, 4, "who did it and why, however many there were");
 }
@@ -317,7 +327,7 @@ async fn everybodys_sessions_end_or_those_since_a_time() {
 #[tokio::test]
 async fn nobody_is_invited_who_could_not_sign_up() {
     let kit = Kit::with(Policy { passwordless_auth: true, sign_up: SignUp::Closed, ..Policy::default() }).await;
-    let invited = kit.auth.invite_as(Who::Operator, &address("new@example.org")).await;
+    let invited = kit.auth.administration().invite(Who::Operator, &address("new@example.org")).await;
     assert!(matches!(invited, Err(InviteError::Closed)), "{invited:?}");
     assert!(kit.letters().await.is_empty());
 }
@@ -330,10 +340,10 @@ async fn a_long_list_is_counted_as_far_as_anybody_reads() {
         from (select 'user' || lpad(n::text, 6, '0') || '@example.net' as email from generate_series(1, 10051) n) many";
     sqlx::query(many).execute(&kit.pool).await.expect("inserted");
     let all = UserFilter::default();
-    let first = kit.auth.users(&all, None).await.expect("answers");
+    let first = kit.auth.administration().users(&all, None).await.expect("answers");
     assert_eq!((first.matching, first.more, first.from), (COUNTED, true, Some(1)));
     let few = UserFilter { search: Some("user0000".to_owned()), ..UserFilter::default() };
-    let found = kit.auth.users(&few, None).await.expect("answers");
+    let found = kit.auth.administration().users(&few, None).await.expect("answers");
     assert_eq!((found.matching, found.more), (99, false));
 
     // Beyond the count there are pages all the same, and a way back.
@@ -341,8 +351,8 @@ async fn a_long_list_is_counted_as_far_as_anybody_reads() {
         .fetch_one(&kit.pool)
         .await
         .expect("there");
-    let page = kit.auth.users(&all, Some(&format!("a{}", late.simple()))).await.expect("answers");
+    let page = kit.auth.administration().users(&all, Some(&format!("a{}", late.simple()))).await.expect("answers");
     assert_eq!((page.rows.len(), page.from, page.next.as_deref()), (21, None, None));
-    let back = kit.auth.users(&all, page.previous.as_deref()).await.expect("answers");
+    let back = kit.auth.administration().users(&all, page.previous.as_deref()).await.expect("answers");
     assert_eq!(back.rows.last().map(|row| row.email.as_str()), Some("user010030@example.net"));
 }

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use auth::{
-    admin::{ActError, Who},
-    api_key::{ApiKey, CreateKeyError, KeyState, MAX_NAME, Maker, Prefix, Scope},
+    administration::{ActError, Who},
+    api_keys::{ApiKey, CreateKeyError, KeyState, MAX_NAME, Maker, Prefix, Scope},
     audit::{About, AuditFilter},
-    mail::{Content, Notice},
+    delivery::Content,
+    outbox::Notice,
     policy::{Policy, RequireTwoFactor, SignUp},
-    session::Authority,
-    sign_in::Outcome,
+    sessions::Authority,
+    sign_in::first_factor::Outcome,
 };
 use testkit::{Kit, Visitor, address};
 use time::Duration as Span;
@@ -32,7 +33,7 @@ struct Admin {
 impl Admin {
     /// Signed in a moment ago.
     async fn new(kit: &Kit, email: &str) -> Self {
-        kit.auth.create_user(&address(email), true).await.expect("made");
+        kit.auth.users().create(&address(email), true).await.expect("made");
         Self::again(kit, email).await
     }
 
@@ -50,16 +51,16 @@ impl Admin {
 }
 
 async fn used(kit: &Kit, key: &str) -> Option<ApiKey> {
-    kit.auth.api_key(key).await.expect("answers")
+    kit.auth.api_keys().find(key).await.expect("answers")
 }
 
 async fn make(kit: &Kit, who: Who<'_>, scopes: &[Scope], lifetime: Option<Duration>) -> (String, Prefix) {
-    let new = kit.auth.create_api_key(who, " Billing ", scopes, lifetime).await.expect("made");
+    let new = kit.auth.api_keys().create(who, " Billing ", scopes, lifetime).await.expect("made");
     (new.key, new.prefix)
 }
 
 async fn notices(kit: &Kit) -> Vec<(String, Notice)> {
-    let notice = |letter: auth::mail::Letter| match letter.content {
+    let notice = |letter: auth::delivery::Letter| match letter.content {
         Content::Notice { notice, .. } => Some((letter.to.as_str().to_owned(), notice)),
         _ => None,
     };
@@ -105,7 +106,7 @@ async fn a_key_is_found_by_its_secret_and_nothing_of_it_is_kept() {
 async fn one_is_made_by_a_fresh_administrator_or_at_the_shell_and_by_nobody_else() {
     let kit = kit().await;
     let root = Admin::new(&kit, ROOT).await;
-    let create = async |who: Who<'_>| kit.auth.create_api_key(who, "Billing", &[Scope::Users], None).await;
+    let create = async |who: Who<'_>| kit.auth.api_keys().create(who, "Billing", &[Scope::Users], None).await;
     assert!(create(root.who()).await.is_ok());
     assert!(create(Who::Operator).await.is_ok());
 
@@ -122,14 +123,14 @@ async fn one_is_made_by_a_fresh_administrator_or_at_the_shell_and_by_nobody_else
     let key = used(&kit, &key).await.expect("it works");
     let program = Who::Key { key: &key, from: &mara.from };
     assert!(matches!(create(program).await, Err(CreateKeyError::Act(ActError::NotAdmin))));
-    assert!(matches!(kit.auth.revoke_api_key(program, prefix, "why").await, Err(ActError::NotAdmin)));
+    assert!(matches!(kit.auth.api_keys().revoke(program, prefix, "why").await, Err(ActError::NotAdmin)));
     assert_eq!(kit.count("select count(*) from api_keys").await, 3);
 
     let long = "x".repeat(MAX_NAME + 1);
     for (name, scopes, name_is_wrong) in
         [(" ", &[Scope::Users][..], true), (&long, &[Scope::Users], true), ("a\nb", &[Scope::Users], true), ("a", &[], false)]
     {
-        let refused = kit.auth.create_api_key(Who::Operator, name, scopes, None).await;
+        let refused = kit.auth.api_keys().create(Who::Operator, name, scopes, None).await;
         assert_eq!(matches!(refused, Err(CreateKeyError::Name)), name_is_wrong, "{name:?}");
         assert_eq!(matches!(refused, Err(CreateKeyError::NoScope)), !name_is_wrong, "{name:?}");
     }
@@ -143,7 +144,7 @@ async fn a_key_never_exceeds_its_makers_rights() {
     let root = Admin::new(&kit, ROOT).await;
     let (key, _) = make(&kit, root.who(), &Scope::ALL, None).await;
     let (shell, _) = make(&kit, Who::Operator, &Scope::ALL, None).await;
-    let scopes = async |key: &str| second.api_key(key).await.expect("answers").expect("it works").scopes;
+    let scopes = async |key: &str| second.api_keys().find(key).await.expect("answers").expect("it works").scopes;
     assert_eq!(scopes(&key).await, Scope::ALL);
     let user = root.authority.user;
     let harmless = [Scope::SignIn, Scope::Sessions];
@@ -154,7 +155,7 @@ async fn a_key_never_exceeds_its_makers_rights() {
     ] {
         sqlx::query(undone).bind(user).execute(&kit.pool).await.expect("updated");
         assert_eq!(scopes(&key).await, harmless, "{undone}");
-        assert!(kit.auth.api_keys().await.expect("answers").iter().any(|row| row.curbed));
+        assert!(kit.auth.api_keys().list().await.expect("answers").iter().any(|row| row.curbed));
         sqlx::query(done).bind(user).execute(&kit.pool).await.expect("updated");
         assert_eq!(scopes(&key).await, Scope::ALL, "{done}");
     }
@@ -162,7 +163,7 @@ async fn a_key_never_exceeds_its_makers_rights() {
     sqlx::query("delete from users where id = $1").bind(user).execute(&kit.pool).await.expect("deleted");
     assert_eq!(scopes(&key).await, harmless);
     assert_eq!(scopes(&shell).await, Scope::ALL);
-    let makers: Vec<Maker> = kit.auth.api_keys().await.expect("answers").into_iter().map(|row| row.maker).collect();
+    let makers: Vec<Maker> = kit.auth.api_keys().list().await.expect("answers").into_iter().map(|row| row.maker).collect();
     assert!(makers.contains(&Maker::Gone) && makers.contains(&Maker::Operator), "{makers:?}");
 }
 
@@ -178,12 +179,12 @@ async fn a_key_ends_at_its_time_and_when_it_is_revoked_everywhere() {
     kit.clock.advance(Span::SECOND);
     assert_eq!(used(&kit, &short).await, None);
 
-    assert!(second.api_key(&long).await.expect("answers").is_some());
+    assert!(second.api_keys().find(&long).await.expect("answers").is_some());
     let root = Admin::again(&kit, ROOT).await;
-    kit.auth.revoke_api_key(root.who(), prefix, "lost").await.expect("revoked");
-    assert_eq!(second.api_key(&long).await.expect("answers"), None);
-    assert!(matches!(kit.auth.revoke_api_key(root.who(), prefix, "lost").await, Err(ActError::Nothing)));
-    let states: Vec<KeyState> = kit.auth.api_keys().await.expect("answers").into_iter().map(|row| row.state).collect();
+    kit.auth.api_keys().revoke(root.who(), prefix, "lost").await.expect("revoked");
+    assert_eq!(second.api_keys().find(&long).await.expect("answers"), None);
+    assert!(matches!(kit.auth.api_keys().revoke(root.who(), prefix, "lost").await, Err(ActError::Nothing)));
+    let states: Vec<KeyState> = kit.auth.api_keys().list().await.expect("answers").into_iter().map(|row| row.state).collect();
     assert_eq!(states.len(), 2);
     assert!(states.contains(&KeyState::Expired) && states.contains(&KeyState::Revoked));
 }
@@ -192,7 +193,7 @@ async fn a_key_ends_at_its_time_and_when_it_is_revoked_everywhere() {
 async fn use_is_noted_once_a_minute() {
     let kit = kit().await;
     let (key, _) = make(&kit, Who::Operator, &[Scope::Users], None).await;
-    let last = async || kit.auth.api_keys().await.expect("answers")[0].last_used_at;
+    let last = async || kit.auth.api_keys().list().await.expect("answers")[0].last_used_at;
     assert_eq!(last().await, None);
     used(&kit, &key).await;
     let first = last().await.expect("used");
@@ -214,15 +215,15 @@ async fn making_and_ending_one_is_audited_and_told() {
     kit.clock.advance(Span::SECOND);
     let (_, shell) = make(&kit, Who::Operator, &[Scope::Flags], None).await;
     let other = Admin::new(&kit, "other@example.org").await;
-    kit.auth.revoke_api_key(other.who(), prefix, "ticket 7").await.expect("revoked");
+    kit.auth.api_keys().revoke(other.who(), prefix, "ticket 7").await.expect("revoked");
     assert_eq!(notices(&kit).await, [(ROOT.to_owned(), Notice::ApiKeyRevoked { prefix })]);
     kit.clock.advance(Span::SECOND);
-    kit.auth.revoke_api_key(Who::Operator, shell, "ticket 8").await.expect("revoked");
+    kit.auth.api_keys().revoke(Who::Operator, shell, "ticket 8").await.expect("revoked");
     assert_eq!(notices(&kit).await, []);
 
     let of = async |event: &str| {
         let filter = AuditFilter { events: vec![event.to_owned()], ..AuditFilter::default() };
-        kit.auth.audit(&filter, None, 10).await.expect("answers").rows
+        kit.auth.audit().page(&filter, None, 10).await.expect("answers").rows
     };
     let [at_the_shell, created] = &of("api_key.created").await[..] else { panic!("two") };
     assert_eq!((created.user, created.actor), (Some(root.authority.user), None));
@@ -248,10 +249,10 @@ async fn a_week_before_its_end_its_maker_is_told_once_or_every_administrator() {
     // Neither is told of: one was made for a shorter time, the other is over.
     make(&kit, root.who(), &[Scope::Users], Some(3 * DAY)).await;
     let (_, gone) = make(&kit, root.who(), &[Scope::Users], Some(90 * DAY)).await;
-    kit.auth.revoke_api_key(root.who(), gone, "why").await.expect("revoked");
+    kit.auth.api_keys().revoke(root.who(), gone, "why").await.expect("revoked");
     kit.letters().await;
     let housekeeping = async || {
-        kit.auth.housekeeping().await.expect("kept");
+        kit.auth.operations().housekeep().await.expect("kept");
         notices(&kit).await
     };
     assert_eq!(housekeeping().await, []);
@@ -277,7 +278,7 @@ async fn a_week_before_its_end_its_maker_is_told_once_or_every_administrator() {
     let root = Admin::again(&kit, ROOT).await;
     let (_, left) = make(&kit, root.who(), &[Scope::Users], Some(30 * DAY)).await;
     let other = Admin::again(&kit, &other.authority.email).await;
-    kit.auth.set_admin(other.who(), root.authority.user, false, "left").await.expect("removed");
+    kit.auth.administration().set_admin(other.who(), root.authority.user, false, "left").await.expect("removed");
     kit.letters().await;
     kit.clock.advance(Span::days(24));
     assert_eq!(
@@ -301,16 +302,19 @@ async fn a_program_that_ends_sessions_is_in_the_audit() {
     let (narrow, _) = make(&kit, Who::Operator, &[Scope::Flags], None).await;
     let (key, narrow) = (used(&kit, &key).await.expect("works"), used(&kit, &narrow).await.expect("works"));
     let from = Visitor::at([192, 0, 2, 1]).from;
-    let refused = kit.auth.end_user_sessions(Who::Key { key: &narrow, from: &from }, user, "why").await;
+    let refused = kit.auth.administration().end_user_sessions(Who::Key { key: &narrow, from: &from }, user, "why").await;
     assert!(matches!(refused, Err(ActError::NotAdmin)), "the scope is asked for here too");
     let program = Who::Key { key: &key, from: &from };
-    assert!(matches!(kit.auth.disable_user(program, user, "why").await, Err(ActError::NotAdmin)), "for people only");
-    assert!(matches!(kit.auth.set_admin(program, user, true, "why").await, Err(ActError::NotAdmin)));
-    assert_eq!(kit.auth.end_user_sessions(program, user, "why").await.expect("ended"), 1);
+    assert!(
+        matches!(kit.auth.administration().disable_user(program, user, "why").await, Err(ActError::NotAdmin)),
+        "for people only"
+    );
+    assert!(matches!(kit.auth.administration().set_admin(program, user, true, "why").await, Err(ActError::NotAdmin)));
+    assert_eq!(kit.auth.administration().end_user_sessions(program, user, "why").await.expect("ended"), 1);
     assert_eq!(mara.authority(&kit.auth).await, None);
     let filter =
         AuditFilter { events: vec!["user.sessions_ended".to_owned()], about: Some(About::User(user)), ..AuditFilter::default() };
-    let row = kit.auth.audit(&filter, None, 10).await.expect("answers").rows.remove(0);
+    let row = kit.auth.audit().page(&filter, None, 10).await.expect("answers").rows.remove(0);
     assert_eq!((row.actor, row.details["by"].as_str()), (Some(key.id), Some("api_key")));
 }
 
@@ -319,13 +323,13 @@ async fn the_audit_is_filtered_and_paged_without_gaps() {
     let kit = kit().await;
     let mut users = Vec::new();
     for n in 0..7 {
-        users.push(kit.auth.create_user(&address(&format!("u{n}@example.org")), false).await.expect("made"));
+        users.push(kit.auth.users().create(&address(&format!("u{n}@example.org")), false).await.expect("made"));
         kit.clock.advance(Span::MINUTE);
     }
     let all = AuditFilter { events: vec!["user.created".to_owned()], ..AuditFilter::default() };
     let (mut seen, mut cursor) = (Vec::<Uuid>::new(), None);
     loop {
-        let page = kit.auth.audit(&all, cursor, 3).await.expect("answers");
+        let page = kit.auth.audit().page(&all, cursor, 3).await.expect("answers");
         seen.extend(page.rows.iter().filter_map(|row| row.user));
         cursor = page.older;
         if cursor.is_none() {
@@ -334,9 +338,9 @@ async fn the_audit_is_filtered_and_paged_without_gaps() {
     }
     seen.reverse();
     assert_eq!(seen, users);
-    let rows = kit.auth.audit(&all, None, 10).await.expect("answers").rows;
+    let rows = kit.auth.audit().page(&all, None, 10).await.expect("answers").rows;
     let between = AuditFilter { since: Some(rows[4].at), until: Some(rows[1].at), ..all.clone() };
-    assert_eq!(kit.auth.audit(&between, None, 10).await.expect("answers").rows, rows[2..=4]);
+    assert_eq!(kit.auth.audit().page(&between, None, 10).await.expect("answers").rows, rows[2..=4]);
     let one = AuditFilter { about: Some(About::User(users[3])), ..all };
-    assert_eq!(kit.auth.audit(&one, None, 10).await.expect("answers").rows.len(), 1);
+    assert_eq!(kit.auth.audit().page(&one, None, 10).await.expect("answers").rows.len(), 1);
 }

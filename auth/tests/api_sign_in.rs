@@ -7,23 +7,30 @@ use std::{
 
 use auth::{
     Auth,
-    admin::Who,
-    api_key::Scope,
-    api_sign_in::{IdempotencyKey, LinkRequest, RequestError, Requested, SessionError, Verified},
-    backup_code::BackupCode,
-    email_address::EmailAddress,
+    administration::Who,
+    api_keys::Scope,
+    crypto::{BrowserNonce, Challenge, Code, Keys, LinkToken, RequestSecret, SessionKey, SessionToken},
+    delivery::{Content, Elsewhere},
     event::{Method, SecondFactor},
-    magic_link::LinkState,
-    mail::{Content, Elsewhere, Notice},
+    factors::{
+        backup_code::BackupCode,
+        totp::{Secret, step},
+    },
+    limits::throttle::Limit,
+    one_time::magic_link::LinkState,
+    outbox::Notice,
     policy::{Policy, RequireTwoFactor, SignUp},
-    requester::{Application, Client, Requester},
-    second_factor::{Factor, Finishing, SecondFactorError},
-    secret::{BrowserNonce, Challenge, Code, Keys, LinkToken, RequestSecret, SessionKey, SessionToken},
-    session::{ApiSession, Level},
-    sign_in::{BrowserProof, ConfirmLinkError, EnterCodeError, Outcome},
-    step_up::Stepping,
-    throttle::Limit,
-    totp::{Secret, step},
+    primitives::{
+        email_address::EmailAddress,
+        requester::{Application, Client, Requester},
+    },
+    sessions::{ApiSession, Level},
+    sign_in::{
+        first_factor::{BrowserProof, ConfirmLinkError, EnterCodeError, Outcome},
+        for_applications::{IdempotencyKey, LinkRequest, RequestError, Requested, SessionError, Verified},
+        second_factor::{Factor, Finishing, SecondFactorError},
+        step_up::Stepping,
+    },
 };
 use futures::future::join_all;
 use testkit::{Kit, TEST_KEY, Visitor, address, handover};
@@ -69,7 +76,7 @@ async fn ask(kit: &Kit, application: &Application) -> (Requested, LinkToken, Cod
     kit.clock.advance(Duration::minutes(6));
     let (email, client) = (mara(), client(24));
     let request = LinkRequest { client: Some(&client), ..plain(&email) };
-    let requested = kit.auth.request_link_for(application, &request, &server()).await.expect("the request is taken");
+    let requested = kit.auth.sign_in().request_link_for(application, &request, &server()).await.expect("the request is taken");
     let (token, code) = kit.sign_in_mail().await;
     (requested, token, code)
 }
@@ -83,14 +90,14 @@ fn complete(verified: Verified) -> (SessionToken, ApiSession) {
 
 async fn signed_in(kit: &Kit, application: &Application) -> SessionToken {
     let (requested, _, code) = ask(kit, application).await;
-    complete(kit.auth.verify_code(application, &requested.secret, &code, &server()).await.expect("the code is right")).0
+    complete(kit.auth.sign_in().verify_code(application, &requested.secret, &code, &server()).await.expect("the code is right")).0
 }
 
 /// By both ways to find it: alone, and with a key of its application.
 async fn is_live(kit: &Kit, application: &Application, token: &SessionToken) -> bool {
-    let key = kit.auth.create_api_key(Who::Operator, &application.name, &[Scope::Sessions], None).await.expect("a key").key;
-    let (_, with_key) = kit.auth.api_key_and_session(&key, token).await.expect("answers").expect("the key works");
-    let alone = kit.auth.api_session(application, token).await;
+    let key = kit.auth.api_keys().create(Who::Operator, &application.name, &[Scope::Sessions], None).await.expect("a key").key;
+    let (_, with_key) = kit.auth.sign_in().api_key_and_session(&key, token).await.expect("answers").expect("the key works");
+    let alone = kit.auth.sign_in().api_session(application, token).await;
     assert_eq!(with_key.is_some(), !matches!(alone, Err(SessionError::Over)), "both look at the same");
     match alone {
         Ok(_) => true,
@@ -110,15 +117,21 @@ async fn enrol(kit: &Kit) -> (Uuid, Secret, Vec<BackupCode>) {
     let mut visitor = Visitor::at([203, 0, 113, 99]);
     visitor.give_first_factor(kit, &mara()).await;
     let authority = visitor.authority(&kit.auth).await.expect("signed in");
-    kit.auth.start_two_factor_setup(&authority, &visitor.from).await.expect("may be set up");
-    let secret = kit.auth.two_factor_setup(&authority).await.expect("answers").expect("under way");
+    kit.auth.self_service().start_two_factor_setup(&authority, &visitor.from).await.expect("may be set up");
+    let secret = kit.auth.self_service().two_factor_setup(&authority).await.expect("answers").expect("under way");
     let fresh = handover().fresh;
     let stepping = Stepping { authority: &authority, old: visitor.session.expect("a session"), fresh };
     let first = secret.code(step(kit.auth.now()));
-    let codes = kit.auth.confirm_two_factor_setup(stepping, &first, "Phone", &visitor.from).await.expect("right").expect("codes");
+    let codes = kit
+        .auth
+        .self_service()
+        .confirm_two_factor_setup(stepping, &first, "Phone", &visitor.from)
+        .await
+        .expect("right")
+        .expect("codes");
     visitor.session = Some(fresh);
     let authority = visitor.authority(&kit.auth).await.expect("signed in");
-    kit.auth.save_backup_codes(&authority, codes.set, &visitor.from).await.expect("saved");
+    kit.auth.self_service().save_backup_codes(&authority, codes.set, &visitor.from).await.expect("saved");
     kit.letters().await;
     kit.clock.advance(Duration::seconds(30));
     (authority.user, secret, codes.codes)
@@ -126,7 +139,8 @@ async fn enrol(kit: &Kit) -> (Uuid, Secret, Vec<BackupCode>) {
 
 async fn challenged(kit: &Kit, application: &Application) -> Challenge {
     let (requested, _, code) = ask(kit, application).await;
-    let verified = kit.auth.verify_code(application, &requested.secret, &code, &server()).await.expect("the code is right");
+    let verified =
+        kit.auth.sign_in().verify_code(application, &requested.secret, &code, &server()).await.expect("the code is right");
     match verified {
         Verified::SecondFactorNeeded { challenge, methods } => {
             assert_eq!(methods, [SecondFactor::Totp, SecondFactor::BackupCode]);
@@ -146,17 +160,17 @@ async fn a_code_signs_in_to_the_application_that_asked() {
     let (requested, _, code) = ask(&kit, &notes()).await;
     assert_eq!(requested.expires_at, kit.auth.now() + Duration::minutes(10));
 
-    let verified = kit.auth.verify_code(&notes(), &requested.secret, &code, &server()).await.expect("the code is right");
+    let verified = kit.auth.sign_in().verify_code(&notes(), &requested.secret, &code, &server()).await.expect("the code is right");
     let (token, session) = complete(verified);
     assert_eq!((session.email.as_str(), session.level, session.method), ("mara@example.org", Level::Email, Method::Code));
     assert_eq!(session.expires_at, kit.auth.now() + Duration::days(30));
-    assert_eq!(kit.auth.api_session(&notes(), &token).await.expect("live"), session);
+    assert_eq!(kit.auth.sign_in().api_session(&notes(), &token).await.expect("live"), session);
 
-    let again = kit.auth.verify_code(&notes(), &requested.secret, &code, &server()).await;
+    let again = kit.auth.sign_in().verify_code(&notes(), &requested.secret, &code, &server()).await;
     assert!(matches!(again, Err(EnterCodeError::Dead(LinkState::Used(_)))), "{again:?}");
-    assert!(kit.auth.end_api_session(&notes(), &token, &server()).await.expect("ended"));
+    assert!(kit.auth.sign_in().end_api_session(&notes(), &token, &server()).await.expect("ended"));
     assert!(!is_live(&kit, &notes(), &token).await);
-    assert!(!kit.auth.end_api_session(&notes(), &token, &server()).await.expect("twice does no harm"));
+    assert!(!kit.auth.sign_in().end_api_session(&notes(), &token, &server()).await.expect("twice does no harm"));
     let of_the_key = "select count(*) from auth_audit where details->>'api_key' = '00000000-0000-0000-0000-000000000001'";
     let all = "select count(*) from auth_audit where event_type not like 'mail.%' and event_type not like 'api_key.%'";
     assert_eq!(kit.count(of_the_key).await, kit.count(all).await);
@@ -168,16 +182,16 @@ async fn a_link_leads_to_the_applications_own_page_and_signs_in_there() {
     let kit = Kit::with(policy()).await;
     let (email, client) = (mara(), client(24));
     let request = LinkRequest { redirect_url: Some(RETURN), client: Some(&client), ..plain(&email) };
-    let requested = kit.auth.request_link_for(&notes(), &request, &server()).await.expect("taken");
+    let requested = kit.auth.sign_in().request_link_for(&notes(), &request, &server()).await.expect("taken");
     let letter = kit.letters().await.pop().expect("a mail");
     let Content::SignIn { token, asked, application, .. } = letter.content else { panic!("{letter:?}") };
     let told = Elsewhere { name: "Notes".to_owned(), redirect_url: Some(RETURN.to_owned()), client_named: true };
     assert_eq!(application, Some(told));
     assert_eq!((asked.device.as_str(), asked.ip.as_str()), ("Firefox on Windows", "203.0.113.24"));
 
-    let verified = kit.auth.verify_link(&notes(), &requested.secret, &token, &server()).await.expect("a live link");
+    let verified = kit.auth.sign_in().verify_link(&notes(), &requested.secret, &token, &server()).await.expect("a live link");
     assert_eq!(complete(verified).1.method, Method::Link);
-    let again = kit.auth.verify_link(&notes(), &requested.secret, &token, &server()).await;
+    let again = kit.auth.sign_in().verify_link(&notes(), &requested.secret, &token, &server()).await;
     assert!(matches!(again, Err(ConfirmLinkError::NotLive(LinkState::Used(_)))), "{again:?}");
     assert_eq!(
         kit.count("select count(*) from auth_audit where event_type = 'session.created' and host(ip) = '203.0.113.24'").await,
@@ -188,7 +202,7 @@ async fn a_link_leads_to_the_applications_own_page_and_signs_in_there() {
 #[tokio::test]
 async fn without_a_page_the_mail_has_a_code_only_and_without_a_client_it_names_none() {
     let kit = Kit::with(policy()).await;
-    kit.auth.request_link_for(&notes(), &plain(&mara()), &server()).await.expect("taken");
+    kit.auth.sign_in().request_link_for(&notes(), &plain(&mara()), &server()).await.expect("taken");
     let letter = kit.letters().await.pop().expect("a mail");
     let Content::SignIn { application, .. } = letter.content else { panic!("{letter:?}") };
     assert_eq!(application, Some(Elsewhere { name: "Notes".to_owned(), redirect_url: None, client_named: false }));
@@ -211,8 +225,11 @@ async fn only_pages_on_the_list_are_led_to_letter_by_letter() {
         "https://notes.example/sign-in?from=mail\r\n",
         "javascript:alert(1)",
     ] {
-        let refused =
-            kit.auth.request_link_for(&notes(), &LinkRequest { redirect_url: Some(url), ..plain(&email) }, &server()).await;
+        let refused = kit
+            .auth
+            .sign_in()
+            .request_link_for(&notes(), &LinkRequest { redirect_url: Some(url), ..plain(&email) }, &server())
+            .await;
         assert!(matches!(refused, Err(RequestError::RedirectNotAllowed)), "{url}: {refused:?}");
     }
     assert_eq!(kit.count("select count(*) from magic_links").await, 0);
@@ -226,33 +243,35 @@ async fn a_request_works_for_the_key_that_made_it_and_in_no_browser() {
     // Another key, also one of the same application; and no key's secret at all.
     let sibling = Application { key: Uuid::from_u128(3), ..notes() };
     for (application, secret) in [(&wiki(), secret), (&sibling, secret), (&notes(), &RequestSecret::new())] {
-        let link = kit.auth.verify_link(application, secret, &token, &server()).await;
+        let link = kit.auth.sign_in().verify_link(application, secret, &token, &server()).await;
         assert!(matches!(link, Err(ConfirmLinkError::NotLive(LinkState::OtherBrowser(_)))), "{link:?}");
-        let typed = kit.auth.verify_code(application, secret, &code, &server()).await;
+        let typed = kit.auth.sign_in().verify_code(application, secret, &code, &server()).await;
         assert!(matches!(typed, Err(EnterCodeError::NothingAsked)), "{typed:?}");
     }
     // A browser that somehow came to hold the secret.
     let nonce = BrowserNonce::parse(&secret.reveal()).expect("a nonce has the same form");
     let browser = BrowserProof { nonce: Some(&nonce), known: None, trusted: None };
     let visitor = Visitor::at([203, 0, 113, 24]);
-    let link = kit.auth.confirm_link(&token, browser, &handover(), &visitor.from).await;
+    let link = kit.auth.sign_in().confirm_link(&token, browser, &handover(), &visitor.from).await;
     assert!(matches!(link, Err(ConfirmLinkError::NotLive(LinkState::OtherBrowser(_)))), "{link:?}");
-    let typed = kit.auth.enter_code(&code, browser, &handover(), &visitor.from).await;
+    let typed = kit.auth.sign_in().enter_code(&code, browser, &handover(), &visitor.from).await;
     assert!(matches!(typed, Err(EnterCodeError::NothingAsked)), "{typed:?}");
 
-    complete(kit.auth.verify_link(&notes(), secret, &token, &server()).await.expect("it still works where it was asked for"));
+    complete(
+        kit.auth.sign_in().verify_link(&notes(), secret, &token, &server()).await.expect("it still works where it was asked for"),
+    );
 }
 
 #[tokio::test]
 async fn what_a_browser_asked_for_signs_in_to_no_application() {
     let kit = Kit::with(policy()).await;
     let visitor = Visitor::at([203, 0, 113, 24]);
-    kit.auth.request_link(&mara(), &visitor.nonce, visitor.proof(), &visitor.from).await.expect("taken");
+    kit.auth.sign_in().request_link(&mara(), &visitor.nonce, visitor.proof(), &visitor.from).await.expect("taken");
     let (token, code) = kit.sign_in_mail().await;
     let secret = RequestSecret::parse(&visitor.nonce.reveal()).expect("a secret has the same form");
-    let link = kit.auth.verify_link(&notes(), &secret, &token, &server()).await;
+    let link = kit.auth.sign_in().verify_link(&notes(), &secret, &token, &server()).await;
     assert!(matches!(link, Err(ConfirmLinkError::NotLive(LinkState::OtherBrowser(_)))), "{link:?}");
-    let typed = kit.auth.verify_code(&notes(), &secret, &code, &server()).await;
+    let typed = kit.auth.sign_in().verify_code(&notes(), &secret, &code, &server()).await;
     assert!(matches!(typed, Err(EnterCodeError::NothingAsked)), "{typed:?}");
     // Even with its binding forged in the table: the row says who asked.
     let forged = "update magic_links set browser_hash = sha256($1 || $2)";
@@ -262,7 +281,7 @@ async fn what_a_browser_asked_for_signs_in_to_no_application() {
         .execute(&kit.pool)
         .await
         .expect("forged");
-    let link = kit.auth.verify_link(&notes(), &secret, &token, &server()).await;
+    let link = kit.auth.sign_in().verify_link(&notes(), &secret, &token, &server()).await;
     assert!(matches!(link, Err(ConfirmLinkError::NotLive(LinkState::OtherBrowser(_)))), "{link:?}");
     assert_eq!(kit.count("select count(*) from sessions").await, 0);
 }
@@ -279,8 +298,8 @@ async fn a_token_is_no_cookie_and_a_cookie_is_no_token() {
     let cookie = [7; 16];
     sqlx::query("update sessions set token_hash = sha256($1)").bind(&cookie[..]).execute(&kit.pool).await.expect("planted");
     let key = SessionKey::of(cookie);
-    assert!(kit.auth.load_session(key).await.expect("answers").is_none());
-    kit.auth.save_session(key, &serde_json::json!({ "visit": {} })).await.expect("no error");
+    assert!(kit.auth.sessions().load(key).await.expect("answers").is_none());
+    kit.auth.sessions().save(key, &serde_json::json!({ "visit": {} })).await.expect("no error");
     assert_eq!(kit.count("select count(*) from sessions where data = '{}'").await, 1, "nothing was written");
     sqlx::query("update sessions set token_hash = $1").bind(&token.hash()[..]).execute(&kit.pool).await.expect("as it was");
     assert!(is_live(&kit, &notes(), &token).await, "and that was all that was in the way");
@@ -291,7 +310,7 @@ async fn a_token_is_no_cookie_and_a_cookie_is_no_token() {
     let plant = "update sessions set token_hash = $1 where audience = 'browser'";
     sqlx::query(plant).bind(&planted.hash()[..]).execute(&kit.pool).await.expect("planted");
     assert!(!is_live(&kit, &notes(), &planted).await);
-    assert!(!kit.auth.end_api_session(&notes(), &planted, &server()).await.expect("answers"));
+    assert!(!kit.auth.sign_in().end_api_session(&notes(), &planted, &server()).await.expect("answers"));
 }
 
 #[tokio::test]
@@ -299,7 +318,7 @@ async fn an_application_sees_its_own_sessions_by_each_of_its_keys_and_no_others(
     let kit = Kit::with(policy()).await;
     let token = signed_in(&kit, &notes()).await;
     assert!(!is_live(&kit, &wiki(), &token).await);
-    assert!(!kit.auth.end_api_session(&wiki(), &token, &server()).await.expect("answers"), "nor can it end them");
+    assert!(!kit.auth.sign_in().end_api_session(&wiki(), &token, &server()).await.expect("answers"), "nor can it end them");
     let renewed = Application { key: Uuid::from_u128(3), ..notes() };
     assert!(is_live(&kit, &renewed, &token).await, "a key that is replaced signs nobody out");
     assert!(!is_live(&kit, &notes(), &SessionToken::new()).await);
@@ -351,38 +370,38 @@ async fn its_owner_and_administrators_see_it_by_the_applications_name_and_end_it
     let token = signed_in(&kit, &notes()).await;
     visitor.give_first_factor(&kit, &mara()).await;
     let authority = visitor.authority(&kit.auth).await.expect("signed in");
-    let sessions = kit.auth.sessions(&authority).await.expect("answers");
+    let sessions = kit.auth.sessions().list(&authority).await.expect("answers");
     let seen: Vec<&str> = sessions.iter().map(|session| session.device.as_str()).collect();
     assert_eq!(seen, ["Firefox on Linux", "Notes, Firefox on Windows"]);
-    let shown = kit.auth.user(Who::Operator, authority.user).await.expect("answers").expect("an account");
+    let shown = kit.auth.administration().user(Who::Operator, authority.user).await.expect("answers").expect("an account");
     assert_eq!((shown.sessions.len(), shown.row.sessions), (2, 2));
-    assert!(kit.auth.end_session(&authority, sessions[1].id, &visitor.from).await.expect("ended"));
+    assert!(kit.auth.sessions().end(&authority, sessions[1].id, &visitor.from).await.expect("ended"));
     assert!(!is_live(&kit, &notes(), &token).await);
 
     let token = signed_in(&kit, &notes()).await;
-    kit.auth.end_other_sessions(&authority, &visitor.from).await.expect("ended");
+    kit.auth.sessions().end_others(&authority, &visitor.from).await.expect("ended");
     assert!(!is_live(&kit, &notes(), &token).await);
     let token = signed_in(&kit, &notes()).await;
-    kit.auth.end_user_sessions(Who::Operator, authority.user, "lost").await.expect("ended");
+    kit.auth.administration().end_user_sessions(Who::Operator, authority.user, "lost").await.expect("ended");
     assert!(!is_live(&kit, &notes(), &token).await);
     let (before, since) = (signed_in(&kit, &notes()).await, kit.auth.now() + Duration::seconds(1));
     let after = signed_in(&kit, &notes()).await;
-    kit.auth.end_everybodys_sessions(Some(since), "breach").await.expect("ended");
+    kit.auth.administration().end_everybodys_sessions(Some(since), "breach").await.expect("ended");
     assert!(is_live(&kit, &notes(), &before).await && !is_live(&kit, &notes(), &after).await);
-    kit.auth.end_everybodys_sessions(None, "breach").await.expect("ended");
+    kit.auth.administration().end_everybodys_sessions(None, "breach").await.expect("ended");
     assert!(!is_live(&kit, &notes(), &before).await);
 }
 
 #[tokio::test]
 async fn a_session_of_a_client_that_was_not_named_is_the_applications() {
     let kit = Kit::with(policy()).await;
-    let requested = kit.auth.request_link_for(&notes(), &plain(&mara()), &server()).await.expect("taken");
+    let requested = kit.auth.sign_in().request_link_for(&notes(), &plain(&mara()), &server()).await.expect("taken");
     let (_, code) = kit.sign_in_mail().await;
-    kit.auth.verify_code(&notes(), &requested.secret, &code, &server()).await.expect("right");
+    kit.auth.sign_in().verify_code(&notes(), &requested.secret, &code, &server()).await.expect("right");
     let mut visitor = Visitor::at([203, 0, 113, 99]);
     visitor.give_first_factor(&kit, &mara()).await;
     let authority = visitor.authority(&kit.auth).await.expect("signed in");
-    let sessions = kit.auth.sessions(&authority).await.expect("answers");
+    let sessions = kit.auth.sessions().list(&authority).await.expect("answers");
     assert_eq!((sessions[1].device.as_str(), sessions[1].ip), ("Notes", None), "its servers are nobody's device");
 }
 
@@ -402,9 +421,9 @@ async fn sixty_four_parallel_verifications_give_one_session() {
             let (token, code, secret) = (&token, &code, &requested.secret);
             async move {
                 if by_link {
-                    auth.verify_link(&notes(), secret, token, &server()).await.is_ok()
+                    auth.sign_in().verify_link(&notes(), secret, token, &server()).await.is_ok()
                 } else {
-                    auth.verify_code(&notes(), secret, code, &server()).await.is_ok()
+                    auth.sign_in().verify_code(&notes(), secret, code, &server()).await.is_ok()
                 }
             }
         });
@@ -420,10 +439,11 @@ async fn five_wrong_codes_end_the_code_however_many_come_at_once() {
     let kit = Kit::with(policy()).await;
     let (requested, _, code) = ask(&kit, &notes()).await;
     let guess = wrong(&code);
-    let guesses = (0..64).map(|_| async { kit.auth.verify_code(&notes(), &requested.secret, &guess, &server()).await.is_err() });
+    let guesses =
+        (0..64).map(|_| async { kit.auth.sign_in().verify_code(&notes(), &requested.secret, &guess, &server()).await.is_err() });
     assert!(join_all(guesses).await.into_iter().all(|refused| refused));
     assert_eq!(kit.count("select count(*) from auth_audit where details->>'reason' = 'wrong_code'").await, 5, "five comparisons");
-    let late = kit.auth.verify_code(&notes(), &requested.secret, &code, &server()).await;
+    let late = kit.auth.sign_in().verify_code(&notes(), &requested.secret, &code, &server()).await;
     assert!(matches!(late, Err(EnterCodeError::LastTry)), "{late:?}");
 }
 
@@ -432,7 +452,7 @@ async fn limits_count_the_client_that_is_named_and_else_the_key() {
     let kit = Kit::with(policy()).await;
     let take = async |application: &Application, email: String, client: Option<Client>| {
         let email = address(&email);
-        kit.auth.request_link_for(application, &LinkRequest { client: client.as_ref(), ..plain(&email) }, &server()).await
+        kit.auth.sign_in().request_link_for(application, &LinkRequest { client: client.as_ref(), ..plain(&email) }, &server()).await
     };
     let refused_by = |result: Result<Requested, RequestError>| match result {
         Err(RequestError::Limited(limited)) => limited.limit,
@@ -463,7 +483,7 @@ async fn limits_count_the_client_that_is_named_and_else_the_key() {
         take(&wiki(), "three@example.org".to_owned(), Some(client(n))).await.expect("within the limits");
     }
     assert_eq!(refused_by(take(&wiki(), "three@example.org".to_owned(), Some(client(99))).await), Limit::LinkAddress);
-    let held = kit.auth.limits_in_force(None).await.expect("answers");
+    let held = kit.auth.administration().limits_in_force(None).await.expect("answers");
     let printed = format!("{held:?}");
     assert!(printed.contains("API key 00000000-0000-0000-0000-000000000001"), "administrators see whose: {printed}");
 }
@@ -474,10 +494,10 @@ async fn a_request_sent_twice_under_one_key_has_one_answer_and_one_mail() {
     let second = kit.second().await;
     let (email, key) = (mara(), IdempotencyKey::parse("b3f1-0001").expect("a key"));
     let request = LinkRequest { idempotency_key: Some(&key), ..plain(&email) };
-    let first = kit.auth.request_link_for(&notes(), &request, &server()).await.expect("taken");
+    let first = kit.auth.sign_in().request_link_for(&notes(), &request, &server()).await.expect("taken");
     for auth in [&kit.auth, &second] {
         for _ in 0..20 {
-            assert_eq!(auth.request_link_for(&notes(), &request, &server()).await.expect("no limit counts it"), first);
+            assert_eq!(auth.sign_in().request_link_for(&notes(), &request, &server()).await.expect("no limit counts it"), first);
         }
     }
     assert_eq!(kit.letters().await.len(), 1);
@@ -487,23 +507,29 @@ async fn a_request_sent_twice_under_one_key_has_one_answer_and_one_mail() {
         LinkRequest { redirect_url: Some(RETURN), ..request_of(&email, &key) },
         LinkRequest { client: Some(&client(1)), ..request_of(&email, &key) },
     ] {
-        let reused = kit.auth.request_link_for(&notes(), &other, &server()).await;
+        let reused = kit.auth.sign_in().request_link_for(&notes(), &other, &server()).await;
         assert!(matches!(reused, Err(RequestError::KeyReused)), "{reused:?}");
     }
-    assert_ne!(kit.auth.request_link_for(&wiki(), &request, &server()).await.expect("another application's key").id, first.id);
+    assert_ne!(
+        kit.auth.sign_in().request_link_for(&wiki(), &request, &server()).await.expect("another application's key").id,
+        first.id
+    );
     assert_eq!(kit.letters().await.len(), 1);
 
     // After a change of the root key, too.
     let rotated = Auth::new(kit.pool.clone(), Arc::new(kit.clock.clone()), Keys::new(&[9; 32], &[TEST_KEY]), policy());
-    rotated.read_flags().await.expect("the flags are read");
-    assert_eq!(rotated.request_link_for(&notes(), &request, &server()).await.expect("derived under the old one"), first);
+    rotated.flag().read().await.expect("the flags are read");
+    assert_eq!(rotated.sign_in().request_link_for(&notes(), &request, &server()).await.expect("derived under the old one"), first);
 
     kit.clock.advance(Duration::hours(24) - Duration::microseconds(1));
-    assert_eq!(kit.auth.request_link_for(&notes(), &request, &server()).await.expect("remembered for a day").id, first.id);
+    assert_eq!(
+        kit.auth.sign_in().request_link_for(&notes(), &request, &server()).await.expect("remembered for a day").id,
+        first.id
+    );
     kit.clock.advance(Duration::microseconds(1));
-    assert_ne!(kit.auth.request_link_for(&notes(), &request, &server()).await.expect("forgotten").id, first.id);
+    assert_ne!(kit.auth.sign_in().request_link_for(&notes(), &request, &server()).await.expect("forgotten").id, first.id);
     kit.clock.advance(Duration::hours(24));
-    kit.auth.housekeeping().await.expect("done");
+    kit.auth.operations().housekeep().await.expect("done");
     assert_eq!(kit.count("select count(*) from idempotent_requests").await, 0);
 }
 
@@ -518,7 +544,7 @@ async fn of_sixty_four_twins_one_asks() {
     let (email, key) = (mara(), IdempotencyKey::parse("twins").expect("a key"));
     let twins = (0..64).map(|n| {
         let (auth, request) = (if n % 2 == 0 { &kit.auth } else { &second }, request_of(&email, &key));
-        async move { auth.request_link_for(&notes(), &request, &server()).await.expect("each gets the answer") }
+        async move { auth.sign_in().request_link_for(&notes(), &request, &server()).await.expect("each gets the answer") }
     });
     let answers = join_all(twins).await;
     assert!(answers.iter().all(|answer| *answer == answers[0]));
@@ -531,12 +557,12 @@ async fn who_is_refused_by_a_limit_has_not_used_the_key() {
     let kit = Kit::with(policy()).await;
     let (email, key) = (mara(), IdempotencyKey::parse("later").expect("a key"));
     for _ in 0..4 {
-        kit.auth.request_link_for(&notes(), &plain(&email), &server()).await.expect("within the limit");
+        kit.auth.sign_in().request_link_for(&notes(), &plain(&email), &server()).await.expect("within the limit");
     }
-    let refused = kit.auth.request_link_for(&notes(), &request_of(&email, &key), &server()).await;
+    let refused = kit.auth.sign_in().request_link_for(&notes(), &request_of(&email, &key), &server()).await;
     let Err(RequestError::Limited(limited)) = refused else { panic!("{refused:?}") };
     kit.clock.advance(limited.wait.try_into().expect("short"));
-    kit.auth.request_link_for(&notes(), &request_of(&email, &key), &server()).await.expect("waiting as told is enough");
+    kit.auth.sign_in().request_link_for(&notes(), &request_of(&email, &key), &server()).await.expect("waiting as told is enough");
 }
 
 #[test]
@@ -559,35 +585,41 @@ async fn the_second_factor_is_asked_for_and_signs_in_with_both() {
 
     let (code, wrong_code) = (now_code(&kit, &secret), wrong(&now_code(&kit, &secret)));
     for application in [wiki(), Application { key: Uuid::from_u128(3), ..notes() }] {
-        let other = kit.auth.verify_second_factor(&application, &challenge, Factor::App(&code), &server()).await;
+        let other = kit.auth.sign_in().verify_second_factor(&application, &challenge, Factor::App(&code), &server()).await;
         assert!(matches!(other, Err(SecondFactorError::SessionOver)), "{other:?}");
     }
-    let refused = kit.auth.verify_second_factor(&notes(), &challenge, Factor::App(&wrong_code), &server()).await;
+    let refused = kit.auth.sign_in().verify_second_factor(&notes(), &challenge, Factor::App(&wrong_code), &server()).await;
     assert!(matches!(refused, Err(SecondFactorError::Wrong { left: 4 })), "{refused:?}");
-    let (token, session) = kit.auth.verify_second_factor(&notes(), &challenge, Factor::App(&code), &server()).await.expect("right");
+    let (token, session) =
+        kit.auth.sign_in().verify_second_factor(&notes(), &challenge, Factor::App(&code), &server()).await.expect("right");
     assert_eq!((session.level, session.second, session.two_factor), (Level::TwoFactor, Some(SecondFactor::Totp), true));
-    assert_eq!(kit.auth.api_session(&notes(), &token).await.expect("live"), session);
+    assert_eq!(kit.auth.sign_in().api_session(&notes(), &token).await.expect("live"), session);
     assert_ne!(token.reveal(), challenge.reveal());
 
-    let again = kit.auth.verify_second_factor(&notes(), &challenge, Factor::BackupCode(&codes[0]), &server()).await;
+    let again = kit.auth.sign_in().verify_second_factor(&notes(), &challenge, Factor::BackupCode(&codes[0]), &server()).await;
     assert!(matches!(again, Err(SecondFactorError::SessionOver)), "{again:?}");
     let as_challenge = Challenge::parse(&token.reveal()).expect("the same form");
-    let whole = kit.auth.verify_second_factor(&notes(), &as_challenge, Factor::BackupCode(&codes[0]), &server()).await;
+    let whole = kit.auth.sign_in().verify_second_factor(&notes(), &as_challenge, Factor::BackupCode(&codes[0]), &server()).await;
     assert!(matches!(whole, Err(SecondFactorError::SessionOver)), "a whole session is no challenge: {whole:?}");
 
     let challenge = challenged(&kit, &notes()).await;
-    let by_backup =
-        kit.auth.verify_second_factor(&notes(), &challenge, Factor::BackupCode(&codes[0]), &server()).await.expect("right");
+    let by_backup = kit
+        .auth
+        .sign_in()
+        .verify_second_factor(&notes(), &challenge, Factor::BackupCode(&codes[0]), &server())
+        .await
+        .expect("right");
     assert_eq!(by_backup.1.second, Some(SecondFactor::BackupCode));
     let challenge = challenged(&kit, &notes()).await;
     kit.clock.advance(Duration::minutes(10));
-    let late = kit.auth.verify_second_factor(&notes(), &challenge, Factor::BackupCode(&codes[1]), &server()).await;
+    let late = kit.auth.sign_in().verify_second_factor(&notes(), &challenge, Factor::BackupCode(&codes[1]), &server()).await;
     assert!(matches!(late, Err(SecondFactorError::SessionOver)), "{late:?}");
 }
 
 #[tokio::test]
 async fn sixty_four_second_factors_at_once_give_one_session() {
-    let kit = Kit::with(Policy { limits: auth::throttle::Limits { enabled: false, ..Default::default() }, ..policy() }).await;
+    let kit =
+        Kit::with(Policy { limits: auth::limits::throttle::Limits { enabled: false, ..Default::default() }, ..policy() }).await;
     let second = kit.second().await;
     let (_, secret, codes) = enrol(&kit).await;
     for by_app in [true, false] {
@@ -597,7 +629,7 @@ async fn sixty_four_second_factors_at_once_give_one_session() {
             let auth = if n % 2 == 0 { &kit.auth } else { &second };
             let factor = if by_app { Factor::App(&code) } else { Factor::BackupCode(&codes[0]) };
             let challenge = &challenge;
-            async move { auth.verify_second_factor(&notes(), challenge, factor, &server()).await.is_ok() }
+            async move { auth.sign_in().verify_second_factor(&notes(), challenge, factor, &server()).await.is_ok() }
         });
         let won = join_all(tries).await.into_iter().filter(|won| *won).count();
         // The app's own count of wrong codes may stop the right ones of the losers, never bring a second winner.
@@ -617,7 +649,8 @@ async fn a_challenge_is_finished_where_it_was_opened() {
     let (new, visitor) = (handover(), Visitor::at([203, 0, 113, 24]));
     let finishing = Finishing { half: SessionKey::of(cookie), user, handover: &new };
     let code = now_code(&kit, &secret);
-    let browser = kit.auth.enter_second_factor(finishing, Factor::App(&code), false, visitor.proof(), &visitor.from).await;
+    let browser =
+        kit.auth.sign_in().enter_second_factor(finishing, Factor::App(&code), false, visitor.proof(), &visitor.from).await;
     assert!(matches!(browser, Err(SecondFactorError::SessionOver)), "{browser:?}");
     let back = "update sessions set token_hash = $1 where level = 'first_factor'";
     sqlx::query(back).bind(&challenge.hash()[..]).execute(&kit.pool).await.expect("as it was");
@@ -628,18 +661,22 @@ async fn a_challenge_is_finished_where_it_was_opened() {
     let planted = "update sessions set token_hash = $1 where level = 'first_factor' and audience = 'browser'";
     sqlx::query(planted).bind(&other.hash()[..]).execute(&kit.pool).await.expect("planted");
     let code = now_code(&kit, &secret);
-    let api = kit.auth.verify_second_factor(&notes(), &other, Factor::App(&code), &server()).await;
+    let api = kit.auth.sign_in().verify_second_factor(&notes(), &other, Factor::App(&code), &server()).await;
     assert!(matches!(api, Err(SecondFactorError::SessionOver)), "{api:?}");
-    kit.auth.verify_second_factor(&notes(), &challenge, Factor::App(&code), &server()).await.expect("the code was never used up");
+    kit.auth
+        .sign_in()
+        .verify_second_factor(&notes(), &challenge, Factor::App(&code), &server())
+        .await
+        .expect("the code was never used up");
 }
 
 #[tokio::test]
 async fn who_must_set_two_factor_up_first_gets_no_session_here_and_loses_nothing() {
     let kit = Kit::with(Policy { require_two_factor: RequireTwoFactor::Everyone, ..policy() }).await;
     let (requested, token, code) = ask(&kit, &notes()).await;
-    let by_code = kit.auth.verify_code(&notes(), &requested.secret, &code, &server()).await;
+    let by_code = kit.auth.sign_in().verify_code(&notes(), &requested.secret, &code, &server()).await;
     assert!(matches!(by_code, Err(EnterCodeError::Dead(LinkState::EnrolmentRequired(_)))), "{by_code:?}");
-    let by_link = kit.auth.verify_link(&notes(), &requested.secret, &token, &server()).await;
+    let by_link = kit.auth.sign_in().verify_link(&notes(), &requested.secret, &token, &server()).await;
     assert!(matches!(by_link, Err(ConfirmLinkError::NotLive(LinkState::EnrolmentRequired(_)))), "{by_link:?}");
     assert_eq!(kit.count("select count(*) from sessions").await, 0);
     assert_eq!(kit.count("select count(*) from users").await, 0);
@@ -649,22 +686,26 @@ async fn who_must_set_two_factor_up_first_gets_no_session_here_and_loses_nothing
     // In a browser they are let in to set it up, and after that here too.
     let (_, secret, _) = enrol(&kit).await;
     let challenge = challenged(&kit, &notes()).await;
-    kit.auth.verify_second_factor(&notes(), &challenge, Factor::App(&now_code(&kit, &secret)), &server()).await.expect("right");
+    kit.auth
+        .sign_in()
+        .verify_second_factor(&notes(), &challenge, Factor::App(&now_code(&kit, &secret)), &server())
+        .await
+        .expect("right");
 }
 
 #[tokio::test]
 async fn a_session_speaks_for_nobody_who_has_come_to_need_two_factor() {
     let kit = Kit::with(policy()).await;
     let token = signed_in(&kit, &notes()).await;
-    let user = kit.auth.api_session(&notes(), &token).await.expect("live").user;
-    kit.auth.set_admin(Who::Operator, user, true, "on call").await.expect("granted");
-    let owes = kit.auth.api_session(&notes(), &token).await;
+    let user = kit.auth.sign_in().api_session(&notes(), &token).await.expect("live").user;
+    kit.auth.administration().set_admin(Who::Operator, user, true, "on call").await.expect("granted");
+    let owes = kit.auth.sign_in().api_session(&notes(), &token).await;
     assert!(matches!(owes, Err(SessionError::EnrolmentRequired)), "{owes:?}");
 
-    let other = kit.auth.create_user(&address("admin@example.org"), false).await.expect("made");
-    kit.auth.set_admin(Who::Operator, other, true, "instead").await.expect("granted");
+    let other = kit.auth.users().create(&address("admin@example.org"), false).await.expect("made");
+    kit.auth.administration().set_admin(Who::Operator, other, true, "instead").await.expect("granted");
     // It gave one factor while another way of signing in had two-factor turned on.
-    kit.auth.set_admin(Who::Operator, user, false, "off call").await.expect("revoked");
+    kit.auth.administration().set_admin(Who::Operator, user, false, "off call").await.expect("revoked");
     assert!(is_live(&kit, &notes(), &token).await);
     sqlx::query("insert into totp_credentials (id, user_id, name, secret, key_id, created_at, confirmed_at) values ($1, $1, 'phone', '', '', $2, $2)")
         .bind(user)
@@ -684,21 +725,21 @@ async fn off_means_off_and_live_sessions_go_on() {
     let challenge = challenged(&kit, &wiki()).await;
     let off = Policy { passwordless_auth: false, ..policy() };
     let off = Auth::new(kit.pool.clone(), Arc::new(kit.clock.clone()), Keys::new(&TEST_KEY, &[]), off);
-    let asked = off.request_link_for(&notes(), &plain(&mara()), &server()).await;
+    let asked = off.sign_in().request_link_for(&notes(), &plain(&mara()), &server()).await;
     assert!(matches!(asked, Err(RequestError::Off)), "{asked:?}");
-    let by_link = off.verify_link(&notes(), &requested.secret, &link, &server()).await;
+    let by_link = off.sign_in().verify_link(&notes(), &requested.secret, &link, &server()).await;
     assert!(matches!(by_link, Err(ConfirmLinkError::Off)), "{by_link:?}");
-    let by_code = off.verify_code(&notes(), &requested.secret, &code, &server()).await;
+    let by_code = off.sign_in().verify_code(&notes(), &requested.secret, &code, &server()).await;
     assert!(matches!(by_code, Err(EnterCodeError::Off)), "{by_code:?}");
-    let second = off.verify_second_factor(&wiki(), &challenge, Factor::App(&code), &server()).await;
+    let second = off.sign_in().verify_second_factor(&wiki(), &challenge, Factor::App(&code), &server()).await;
     assert!(matches!(second, Err(SecondFactorError::Off)), "{second:?}");
     // Turning two-factor on has ended the first one.
     assert!(!is_live(&kit, &notes(), &token).await);
     let other = address("other@example.org");
-    let requested = kit.auth.request_link_for(&notes(), &plain(&other), &server()).await.expect("taken");
+    let requested = kit.auth.sign_in().request_link_for(&notes(), &plain(&other), &server()).await.expect("taken");
     let (_, code) = kit.sign_in_mail().await;
-    let verified = kit.auth.verify_code(&notes(), &requested.secret, &code, &server()).await.expect("right");
-    off.api_session(&notes(), &complete(verified).0).await.expect("live sessions go on");
+    let verified = kit.auth.sign_in().verify_code(&notes(), &requested.secret, &code, &server()).await.expect("right");
+    off.sign_in().api_session(&notes(), &complete(verified).0).await.expect("live sessions go on");
 }
 
 #[tokio::test]
@@ -745,12 +786,12 @@ async fn asking_costs_the_same_statements_whatever_is_behind_the_address() {
     for (n, state) in ["known", "disabled", "invited"].into_iter().enumerate() {
         let email = address(&format!("{state}@example.org"));
         if state == "invited" {
-            kit.auth.invite_as(Who::Operator, &email).await.expect("invited");
+            kit.auth.administration().invite(Who::Operator, &email).await.expect("invited");
             continue;
         }
-        let user = kit.auth.create_user(&email, false).await.expect("made");
+        let user = kit.auth.users().create(&email, false).await.expect("made");
         if n == 1 {
-            kit.auth.disable_user(Who::Operator, user, "gone").await.expect("disabled");
+            kit.auth.administration().disable_user(Who::Operator, user, "gone").await.expect("disabled");
         }
     }
     let statements = Statements::default();
@@ -762,9 +803,9 @@ async fn asking_costs_the_same_statements_whatever_is_behind_the_address() {
         let (email, key) = (address(&format!("{state}@example.org")), IdempotencyKey::parse(state).expect("a key"));
         let request = LinkRequest { redirect_url: Some(RETURN), ..request_of(&email, &key) };
         let work = async {
-            let requested = kit.auth.request_link_for(&notes(), &request, &server()).await.expect("taken");
+            let requested = kit.auth.sign_in().request_link_for(&notes(), &request, &server()).await.expect("taken");
             let code = Code::parse("246810").expect("six digits");
-            let guess = kit.auth.verify_code(&notes(), &requested.secret, &code, &server()).await;
+            let guess = kit.auth.sign_in().verify_code(&notes(), &requested.secret, &code, &server()).await;
             assert!(matches!(guess, Err(EnterCodeError::Wrong { left: 4 })), "{guess:?}");
         };
         work.with_subscriber(dispatch.clone()).await;
@@ -783,14 +824,15 @@ async fn no_row_holds_a_secret() {
     enrol(&kit).await;
     kit.clock.advance(Duration::minutes(6));
     let request = LinkRequest { redirect_url: Some(RETURN), ..request_of(&email, &key) };
-    let requested = kit.auth.request_link_for(&notes(), &request, &server()).await.expect("taken");
+    let requested = kit.auth.sign_in().request_link_for(&notes(), &request, &server()).await.expect("taken");
     let (link, code) = kit.sign_in_mail().await;
-    let verified = kit.auth.verify_link(&notes(), &requested.secret, &link, &server()).await.expect("live");
+    let verified = kit.auth.sign_in().verify_link(&notes(), &requested.secret, &link, &server()).await.expect("live");
     let Verified::SecondFactorNeeded { challenge, .. } = verified else { panic!("{verified:?}") };
     let other = address("other@example.org");
-    let second = kit.auth.request_link_for(&notes(), &plain(&other), &server()).await.expect("taken");
+    let second = kit.auth.sign_in().request_link_for(&notes(), &plain(&other), &server()).await.expect("taken");
     let (_, other_code) = kit.sign_in_mail().await;
-    let (token, _) = complete(kit.auth.verify_code(&notes(), &second.secret, &other_code, &server()).await.expect("right"));
+    let (token, _) =
+        complete(kit.auth.sign_in().verify_code(&notes(), &second.secret, &other_code, &server()).await.expect("right"));
 
     let mut dump = String::new();
     for table in ["magic_links", "sessions", "idempotent_requests", "auth_audit", "mail_outbox", "rate_limits", "network_requests"]

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use auth::{
     Auth,
-    admin::Who,
+    administration::Who,
     audit::{About, AuditFilter, Finding, Format, Head, Kind, KnownHead, Problem, Verified},
-    cursor::Cursor,
+    crypto::{Keys, new_id},
     policy::Policy,
-    secret::{Keys, new_id},
+    primitives::cursor::Cursor,
 };
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, PgPool};
 use testkit::{Kit, TEST_KEY};
@@ -46,14 +46,14 @@ async fn three_batches(kit: &Kit) -> Vec<Uuid> {
     let mut ids = Vec::new();
     for n in 0..3 {
         ids.extend(rows(&kit.pool, 4, TODAY + Duration::minutes(n)).await);
-        let sealed = kit.auth.seal_audit().await.expect("sealed");
+        let sealed = kit.auth.audit().seal().await.expect("sealed");
         assert_eq!((sealed.batches, sealed.rows, sealed.waits), (1, 4, false));
     }
     ids
 }
 
 async fn verify(auth: &Auth) -> Verified {
-    auth.verify_audit(None).await.expect("the database answers")
+    auth.audit().verify(None).await.expect("the database answers")
 }
 
 fn problems(verified: &Verified) -> Vec<Problem> {
@@ -64,7 +64,7 @@ fn problems(verified: &Verified) -> Vec<Problem> {
 }
 
 async fn head(kit: &Kit) -> Head {
-    kit.auth.audit_seal().await.expect("answers").head.expect("something is sealed")
+    kit.auth.audit().head().await.expect("answers").head.expect("something is sealed")
 }
 
 /// As the superuser, and without the triggers that refuse.
@@ -86,10 +86,10 @@ async fn what_happens_is_sealed_in_a_chain_that_verifies() {
     assert_eq!(verified.head, Some(head(&kit).await));
     assert_eq!(head(&kit).await.number, 3);
     // Nothing new: no empty batch.
-    assert_eq!(kit.auth.seal_audit().await.expect("sealed").batches, 0);
+    assert_eq!(kit.auth.audit().seal().await.expect("sealed").batches, 0);
     // Over a month's end, each month has its own batch.
     rows(&kit.pool, 3, datetime!(2026-11-30 23:59:59.999 UTC)).await;
-    assert_eq!(kit.auth.seal_audit().await.expect("sealed").batches, 2);
+    assert_eq!(kit.auth.audit().seal().await.expect("sealed").batches, 2);
     assert_eq!(verify(&kit.auth).await.findings, []);
 }
 
@@ -104,7 +104,7 @@ async fn more_rows_than_a_batch_holds_make_several() {
     .execute(&kit.pool)
     .await
     .expect("added");
-    let sealed = kit.auth.seal_audit().await.expect("sealed");
+    let sealed = kit.auth.audit().seal().await.expect("sealed");
     assert_eq!((sealed.batches, sealed.rows), (3, 12_000));
     let verified = verify(&kit.auth).await;
     assert_eq!((verified.rows, &verified.findings), (12_000, &vec![]));
@@ -202,7 +202,7 @@ async fn a_tail_that_was_cut_is_found_by_a_head_kept_elsewhere() {
     let ids = three_batches(&kit).await;
     let before = head(&kit).await;
     let known = KnownHead::parse(&format!("{}:{}", before.number, before.prefix())).expect("a head");
-    assert_eq!(kit.auth.verify_audit(Some(&known)).await.expect("answers").findings, []);
+    assert_eq!(kit.auth.audit().verify(Some(&known)).await.expect("answers").findings, []);
     let gone: Vec<String> = ids[8..].iter().map(|id| format!("'{id}'")).collect();
     tamper(
         &kit,
@@ -213,13 +213,13 @@ async fn a_tail_that_was_cut_is_found_by_a_head_kept_elsewhere() {
     )
     .await;
     assert_eq!(verify(&kit.auth).await.findings, [], "a shorter log is a log like any other");
-    let cut = kit.auth.verify_audit(Some(&known)).await.expect("answers");
+    let cut = kit.auth.audit().verify(Some(&known)).await.expect("answers");
     assert_eq!(problems(&cut), [Problem::TailCut]);
     // And when the chain has grown again.
     rows(&kit.pool, 4, TODAY + Duration::minutes(3)).await;
-    kit.auth.seal_audit().await.expect("sealed");
+    kit.auth.audit().seal().await.expect("sealed");
     assert_eq!(head(&kit).await.number, before.number);
-    let grown = kit.auth.verify_audit(Some(&known)).await.expect("answers");
+    let grown = kit.auth.audit().verify(Some(&known)).await.expect("answers");
     assert_eq!(problems(&grown), [Problem::TailCut]);
 }
 
@@ -231,7 +231,7 @@ async fn batches_cut_off_without_their_rows_leave_rows_unsealed() {
     kit.clock.advance(Duration::minutes(20));
     assert_eq!(problems(&verify(&kit.auth).await), [Problem::NotSealed]);
     // Sealed again it is a log like any other, but for the head that was kept.
-    kit.auth.seal_audit().await.expect("sealed");
+    kit.auth.audit().seal().await.expect("sealed");
     assert_eq!(verify(&kit.auth).await.findings, []);
 }
 
@@ -278,11 +278,11 @@ async fn a_chain_made_anew_with_another_key_is_found() {
     .await;
     let policy = Policy { passwordless_auth: true, ..Policy::default() };
     let forger = Auth::new(kit.pool.clone(), Arc::new(kit.clock.clone()), Keys::new(&[66; 32], &[]), policy);
-    forger.seal_audit().await.expect("sealed");
+    forger.audit().seal().await.expect("sealed");
     assert_eq!(problems(&verify(&kit.auth).await), [Problem::KeyMissing]);
     // With the true key's name on it.
     let named = "update auth_audit_seals set key_id = (select key_id from auth_audit_seals limit 1)";
-    let id = kit.auth.key_status().await.expect("answers")[0].id.clone();
+    let id = kit.auth.operations().key_status().await.expect("answers")[0].id.clone();
     tamper(&kit, &[named.replace("(select key_id from auth_audit_seals limit 1)", &format!("'{id}'"))]).await;
     assert!(problems(&verify(&kit.auth).await).contains(&Problem::BatchChanged));
 }
@@ -299,15 +299,15 @@ async fn what_somebody_else_made_stays_found_when_ours_goes_on_from_it() {
         let kit = Kit::new().await;
         sqlx::query("select auth_audit_make_partition($1)").bind(old).execute(&kit.pool).await.expect("made");
         rows(&kit.pool, 4, old).await;
-        kit.auth.seal_audit().await.expect("sealed");
+        kit.auth.audit().seal().await.expect("sealed");
         let ids = three_batches(&kit).await;
         let forger = with(&kit, &[66; 32], &[]);
         if dropped {
-            forger.housekeeping().await.expect("tidied");
+            forger.operations().housekeep().await.expect("tidied");
         } else {
             let change = format!("update auth_audit set user_agent = 'Safari' where id = '{}'", ids[9]);
             tamper(&kit, &[change, "delete from auth_audit_seals where number = 4".to_owned()]).await;
-            forger.seal_audit().await.expect("sealed");
+            forger.audit().seal().await.expect("sealed");
         }
         assert_eq!(kit.count("select count(*) from auth_audit where created_at < '2026-01-01'").await == 0, dropped);
         for n in 0..3 {
@@ -315,13 +315,13 @@ async fn what_somebody_else_made_stays_found_when_ours_goes_on_from_it() {
             assert_eq!(problems(&verified), [Problem::KeyMissing], "{dropped}, {n} later");
             assert_eq!((verified.findings[0].batch, verified.findings[0].count), (Some(batch), 1));
             rows(&kit.pool, 4, TODAY + Duration::minutes(5 + n)).await;
-            assert_eq!(kit.auth.seal_audit().await.expect("sealed").batches, 1);
+            assert_eq!(kit.auth.audit().seal().await.expect("sealed").batches, 1);
         }
         // Whoever has that key can say that it was theirs.
         assert_eq!(verify(&with(&kit, &TEST_KEY, &[[66; 32]])).await.findings, []);
         // Nor is it ours when the key that said so is dropped.
         rows(&kit.pool, 4, TODAY + Duration::minutes(9)).await;
-        with(&kit, &[43; 32], &[TEST_KEY]).seal_audit().await.expect("sealed");
+        with(&kit, &[43; 32], &[TEST_KEY]).audit().seal().await.expect("sealed");
         assert_eq!(problems(&verify(&with(&kit, &[43; 32], &[])).await), [Problem::KeyMissing], "{dropped}");
     }
 }
@@ -338,7 +338,7 @@ async fn after_a_rotation_the_chain_goes_on_and_needs_the_old_key_no_more() {
     assert_eq!(verify(&rotated).await.findings, []);
     assert_eq!(problems(&verify(&with(&[])).await), [Problem::KeyMissing], "nobody vouches for anything yet");
     rows(&kit.pool, 4, TODAY + Duration::minutes(3)).await;
-    rotated.seal_audit().await.expect("sealed");
+    rotated.audit().seal().await.expect("sealed");
     assert_eq!(verify(&rotated).await.findings, []);
     let forgotten = with(&[]);
     assert_eq!(verify(&forgotten).await.findings, [], "the newest batch vouches for those before it");
@@ -355,12 +355,12 @@ async fn a_row_committed_late_is_waited_for_and_never_missed() {
     rows(&kit.pool, 3, TODAY + Duration::seconds(1)).await;
 
     // While it lasts, nothing is sealed, or its row would come into a batch that is closed.
-    let waiting = kit.auth.seal_audit().await.expect("answers");
+    let waiting = kit.auth.audit().seal().await.expect("answers");
     assert_eq!((waiting.batches, waiting.waits), (0, true));
 
     // A run that waits takes it in as soon as it is there.
     let auth = kit.auth.clone();
-    let run = tokio::spawn(async move { auth.seal_audit().await });
+    let run = tokio::spawn(async move { auth.audit().seal().await });
     late.commit().await.expect("committed");
     let sealed = run.await.expect("no panic").expect("sealed");
     assert_eq!((sealed.rows, sealed.waits), (4, false));
@@ -378,7 +378,7 @@ async fn a_row_that_never_came_is_not_missed() {
     insert(&mut *never, TODAY).await;
     rows(&kit.pool, 3, TODAY).await;
     never.rollback().await.expect("rolled back");
-    assert_eq!(kit.auth.seal_audit().await.expect("sealed").rows, 3);
+    assert_eq!(kit.auth.audit().seal().await.expect("sealed").rows, 3);
     assert_eq!(verify(&kit.auth).await.findings, []);
 }
 
@@ -406,14 +406,14 @@ async fn whatever_comes_while_several_seal_is_sealed_once() {
         let kit = kit.clone();
         tasks.spawn(async move {
             for _ in 0..20 {
-                kit.auth.seal_audit().await.expect("sealed");
+                kit.auth.audit().seal().await.expect("sealed");
             }
         });
     }
     while let Some(done) = tasks.join_next().await {
         done.expect("no panic");
     }
-    kit.auth.seal_audit().await.expect("sealed");
+    kit.auth.audit().seal().await.expect("sealed");
     let verified = verify(&kit.auth).await;
     assert_eq!((verified.rows, verified.findings), (6 * 32 * 2, vec![]));
     assert_eq!(kit.count("select sum(rows)::bigint from auth_audit_seals").await, 6 * 32 * 2);
@@ -433,7 +433,7 @@ async fn rows_older_than_numbers_are_sealed_first_and_by_their_time() {
     .await
     .expect("added");
     rows(&kit.pool, 3, TODAY).await;
-    let sealed = kit.auth.seal_audit().await.expect("sealed");
+    let sealed = kit.auth.audit().seal().await.expect("sealed");
     assert_eq!(sealed.rows, 7_003);
     let verified = verify(&kit.auth).await;
     assert_eq!((verified.rows, &verified.findings), (7_003, &vec![]));
@@ -450,21 +450,21 @@ async fn a_month_that_retention_dropped_is_no_gap_and_one_that_somebody_dropped_
     for month in [older, old] {
         sqlx::query("select auth_audit_make_partition($1)").bind(month).execute(&kit.pool).await.expect("made");
         rows(&kit.pool, 4, month).await;
-        kit.auth.seal_audit().await.expect("sealed");
+        kit.auth.audit().seal().await.expect("sealed");
     }
     rows(&kit.pool, 4, TODAY).await;
-    kit.auth.seal_audit().await.expect("sealed");
+    kit.auth.audit().seal().await.expect("sealed");
     assert_eq!(verify(&kit.auth).await.findings, []);
 
     // The schedule drops what is older than 400 days on this clock: both months.
-    kit.auth.housekeeping().await.expect("tidied");
+    kit.auth.operations().housekeep().await.expect("tidied");
     assert_eq!(kit.count("select count(*) from auth_audit where created_at < '2026-01-01'").await, 0, "the months are gone");
     assert_eq!(kit.count("select count(*) from auth_audit_seals where kind = 'dropped'").await, 2);
     let verified = verify(&kit.auth).await;
     assert_eq!((verified.batches, &verified.findings), (5, &vec![]));
     kit.clock.advance(Duration::minutes(1));
     rows(&kit.pool, 4, TODAY + Duration::minutes(1)).await;
-    kit.auth.seal_audit().await.expect("sealed");
+    kit.auth.audit().seal().await.expect("sealed");
     assert_eq!(verify(&kit.auth).await.findings, [], "the chain goes on");
 
     // A row of a month that is over can't come back.
@@ -474,7 +474,7 @@ async fn a_month_that_retention_dropped_is_no_gap_and_one_that_somebody_dropped_
         &[format!("insert into auth_audit (id, created_at, event_type) values (gen_random_uuid(), to_timestamp({at}), 'x.y')")],
     )
     .await;
-    kit.auth.seal_audit().await.expect("sealed");
+    kit.auth.audit().seal().await.expect("sealed");
     assert_eq!(problems(&verify(&kit.auth).await), [Problem::RowInserted]);
 
     // The word that the months were dropped by right is itself in the chain.
@@ -489,7 +489,7 @@ async fn a_month_that_somebody_dropped_is_found() {
     sqlx::query("select auth_audit_make_partition($1)").bind(TODAY).execute(&kit.pool).await.expect("made");
     three_batches(&kit).await;
     rows(&kit.pool, 4, TODAY + Duration::days(10)).await;
-    kit.auth.seal_audit().await.expect("sealed");
+    kit.auth.audit().seal().await.expect("sealed");
     let owner = kit.database.owner().await;
     sqlx::query("drop table auth_audit_202611").execute(&owner).await.expect("dropped");
     let verified = verify(&kit.auth).await;
@@ -512,7 +512,7 @@ async fn a_chain_that_can_not_go_on_says_so() {
     tamper(&kit, &[last.to_owned()]).await;
     assert!(problems(&verify(&kit.auth).await).contains(&Problem::BatchMissing));
     rows(&kit.pool, 4, TODAY + Duration::minutes(3)).await;
-    assert!(kit.auth.seal_audit().await.is_err());
+    assert!(kit.auth.audit().seal().await.is_err());
 }
 
 /// Sequences go with a dump; transaction ids would begin anew.
@@ -550,7 +550,7 @@ async fn a_dump_restored_into_another_cluster_verifies_and_is_sealed_on() {
     let restored = Auth::new(pool.clone(), Arc::new(kit.clock.clone()), Keys::new(&TEST_KEY, &[]), kit.auth.policy().clone());
     assert_eq!(verify(&restored).await.findings, []);
     rows(&pool, 2, TODAY + Duration::minutes(4)).await;
-    assert_eq!(restored.seal_audit().await.expect("sealed").rows, 4, "what the dump had unsealed, and what came since");
+    assert_eq!(restored.audit().seal().await.expect("sealed").rows, 4, "what the dump had unsealed, and what came since");
     let verified = verify(&restored).await;
     assert_eq!((verified.rows, &verified.findings), (16, &vec![]));
     pool.close().await;
@@ -562,31 +562,31 @@ async fn a_dump_restored_into_another_cluster_verifies_and_is_sealed_on() {
 async fn the_schedule_seals_each_minute_and_verifies_each_day() {
     let kit = Kit::new().await;
     let ids = rows(&kit.pool, 4, kit.auth.now()).await;
-    kit.auth.watch_audit().await.expect("sealed");
+    kit.auth.audit().watch().await.expect("sealed");
     assert_eq!(head(&kit).await.number, 1);
     rows(&kit.pool, 4, kit.auth.now()).await;
-    kit.auth.watch_audit().await.expect("looked");
+    kit.auth.audit().watch().await.expect("looked");
     assert_eq!(head(&kit).await.number, 1, "not twice in a minute");
     kit.clock.advance(Duration::minutes(1));
-    kit.second().await.watch_audit().await.expect("sealed");
+    kit.second().await.audit().watch().await.expect("sealed");
     assert_eq!(head(&kit).await.number, 2, "by whichever server comes first");
 
     let mut owner = PgConnection::connect(&kit.database.owner_url).await.expect("connects");
     owner.execute("alter table auth_audit_seals rename to elsewhere").await.expect("renamed");
-    kit.auth.verify_audit_daily().await.expect_err("can't be read");
+    kit.auth.audit().verify_daily().await.expect_err("can't be read");
     owner.execute("alter table elsewhere rename to auth_audit_seals").await.expect("renamed");
-    kit.auth.verify_audit_daily().await.expect("not due");
-    assert!(kit.auth.audit_seal().await.expect("answers").verified.is_none());
+    kit.auth.audit().verify_daily().await.expect("not due");
+    assert!(kit.auth.audit().head().await.expect("answers").verified.is_none());
     kit.clock.advance(Duration::hours(1));
-    kit.auth.verify_audit_daily().await.expect("verified");
-    let last = kit.auth.audit_seal().await.expect("answers").verified.expect("made up for");
+    kit.auth.audit().verify_daily().await.expect("verified");
+    let last = kit.auth.audit().head().await.expect("answers").verified.expect("made up for");
     assert!(last.findings.is_empty() && last.head == 2 && last.rows == 8, "{last:?}");
     tamper(&kit, &[format!("delete from auth_audit where id = '{}'", ids[0])]).await;
     kit.clock.advance(Duration::hours(23));
-    kit.auth.verify_audit_daily().await.expect("not due");
+    kit.auth.audit().verify_daily().await.expect("not due");
     kit.clock.advance(Duration::hours(1));
-    kit.auth.verify_audit_daily().await.expect("verified");
-    let last = kit.auth.audit_seal().await.expect("answers").verified.expect("again");
+    kit.auth.audit().verify_daily().await.expect("verified");
+    let last = kit.auth.audit().head().await.expect("answers").verified.expect("again");
     assert_eq!(last.findings.get("row_missing"), Some(&1));
     assert_eq!(kit.count("select count(*) from auth_audit where event_type = 'audit.tampered'").await, 1);
 }
@@ -626,11 +626,11 @@ async fn a_list_is_narrowed_by_account_network_and_request_in_both_directions() 
         .expect("added");
     }
     let minutes = async |filter: AuditFilter| {
-        let whole = kit.auth.audit(&filter, None, 100).await.expect("answers");
+        let whole = kit.auth.audit().page(&filter, None, 100).await.expect("answers");
         // In pages of two, there and back again.
         let (mut at, mut there) = (None, Vec::new());
         loop {
-            let page = kit.auth.audit(&filter, at, 2).await.expect("answers");
+            let page = kit.auth.audit().page(&filter, at, 2).await.expect("answers");
             there.extend(page.rows.clone());
             let Some(older) = page.older else { break };
             at = Some(older);
@@ -638,11 +638,11 @@ async fn a_list_is_narrowed_by_account_network_and_request_in_both_directions() 
         assert_eq!(there, whole.rows);
         if let Some(last) = whole.rows.last() {
             let mut back = Vec::new();
-            let from = kit.auth.audit(&filter, at, 2).await.expect("answers");
+            let from = kit.auth.audit().page(&filter, at, 2).await.expect("answers");
             let mut newer: Option<Cursor> = from.newer;
             back.extend(from.rows.into_iter().rev());
             while let Some(cursor) = newer {
-                let page = kit.auth.audit(&filter, Some(cursor), 2).await.expect("answers");
+                let page = kit.auth.audit().page(&filter, Some(cursor), 2).await.expect("answers");
                 back.extend(page.rows.into_iter().rev());
                 newer = page.newer;
             }
@@ -671,9 +671,9 @@ async fn a_list_is_narrowed_by_account_network_and_request_in_both_directions() 
 }
 
 async fn whole(kit: &Kit, filter: AuditFilter, format: Format, most: usize) -> String {
-    let mut export = kit.auth.export_audit(Who::Operator, filter, format, most).await.expect("an operator may");
+    let mut export = kit.auth.audit().export(Who::Operator, filter, format, most).await.expect("an operator may");
     let mut text = String::new();
-    while let Some(piece) = kit.auth.next_of_export(&mut export).await.expect("the database answers") {
+    while let Some(piece) = kit.auth.audit().next_of_export(&mut export).await.expect("the database answers") {
         text.push_str(&piece);
     }
     text
@@ -768,7 +768,7 @@ async fn the_report_points_out_guessing_replays_and_acts() {
     add("two_factor.reset", Some(priya), "203.0.113.1", serde_json::json!({ "by": "admin", "reason": "Ticket 4821" })).await;
     add("sessions.ended", None, "203.0.113.1", serde_json::json!({ "by": "operator", "reason": "restore" })).await;
     // What happened before the time that was asked about.
-    let found = kit.auth.audit_report(TODAY - Duration::DAY).await.expect("answers");
+    let found = kit.auth.audit().report(TODAY - Duration::DAY).await.expect("answers");
     let told: Vec<(Kind, Option<Uuid>, Option<String>)> =
         found.iter().map(|one| (one.kind, one.user, one.ip.map(|ip| ip.to_string()))).collect();
     assert_eq!(
@@ -782,5 +782,5 @@ async fn the_report_points_out_guessing_replays_and_acts() {
         ]
     );
     assert_eq!(found[3].reason.as_deref(), Some("Ticket 4821"));
-    assert_eq!(kit.auth.audit_report(TODAY + Duration::SECOND).await.expect("answers"), []);
+    assert_eq!(kit.auth.audit().report(TODAY + Duration::SECOND).await.expect("answers"), []);
 }

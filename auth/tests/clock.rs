@@ -1,6 +1,6 @@
 //! The system's clock, set by the database's.
 
-use auth::clock::SystemClock;
+use auth::primitives::clock::SystemClock;
 use testkit::Database;
 use time::Duration;
 

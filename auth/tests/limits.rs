@@ -1,10 +1,10 @@
 //! The limits on mails and codes, by the clock and in parallel.
 
 use auth::{
+    crypto::Code,
+    limits::throttle::Limit,
     policy::{Policy, SignUp},
-    secret::Code,
-    sign_in::{ConfirmLinkError, EnterCodeError, Outcome, RequestLinkError},
-    throttle::Limit,
+    sign_in::first_factor::{ConfirmLinkError, EnterCodeError, Outcome, RequestLinkError},
 };
 use testkit::{Kit, Visitor, address, handover};
 use time::Duration;
@@ -16,7 +16,7 @@ async fn ask(kit: &Kit, ip: [u8; 4], email: &str) -> Result<(), (Limit, u64)> {
 }
 
 async fn ask_from(kit: &Kit, visitor: &Visitor, email: &str) -> Result<(), (Limit, u64)> {
-    match kit.auth.request_link(&address(email), &visitor.nonce, visitor.proof(), &visitor.from).await {
+    match kit.auth.sign_in().request_link(&address(email), &visitor.nonce, visitor.proof(), &visitor.from).await {
         Ok(()) => Ok(()),
         Err(RequestLinkError::Limited { limited, .. }) => Err((limited.limit, limited.wait.as_secs())),
         Err(other) => panic!("{other:?}"),
@@ -93,7 +93,7 @@ async fn two_hundred_at_once_on_two_servers_get_exactly_the_limit() {
     let email = address("a@example.org");
     let requests = visitors.iter().enumerate().map(|(n, visitor)| {
         let auth = if n % 2 == 0 { &kit.auth } else { &second };
-        auth.request_link(&email, &visitor.nonce, visitor.proof(), &visitor.from)
+        auth.sign_in().request_link(&email, &visitor.nonce, visitor.proof(), &visitor.from)
     });
     let taken = futures::future::join_all(requests).await.into_iter().flatten().count();
     assert_eq!(taken, 10);
@@ -133,7 +133,7 @@ async fn thirty_wrong_codes_stop_codes_for_strangers_and_no_new_mail_helps() {
         ask_from(&kit, &visitor, "a@example.org").await.expect("within the limits");
         let (_, code) = kit.sign_in_mail().await;
         for _ in 0..5 {
-            match kit.auth.enter_code(&any_wrong(&code), visitor.proof(), &handover(), &visitor.from).await {
+            match kit.auth.sign_in().enter_code(&any_wrong(&code), visitor.proof(), &handover(), &visitor.from).await {
                 Err(EnterCodeError::Wrong { .. } | EnterCodeError::LastTry) => wrong += 1,
                 Err(EnterCodeError::Limited(limited)) => {
                     assert_eq!(limited.limit, Limit::CodeAddress);
@@ -151,9 +151,9 @@ async fn thirty_wrong_codes_stop_codes_for_strangers_and_no_new_mail_helps() {
     kit.clock.advance(Duration::minutes(6));
     ask_from(&kit, &visitor, "a@example.org").await.expect("within the limits");
     let (link, code) = kit.sign_in_mail().await;
-    let right = kit.auth.enter_code(&code, visitor.proof(), &handover(), &visitor.from).await;
+    let right = kit.auth.sign_in().enter_code(&code, visitor.proof(), &handover(), &visitor.from).await;
     assert!(matches!(right, Err(EnterCodeError::Limited(_))), "even the right one: {right:?}");
-    kit.auth.confirm_link(&link, visitor.proof(), &handover(), &visitor.from).await.expect("links go on");
+    kit.auth.sign_in().confirm_link(&link, visitor.proof(), &handover(), &visitor.from).await.expect("links go on");
 }
 
 #[tokio::test]
@@ -165,6 +165,7 @@ async fn right_codes_count_against_no_limit() {
         ask_from(&kit, &visitor, "a@example.org").await.expect("within the limits");
         let (_, code) = kit.sign_in_mail().await;
         kit.auth
+            .sign_in()
             .enter_code(&code, visitor.proof(), &handover(), &visitor.from)
             .await
             .unwrap_or_else(|error| panic!("{n}: {error:?}"));
@@ -182,7 +183,7 @@ async fn accounts_made_from_one_network_are_limited_where_they_are_made() {
             let visitor = Visitor::at(host(0));
             ask_from(kit, &visitor, &format!("a{n}@example.org")).await.expect("asking is free");
             let (token, _) = kit.sign_in_mail().await;
-            kit.auth.confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await
+            kit.auth.sign_in().confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await
         }
     };
     sign_up(0).await.expect("the first");
@@ -202,7 +203,7 @@ async fn a_stranger_never_keeps_the_owner_out_of_a_browser_that_has_signed_in_be
     ask_from(&kit, &owner, "mara@example.org").await.expect("the first time");
     let (token, _) = kit.sign_in_mail().await;
     let Outcome::Complete { known_browser } =
-        kit.auth.confirm_link(&token, owner.proof(), &handover(), &owner.from).await.expect("live")
+        kit.auth.sign_in().confirm_link(&token, owner.proof(), &handover(), &owner.from).await.expect("live")
     else {
         panic!("no second factor")
     };
@@ -221,7 +222,7 @@ async fn a_stranger_never_keeps_the_owner_out_of_a_browser_that_has_signed_in_be
             if ask_from(&kit, stranger, "mara@example.org").await.is_ok() {
                 let (_, code) = kit.sign_in_mail().await;
                 for _ in 0..5 {
-                    let _ = kit.auth.enter_code(&any_wrong(&code), stranger.proof(), &handover(), &stranger.from).await;
+                    let _ = kit.auth.sign_in().enter_code(&any_wrong(&code), stranger.proof(), &handover(), &stranger.from).await;
                 }
             }
         }
@@ -229,12 +230,18 @@ async fn a_stranger_never_keeps_the_owner_out_of_a_browser_that_has_signed_in_be
             // After the strangers have had their minute.
             if minute % 20 == 5 {
                 kit.auth
+                    .sign_in()
                     .confirm_link(&token, owner.proof(), &handover(), &owner.from)
                     .await
                     .unwrap_or_else(|error| panic!("minute {minute}: {error:?}"));
             } else {
-                kit.auth.enter_code(&any_wrong(&code), owner.proof(), &handover(), &owner.from).await.expect_err("a slip");
                 kit.auth
+                    .sign_in()
+                    .enter_code(&any_wrong(&code), owner.proof(), &handover(), &owner.from)
+                    .await
+                    .expect_err("a slip");
+                kit.auth
+                    .sign_in()
                     .enter_code(&code, owner.proof(), &handover(), &owner.from)
                     .await
                     .unwrap_or_else(|error| panic!("minute {minute}: {error:?}"));
@@ -254,7 +261,7 @@ async fn strangers_crowd_out_each_other_and_never_a_known_browser() {
     ask_from(&kit, &owner, "mara@example.org").await.expect("the first time");
     let (token, _) = kit.sign_in_mail().await;
     let Outcome::Complete { known_browser } =
-        kit.auth.confirm_link(&token, owner.proof(), &handover(), &owner.from).await.expect("live")
+        kit.auth.sign_in().confirm_link(&token, owner.proof(), &handover(), &owner.from).await.expect("live")
     else {
         panic!("no second factor")
     };
@@ -270,7 +277,7 @@ async fn strangers_crowd_out_each_other_and_never_a_known_browser() {
         kit.count("select count(*) from magic_links where used = 0 and closed_at is null and not from_known_browser").await,
         10
     );
-    kit.auth.confirm_link(&token, owner.proof(), &handover(), &owner.from).await.expect("still live");
+    kit.auth.sign_in().confirm_link(&token, owner.proof(), &handover(), &owner.from).await.expect("still live");
 }
 
 /// Of many presses at once most find the code used. They compared nothing, and must not count as wrong codes.
@@ -283,7 +290,7 @@ async fn tries_that_compare_nothing_count_against_no_limit() {
     let tries: Vec<_> = (0..20)
         .map(|_| {
             let (auth, code, visitor) = (&kit.auth, &code, &visitor);
-            async move { auth.enter_code(code, visitor.proof(), &handover(), &visitor.from).await }
+            async move { auth.sign_in().enter_code(code, visitor.proof(), &handover(), &visitor.from).await }
         })
         .collect();
     assert_eq!(futures::future::join_all(tries).await.into_iter().flatten().count(), 1);

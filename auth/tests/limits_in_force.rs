@@ -1,12 +1,14 @@
 //! Whom limits hold, as administrators see it and let them go; and networks that ask for too much.
 
 use auth::{
-    admin::{ActError, Held, HeldBy, Who},
-    network_requests::{NetworkRequests, TOO_MANY},
+    administration::{ActError, Held, HeldBy, Who},
+    limits::{
+        request_bursts::{NetworkRequests, TOO_MANY},
+        throttle::Limit,
+    },
     policy::{Policy, RequireTwoFactor, SignUp},
-    session::Authority,
-    sign_in::{Outcome, RequestLinkError},
-    throttle::Limit,
+    sessions::Authority,
+    sign_in::first_factor::{Outcome, RequestLinkError},
 };
 use testkit::{Kit, Visitor, address};
 use time::Duration;
@@ -20,7 +22,7 @@ async fn kit() -> Kit {
 
 /// An administrator who has just signed in.
 async fn admin(kit: &Kit) -> (Visitor, Authority) {
-    kit.auth.create_user(&address("root@example.org"), true).await.expect("made");
+    kit.auth.users().create(&address("root@example.org"), true).await.expect("made");
     let mut visitor = Visitor::at([203, 0, 113, 24]);
     assert!(matches!(visitor.give_first_factor(kit, &address("root@example.org")).await, Outcome::Complete { .. }));
     let authority = visitor.authority(&kit.auth).await.expect("signed in");
@@ -34,11 +36,11 @@ fn by((visitor, authority): &(Visitor, Authority)) -> Who<'_> {
 /// In a browser of its own.
 async fn ask(kit: &Kit, ip: [u8; 4], email: &str) -> Result<(), RequestLinkError> {
     let visitor = Visitor::at(ip);
-    kit.auth.request_link(&address(email), &visitor.nonce, visitor.proof(), &visitor.from).await
+    kit.auth.sign_in().request_link(&address(email), &visitor.nonce, visitor.proof(), &visitor.from).await
 }
 
 async fn held(kit: &Kit, by: Option<HeldBy>) -> Vec<Held> {
-    let found = kit.auth.limits_in_force(by).await.expect("the database answers");
+    let found = kit.auth.administration().limits_in_force(by).await.expect("the database answers");
     assert_eq!(found.all, i64::try_from(found.held.len()).expect("few"));
     found.held
 }
@@ -76,7 +78,7 @@ async fn an_administrator_lets_one_go_and_only_that_one() {
     }
     let rows = held(&kit, None).await;
     let row = rows.iter().find(|row| row.subject.address.as_deref() == Some("m•••••@example.org")).expect("held");
-    kit.auth.release(by(&root), row.by, &row.key).await.expect("let go");
+    kit.auth.administration().release(by(&root), row.by, &row.key).await.expect("let go");
     assert_eq!(held(&kit, None).await.len(), 1);
     for _ in 0..4 {
         ask(&kit, [192, 0, 2, 7], MARA).await.expect("all of it again");
@@ -96,7 +98,7 @@ async fn who_may_not_lets_nobody_go_and_what_is_no_row_is_nothing() {
         ask(&kit, [192, 0, 2, 7], MARA).await.expect("within the limit");
     }
     let key = held(&kit, None).await.pop().expect("held").key;
-    let release = async |who: Who<'_>, by: HeldBy, key: &str| kit.auth.release(who, by, key).await;
+    let release = async |who: Who<'_>, by: HeldBy, key: &str| kit.auth.administration().release(who, by, key).await;
     for key in ["", "not base64!", "AAAA", "7f000001", &"A".repeat(10_000)] {
         for limit in [ADDRESS_FROM_NETWORK, HeldBy::WrongAppCodes] {
             assert!(matches!(release(by(&root), limit, key).await, Err(ActError::Nothing)), "{key}");
@@ -114,8 +116,8 @@ async fn who_may_not_lets_nobody_go_and_what_is_no_row_is_nothing() {
 }
 
 async fn busiest(kit: &Kit) -> Vec<NetworkRequests> {
-    kit.auth.watch_networks().await.expect("the database answers");
-    kit.auth.busiest_networks(10).await.expect("the database answers")
+    kit.auth.limits().watch_request_bursts().await.expect("the database answers");
+    kit.auth.limits().busiest_networks(10).await.expect("the database answers")
 }
 
 const TOLD: &str = "select count(*) from auth_audit where event_type = 'network.too_many_requests'";
@@ -135,11 +137,11 @@ async fn a_network_that_asks_for_too_much_is_told_of_once_an_hour() {
         [("192.0.2.7", 100), ("192.0.2.8", 1)]
     );
     assert_eq!(kit.count(TOLD).await, 0, "a hundred is not over a hundred");
-    assert!(kit.auth.limits_in_force(None).await.expect("answers").too_many.is_empty());
+    assert!(kit.auth.administration().limits_in_force(None).await.expect("answers").too_many.is_empty());
 
     let visitor = Visitor::at([192, 0, 2, 7]);
-    let _ = second.request_link(&address(MARA), &visitor.nonce, visitor.proof(), &visitor.from).await;
-    second.watch_networks().await.expect("the database answers");
+    let _ = second.sign_in().request_link(&address(MARA), &visitor.nonce, visitor.proof(), &visitor.from).await;
+    second.limits().watch_request_bursts().await.expect("the database answers");
     assert_eq!(kit.count(TOLD).await, 1, "counted on another server");
     assert_eq!(
         kit.count("select (details->>'requests')::bigint from auth_audit where event_type = 'network.too_many_requests'").await,
@@ -147,10 +149,10 @@ async fn a_network_that_asks_for_too_much_is_told_of_once_an_hour() {
     );
     for _ in 0..3 {
         assert_eq!(busiest(&kit).await[0].requests, 101);
-        second.watch_networks().await.expect("the database answers");
+        second.limits().watch_request_bursts().await.expect("the database answers");
     }
     assert_eq!(kit.count(TOLD).await, 1, "once is enough");
-    assert_eq!(kit.auth.limits_in_force(None).await.expect("answers").too_many.len(), 1, "and it is shown");
+    assert_eq!(kit.auth.administration().limits_in_force(None).await.expect("answers").too_many.len(), 1, "and it is shown");
 
     kit.clock.advance(Duration::minutes(61));
     assert_eq!(busiest(&kit).await, [], "an hour later it is over");
@@ -160,7 +162,7 @@ async fn a_network_that_asks_for_too_much_is_told_of_once_an_hour() {
     busiest(&kit).await;
     assert_eq!(kit.count(TOLD).await, 2);
     kit.clock.advance(Duration::hours(3));
-    kit.auth.housekeeping().await.expect("tidied");
+    kit.auth.operations().housekeep().await.expect("tidied");
     assert_eq!(kit.count("select count(*) from network_requests").await, 0);
 }
 
@@ -170,7 +172,7 @@ async fn what_was_counted_while_the_database_was_away_is_added_later() {
     ask(&kit, [192, 0, 2, 7], MARA).await.expect("within the limits");
     let owner = kit.database.owner().await;
     sqlx::query("alter table network_requests rename to gone").execute(&owner).await.expect("renamed");
-    kit.auth.watch_networks().await.expect_err("it can't be added");
+    kit.auth.limits().watch_request_bursts().await.expect_err("it can't be added");
     sqlx::query("alter table gone rename to network_requests").execute(&owner).await.expect("renamed back");
     assert_eq!(busiest(&kit).await[0].requests, 1);
 }

@@ -3,19 +3,25 @@
 use std::sync::Arc;
 
 use auth::{
-    admin::{ActError, TestMailError, Who},
-    cursor::Page,
-    mail::{Content, Delivery, Letter, MailFilter, MailRow, MailState, Mailer, Notice, SendError},
+    administration::{ActError, TestMailError, Who},
+    delivery,
+    delivery::{Content, Letter, Mailer, SendError},
+    outbox::{Delivery, MailFilter, MailRow, MailState, Notice},
     policy::{Policy, RequireTwoFactor, SignUp},
-    session::Authority,
-    sign_in::Outcome,
+    primitives::cursor::Page,
+    sessions::Authority,
+    sign_in::first_factor::Outcome,
 };
 use testkit::{Kit, Visitor, address};
 use time::Duration;
 
 async fn ask(kit: &Kit) {
     let visitor = Visitor::at([203, 0, 113, 24]);
-    kit.auth.request_link(&address("mara@example.org"), &visitor.nonce, visitor.proof(), &visitor.from).await.expect("taken");
+    kit.auth
+        .sign_in()
+        .request_link(&address("mara@example.org"), &visitor.nonce, visitor.proof(), &visitor.from)
+        .await
+        .expect("taken");
 }
 
 fn secrets(letter: &Letter) -> (String, String) {
@@ -38,10 +44,10 @@ async fn a_temporary_refusal_is_tried_again_with_the_same_link_code_and_id() {
     let kit = Kit::new().await;
     ask(&kit).await;
     let mailer = Twice(std::sync::Mutex::default());
-    kit.auth.drain_mail(&mailer).await.expect("drained");
-    assert_eq!(kit.auth.drain_mail(&mailer).await.expect("drained"), 0, "not before its time");
+    kit.auth.delivery().drain(&mailer).await.expect("drained");
+    assert_eq!(kit.auth.delivery().drain(&mailer).await.expect("drained"), 0, "not before its time");
     kit.clock.advance(Duration::seconds(3));
-    assert_eq!(kit.auth.drain_mail(&mailer).await.expect("drained"), 1);
+    assert_eq!(kit.auth.delivery().drain(&mailer).await.expect("drained"), 1);
     let letters = mailer.0.into_inner().expect("not poisoned");
     assert_eq!(letters[0].id, letters[1].id);
     assert_eq!(secrets(&letters[0]), secrets(&letters[1]));
@@ -69,7 +75,11 @@ async fn nothing_is_sent_after_its_link_has_died() {
 
     let visitor = Visitor::at([203, 0, 113, 24]);
     for _ in 0..2 {
-        kit.auth.request_link(&address("mara@example.org"), &visitor.nonce, visitor.proof(), &visitor.from).await.expect("taken");
+        kit.auth
+            .sign_in()
+            .request_link(&address("mara@example.org"), &visitor.nonce, visitor.proof(), &visitor.from)
+            .await
+            .expect("taken");
         kit.clock.advance(Duration::seconds(30));
     }
     assert_eq!(kit.letters().await.len(), 1, "of two requests of one browser, the newer");
@@ -95,12 +105,13 @@ async fn two_workers_send_each_mail_once() {
     for n in 0..40_u8 {
         let visitor = Visitor::at([10, 0, 0, n]);
         kit.auth
+            .sign_in()
             .request_link(&address(&format!("a{n}@example.org")), &visitor.nonce, visitor.proof(), &visitor.from)
             .await
             .expect("taken");
     }
     let (one, two) = (testkit::Outbox::default(), testkit::Outbox::default());
-    let (a, b) = tokio::join!(kit.auth.drain_mail(&one), second.drain_mail(&two));
+    let (a, b) = tokio::join!(kit.auth.delivery().drain(&one), second.delivery().drain(&two));
     assert_eq!(a.expect("drained") + b.expect("drained"), 40);
     assert_eq!(kit.count("select count(*) from mail_outbox where state = 'sent' and attempts = 1").await, 40);
 }
@@ -131,7 +142,7 @@ async fn the_running_worker_is_woken_by_a_request() {
     let kit = Kit::new().await;
     let (sender, mut letters) = tokio::sync::mpsc::unbounded_channel();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let worker = tokio::spawn(kit.auth.clone().run_mail_worker(Arc::new(Channel(sender)), async { drop(stopped.await) }));
+    let worker = tokio::spawn(delivery::run(kit.auth.clone(), Arc::new(Channel(sender)), async { drop(stopped.await) }));
     ask(&kit).await;
     let letter =
         tokio::time::timeout(std::time::Duration::from_secs(10), letters.recv()).await.expect("in time").expect("a letter");
@@ -154,6 +165,7 @@ async fn after_an_outage_the_newest_goes_first_and_nobody_gets_a_pile() {
             // The last of them asks last; each every ten minutes.
             if minute % 10 == 2 * n {
                 kit.auth
+                    .sign_in()
                     .request_link(&address(email), &visitor.nonce, visitor.proof(), &visitor.from)
                     .await
                     .unwrap_or_else(|error| panic!("minute {minute}: {error:?}"));
@@ -194,14 +206,14 @@ async fn a_mail_asked_for_just_now_is_not_held_up_by_ten_thousand() {
     .expect("a backlog");
     let first = tokio::spawn({
         let auth = kit.auth.clone();
-        async move { auth.drain_mail(&First).await }
+        async move { auth.delivery().drain(&First).await }
     });
     let panic = first.await.expect_err("the first mail of all is the one with a link").into_panic();
     assert_eq!(panic.downcast_ref::<String>().map(String::as_str), Some("mara@example.org is sent first"));
 }
 
 async fn delivery(kit: &Kit, visitor: &Visitor) -> Delivery {
-    kit.auth.delivery(&visitor.nonce).await.expect("the database answers")
+    kit.auth.sign_in().delivery(&visitor.nonce).await.expect("the database answers")
 }
 
 #[tokio::test]
@@ -209,7 +221,7 @@ async fn the_page_that_says_it_was_sent_is_told_what_became_of_it() {
     let kit = Kit::new().await;
     let visitor = Visitor::at([203, 0, 113, 24]);
     let ask = async |visitor: &Visitor, email: &str| {
-        kit.auth.request_link(&address(email), &visitor.nonce, visitor.proof(), &visitor.from).await.expect("taken");
+        kit.auth.sign_in().request_link(&address(email), &visitor.nonce, visitor.proof(), &visitor.from).await.expect("taken");
     };
     assert_eq!(delivery(&kit, &visitor).await, Delivery::OnTime, "nothing was asked for");
     ask(&visitor, "mara@example.org").await;
@@ -247,7 +259,7 @@ async fn the_page_that_says_it_was_sent_is_told_what_became_of_it() {
 async fn with_admin() -> (Kit, Visitor, Authority) {
     let require_two_factor = RequireTwoFactor::None;
     let kit = Kit::with(Policy { passwordless_auth: true, sign_up: SignUp::Open, require_two_factor, ..Policy::default() }).await;
-    kit.auth.create_user(&address("root@example.org"), true).await.expect("made");
+    kit.auth.users().create(&address("root@example.org"), true).await.expect("made");
     let mut visitor = Visitor::at([203, 0, 113, 99]);
     assert!(matches!(visitor.give_first_factor(&kit, &address("root@example.org")).await, Outcome::Complete { .. }));
     let authority = visitor.authority(&kit.auth).await.expect("signed in");
@@ -256,7 +268,7 @@ async fn with_admin() -> (Kit, Visitor, Authority) {
 }
 
 async fn mails(kit: &Kit, filter: MailFilter) -> Page<MailRow> {
-    kit.auth.mails(filter, None).await.expect("the database answers")
+    kit.auth.administration().mails(filter, None).await.expect("the database answers")
 }
 
 #[tokio::test]
@@ -272,9 +284,9 @@ async fn administrators_see_what_waits_and_why_and_send_it_again() {
     assert_eq!((mail.kind.as_str(), mail.to.as_deref()), ("sign_in", Some("mara@example.org")));
     assert_eq!((mail.state, mail.attempts, mail.error.as_deref()), (MailState::Waiting, 1, Some(refused)));
     assert!(mail.retriable && mail.run_at > kit.auth.now());
-    kit.auth.retry_mail(who, mail.id).await.expect("due at once");
+    kit.auth.administration().retry_mail(who, mail.id).await.expect("due at once");
     assert_eq!(kit.letters().await.len(), 1, "without waiting");
-    assert!(matches!(kit.auth.retry_mail(who, mail.id).await, Err(ActError::Nothing)), "it is out");
+    assert!(matches!(kit.auth.administration().retry_mail(who, mail.id).await, Err(ActError::Nothing)), "it is out");
     assert_eq!(mails(&kit, MailFilter::Waiting).await.rows, []);
     assert_eq!(kit.count("select count(*) from auth_audit where event_type = 'mail.retried' and actor_id is not null").await, 1);
 
@@ -285,17 +297,17 @@ async fn administrators_see_what_waits_and_why_and_send_it_again() {
     let given_up = mails(&kit, MailFilter::GivenUp).await.rows;
     let [mail] = &given_up[..] else { panic!("one: {given_up:?}") };
     assert_eq!((mail.state, mail.retriable), (MailState::Failed, true));
-    let queue = kit.auth.mail_queue().await.expect("the database answers");
+    let queue = kit.auth.administration().mail_queue().await.expect("the database answers");
     assert_eq!((queue.waiting, queue.oldest, queue.failed, queue.expired), (0, None, 1, 0));
     assert!(queue.sent >= 2 && queue.p95_seconds.is_some());
-    kit.auth.retry_mail(who, mail.id).await.expect("the operator has mended it");
+    kit.auth.administration().retry_mail(who, mail.id).await.expect("the operator has mended it");
     assert_eq!(kit.letters().await.len(), 1);
 
     let stranger = Authority { admin: false, ..authority.clone() };
-    let refused = kit.auth.retry_mail(Who::Admin { authority: &stranger, from: &visitor.from }, mail.id).await;
+    let refused = kit.auth.administration().retry_mail(Who::Admin { authority: &stranger, from: &visitor.from }, mail.id).await;
     assert!(matches!(refused, Err(ActError::NotAdmin)));
     kit.clock.advance(Duration::minutes(11));
-    assert!(matches!(kit.auth.retry_mail(who, mail.id).await, Err(ActError::NotFresh)));
+    assert!(matches!(kit.auth.administration().retry_mail(who, mail.id).await, Err(ActError::NotFresh)));
 }
 
 #[tokio::test]
@@ -307,12 +319,12 @@ async fn nothing_is_sent_again_whose_time_is_over_or_that_is_being_sent() {
     let lease = "update mail_outbox set lease_until = created_at + interval '15 seconds' where state = 'queued'";
     sqlx::query(lease).execute(&kit.pool).await.expect("claimed");
     assert_eq!(mails(&kit, MailFilter::Waiting).await.rows[0].state, MailState::Sending);
-    assert!(matches!(kit.auth.retry_mail(who, id).await, Err(ActError::Nothing)), "it would be sent twice");
+    assert!(matches!(kit.auth.administration().retry_mail(who, id).await, Err(ActError::Nothing)), "it would be sent twice");
     sqlx::query("update mail_outbox set lease_until = null, deadline = created_at where state = 'queued'")
         .execute(&kit.pool)
         .await
         .expect("too late");
-    assert!(matches!(kit.auth.retry_mail(who, id).await, Err(ActError::Nothing)));
+    assert!(matches!(kit.auth.administration().retry_mail(who, id).await, Err(ActError::Nothing)));
     assert!(!mails(&kit, MailFilter::Waiting).await.rows[0].retriable);
 }
 
@@ -320,13 +332,13 @@ async fn nothing_is_sent_again_whose_time_is_over_or_that_is_being_sent() {
 async fn a_test_mail_goes_the_way_of_all_mail_and_five_are_enough() {
     let (kit, visitor, authority) = with_admin().await;
     for n in 1..=5 {
-        kit.auth.send_test_mail(&authority, &visitor.from).await.expect("within the limit");
+        kit.auth.administration().send_test_mail(&authority, &visitor.from).await.expect("within the limit");
         let letters = kit.letters().await;
         let [letter] = &letters[..] else { panic!("one: {n}") };
         assert_eq!(letter.to, address("root@example.org"));
         assert!(matches!(letter.content, Content::Notice { notice: Notice::Test, .. }));
     }
-    let sixth = kit.auth.send_test_mail(&authority, &visitor.from).await;
+    let sixth = kit.auth.administration().send_test_mail(&authority, &visitor.from).await;
     assert!(matches!(sixth, Err(TestMailError::Limited(limited)) if limited.wait.as_secs() == 180), "{sixth:?}");
 }
 
@@ -336,10 +348,10 @@ async fn the_list_goes_on_page_by_page_and_back() {
     for n in 0..60_u8 {
         let visitor = Visitor::at([10, 0, 0, n]);
         let email = address(&format!("a{n}@example.org"));
-        kit.auth.request_link(&email, &visitor.nonce, visitor.proof(), &visitor.from).await.expect("taken");
+        kit.auth.sign_in().request_link(&email, &visitor.nonce, visitor.proof(), &visitor.from).await.expect("taken");
         kit.clock.advance(Duration::seconds(1));
     }
-    let page = async |cursor| kit.auth.mails(MailFilter::All, cursor).await.expect("the database answers");
+    let page = async |cursor| kit.auth.administration().mails(MailFilter::All, cursor).await.expect("the database answers");
     let ids = |page: &Page<MailRow>| page.rows.iter().map(|row| row.id).collect::<Vec<_>>();
     let first = page(None).await;
     assert_eq!(first.rows[0].to.as_deref(), Some("a59@example.org"));

@@ -38,14 +38,14 @@ fn psql(database: &Database, last: i64) {
 async fn migrate(database: &Database, last: i64) {
     let owner = database.owner().await;
     if last == newest() {
-        auth::migrate::migrate(&owner, Some(private_postgres::APPLICATION)).await.expect("the migrations apply");
+        auth::operations::migrate::migrate(&owner, Some(private_postgres::APPLICATION)).await.expect("the migrations apply");
     } else {
-        auth::migrate::MIGRATOR.run_to(last, &owner).await.expect("the migrations apply");
+        auth::operations::migrate::MIGRATOR.run_to(last, &owner).await.expect("the migrations apply");
     }
 }
 
 fn newest() -> i64 {
-    auth::migrate::MIGRATOR.iter().map(|migration| migration.version).max().expect("there are some")
+    auth::operations::migrate::MIGRATOR.iter().map(|migration| migration.version).max().expect("there are some")
 }
 
 /// Without the migrator's own table, and without grants: those name the application's role, which psql knows nothing of.
@@ -99,7 +99,7 @@ async fn the_application_never_changes_the_audit_by_whatever_name_also_after_ano
     let database = Database::new().await;
     let (owner, pool) = (database.owner().await, database.pool().await);
     sqlx::query("select auth_audit_make_partition('2026-11-24Z')").execute(&pool).await.expect("made");
-    auth::migrate::migrate(&owner, Some(private_postgres::APPLICATION)).await.expect("nothing is left to apply");
+    auth::operations::migrate::migrate(&owner, Some(private_postgres::APPLICATION)).await.expect("nothing is left to apply");
     let changes =
         "select count(*) from pg_partition_tree('auth_audit') cross join unnest(array['update', 'delete', 'truncate']) what
                    where has_table_privilege(relid, what)";
@@ -130,7 +130,7 @@ async fn the_database_of_another_program_is_left_alone() {
                       success boolean not null, checksum bytea not null, execution_time bigint not null);
                   insert into _sqlx_migrations values (1, 'theirs', now(), true, '', 0)";
     sqlx::raw_sql(theirs).execute(&owner).await.expect("made");
-    auth::migrate::migrate(&owner, None).await.expect_err("somebody else lives here");
+    auth::operations::migrate::migrate(&owner, None).await.expect_err("somebody else lives here");
     let ours: bool =
         sqlx::query_scalar("select to_regclass('public.users') is not null").fetch_one(&owner).await.expect("answered");
     assert!(!ours);

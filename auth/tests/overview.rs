@@ -2,11 +2,13 @@
 
 use auth::{
     Auth,
-    overview::{Counts, Overview, Seconds, Span},
+    factors::totp::{self, Secret},
+    reporting::overview::{Counts, Overview, Seconds, Span},
     rollout::Target,
-    second_factor::{Factor, Finishing},
-    step_up::Stepping,
-    totp::{self, Secret},
+    sign_in::{
+        second_factor::{Factor, Finishing},
+        step_up::Stepping,
+    },
 };
 use testkit::{Kit, Visitor, address, handover};
 use time::{Duration, OffsetDateTime};
@@ -14,12 +16,12 @@ use uuid::Uuid;
 
 /// Below `most`.
 fn any(most: u32) -> u32 {
-    u32::from_le_bytes(auth::secret::random()) % most
+    u32::from_le_bytes(auth::crypto::random()) % most
 }
 
 async fn happened(kit: &Kit, at: OffsetDateTime, event: &str, details: serde_json::Value) {
     sqlx::query("insert into auth_audit (id, created_at, event_type, details) values ($1, $2, $3, $4)")
-        .bind(Uuid::from_bytes(auth::secret::random()))
+        .bind(Uuid::from_bytes(auth::crypto::random()))
         .bind(at)
         .bind(event)
         .bind(details)
@@ -83,7 +85,7 @@ fn rounded(ms: u64) -> u32 {
 }
 
 async fn agrees(kit: &Kit, auth: &Auth, span: Span) -> Overview {
-    let overview = auth.overview(span).await.expect("answers");
+    let overview = auth.reporting().overview(span).await.expect("answers");
     let width = Duration::hours(i64::from(span.hours()));
     let end = overview.buckets.last().expect("one at least").at + width;
     for bucket in &overview.buckets {
@@ -112,13 +114,13 @@ async fn every_figure_is_what_counting_by_hand_comes_to() {
             something(&kit, at).await;
         }
         let servers = [&kit.auth, &other];
-        servers[any(2) as usize].watch_rollout().await.expect("looked");
+        servers[any(2) as usize].rollout().watch().await.expect("looked");
         // Begun a while ago, committed after the look.
         let late = kit.auth.now() - Duration::seconds(i64::from(any(590)));
         something(&kit, late).await;
         kit.clock.advance(Duration::seconds(i64::from(any(300)) + 30));
     }
-    kit.auth.watch_rollout().await.expect("looked");
+    kit.auth.rollout().watch().await.expect("looked");
     for span in Span::ALL {
         let overview = agrees(&kit, &other, span).await;
         let whole = &overview.whole;
@@ -139,13 +141,13 @@ async fn what_was_there_before_the_first_count_is_made_up_for_once() {
     {
         happened(&kit, now - Duration::seconds(7), "two_factor.reset", odd).await;
     }
-    let empty = kit.auth.overview(Span::Month).await.expect("answers");
+    let empty = kit.auth.reporting().overview(Span::Month).await.expect("answers");
     assert_eq!((empty.counted_until, empty.since, &empty.whole), (None, None, &Counts::default()));
-    kit.auth.watch_rollout().await.expect("looked");
+    kit.auth.rollout().watch().await.expect("looked");
     agrees(&kit, &kit.auth, Span::Month).await;
     // Again from the start, as after a restore: nothing is counted twice.
     sqlx::query("delete from scheduled_tasks").execute(&kit.pool).await.expect("deleted");
-    kit.auth.watch_rollout().await.expect("looked");
+    kit.auth.rollout().watch().await.expect("looked");
     agrees(&kit, &kit.auth, Span::Month).await;
 }
 
@@ -154,16 +156,20 @@ async fn how_long_a_sign_in_and_its_mail_took() {
     let kit = Kit::new().await;
     let visitor = Visitor::at([203, 0, 113, 24]);
     let ask = async || {
-        kit.auth.request_link(&address("mara@example.org"), &visitor.nonce, visitor.proof(), &visitor.from).await.expect("taken");
+        kit.auth
+            .sign_in()
+            .request_link(&address("mara@example.org"), &visitor.nonce, visitor.proof(), &visitor.from)
+            .await
+            .expect("taken");
     };
     ask().await;
     kit.clock.advance(Duration::milliseconds(6_200));
     let (link, _) = kit.sign_in_mail().await;
     kit.clock.advance(Duration::seconds(24));
-    kit.auth.confirm_link(&link, visitor.proof(), &handover(), &visitor.from).await.expect("signs in");
+    kit.auth.sign_in().confirm_link(&link, visitor.proof(), &handover(), &visitor.from).await.expect("signs in");
     kit.clock.advance(Duration::seconds(30));
-    kit.auth.watch_rollout().await.expect("looked");
-    let overview = kit.auth.overview(Span::Day).await.expect("answers");
+    kit.auth.rollout().watch().await.expect("looked");
+    let overview = kit.auth.reporting().overview(Span::Day).await.expect("answers");
     let counts = &overview.whole;
     assert_eq!((counts.mail.quantile(95), counts.sign_in.quantile(50)), (Some(7), Some(31)));
     assert_eq!((counts.asked, counts.mailed, counts.used, counts.by_link, counts.by_code), (1, 1, 1, 1, 0));
@@ -176,8 +182,8 @@ async fn how_long_a_sign_in_and_its_mail_took() {
 async fn a_sign_in_with_two_factors_is_one_sign_in_and_takes_until_the_second() {
     let kit = Kit::new().await;
     let mara = address("mara@example.org");
-    kit.auth.create_user(&mara, false).await.expect("made");
-    kit.auth.create_user(&address("ed@example.org"), false).await.expect("made");
+    kit.auth.users().create(&mara, false).await.expect("made");
+    kit.auth.users().create(&address("ed@example.org"), false).await.expect("made");
     let mut visitor = Visitor::at([203, 0, 113, 24]);
     visitor.give_first_factor(&kit, &mara).await;
     let secret = two_factor(&kit, &visitor).await;
@@ -190,11 +196,11 @@ async fn a_sign_in_with_two_factors_is_one_sign_in_and_takes_until_the_second() 
     let finishing = Finishing { half, user: authority.user, handover: &handover };
     let code = secret.code(totp::step(kit.auth.now()));
     let (browser, from) = (elsewhere.proof(), &elsewhere.from);
-    kit.auth.enter_second_factor(finishing, Factor::App(&code), false, browser, from).await.expect("signs in");
+    kit.auth.sign_in().enter_second_factor(finishing, Factor::App(&code), false, browser, from).await.expect("signs in");
 
     kit.clock.advance(Duration::seconds(30));
-    kit.auth.watch_rollout().await.expect("looked");
-    let overview = kit.auth.overview(Span::Day).await.expect("answers");
+    kit.auth.rollout().watch().await.expect("looked");
+    let overview = kit.auth.reporting().overview(Span::Day).await.expect("answers");
     assert_eq!((overview.whole.asked, overview.whole.used, overview.whole.finished()), (2, 2, 2));
     assert_eq!(overview.whole.sign_in.quantile(100), Some(45));
     let accounts = overview.accounts.expect("looked at");
@@ -204,11 +210,11 @@ async fn a_sign_in_with_two_factors_is_one_sign_in_and_takes_until_the_second() 
 
     // A day later one more, without: that is seen within minutes, and what was is what it is compared with.
     kit.clock.advance(Duration::hours(26));
-    kit.auth.create_user(&address("priya@example.org"), true).await.expect("made");
-    kit.auth.watch_rollout().await.expect("looked");
-    let later = kit.auth.overview(Span::Day).await.expect("answers");
+    kit.auth.users().create(&address("priya@example.org"), true).await.expect("made");
+    kit.auth.rollout().watch().await.expect("looked");
+    let later = kit.auth.reporting().overview(Span::Day).await.expect("answers");
     assert_eq!((later.accounts.map(|now| now.all), later.accounts_before), (Some(3), Some(accounts)));
-    let population = kit.auth.rollout_overview().await.expect("answers").population.expect("counted");
+    let population = kit.auth.rollout().overview().await.expect("answers").population.expect("counted");
     assert_eq!((population.accounts, population.administrators), (3, 1));
     assert_eq!(population.let_in(Target::Everyone(67)), Some(2));
 }
@@ -216,11 +222,11 @@ async fn a_sign_in_with_two_factors_is_one_sign_in_and_takes_until_the_second() 
 /// Sets an app up, and returns its secret.
 async fn two_factor(kit: &Kit, visitor: &Visitor) -> Secret {
     let authority = visitor.authority(&kit.auth).await.expect("signed in");
-    kit.auth.start_two_factor_setup(&authority, &visitor.from).await.expect("fresh");
-    let secret = kit.auth.two_factor_setup(&authority).await.expect("answers").expect("begun");
+    kit.auth.self_service().start_two_factor_setup(&authority, &visitor.from).await.expect("fresh");
+    let secret = kit.auth.self_service().two_factor_setup(&authority).await.expect("answers").expect("begun");
     let (old, fresh) = (visitor.session.expect("a session"), handover().fresh);
     let code = secret.code(totp::step(kit.auth.now()));
     let stepping = Stepping { authority: &authority, old, fresh };
-    kit.auth.confirm_two_factor_setup(stepping, &code, "", &visitor.from).await.expect("right");
+    kit.auth.self_service().confirm_two_factor_setup(stepping, &code, "", &visitor.from).await.expect("right");
     secret
 }

@@ -1,15 +1,17 @@
 //! Each contradiction, made by hand in the tables, is found; and what the product does by itself never makes one.
 
 use auth::{
-    admin::Who,
-    mail::Content,
+    administration::Who,
+    delivery::Content,
+    factors::totp,
+    limits::throttle::Limits,
+    operations::reconcile::Finding,
     policy::{Policy, RequireTwoFactor, SignUp},
-    reconcile::Finding,
-    second_factor::{Factor, Finishing},
-    sign_in::{Handover, Outcome},
-    step_up::Stepping,
-    throttle::Limits,
-    totp,
+    sign_in::{
+        first_factor::{Handover, Outcome},
+        second_factor::{Factor, Finishing},
+        step_up::Stepping,
+    },
 };
 use testkit::{Kit, Visitor, address, handover};
 use time::Duration;
@@ -22,7 +24,7 @@ async fn kit() -> Kit {
 }
 
 async fn findings(kit: &Kit) -> Vec<Finding> {
-    kit.auth.reconcile(kit.auth.now() - auth::reconcile::WINDOW).await.expect("the database answers")
+    kit.auth.operations().reconcile(kit.auth.now() - auth::operations::reconcile::WINDOW).await.expect("the database answers")
 }
 
 async fn kinds(kit: &Kit) -> Vec<&'static str> {
@@ -37,7 +39,11 @@ async fn signed_in(kit: &Kit, email: &str) -> Visitor {
 
 async fn asked(kit: &Kit) -> Visitor {
     let visitor = Visitor::at([203, 0, 113, 24]);
-    kit.auth.request_link(&address("mara@example.org"), &visitor.nonce, visitor.proof(), &visitor.from).await.expect("taken");
+    kit.auth
+        .sign_in()
+        .request_link(&address("mara@example.org"), &visitor.nonce, visitor.proof(), &visitor.from)
+        .await
+        .expect("taken");
     visitor
 }
 
@@ -58,30 +64,34 @@ async fn what_people_do_contradicts_nothing() {
     // A link that signs in, one that is replaced, one that is cancelled, one that nobody opens, one that is refused elsewhere.
     let mut mara = signed_in(&kit, "mara@example.org").await;
     let visitor = asked(&kit).await;
-    kit.auth.request_link(&address("mara@example.org"), &visitor.nonce, visitor.proof(), &visitor.from).await.expect("taken");
+    kit.auth
+        .sign_in()
+        .request_link(&address("mara@example.org"), &visitor.nonce, visitor.proof(), &visitor.from)
+        .await
+        .expect("taken");
     let (token, _) = kit.sign_in_mail().await;
     let stranger = Visitor::at([198, 51, 100, 7]);
-    kit.auth.confirm_link(&token, stranger.proof(), &handover(), &stranger.from).await.expect_err("another browser");
-    kit.auth.cancel_link(&token, &stranger.from).await.expect("cancelled");
+    kit.auth.sign_in().confirm_link(&token, stranger.proof(), &handover(), &stranger.from).await.expect_err("another browser");
+    kit.auth.sign_in().cancel_link(&token, &stranger.from).await.expect("cancelled");
     asked(&kit).await;
 
     // Invited, by an operator.
-    kit.auth.invite_as(Who::Operator, &address("ilse@example.org")).await.expect("invited");
+    kit.auth.administration().invite(Who::Operator, &address("ilse@example.org")).await.expect("invited");
 
     // Stepped up by mail, and half-way to another address.
     let authority = mara.authority(&kit.auth).await.expect("signed in");
-    kit.auth.mail_step_up_code(&authority, &mara.from).await.expect("queued");
-    kit.auth.request_address_change(&authority, &address("mara@example.net"), &mara.from).await.expect("queued");
+    kit.auth.sign_in().mail_step_up_code(&authority, &mara.from).await.expect("queued");
+    kit.auth.self_service().request_address_change(&authority, &address("mara@example.net"), &mara.from).await.expect("queued");
     assert!(kit.letters().await.iter().any(|letter| matches!(letter.content, Content::EmailChange { .. })));
     assert_eq!(findings(&kit).await, [], "while links and codes wait to be used");
 
     // Two-factor: set up, half signed in, signed in.
-    kit.auth.start_two_factor_setup(&authority, &mara.from).await.expect("begun");
-    let secret = kit.auth.two_factor_setup(&authority).await.expect("answers").expect("begun");
+    kit.auth.self_service().start_two_factor_setup(&authority, &mara.from).await.expect("begun");
+    let secret = kit.auth.self_service().two_factor_setup(&authority).await.expect("answers").expect("begun");
     let (old, fresh) = (mara.session.expect("a session"), handover().fresh);
     let stepping = Stepping { authority: &authority, old, fresh };
     let code = secret.code(totp::step(kit.auth.now()));
-    kit.auth.confirm_two_factor_setup(stepping, &code, "Phone", &mara.from).await.expect("right").expect("codes");
+    kit.auth.self_service().confirm_two_factor_setup(stepping, &code, "Phone", &mara.from).await.expect("right").expect("codes");
     mara.session = Some(fresh);
     let mut elsewhere = Visitor::at([198, 51, 100, 7]);
     let outcome = elsewhere.give_first_factor(&kit, &address("mara@example.org")).await;
@@ -90,17 +100,21 @@ async fn what_people_do_contradicts_nothing() {
     let whole = Handover { old: elsewhere.session, ..handover() };
     let half = Finishing { half: elsewhere.session.expect("a session"), user: authority.user, handover: &whole };
     let code = secret.code(totp::step(kit.auth.now()));
-    kit.auth.enter_second_factor(half, Factor::App(&code), true, elsewhere.proof(), &elsewhere.from).await.expect("right");
+    kit.auth
+        .sign_in()
+        .enter_second_factor(half, Factor::App(&code), true, elsewhere.proof(), &elsewhere.from)
+        .await
+        .expect("right");
     kit.letters().await;
     assert_eq!(findings(&kit).await, []);
 
     // Signed out, gone, and an hour later.
-    kit.auth.sign_out(whole.fresh, &elsewhere.from).await.expect("signed out");
+    kit.auth.sessions().sign_out(whole.fresh, &elsewhere.from).await.expect("signed out");
     kit.clock.advance(Duration::hours(1));
     kit.letters().await;
-    kit.auth.housekeeping().await.expect("tidied");
+    kit.auth.operations().housekeep().await.expect("tidied");
     assert_eq!(findings(&kit).await, []);
-    kit.auth.reconcile_hourly().await.expect("looked");
+    kit.auth.operations().reconcile_hourly().await.expect("looked");
     assert_eq!(kit.count("select count(*) from auth_audit where event_type = 'reconcile.finished'").await, 0);
 }
 
@@ -195,11 +209,11 @@ async fn links_whose_mail_never_comes_are_found() {
 
     // The other kinds.
     let kit = self::kit().await;
-    kit.auth.invite_as(Who::Operator, &address("ilse@example.org")).await.expect("invited");
+    kit.auth.administration().invite(Who::Operator, &address("ilse@example.org")).await.expect("invited");
     let mara = signed_in(&kit, "mara@example.org").await;
     let authority = mara.authority(&kit.auth).await.expect("signed in");
-    kit.auth.mail_step_up_code(&authority, &mara.from).await.expect("queued");
-    kit.auth.request_address_change(&authority, &address("mara@example.net"), &mara.from).await.expect("queued");
+    kit.auth.sign_in().mail_step_up_code(&authority, &mara.from).await.expect("queued");
+    kit.auth.self_service().request_address_change(&authority, &address("mara@example.net"), &mara.from).await.expect("queued");
     assert_eq!(findings(&kit).await, []);
     sqlx::query("delete from mail_outbox").execute(&kit.pool).await.expect("deleted");
     let mut names: Vec<&str> = findings(&kit).await.iter().map(|finding| finding.ids[0].0).collect();
@@ -213,8 +227,8 @@ async fn codes_of_an_account_that_is_gone_are_found() {
     let kit = kit().await;
     let mara = signed_in(&kit, "mara@example.org").await;
     let authority = mara.authority(&kit.auth).await.expect("signed in");
-    kit.auth.mail_step_up_code(&authority, &mara.from).await.expect("queued");
-    kit.auth.request_address_change(&authority, &address("mara@example.net"), &mara.from).await.expect("queued");
+    kit.auth.sign_in().mail_step_up_code(&authority, &mara.from).await.expect("queued");
+    kit.auth.self_service().request_address_change(&authority, &address("mara@example.net"), &mara.from).await.expect("queued");
     kit.letters().await;
     let owner = kit.database.owner().await;
     sqlx::raw_sql(
@@ -234,7 +248,7 @@ async fn codes_of_an_account_that_is_gone_are_found() {
 #[tokio::test]
 async fn mail_that_nobody_sends_is_found() {
     let kit = kit().await;
-    kit.auth.invite_as(Who::Operator, &address("ilse@example.org")).await.expect("invited");
+    kit.auth.administration().invite(Who::Operator, &address("ilse@example.org")).await.expect("invited");
     kit.clock.advance(Duration::minutes(9));
     assert_eq!(findings(&kit).await, [], "a full queue takes a while");
     // Claimed by a process that goes on saying that it sends it.
@@ -254,7 +268,7 @@ async fn one_looks_no_further_back_than_asked_and_never_further_than_links_are_k
     run(&kit, "update sessions set magic_link_id = null where user_id is not null").await;
     let at = kit.auth.now();
     kit.clock.advance(Duration::hours(25));
-    let since = async |since| kit.auth.reconcile(since).await.expect("the database answers").len();
+    let since = async |since| kit.auth.operations().reconcile(since).await.expect("the database answers").len();
     assert_eq!((since(kit.auth.now() - Duration::hours(24)).await, since(at - Duration::seconds(1)).await), (0, 1));
     kit.clock.advance(Duration::days(90));
     assert_eq!(since(at - Duration::days(1)).await, 0);
@@ -268,7 +282,7 @@ async fn the_hourly_run_is_one_servers_and_leaves_a_row_where_it_found_something
     signed_in(&kit, "mara@example.org").await;
     run(&kit, "update sessions set magic_link_id = null where user_id is not null").await;
     for server in [&kit.auth, &second, &kit.auth] {
-        server.reconcile_hourly().await.expect("looked");
+        server.operations().reconcile_hourly().await.expect("looked");
     }
     let rows: Vec<serde_json::Value> = sqlx::query_scalar("select details from auth_audit where event_type = 'reconcile.finished'")
         .fetch_all(&kit.pool)
@@ -276,7 +290,7 @@ async fn the_hourly_run_is_one_servers_and_leaves_a_row_where_it_found_something
         .expect("readable");
     assert_eq!(rows, [serde_json::json!({ "findings": { "session_without_redeemed_link": 1 } })]);
     kit.clock.advance(Duration::hours(1));
-    second.reconcile_hourly().await.expect("looked");
+    second.operations().reconcile_hourly().await.expect("looked");
     let again = "select count(*) from auth_audit where event_type = 'reconcile.finished'";
     assert_eq!(kit.count(again).await, 2, "it lasts");
 }

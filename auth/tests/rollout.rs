@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use auth::{
     Auth,
-    admin::{ActError, Who},
+    administration::{ActError, Who},
+    crypto::Keys,
+    delivery::{Content, SendError},
     flag::{Change, Flag, Of, PASSWORDLESS_AUTH, Reach, bucket},
-    mail::{Content, Notice, SendError},
+    outbox::Notice,
     policy::{Policy, SignUp},
     rollout::{CLEAR_FOR, Check, DEFAULT_PLAN, LOOK_EVERY, StartError, State, Step, Target, Verdict},
-    secret::Keys,
-    sign_in::{ConfirmLinkError, EnterCodeError, Outcome, RequestLinkError},
+    sign_in::first_factor::{ConfirmLinkError, EnterCodeError, Outcome, RequestLinkError},
 };
 use testkit::{Kit, TEST_KEY, Visitor, address, handover};
 use time::Duration;
@@ -23,7 +24,7 @@ async fn kit() -> Kit {
 }
 
 async fn set(auth: &Auth, change: Change) -> Flag {
-    auth.set_flag(Who::Operator, PASSWORDLESS_AUTH, &change, WHY).await.expect("changed")
+    auth.rollout().set_flag(Who::Operator, PASSWORDLESS_AUTH, &change, WHY).await.expect("changed")
 }
 
 /// An address in that bucket.
@@ -33,7 +34,7 @@ fn in_bucket(wanted: u8) -> String {
 }
 
 async fn ask(auth: &Auth, visitor: &Visitor, email: &str) -> Result<(), RequestLinkError> {
-    auth.request_link(&address(email), &visitor.nonce, visitor.proof(), &visitor.from).await
+    auth.sign_in().request_link(&address(email), &visitor.nonce, visitor.proof(), &visitor.from).await
 }
 
 /// What the mail to a newcomer's browser says.
@@ -58,7 +59,7 @@ async fn every_state_of_the_flag_holds_on_both_servers() {
     let kit = kit().await;
     let other = kit.second().await;
     let (five, sixty) = (in_bucket(4), in_bucket(60));
-    kit.auth.create_user(&address(&five), true).await.expect("made");
+    kit.auth.users().create(&address(&five), true).await.expect("made");
     for (change, reach, admin_in, other_in) in [
         (Change::Percent(5, Of::Admins), Reach::Some, true, false),
         (Change::Allow(address(&sixty)), Reach::Some, true, true),
@@ -69,9 +70,9 @@ async fn every_state_of_the_flag_holds_on_both_servers() {
         (Change::Off, Reach::Nobody, false, false),
     ] {
         set(&other, change.clone()).await;
-        kit.auth.read_flags().await.expect("read");
+        kit.auth.flag().read().await.expect("read");
         for server in [&kit.auth, &other] {
-            let flag = server.flag(PASSWORDLESS_AUTH);
+            let flag = server.flag().get(PASSWORDLESS_AUTH);
             assert_eq!(flag.reach(), reach, "{change:?}");
             assert_eq!(flag.admits(PASSWORDLESS_AUTH, &five, true), admin_in, "{change:?}");
             assert_eq!(flag.admits(PASSWORDLESS_AUTH, &sixty, false), other_in, "{change:?}");
@@ -94,16 +95,17 @@ async fn a_running_server_is_told_at_once() {
     let watching = {
         let auth = kit.auth.clone();
         tokio::spawn(async move {
-            auth.watch_flags(async {
-                let _ = stopped.await;
-            })
-            .await;
+            auth.flag()
+                .watch(async {
+                    let _ = stopped.await;
+                })
+                .await;
         })
     };
     for change in [Change::On, Change::Off, Change::Percent(25, Of::Everyone)] {
         let flag = set(&other, change).await;
         let seen = async {
-            while kit.auth.flag(PASSWORDLESS_AUTH) != flag {
+            while kit.auth.flag().get(PASSWORDLESS_AUTH) != flag {
                 tokio::task::yield_now().await;
             }
         };
@@ -116,17 +118,17 @@ async fn a_running_server_is_told_at_once() {
 #[tokio::test]
 async fn the_environment_speaks_only_where_there_is_no_row() {
     let on = Kit::new().await;
-    assert_eq!(on.auth.flag(PASSWORDLESS_AUTH), Flag::ON);
-    assert_eq!(on.auth.flag("another"), Flag::OFF, "and only of its own flag");
+    assert_eq!(on.auth.flag().get(PASSWORDLESS_AUTH), Flag::ON);
+    assert_eq!(on.auth.flag().get("another"), Flag::OFF, "and only of its own flag");
     // A server that looks at the checks makes no row: from then on the environment would have no say.
-    on.auth.watch_rollout().await.expect("looked");
+    on.auth.rollout().watch().await.expect("looked");
     assert_eq!(on.count("select count(*) from feature_flags").await, 0);
     assert_eq!(on.count("select count(*) from rollout_checks").await, 8);
     // The first change starts from what held, or letting one more in would put everybody else out.
     set(&on.auth, Change::Allow(address("mara@example.org"))).await;
-    assert_eq!(on.auth.flag(PASSWORDLESS_AUTH).reach(), Reach::Everyone);
+    assert_eq!(on.auth.flag().get(PASSWORDLESS_AUTH).reach(), Reach::Everyone);
     set(&on.auth, Change::Off).await;
-    assert_eq!(on.second().await.flag(PASSWORDLESS_AUTH), Flag::OFF, "though the environment says on");
+    assert_eq!(on.second().await.flag().get(PASSWORDLESS_AUTH), Flag::OFF, "though the environment says on");
 }
 
 #[tokio::test]
@@ -135,19 +137,19 @@ async fn what_cannot_be_read_stays_as_it_was_and_is_off_after_a_restart() {
     set(&kit.auth, Change::Percent(25, Of::Everyone)).await;
     let owner = kit.database.owner().await;
     sqlx::query("alter table feature_flags rename to gone").execute(&owner).await.expect("renamed");
-    assert!(kit.auth.read_flags().await.is_err());
-    assert_eq!(kit.auth.flag(PASSWORDLESS_AUTH).percent_everyone, 25, "its last known state");
+    assert!(kit.auth.flag().read().await.is_err());
+    assert_eq!(kit.auth.flag().get(PASSWORDLESS_AUTH).percent_everyone, 25, "its last known state");
     let fresh = Auth::new(
         kit.pool.clone(),
         Arc::new(kit.clock.clone()),
         Keys::new(&TEST_KEY, &[]),
         Policy { passwordless_auth: true, ..Policy::default() },
     );
-    assert!(fresh.read_flags().await.is_err());
-    assert!(fresh.sign_in_is_off(), "whatever the environment says: the row it can't read may say off");
+    assert!(fresh.flag().read().await.is_err());
+    assert!(fresh.flag().sign_in_is_off(), "whatever the environment says: the row it can't read may say off");
     sqlx::query("alter table gone rename to feature_flags").execute(&owner).await.expect("renamed");
-    fresh.read_flags().await.expect("read");
-    assert_eq!(fresh.flag(PASSWORDLESS_AUTH).percent_everyone, 25);
+    fresh.flag().read().await.expect("read");
+    assert_eq!(fresh.flag().get(PASSWORDLESS_AUTH).percent_everyone, 25);
 }
 
 #[tokio::test]
@@ -161,9 +163,9 @@ async fn what_is_off_is_off_for_links_codes_and_second_steps_and_sessions_go_on(
     let (token, code) = kit.sign_in_mail().await;
 
     set(&kit.auth, Change::Off).await;
-    let link = kit.auth.confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await;
+    let link = kit.auth.sign_in().confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await;
     assert!(matches!(link, Err(ConfirmLinkError::Off)), "{link:?}");
-    let typed = kit.auth.enter_code(&code, visitor.proof(), &handover(), &visitor.from).await;
+    let typed = kit.auth.sign_in().enter_code(&code, visitor.proof(), &handover(), &visitor.from).await;
     assert!(matches!(typed, Err(EnterCodeError::Off)), "{typed:?}");
     assert!(signed_in.authority(&kit.auth).await.is_some(), "existing sessions go on");
 
@@ -171,14 +173,14 @@ async fn what_is_off_is_off_for_links_codes_and_second_steps_and_sessions_go_on(
     let somebody = in_bucket(50);
     ask(&kit.auth, &visitor, &somebody).await.expect_err("off");
     set(&kit.auth, Change::Percent(10, Of::Everyone)).await;
-    let link = kit.auth.confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await;
+    let link = kit.auth.sign_in().confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await;
     assert_eq!(bucket(PASSWORDLESS_AUTH, "mara@example.org"), 84, "not among the ten");
     assert!(matches!(link, Err(ConfirmLinkError::Off)), "{link:?}");
     assert_eq!(kit.count("select count(*) from users where email_key = 'mara@example.org'").await, 0, "and makes no account");
     assert_eq!(kit.count("select count(*) from magic_links where used = 1").await, 1, "what was refused used nothing up");
 
     set(&kit.auth, Change::Allow(address("mara@example.org"))).await;
-    let link = kit.auth.confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await;
+    let link = kit.auth.sign_in().confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await;
     assert!(matches!(link, Ok(Outcome::Complete { .. })), "{link:?}");
 }
 
@@ -191,17 +193,17 @@ async fn changes_that_race_lose_nothing_and_each_is_recorded() {
         let auth = if n % 2 == 0 { kit.auth.clone() } else { other.clone() };
         changes.spawn(async move {
             let change = Change::Allow(address(&format!("p{n}@example.org")));
-            auth.set_flag(Who::Operator, PASSWORDLESS_AUTH, &change, WHY).await
+            auth.rollout().set_flag(Who::Operator, PASSWORDLESS_AUTH, &change, WHY).await
         });
     }
     while let Some(changed) = changes.join_next().await {
         changed.expect("no panic").expect("changed");
     }
-    kit.auth.read_flags().await.expect("read");
-    assert_eq!(kit.auth.flag(PASSWORDLESS_AUTH).allowed.len(), 24);
+    kit.auth.flag().read().await.expect("read");
+    assert_eq!(kit.auth.flag().get(PASSWORDLESS_AUTH).allowed.len(), 24);
     assert_eq!(kit.count("select count(*) from auth_audit where event_type = 'flag.changed'").await, 24);
     assert_eq!(kit.count("select count(*) from auth_audit where details::text like '%@example.org%' and details::text not like '%•••••@example.org%'").await, 0);
-    let again = kit.auth.set_flag(Who::Operator, PASSWORDLESS_AUTH, &Change::Allow(address("p3@example.org")), WHY).await;
+    let again = kit.auth.rollout().set_flag(Who::Operator, PASSWORDLESS_AUTH, &Change::Allow(address("p3@example.org")), WHY).await;
     assert!(matches!(again, Err(ActError::Nothing)), "{again:?}");
 }
 
@@ -210,9 +212,9 @@ async fn changes_that_race_lose_nothing_and_each_is_recorded() {
 /// A look, and the next one due.
 async fn look(kit: &Kit) -> State {
     kit.clock.advance(LOOK_EVERY);
-    kit.auth.watch_rollout().await.expect("looked");
-    kit.auth.read_flags().await.expect("read");
-    kit.auth.rollout_status().await.expect("read").rollout.expect("a rollout").state
+    kit.auth.rollout().watch().await.expect("looked");
+    kit.auth.flag().read().await.expect("read");
+    kit.auth.rollout().status().await.expect("read").rollout.expect("a rollout").state
 }
 
 /// Whoever is in signs in, with a code.
@@ -223,7 +225,7 @@ async fn somebody_signs_in(kit: &Kit, email: &str) {
 }
 
 fn flag(kit: &Kit) -> (usize, u8, u8) {
-    let flag = kit.auth.flag(PASSWORDLESS_AUTH);
+    let flag = kit.auth.flag().get(PASSWORDLESS_AUTH);
     (flag.allowed.len(), flag.percent_admins, flag.percent_everyone)
 }
 
@@ -249,8 +251,8 @@ async fn told(kit: &Kit) -> Vec<Notice> {
 /// At its second step, 5 % of administrators, of whom one has signed in.
 async fn under_way() -> Kit {
     let kit = kit().await;
-    kit.auth.create_user(&address(&in_bucket(3)), true).await.expect("made");
-    kit.auth.start_rollout(Who::Operator, &DEFAULT_PLAN, WHY).await.expect("started");
+    kit.auth.users().create(&address(&in_bucket(3)), true).await.expect("made");
+    kit.auth.rollout().start(Who::Operator, &DEFAULT_PLAN, WHY).await.expect("started");
     somebody_signs_in(&kit, &in_bucket(3)).await;
     assert_eq!(look(&kit).await, State::Running);
     kit.letters().await;
@@ -261,8 +263,8 @@ async fn under_way() -> Kit {
 async fn from_start_to_everyone_by_the_clock() {
     let kit = kit().await;
     set(&kit.auth, Change::Allow(address("canary@example.org"))).await;
-    kit.auth.create_user(&address(&in_bucket(3)), true).await.expect("made");
-    kit.auth.start_rollout(Who::Operator, &DEFAULT_PLAN, WHY).await.expect("started");
+    kit.auth.users().create(&address(&in_bucket(3)), true).await.expect("made");
+    kit.auth.rollout().start(Who::Operator, &DEFAULT_PLAN, WHY).await.expect("started");
     for (step, (who, expected, soak)) in [
         ("canary@example.org".to_owned(), (1, 0, 0), 24),
         (in_bucket(3), (1, 5, 0), 72),
@@ -283,7 +285,7 @@ async fn from_start_to_everyone_by_the_clock() {
     }
     assert_eq!(story(&kit).await, ["started", "moved", "moved", "moved", "finished"]);
     assert_eq!(told(&kit).await, [Notice::RolloutFinished]);
-    let again = kit.auth.pause_rollout(Who::Operator, WHY).await;
+    let again = kit.auth.rollout().pause(Who::Operator, WHY).await;
     assert!(matches!(again, Err(ActError::Nothing)), "{again:?}");
 }
 
@@ -292,7 +294,7 @@ async fn it_starts_once_upwards_and_only_on_a_whole_schema() {
     let kit = kit().await;
     let start = |plan: Vec<Step>| {
         let auth = kit.auth.clone();
-        async move { auth.start_rollout(Who::Operator, &plan, WHY).await }
+        async move { auth.rollout().start(Who::Operator, &plan, WHY).await }
     };
     let step = |to| Step { to, soak_hours: 1 };
     let down = start(vec![step(Target::Everyone(25)), step(Target::Everyone(10))]).await;
@@ -304,7 +306,7 @@ async fn it_starts_once_upwards_and_only_on_a_whole_schema() {
     assert!(matches!(one.and(other), Err(StartError::UnderWay)));
     assert_eq!(kit.count("select count(*) from rollouts").await, 1);
 
-    kit.auth.abort_rollout(Who::Operator, WHY).await.expect("aborted");
+    kit.auth.rollout().abort(Who::Operator, WHY).await.expect("aborted");
     assert_eq!(flag(&kit), (0, 5, 0), "the percentage stays");
     let owner = kit.database.owner().await;
     sqlx::query("delete from _sqlx_migrations where version = 20").execute(&owner).await.expect("deleted");
@@ -318,9 +320,9 @@ async fn strangers_hold_it_and_never_turn_it_off() {
     for n in 0..101 {
         let _ = ask(&kit.auth, &Visitor::at([192, 0, 2, 1]), &format!("x{n}@example.org")).await;
     }
-    kit.auth.watch_networks().await.expect("added up");
+    kit.auth.limits().watch_request_bursts().await.expect("added up");
     assert_eq!(look(&kit).await, State::Held);
-    let status = kit.auth.rollout_status().await.expect("read");
+    let status = kit.auth.rollout().status().await.expect("read");
     assert_eq!(status.rollout.as_ref().and_then(|rollout| rollout.why.as_deref()), Some("burst"));
     assert_eq!(told(&kit).await, [Notice::RolloutHeld { check: Check::Burst }]);
     for _ in 0..40 {
@@ -336,7 +338,7 @@ async fn strangers_hold_it_and_never_turn_it_off() {
     assert_eq!(look(&kit).await, State::Held, "clear, but not for long enough");
     kit.clock.advance(CLEAR_FOR);
     assert_eq!(look(&kit).await, State::Running);
-    let rollout = kit.auth.rollout_status().await.expect("read").rollout.expect("running");
+    let rollout = kit.auth.rollout().status().await.expect("read").rollout.expect("running");
     let stood = kit.auth.now() - held_at;
     assert!(rollout.step_since - rollout.started_at >= stood - LOOK_EVERY, "{rollout:?}");
     assert_eq!(story(&kit).await, ["started", "held", "released"]);
@@ -353,11 +355,11 @@ async fn failed_sign_ins_and_wrong_second_factors_hold_it() {
         ask(&kit.auth, &visitor, &format!("x{n}@example.org")).await.expect("taken");
         let (token, _) = kit.sign_in_mail().await;
         let elsewhere = Visitor::at([192, 0, 2, 200]);
-        let refused = kit.auth.confirm_link(&token, elsewhere.proof(), &handover(), &elsewhere.from).await;
+        let refused = kit.auth.sign_in().confirm_link(&token, elsewhere.proof(), &handover(), &elsewhere.from).await;
         assert!(matches!(refused, Err(ConfirmLinkError::NotLive(_))));
         if n == 17 {
             look(&kit).await;
-            let readings = kit.auth.rollout_status().await.expect("read").readings;
+            let readings = kit.auth.rollout().status().await.expect("read").readings;
             let reading = readings.iter().find(|reading| reading.check == Check::FailedVerifications).expect("there");
             assert_eq!(reading.verdict(), Verdict::NoData, "{reading:?}");
         }
@@ -383,7 +385,7 @@ async fn failed_sign_ins_and_wrong_second_factors_hold_it() {
 /// Lets everybody in and goes on with the plan, which a change by hand has paused.
 async fn set_everyone_by_hand(kit: &Kit) {
     set(&kit.auth, Change::On).await;
-    kit.auth.resume_rollout(Who::Operator, WHY).await.expect("resumed");
+    kit.auth.rollout().resume(Who::Operator, WHY).await.expect("resumed");
 }
 
 #[tokio::test]
@@ -404,7 +406,7 @@ async fn our_own_errors_hold_it_and_then_turn_it_off_everywhere() {
     let other = kit.second().await;
     let answers = |failed: u16, all: u16| {
         for n in 0..all {
-            kit.auth.count_answer(if n < failed { 500 } else { 200 });
+            kit.auth.reporting().count_answer(if n < failed { 500 } else { 200 });
         }
     };
     answers(2, 100);
@@ -413,23 +415,23 @@ async fn our_own_errors_hold_it_and_then_turn_it_off_everywhere() {
     // Another process looks on: how long it has been so is not lost with the one that began.
     for _ in 0..19 {
         kit.clock.advance(LOOK_EVERY);
-        other.watch_rollout().await.expect("looked");
+        other.rollout().watch().await.expect("looked");
     }
-    assert_eq!(kit.auth.rollout_status().await.expect("read").rollout.expect("held").state, State::Held, "not ten minutes yet");
+    assert_eq!(kit.auth.rollout().status().await.expect("read").rollout.expect("held").state, State::Held, "not ten minutes yet");
     kit.clock.advance(LOOK_EVERY);
-    other.watch_rollout().await.expect("looked");
-    let rollout = kit.auth.rollout_status().await.expect("read").rollout.expect("over");
+    other.rollout().watch().await.expect("looked");
+    let rollout = kit.auth.rollout().status().await.expect("read").rollout.expect("over");
     assert_eq!((rollout.state, rollout.why.as_deref()), (State::RolledBack, Some("server_errors")));
-    kit.auth.read_flags().await.expect("read");
-    assert_eq!(kit.auth.flag(PASSWORDLESS_AUTH), Flag::OFF);
+    kit.auth.flag().read().await.expect("read");
+    assert_eq!(kit.auth.flag().get(PASSWORDLESS_AUTH), Flag::OFF);
     assert_eq!(told(&kit).await, [Notice::RolloutRolledBack { check: Check::ServerErrors }]);
     assert_eq!(story(&kit).await, ["started", "held", "rolled_back"]);
 
     // Far over its limit there is nothing to wait for. Busy answers are none of it.
     let kit = under_way().await;
-    (0..100).for_each(|_| kit.auth.count_answer(503));
+    (0..100).for_each(|_| kit.auth.reporting().count_answer(503));
     assert_eq!(look(&kit).await, State::Running, "strangers can bring 503s about");
-    (0..30).for_each(|_| kit.auth.count_answer(500));
+    (0..30).for_each(|_| kit.auth.reporting().count_answer(500));
     assert_eq!(look(&kit).await, State::RolledBack);
 }
 
@@ -494,16 +496,16 @@ async fn secrets_under_a_missing_key_turn_it_off() {
 async fn by_hand_at_the_same_time() {
     let kit = under_way().await;
     set(&kit.auth, Change::Percent(50, Of::Everyone)).await;
-    let rollout = kit.auth.rollout_status().await.expect("read").rollout.expect("there");
+    let rollout = kit.auth.rollout().status().await.expect("read").rollout.expect("there");
     assert_eq!(rollout.state, State::Paused, "two hands at one lever");
     for _ in 0..3 {
         kit.clock.advance(Duration::hours(100));
         assert_eq!(look(&kit).await, State::Paused, "until it is resumed");
     }
-    kit.auth.resume_rollout(Who::Operator, WHY).await.expect("resumed");
+    kit.auth.rollout().resume(Who::Operator, WHY).await.expect("resumed");
     assert_eq!(look(&kit).await, State::Running);
     set(&kit.auth, Change::Off).await;
-    let rollout = kit.auth.rollout_status().await.expect("read").rollout.expect("there");
+    let rollout = kit.auth.rollout().status().await.expect("read").rollout.expect("there");
     assert_eq!(rollout.state, State::Aborted);
     assert_eq!(story(&kit).await, ["started", "paused", "resumed", "aborted"]);
     kit.clock.advance(Duration::hours(100));
@@ -522,7 +524,7 @@ async fn an_evaluator_killed_midway_has_changed_nothing() {
     sqlx::query("select 1 from feature_flags for update").fetch_all(&mut *holding).await.expect("held");
     let killed = {
         let auth = kit.auth.clone();
-        tokio::spawn(async move { auth.watch_rollout().await })
+        tokio::spawn(async move { auth.rollout().watch().await })
     };
     let waits = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
     while kit.count(waits).await == 0 {
@@ -532,11 +534,11 @@ async fn an_evaluator_killed_midway_has_changed_nothing() {
     assert!(killed.await.is_err_and(|error| error.is_cancelled()));
     holding.rollback().await.expect("released");
 
-    other.watch_rollout().await.expect("looked");
+    other.rollout().watch().await.expect("looked");
     assert_eq!(flag(&kit), (0, 5, 0), "the slot was won by the one that died");
     kit.clock.advance(LOOK_EVERY);
-    other.watch_rollout().await.expect("looked");
-    kit.auth.read_flags().await.expect("read");
+    other.rollout().watch().await.expect("looked");
+    kit.auth.flag().read().await.expect("read");
     assert_eq!(flag(&kit), (0, 5, 25), "and the next by another");
     assert_eq!(story(&kit).await, ["started", "moved"]);
 }
@@ -548,7 +550,7 @@ async fn many_that_look_at_once_move_it_once() {
     let mut looking = tokio::task::JoinSet::new();
     for n in 0..16 {
         let auth = if n % 2 == 0 { kit.auth.clone() } else { kit.second().await };
-        looking.spawn(async move { auth.watch_rollout().await });
+        looking.spawn(async move { auth.rollout().watch().await });
     }
     while let Some(looked) = looking.join_next().await {
         looked.expect("no panic").expect("looked");

@@ -1,20 +1,24 @@
 //! Sessions on a real database, with the clock moved.
 
-use auth::secret::{SessionKey, random};
+use auth::crypto::{SessionKey, random};
 use serde_json::json;
 use testkit::{Kit, Visitor, address, handover};
 use time::Duration;
 
 async fn signed_in(kit: &Kit, visitor: &Visitor) -> SessionKey {
-    kit.auth.request_link(&address("mara@example.org"), &visitor.nonce, visitor.proof(), &visitor.from).await.expect("taken");
+    kit.auth
+        .sign_in()
+        .request_link(&address("mara@example.org"), &visitor.nonce, visitor.proof(), &visitor.from)
+        .await
+        .expect("taken");
     let (token, _) = kit.sign_in_mail().await;
     let session = handover();
-    kit.auth.confirm_link(&token, visitor.proof(), &session, &visitor.from).await.expect("live");
+    kit.auth.sign_in().confirm_link(&token, visitor.proof(), &session, &visitor.from).await.expect("live");
     session.fresh
 }
 
 async fn is_live(kit: &Kit, key: SessionKey) -> bool {
-    kit.auth.load_session(key).await.expect("the database answers").is_some()
+    kit.auth.sessions().load(key).await.expect("the database answers").is_some()
 }
 
 #[tokio::test]
@@ -58,13 +62,13 @@ async fn a_revoked_session_is_dead_at_once_everywhere_and_saving_does_not_wake_i
     let second = kit.second().await;
     let visitor = Visitor::at([203, 0, 113, 24]);
     let key = signed_in(&kit, &visitor).await;
-    assert!(second.load_session(key).await.expect("answers").is_some());
-    kit.auth.sign_out(key, &visitor.from).await.expect("signed out");
-    assert!(second.load_session(key).await.expect("answers").is_none());
+    assert!(second.sessions().load(key).await.expect("answers").is_some());
+    kit.auth.sessions().sign_out(key, &visitor.from).await.expect("signed out");
+    assert!(second.sessions().load(key).await.expect("answers").is_none());
     // A request that was under way when it happened saves what it had.
-    second.save_session(key, &json!({ "visit": {} })).await.expect("no error");
-    assert!(second.load_session(key).await.expect("answers").is_none());
-    kit.auth.sign_out(key, &visitor.from).await.expect("twice does no harm");
+    second.sessions().save(key, &json!({ "visit": {} })).await.expect("no error");
+    assert!(second.sessions().load(key).await.expect("answers").is_none());
+    kit.auth.sessions().sign_out(key, &visitor.from).await.expect("twice does no harm");
     assert_eq!(kit.count("select count(*) from auth_audit where event_type = 'session.revoked'").await, 1);
 }
 
@@ -82,10 +86,14 @@ async fn signing_in_again_takes_the_old_sessions_place() {
     let visitor = Visitor::at([203, 0, 113, 24]);
     let old = signed_in(&kit, &visitor).await;
     kit.clock.advance(Duration::minutes(1));
-    kit.auth.request_link(&address("mara@example.org"), &visitor.nonce, visitor.proof(), &visitor.from).await.expect("taken");
+    kit.auth
+        .sign_in()
+        .request_link(&address("mara@example.org"), &visitor.nonce, visitor.proof(), &visitor.from)
+        .await
+        .expect("taken");
     let (token, _) = kit.sign_in_mail().await;
-    let session = auth::sign_in::Handover { old: Some(old), ..handover() };
-    kit.auth.confirm_link(&token, visitor.proof(), &session, &visitor.from).await.expect("live");
+    let session = auth::sign_in::first_factor::Handover { old: Some(old), ..handover() };
+    kit.auth.sign_in().confirm_link(&token, visitor.proof(), &session, &visitor.from).await.expect("live");
     assert!(!is_live(&kit, old).await);
     assert!(is_live(&kit, session.fresh).await);
 }
@@ -95,13 +103,17 @@ async fn an_id_from_before_the_sign_in_never_gets_authority() {
     let kit = Kit::new().await;
     let visitor = Visitor::at([203, 0, 113, 24]);
     let planted = SessionKey::of(random());
-    assert!(kit.auth.create_session(planted, &json!({})).await.expect("made"));
-    assert!(!kit.auth.create_session(planted, &json!({})).await.expect("an id is taken once"));
-    kit.auth.request_link(&address("mara@example.org"), &visitor.nonce, visitor.proof(), &visitor.from).await.expect("taken");
+    assert!(kit.auth.sessions().create(planted, &json!({})).await.expect("made"));
+    assert!(!kit.auth.sessions().create(planted, &json!({})).await.expect("an id is taken once"));
+    kit.auth
+        .sign_in()
+        .request_link(&address("mara@example.org"), &visitor.nonce, visitor.proof(), &visitor.from)
+        .await
+        .expect("taken");
     let (token, _) = kit.sign_in_mail().await;
-    let session = auth::sign_in::Handover { fresh: planted, ..handover() };
-    kit.auth.confirm_link(&token, visitor.proof(), &session, &visitor.from).await.expect_err("a row of that id exists");
-    let stored = kit.auth.load_session(planted).await.expect("answers").expect("the visitor's row");
+    let session = auth::sign_in::first_factor::Handover { fresh: planted, ..handover() };
+    kit.auth.sign_in().confirm_link(&token, visitor.proof(), &session, &visitor.from).await.expect_err("a row of that id exists");
+    let stored = kit.auth.sessions().load(planted).await.expect("answers").expect("the visitor's row");
     assert!(stored.authority.is_none());
 }
 
@@ -109,9 +121,9 @@ async fn an_id_from_before_the_sign_in_never_gets_authority() {
 async fn a_visitors_session_lasts_an_hour_and_stores_what_it_is_given() {
     let kit = Kit::new().await;
     let key = SessionKey::of(random());
-    kit.auth.create_session(key, &json!({ "a": 1 })).await.expect("made");
-    kit.auth.save_session(key, &json!({ "a": 2 })).await.expect("saved");
-    let stored = kit.auth.load_session(key).await.expect("answers").expect("live");
+    kit.auth.sessions().create(key, &json!({ "a": 1 })).await.expect("made");
+    kit.auth.sessions().save(key, &json!({ "a": 2 })).await.expect("saved");
+    let stored = kit.auth.sessions().load(key).await.expect("answers").expect("live");
     assert_eq!(stored.data, json!({ "a": 2 }));
     kit.clock.advance(Duration::hours(1));
     assert!(!is_live(&kit, key).await);
@@ -130,9 +142,9 @@ async fn housekeeping_deletes_what_time_made_useless_and_nothing_else() {
     let kit = Kit::new().await;
     let key = signed_in(&kit, &Visitor::at([203, 0, 113, 24])).await;
     let visitor = SessionKey::of(random());
-    kit.auth.create_session(visitor, &json!({})).await.expect("made");
+    kit.auth.sessions().create(visitor, &json!({})).await.expect("made");
     kit.clock.advance(Duration::hours(2));
-    kit.auth.housekeeping().await.expect("done");
+    kit.auth.operations().housekeep().await.expect("done");
     assert!(is_live(&kit, key).await);
     assert_eq!(kit.count("select count(*) from sessions").await, 1);
     assert_eq!(kit.count("select count(*) from magic_links").await, 1);
@@ -142,7 +154,7 @@ async fn housekeeping_deletes_what_time_made_useless_and_nothing_else() {
         "this month has rows in the default partition already, the next gets its own"
     );
     kit.clock.advance(Duration::days(200));
-    kit.auth.housekeeping().await.expect("done");
+    kit.auth.operations().housekeep().await.expect("done");
     assert_eq!(kit.count("select count(*) from sessions").await + kit.count("select count(*) from magic_links").await, 0);
     assert!(kit.count("select count(*) from auth_audit").await > 0, "the audit stays");
 }
@@ -152,12 +164,16 @@ async fn a_visitors_session_outlives_its_sign_in_by_a_minute_and_without_power()
     let kit = Kit::new().await;
     let visitor = Visitor::at([203, 0, 113, 24]);
     let before = SessionKey::of(random());
-    assert!(kit.auth.create_session(before, &json!({})).await.expect("made"));
-    kit.auth.request_link(&address("mara@example.org"), &visitor.nonce, visitor.proof(), &visitor.from).await.expect("taken");
+    assert!(kit.auth.sessions().create(before, &json!({})).await.expect("made"));
+    kit.auth
+        .sign_in()
+        .request_link(&address("mara@example.org"), &visitor.nonce, visitor.proof(), &visitor.from)
+        .await
+        .expect("taken");
     let (token, _) = kit.sign_in_mail().await;
-    let session = auth::sign_in::Handover { old: Some(before), ..handover() };
-    kit.auth.confirm_link(&token, visitor.proof(), &session, &visitor.from).await.expect("live");
-    let stored = kit.auth.load_session(before).await.expect("answers").expect("for a second press under way");
+    let session = auth::sign_in::first_factor::Handover { old: Some(before), ..handover() };
+    kit.auth.sign_in().confirm_link(&token, visitor.proof(), &session, &visitor.from).await.expect("live");
+    let stored = kit.auth.sessions().load(before).await.expect("answers").expect("for a second press under way");
     assert!(stored.authority.is_none());
     kit.clock.advance(Duration::minutes(1));
     assert!(!is_live(&kit, before).await);

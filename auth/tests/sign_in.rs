@@ -1,23 +1,23 @@
 //! Links and codes on a real database, with the clock moved.
 
 use auth::{
-    admin::Who,
+    administration::Who,
+    crypto::{Code, LinkToken},
     event::Method,
-    magic_link::LinkState,
+    one_time::magic_link::LinkState,
     policy::{Policy, SignUp},
-    secret::{Code, LinkToken},
-    session::Level,
-    sign_in::{ConfirmLinkError, EnterCodeError, Outcome, RequestLinkError},
+    sessions::Level,
+    sign_in::first_factor::{ConfirmLinkError, EnterCodeError, Outcome, RequestLinkError},
 };
 use testkit::{Kit, Visitor, address, handover};
 use time::Duration;
 
-fn mara() -> auth::email_address::EmailAddress {
+fn mara() -> auth::primitives::email_address::EmailAddress {
     address("mara@example.org")
 }
 
 async fn ask(kit: &Kit, visitor: &Visitor) -> (LinkToken, Code) {
-    kit.auth.request_link(&mara(), &visitor.nonce, visitor.proof(), &visitor.from).await.expect("the request is taken");
+    kit.auth.sign_in().request_link(&mara(), &visitor.nonce, visitor.proof(), &visitor.from).await.expect("the request is taken");
     kit.sign_in_mail().await
 }
 
@@ -35,13 +35,13 @@ async fn a_link_signs_in_once_and_then_says_it_was_used() {
     let (token, _) = ask(&kit, &visitor).await;
 
     let session = handover();
-    let outcome = kit.auth.confirm_link(&token, visitor.proof(), &session, &visitor.from).await.expect("a live link");
+    let outcome = kit.auth.sign_in().confirm_link(&token, visitor.proof(), &session, &visitor.from).await.expect("a live link");
     assert!(matches!(outcome, Outcome::Complete { .. }));
-    let stored = kit.auth.load_session(session.fresh).await.expect("the database answers").expect("a live session");
+    let stored = kit.auth.sessions().load(session.fresh).await.expect("the database answers").expect("a live session");
     let authority = stored.authority.expect("it is signed in");
     assert_eq!((authority.email.as_str(), authority.level, authority.method), ("mara@example.org", Level::Email, Method::Link));
 
-    let again = kit.auth.confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await;
+    let again = kit.auth.sign_in().confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await;
     assert!(matches!(again, Err(ConfirmLinkError::NotLive(LinkState::Used(_)))), "{again:?}");
     assert_eq!(kit.count("select count(*) from sessions where user_id is not null").await, 1);
     assert_eq!(kit.count("select count(*) from magic_links where used = 1 and used_by = 'link' and used_at is not null").await, 1);
@@ -53,11 +53,11 @@ async fn a_code_signs_in_once_and_kills_its_link() {
     let visitor = Visitor::at([203, 0, 113, 24]);
     let (token, code) = ask(&kit, &visitor).await;
 
-    let outcome = kit.auth.enter_code(&code, visitor.proof(), &handover(), &visitor.from).await.expect("the right code");
+    let outcome = kit.auth.sign_in().enter_code(&code, visitor.proof(), &handover(), &visitor.from).await.expect("the right code");
     assert!(matches!(outcome, Outcome::Complete { .. }));
-    let again = kit.auth.enter_code(&code, visitor.proof(), &handover(), &visitor.from).await;
+    let again = kit.auth.sign_in().enter_code(&code, visitor.proof(), &handover(), &visitor.from).await;
     assert!(matches!(again, Err(EnterCodeError::Dead(LinkState::Used(_)))), "{again:?}");
-    let link = kit.auth.confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await;
+    let link = kit.auth.sign_in().confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await;
     assert!(matches!(link, Err(ConfirmLinkError::NotLive(LinkState::Used(_)))), "{link:?}");
 }
 
@@ -67,21 +67,21 @@ async fn link_and_code_work_until_the_last_moment_and_not_after() {
     let visitor = Visitor::at([203, 0, 113, 24]);
     let (token, code) = ask(&kit, &visitor).await;
     kit.clock.advance(Duration::minutes(10) - Duration::microseconds(1));
-    let state = kit.auth.peek_link(&token, visitor.proof()).await.expect("the database answers");
+    let state = kit.auth.sign_in().peek_link(&token, visitor.proof()).await.expect("the database answers");
     assert!(matches!(state, LinkState::Live(_)));
 
     kit.clock.advance(Duration::microseconds(1));
-    let state = kit.auth.peek_link(&token, visitor.proof()).await.expect("the database answers");
+    let state = kit.auth.sign_in().peek_link(&token, visitor.proof()).await.expect("the database answers");
     assert!(matches!(state, LinkState::Expired(_)));
-    let link = kit.auth.confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await;
+    let link = kit.auth.sign_in().confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await;
     assert!(matches!(link, Err(ConfirmLinkError::NotLive(LinkState::Expired(_)))), "{link:?}");
-    let code = kit.auth.enter_code(&code, visitor.proof(), &handover(), &visitor.from).await;
+    let code = kit.auth.sign_in().enter_code(&code, visitor.proof(), &handover(), &visitor.from).await;
     assert!(matches!(code, Err(EnterCodeError::Dead(LinkState::Expired(_)))), "{code:?}");
 
     // The positive twin: one microsecond before, it signs in.
     let (token, _) = ask(&kit, &visitor).await;
     kit.clock.advance(Duration::minutes(10) - Duration::microseconds(1));
-    kit.auth.confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await.expect("still live");
+    kit.auth.sign_in().confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await.expect("still live");
 }
 
 #[tokio::test]
@@ -90,18 +90,22 @@ async fn a_link_opened_elsewhere_signs_nobody_in_and_stays_good_at_home() {
     let (home, elsewhere) = (Visitor::at([203, 0, 113, 24]), Visitor::at([198, 51, 100, 7]));
     let (token, code) = ask(&kit, &home).await;
 
-    let state = kit.auth.peek_link(&token, elsewhere.proof()).await.expect("the database answers");
+    let state = kit.auth.sign_in().peek_link(&token, elsewhere.proof()).await.expect("the database answers");
     assert!(
         matches!(state, LinkState::OtherBrowser(view) if view.device == "Firefox on Linux" && view.ip.to_string() == "203.0.113.24")
     );
-    let refused = kit.auth.confirm_link(&token, elsewhere.proof(), &handover(), &elsewhere.from).await;
+    let refused = kit.auth.sign_in().confirm_link(&token, elsewhere.proof(), &handover(), &elsewhere.from).await;
     assert!(matches!(refused, Err(ConfirmLinkError::NotLive(LinkState::OtherBrowser(_)))), "{refused:?}");
     // The code is bound as well: a stranger who reads it out has nowhere to type it.
-    let typed = kit.auth.enter_code(&code, elsewhere.proof(), &handover(), &elsewhere.from).await;
+    let typed = kit.auth.sign_in().enter_code(&code, elsewhere.proof(), &handover(), &elsewhere.from).await;
     assert!(matches!(typed, Err(EnterCodeError::NothingAsked)), "{typed:?}");
     assert_eq!(kit.count("select count(*) from sessions where user_id is not null").await, 0);
 
-    kit.auth.confirm_link(&token, home.proof(), &handover(), &home.from).await.expect("it still works where it was asked for");
+    kit.auth
+        .sign_in()
+        .confirm_link(&token, home.proof(), &handover(), &home.from)
+        .await
+        .expect("it still works where it was asked for");
 }
 
 #[tokio::test]
@@ -112,12 +116,12 @@ async fn looking_changes_nothing() {
     let before: String =
         sqlx::query_scalar("select md5(string_agg(m::text, '')) from magic_links m").fetch_one(&kit.pool).await.expect("a hash");
     for _ in 0..20 {
-        kit.auth.peek_link(&token, visitor.proof()).await.expect("the database answers");
+        kit.auth.sign_in().peek_link(&token, visitor.proof()).await.expect("the database answers");
     }
     let after: String =
         sqlx::query_scalar("select md5(string_agg(m::text, '')) from magic_links m").fetch_one(&kit.pool).await.expect("a hash");
     assert_eq!(before, after);
-    kit.auth.confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await.expect("still live");
+    kit.auth.sign_in().confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await.expect("still live");
 }
 
 #[tokio::test]
@@ -129,13 +133,13 @@ async fn a_newer_request_replaces_the_same_browsers_older_one_and_no_other() {
     kit.clock.advance(Duration::seconds(31));
     let (newer, _) = ask(&kit, &home).await;
 
-    let replaced = kit.auth.confirm_link(&older, home.proof(), &handover(), &home.from).await;
+    let replaced = kit.auth.sign_in().confirm_link(&older, home.proof(), &handover(), &home.from).await;
     assert!(matches!(replaced, Err(ConfirmLinkError::NotLive(LinkState::Replaced(_)))), "{replaced:?}");
-    let old_code = kit.auth.enter_code(&older_code, home.proof(), &handover(), &home.from).await;
+    let old_code = kit.auth.sign_in().enter_code(&older_code, home.proof(), &handover(), &home.from).await;
     assert!(matches!(old_code, Err(EnterCodeError::Wrong { .. })), "{old_code:?}");
-    let state = kit.auth.peek_link(&on_phone, phone.proof()).await.expect("the database answers");
+    let state = kit.auth.sign_in().peek_link(&on_phone, phone.proof()).await.expect("the database answers");
     assert!(matches!(state, LinkState::Live(_)));
-    kit.auth.confirm_link(&newer, home.proof(), &handover(), &home.from).await.expect("the newest works");
+    kit.auth.sign_in().confirm_link(&newer, home.proof(), &handover(), &home.from).await.expect("the newest works");
 }
 
 #[tokio::test]
@@ -145,6 +149,7 @@ async fn signing_in_kills_all_the_accounts_links() {
     let (at_home, _) = ask(&kit, &home).await;
     let (on_phone, phone_code) = ask(&kit, &phone).await;
     kit.auth
+        .sign_in()
         .request_link(
             &address("other@example.org"),
             &Visitor::at([9, 9, 9, 9]).nonce,
@@ -154,10 +159,10 @@ async fn signing_in_kills_all_the_accounts_links() {
         .await
         .expect("taken");
 
-    kit.auth.confirm_link(&at_home, home.proof(), &handover(), &home.from).await.expect("a live link");
-    let link = kit.auth.confirm_link(&on_phone, phone.proof(), &handover(), &phone.from).await;
+    kit.auth.sign_in().confirm_link(&at_home, home.proof(), &handover(), &home.from).await.expect("a live link");
+    let link = kit.auth.sign_in().confirm_link(&on_phone, phone.proof(), &handover(), &phone.from).await;
     assert!(matches!(link, Err(ConfirmLinkError::NotLive(LinkState::Used(_)))), "{link:?}");
-    let code = kit.auth.enter_code(&phone_code, phone.proof(), &handover(), &phone.from).await;
+    let code = kit.auth.sign_in().enter_code(&phone_code, phone.proof(), &handover(), &phone.from).await;
     assert!(matches!(code, Err(EnterCodeError::Dead(_))), "{code:?}");
     assert_eq!(
         kit.count("select count(*) from magic_links where closed_at is null and used = 0").await,
@@ -171,12 +176,12 @@ async fn this_wasnt_me_cancels_from_any_browser() {
     let kit = Kit::new().await;
     let (attacker, owner) = (Visitor::at([203, 0, 113, 24]), Visitor::at([198, 51, 100, 7]));
     let (token, code) = ask(&kit, &attacker).await;
-    kit.auth.cancel_link(&token, &owner.from).await.expect("cancelled");
-    kit.auth.cancel_link(&token, &owner.from).await.expect("twice does no harm");
+    kit.auth.sign_in().cancel_link(&token, &owner.from).await.expect("cancelled");
+    kit.auth.sign_in().cancel_link(&token, &owner.from).await.expect("twice does no harm");
 
-    let link = kit.auth.confirm_link(&token, attacker.proof(), &handover(), &attacker.from).await;
+    let link = kit.auth.sign_in().confirm_link(&token, attacker.proof(), &handover(), &attacker.from).await;
     assert!(matches!(link, Err(ConfirmLinkError::NotLive(LinkState::Cancelled(_)))), "{link:?}");
-    let code = kit.auth.enter_code(&code, attacker.proof(), &handover(), &attacker.from).await;
+    let code = kit.auth.sign_in().enter_code(&code, attacker.proof(), &handover(), &attacker.from).await;
     assert!(matches!(code, Err(EnterCodeError::Dead(LinkState::Cancelled(_)))), "{code:?}");
     assert_eq!(kit.count("select count(*) from auth_audit where event_type = 'link.cancelled'").await, 1);
 }
@@ -187,12 +192,12 @@ async fn five_wrong_codes_end_the_code_whatever_comes_after() {
     let visitor = Visitor::at([203, 0, 113, 24]);
     let (_, code) = ask(&kit, &visitor).await;
     for left in [4, 3, 2, 1] {
-        let answer = kit.auth.enter_code(&wrong(&code), visitor.proof(), &handover(), &visitor.from).await;
+        let answer = kit.auth.sign_in().enter_code(&wrong(&code), visitor.proof(), &handover(), &visitor.from).await;
         assert!(matches!(answer, Err(EnterCodeError::Wrong { left: n }) if n == left), "{answer:?}");
     }
-    let last = kit.auth.enter_code(&wrong(&code), visitor.proof(), &handover(), &visitor.from).await;
+    let last = kit.auth.sign_in().enter_code(&wrong(&code), visitor.proof(), &handover(), &visitor.from).await;
     assert!(matches!(last, Err(EnterCodeError::LastTry)), "{last:?}");
-    let right = kit.auth.enter_code(&code, visitor.proof(), &handover(), &visitor.from).await;
+    let right = kit.auth.sign_in().enter_code(&code, visitor.proof(), &handover(), &visitor.from).await;
     assert!(matches!(right, Err(EnterCodeError::LastTry)), "{right:?}");
     assert_eq!(kit.count("select count(*) from sessions where user_id is not null").await, 0);
 }
@@ -203,9 +208,9 @@ async fn the_fifth_try_may_be_the_right_one() {
     let visitor = Visitor::at([203, 0, 113, 24]);
     let (_, code) = ask(&kit, &visitor).await;
     for _ in 0..4 {
-        kit.auth.enter_code(&wrong(&code), visitor.proof(), &handover(), &visitor.from).await.expect_err("wrong");
+        kit.auth.sign_in().enter_code(&wrong(&code), visitor.proof(), &handover(), &visitor.from).await.expect_err("wrong");
     }
-    kit.auth.enter_code(&code, visitor.proof(), &handover(), &visitor.from).await.expect("the right code");
+    kit.auth.sign_in().enter_code(&code, visitor.proof(), &handover(), &visitor.from).await.expect("the right code");
 }
 
 #[tokio::test]
@@ -216,9 +221,9 @@ async fn the_tries_survive_with_the_limits_off() {
     let visitor = Visitor::at([203, 0, 113, 24]);
     let (_, code) = ask(&kit, &visitor).await;
     for _ in 0..5 {
-        kit.auth.enter_code(&wrong(&code), visitor.proof(), &handover(), &visitor.from).await.expect_err("wrong");
+        kit.auth.sign_in().enter_code(&wrong(&code), visitor.proof(), &handover(), &visitor.from).await.expect_err("wrong");
     }
-    let right = kit.auth.enter_code(&code, visitor.proof(), &handover(), &visitor.from).await;
+    let right = kit.auth.sign_in().enter_code(&code, visitor.proof(), &handover(), &visitor.from).await;
     assert!(matches!(right, Err(EnterCodeError::LastTry)), "{right:?}");
 }
 
@@ -232,13 +237,17 @@ async fn two_hundred_parallel_guesses_get_five_looks() {
     let guesses = (0..200).map(|n| {
         let auth = if n % 2 == 0 { &kit.auth } else { &second };
         let (guess, visitor) = (&guess, &visitor);
-        async move { auth.enter_code(guess, visitor.proof(), &handover(), &visitor.from).await.is_err() }
+        async move { auth.sign_in().enter_code(guess, visitor.proof(), &handover(), &visitor.from).await.is_err() }
     });
     let refused = futures::future::join_all(guesses).await;
     assert!(refused.into_iter().all(|refused| refused));
     assert_eq!(kit.count("select attempts::bigint from magic_links").await, 5);
     assert_eq!(kit.count("select count(*) from auth_audit where details->>'reason' = 'wrong_code'").await, 5, "five comparisons");
-    kit.auth.enter_code(&code, visitor.proof(), &handover(), &visitor.from).await.expect_err("the right one comes too late");
+    kit.auth
+        .sign_in()
+        .enter_code(&code, visitor.proof(), &handover(), &visitor.from)
+        .await
+        .expect_err("the right one comes too late");
 }
 
 #[tokio::test]
@@ -258,9 +267,9 @@ async fn sixty_four_parallel_redemptions_give_one_session() {
             let (token, code, visitor) = (&token, &code, &visitor);
             async move {
                 if by_link {
-                    auth.confirm_link(token, visitor.proof(), &handover(), &visitor.from).await.is_ok()
+                    auth.sign_in().confirm_link(token, visitor.proof(), &handover(), &visitor.from).await.is_ok()
                 } else {
-                    auth.enter_code(code, visitor.proof(), &handover(), &visitor.from).await.is_ok()
+                    auth.sign_in().enter_code(code, visitor.proof(), &handover(), &visitor.from).await.is_ok()
                 }
             }
         });
@@ -275,7 +284,7 @@ async fn sixty_four_parallel_redemptions_give_one_session() {
 #[tokio::test]
 async fn two_links_of_one_account_redeemed_at_once_do_not_deadlock() {
     let kit = Kit::new().await;
-    kit.auth.create_user(&mara(), false).await.expect("made");
+    kit.auth.users().create(&mara(), false).await.expect("made");
     for _ in 0..8 {
         let browsers = [Visitor::at([203, 0, 113, 1]), Visitor::at([203, 0, 113, 2]), Visitor::at([203, 0, 113, 3])];
         let mut tokens = Vec::new();
@@ -284,7 +293,7 @@ async fn two_links_of_one_account_redeemed_at_once_do_not_deadlock() {
         }
         let tries = browsers.iter().zip(&tokens).map(|(browser, token)| {
             let auth = &kit.auth;
-            async move { auth.confirm_link(token, browser.proof(), &handover(), &browser.from).await }
+            async move { auth.sign_in().confirm_link(token, browser.proof(), &handover(), &browser.from).await }
         });
         let outcomes = futures::future::join_all(tries).await;
         assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
@@ -306,15 +315,15 @@ async fn sign_up_follows_its_policy_and_the_page_answers_alike() {
         let kit = Kit::with(Policy { passwordless_auth: true, sign_up: sign_up.clone(), ..Policy::default() }).await;
         let visitor = Visitor::at([203, 0, 113, 24]);
         // The request is taken from everybody; the mail tells.
-        kit.auth.request_link(&address(text), &visitor.nonce, visitor.proof(), &visitor.from).await.expect("taken");
+        kit.auth.sign_in().request_link(&address(text), &visitor.nonce, visitor.proof(), &visitor.from).await.expect("taken");
         let letter = kit.letters().await.pop().expect("a mail");
         match letter.content {
-            auth::mail::Content::SignIn { token, .. } => {
+            auth::delivery::Content::SignIn { token, .. } => {
                 assert!(admitted, "{sign_up:?}");
-                kit.auth.confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await.expect("signs up");
+                kit.auth.sign_in().confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await.expect("signs up");
                 assert_eq!(kit.count("select count(*) from users").await, 1);
             }
-            auth::mail::Content::NoAccount { .. } => assert!(!admitted, "{sign_up:?}"),
+            auth::delivery::Content::NoAccount { .. } => assert!(!admitted, "{sign_up:?}"),
             other => panic!("{other:?}"),
         }
     }
@@ -329,13 +338,13 @@ async fn redemption_asks_the_policy_again() {
     let closed = auth::Auth::new(
         open.pool.clone(),
         std::sync::Arc::new(open.clock.clone()),
-        auth::secret::Keys::new(&testkit::TEST_KEY, &[]),
+        auth::crypto::Keys::new(&testkit::TEST_KEY, &[]),
         Policy { passwordless_auth: true, sign_up: SignUp::Closed, ..Policy::default() },
     );
-    closed.read_flags().await.expect("the database answers");
-    let link = closed.confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await;
+    closed.flag().read().await.expect("the database answers");
+    let link = closed.sign_in().confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await;
     assert!(matches!(link, Err(ConfirmLinkError::NotLive(_))), "{link:?}");
-    let code = closed.enter_code(&code, visitor.proof(), &handover(), &visitor.from).await;
+    let code = closed.sign_in().enter_code(&code, visitor.proof(), &handover(), &visitor.from).await;
     assert!(matches!(code, Err(EnterCodeError::Dead(_))), "{code:?}");
     assert_eq!(open.count("select count(*) from users").await, 0);
     assert_eq!(open.count("select count(*) from magic_links where used = 1").await, 0, "what failed used nothing up");
@@ -344,35 +353,39 @@ async fn redemption_asks_the_policy_again() {
 #[tokio::test]
 async fn an_invitation_lets_one_address_in_once() {
     let kit = Kit::with(Policy { passwordless_auth: true, sign_up: SignUp::Invite, ..Policy::default() }).await;
-    kit.auth.invite_as(Who::Operator, &mara()).await.expect("invited");
+    kit.auth.administration().invite(Who::Operator, &mara()).await.expect("invited");
     let letter = kit.letters().await.pop().expect("the invitation");
-    let auth::mail::Content::Invite { token, .. } = letter.content else { panic!("{letter:?}") };
+    let auth::delivery::Content::Invite { token, .. } = letter.content else { panic!("{letter:?}") };
     assert_eq!(
-        kit.auth.peek_invite(&token).await.expect("answers"),
-        auth::invite::InviteState::Live { email: mara(), inviter: None }
+        kit.auth.users().peek_invite(&token).await.expect("answers"),
+        auth::users::invitation::InviteState::Live { email: mara(), inviter: None }
     );
 
     let visitor = Visitor::at([203, 0, 113, 24]);
     let (link, _) = ask(&kit, &visitor).await;
-    kit.auth.confirm_link(&link, visitor.proof(), &handover(), &visitor.from).await.expect("signs up");
-    assert_eq!(kit.auth.peek_invite(&token).await.expect("answers"), auth::invite::InviteState::Used);
+    kit.auth.sign_in().confirm_link(&link, visitor.proof(), &handover(), &visitor.from).await.expect("signs up");
+    assert_eq!(kit.auth.users().peek_invite(&token).await.expect("answers"), auth::users::invitation::InviteState::Used);
     assert_eq!(kit.count("select count(*) from auth_audit where event_type = 'invite.used'").await, 1);
-    kit.auth.invite_as(Who::Operator, &mara()).await.expect_err("an account exists");
+    kit.auth.administration().invite(Who::Operator, &mara()).await.expect_err("an account exists");
 
-    kit.auth.invite_as(Who::Operator, &address("late@example.org")).await.expect("invited");
+    kit.auth.administration().invite(Who::Operator, &address("late@example.org")).await.expect("invited");
     let letter = kit.letters().await.pop().expect("the invitation");
-    let auth::mail::Content::Invite { token, .. } = letter.content else { panic!("{letter:?}") };
+    let auth::delivery::Content::Invite { token, .. } = letter.content else { panic!("{letter:?}") };
     kit.clock.advance(Duration::days(7));
-    assert_eq!(kit.auth.peek_invite(&token).await.expect("answers"), auth::invite::InviteState::Expired);
-    kit.auth.request_link(&address("late@example.org"), &visitor.nonce, visitor.proof(), &visitor.from).await.expect("taken");
+    assert_eq!(kit.auth.users().peek_invite(&token).await.expect("answers"), auth::users::invitation::InviteState::Expired);
+    kit.auth
+        .sign_in()
+        .request_link(&address("late@example.org"), &visitor.nonce, visitor.proof(), &visitor.from)
+        .await
+        .expect("taken");
     let letter = kit.letters().await.pop().expect("a mail");
-    assert!(matches!(letter.content, auth::mail::Content::NoAccount { .. }));
+    assert!(matches!(letter.content, auth::delivery::Content::NoAccount { .. }));
 }
 
 #[tokio::test]
 async fn an_account_with_an_authenticator_is_only_half_signed_in() {
     let kit = Kit::new().await;
-    let user = kit.auth.create_user(&mara(), false).await.expect("made");
+    let user = kit.auth.users().create(&mara(), false).await.expect("made");
     sqlx::query("insert into totp_credentials (id, user_id, name, secret, key_id, created_at, confirmed_at) values ($1, $1, 'phone', '', '', now(), now())")
         .bind(user)
         .execute(&kit.pool)
@@ -383,12 +396,12 @@ async fn an_account_with_an_authenticator_is_only_half_signed_in() {
         let (token, code) = ask(&kit, &visitor).await;
         let session = handover();
         let outcome = if by_link {
-            kit.auth.confirm_link(&token, visitor.proof(), &session, &visitor.from).await.expect("live")
+            kit.auth.sign_in().confirm_link(&token, visitor.proof(), &session, &visitor.from).await.expect("live")
         } else {
-            kit.auth.enter_code(&code, visitor.proof(), &session, &visitor.from).await.expect("right")
+            kit.auth.sign_in().enter_code(&code, visitor.proof(), &session, &visitor.from).await.expect("right")
         };
         assert!(matches!(outcome, Outcome::SecondFactorNeeded));
-        let authority = kit.auth.load_session(session.fresh).await.expect("answers").expect("live").authority.expect("half");
+        let authority = kit.auth.sessions().load(session.fresh).await.expect("answers").expect("live").authority.expect("half");
         assert_eq!(authority.level, Level::FirstFactor);
         kit.clock.advance(Duration::minutes(5));
     }
@@ -398,17 +411,17 @@ async fn an_account_with_an_authenticator_is_only_half_signed_in() {
 #[tokio::test]
 async fn a_disabled_account_gets_a_mail_that_says_so_and_no_way_in() {
     let kit = Kit::new().await;
-    let user = kit.auth.create_user(&mara(), false).await.expect("made");
+    let user = kit.auth.users().create(&mara(), false).await.expect("made");
     let visitor = Visitor::at([203, 0, 113, 24]);
     let (token, _) = ask(&kit, &visitor).await;
     sqlx::query("update users set disabled_at = now() where id = $1").bind(user).execute(&kit.pool).await.expect("disabled");
-    let link = kit.auth.confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await;
+    let link = kit.auth.sign_in().confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await;
     assert!(matches!(link, Err(ConfirmLinkError::NotLive(LinkState::Cancelled(_)))), "{link:?}");
 
     kit.clock.advance(Duration::minutes(1));
-    kit.auth.request_link(&mara(), &visitor.nonce, visitor.proof(), &visitor.from).await.expect("taken like any other");
+    kit.auth.sign_in().request_link(&mara(), &visitor.nonce, visitor.proof(), &visitor.from).await.expect("taken like any other");
     let letter = kit.letters().await.pop().expect("a mail");
-    assert!(matches!(letter.content, auth::mail::Content::AccountOff { .. }));
+    assert!(matches!(letter.content, auth::delivery::Content::AccountOff { .. }));
 }
 
 #[tokio::test]
@@ -419,16 +432,20 @@ async fn off_means_off_at_request_and_at_redemption() {
     let off = auth::Auth::new(
         on.pool.clone(),
         std::sync::Arc::new(on.clock.clone()),
-        auth::secret::Keys::new(&testkit::TEST_KEY, &[]),
+        auth::crypto::Keys::new(&testkit::TEST_KEY, &[]),
         Policy { passwordless_auth: false, sign_up: SignUp::Open, ..Policy::default() },
     );
-    let request = off.request_link(&mara(), &visitor.nonce, visitor.proof(), &visitor.from).await;
+    let request = off.sign_in().request_link(&mara(), &visitor.nonce, visitor.proof(), &visitor.from).await;
     assert!(matches!(request, Err(RequestLinkError::Off)), "{request:?}");
-    let link = off.confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await;
+    let link = off.sign_in().confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await;
     assert!(matches!(link, Err(ConfirmLinkError::Off)), "{link:?}");
-    let code = off.enter_code(&code, visitor.proof(), &handover(), &visitor.from).await;
+    let code = off.sign_in().enter_code(&code, visitor.proof(), &handover(), &visitor.from).await;
     assert!(matches!(code, Err(EnterCodeError::Off)), "{code:?}");
-    on.auth.confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await.expect("nothing was used up meanwhile");
+    on.auth
+        .sign_in()
+        .confirm_link(&token, visitor.proof(), &handover(), &visitor.from)
+        .await
+        .expect("nothing was used up meanwhile");
 }
 
 #[tokio::test]
@@ -438,13 +455,13 @@ async fn an_action_whose_audit_row_fails_fails() {
     let (token, _) = ask(&kit, &visitor).await;
     let owner = kit.database.owner().await;
     sqlx::query("revoke insert on auth_audit from latchkey_app").execute(&owner).await.expect("revoked");
-    let link = kit.auth.confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await;
+    let link = kit.auth.sign_in().confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await;
     assert!(matches!(link, Err(ConfirmLinkError::Unavailable(_))), "{link:?}");
     assert_eq!(kit.count("select count(*) from sessions where user_id is not null").await, 0);
     assert_eq!(kit.count("select count(*) from magic_links where used = 1").await, 0);
 
     sqlx::query("grant insert on auth_audit to latchkey_app").execute(&owner).await.expect("granted");
-    kit.auth.confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await.expect("and then it works");
+    kit.auth.sign_in().confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await.expect("and then it works");
 }
 
 #[tokio::test]

@@ -4,20 +4,25 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use auth::{
     Auth,
-    admin::{ActError, HeldBy, Who},
-    backup_code::BackupCode,
-    email_address::EmailAddress,
+    administration::{ActError, HeldBy, Who},
+    crypto::{Code, Keys, random},
+    delivery::Content,
+    factors::{
+        backup_code::BackupCode,
+        totp::{Secret, step},
+    },
     flag::{Change, Of, PASSWORDLESS_AUTH, bucket},
-    mail::{Content, Notice},
+    limits::throttle::{Limit, Limits},
+    outbox::Notice,
     policy::{Policy, RequireTwoFactor, SignUp},
-    second_factor::{Factor, Finishing, SecondFactorError, SignedIn},
-    secret::{Code, Keys, random},
-    session::{Authority, Level},
-    sign_in::Outcome,
-    step_up::{MailedCodeError, SendCodeError, Stepping},
-    throttle::{Limit, Limits},
-    totp::{Secret, step},
-    two_factor::{ChangeError, NewBackupCodes},
+    primitives::email_address::EmailAddress,
+    self_service::two_factor::{ChangeError, NewBackupCodes},
+    sessions::{Authority, Level},
+    sign_in::{
+        first_factor::Outcome,
+        second_factor::{Factor, Finishing, SecondFactorError, SignedIn},
+        step_up::{MailedCodeError, SendCodeError, Stepping},
+    },
 };
 use futures::future::join_all;
 use testkit::{Kit, TEST_KEY, Visitor, address, handover};
@@ -27,7 +32,7 @@ fn mara() -> EmailAddress {
     address("mara@example.org")
 }
 
-fn fresh() -> auth::secret::SessionKey {
+fn fresh() -> auth::crypto::SessionKey {
     handover().fresh
 }
 
@@ -75,15 +80,20 @@ macro_rules! stepping {
 
 async fn begin(kit: &Kit, visitor: &Visitor) -> Secret {
     let authority = authority(kit, visitor).await;
-    kit.auth.start_two_factor_setup(&authority, &visitor.from).await.expect("may be set up");
-    kit.auth.two_factor_setup(&authority).await.expect("the database answers").expect("a set-up is under way")
+    kit.auth.self_service().start_two_factor_setup(&authority, &visitor.from).await.expect("may be set up");
+    kit.auth.self_service().two_factor_setup(&authority).await.expect("the database answers").expect("a set-up is under way")
 }
 
 /// Turns two-factor on, with the codes not saved yet.
 async fn enrol(kit: &Kit, visitor: &mut Visitor) -> (Secret, NewBackupCodes) {
     let secret = begin(kit, visitor).await;
     let first = code(kit, &secret, 0);
-    let codes = stepping!(kit, visitor, |stepping| kit.auth.confirm_two_factor_setup(stepping, &first, "Phone", &visitor.from));
+    let codes = stepping!(kit, visitor, |stepping| kit.auth.self_service().confirm_two_factor_setup(
+        stepping,
+        &first,
+        "Phone",
+        &visitor.from
+    ));
     (secret, codes.expect("the code is right").expect("the first app comes with codes"))
 }
 
@@ -92,7 +102,7 @@ async fn owner(kit: &Kit) -> (Visitor, Secret, Vec<BackupCode>) {
     let mut visitor = signed_in(kit, &mara()).await;
     let (secret, codes) = enrol(kit, &mut visitor).await;
     let authority = authority(kit, &visitor).await;
-    kit.auth.save_backup_codes(&authority, codes.set, &visitor.from).await.expect("saved");
+    kit.auth.self_service().save_backup_codes(&authority, codes.set, &visitor.from).await.expect("saved");
     kit.letters().await;
     next_step(kit);
     (visitor, secret, codes.codes)
@@ -116,6 +126,7 @@ async fn enter_totp_at(
     let new = handover();
     let half = visitor.session.expect("a session");
     let result = auth
+        .sign_in()
         .enter_second_factor(Finishing { half, user, handover: &new }, Factor::App(code), trust, visitor.proof(), &visitor.from)
         .await;
     if let Ok(signed_in) = &result {
@@ -137,6 +148,7 @@ async fn enter_backup(kit: &Kit, visitor: &mut Visitor, code: &BackupCode) -> Re
     let half = visitor.session.expect("a session");
     let result = kit
         .auth
+        .sign_in()
         .enter_second_factor(
             Finishing { half, user, handover: &new },
             Factor::BackupCode(code),
@@ -187,7 +199,7 @@ async fn the_first_code_turns_it_on_and_is_burnt() {
 
     let authority = authority(&kit, &visitor).await;
     assert_eq!((authority.level, authority.two_factor), (Level::TwoFactor, true));
-    assert!(kit.auth.load_session(before.expect("a session")).await.expect("answers").is_none(), "the session's old id is dead");
+    assert!(kit.auth.sessions().load(before.expect("a session")).await.expect("answers").is_none(), "the session's old id is dead");
     assert!(elsewhere.authority(&kit.auth).await.is_none(), "the other session is over");
     assert_eq!(notices(&kit).await, [Notice::TwoFactorOn]);
 
@@ -209,7 +221,12 @@ async fn a_setup_that_is_not_finished_changes_nothing_in_use() {
     let (mut visitor, secret, _) = owner(&kit).await;
     let second = begin(&kit, &visitor).await;
     let wrong = wrong_code(&kit, &second);
-    let refused = stepping!(&kit, &mut visitor, |stepping| kit.auth.confirm_two_factor_setup(stepping, &wrong, "", &visitor.from));
+    let refused = stepping!(&kit, &mut visitor, |stepping| kit.auth.self_service().confirm_two_factor_setup(
+        stepping,
+        &wrong,
+        "",
+        &visitor.from
+    ));
     assert!(matches!(refused, Err(ChangeError::WrongCode)), "{refused:?}");
 
     let mut other = half_signed_in(&kit).await;
@@ -233,7 +250,12 @@ async fn a_setup_is_over_after_a_quarter_of_an_hour() {
     let secret = begin(&kit, &visitor).await;
     kit.clock.advance(Span::minutes(15));
     let late = code(&kit, &secret, 0);
-    let refused = stepping!(&kit, &mut visitor, |stepping| kit.auth.confirm_two_factor_setup(stepping, &late, "", &visitor.from));
+    let refused = stepping!(&kit, &mut visitor, |stepping| kit.auth.self_service().confirm_two_factor_setup(
+        stepping,
+        &late,
+        "",
+        &visitor.from
+    ));
     assert!(matches!(refused, Err(ChangeError::Nothing)), "{refused:?}");
 }
 
@@ -244,10 +266,16 @@ async fn a_setup_begun_anew_leaves_the_older_one_worthless() {
     let first = begin(&kit, &visitor).await;
     let second = begin(&kit, &visitor).await;
     let old = code(&kit, &first, 0);
-    let refused = stepping!(&kit, &mut visitor, |stepping| kit.auth.confirm_two_factor_setup(stepping, &old, "", &visitor.from));
+    let refused = stepping!(&kit, &mut visitor, |stepping| kit.auth.self_service().confirm_two_factor_setup(
+        stepping,
+        &old,
+        "",
+        &visitor.from
+    ));
     assert!(matches!(refused, Err(ChangeError::WrongCode)), "{refused:?}");
     let new = code(&kit, &second, 0);
-    stepping!(&kit, &mut visitor, |stepping| kit.auth.confirm_two_factor_setup(stepping, &new, "", &visitor.from)).expect("right");
+    stepping!(&kit, &mut visitor, |stepping| kit.auth.self_service().confirm_two_factor_setup(stepping, &new, "", &visitor.from))
+        .expect("right");
     assert_eq!(kit.count("select count(*) from totp_credentials").await, 1);
 }
 
@@ -257,14 +285,18 @@ async fn two_apps_and_no_third_and_a_step_counts_for_both() {
     let (mut visitor, first, _) = owner(&kit).await;
     let second = begin(&kit, &visitor).await;
     let its_code = code(&kit, &second, 0);
-    let codes =
-        stepping!(&kit, &mut visitor, |stepping| kit.auth.confirm_two_factor_setup(stepping, &its_code, "Tablet", &visitor.from));
+    let codes = stepping!(&kit, &mut visitor, |stepping| kit.auth.self_service().confirm_two_factor_setup(
+        stepping,
+        &its_code,
+        "Tablet",
+        &visitor.from
+    ));
     assert!(codes.expect("right").is_none(), "the codes there are stay");
     assert_eq!(notices(&kit).await, [Notice::AuthenticatorAdded]);
-    let standing = kit.auth.two_factor(&authority(&kit, &visitor).await).await.expect("answers");
+    let standing = kit.auth.self_service().two_factor(&authority(&kit, &visitor).await).await.expect("answers");
     let names: Vec<_> = standing.authenticators.iter().map(|app| app.name.as_str()).collect();
     assert_eq!((names, standing.backup_codes.left), (vec!["Phone", "Tablet"], 10));
-    let third = kit.auth.start_two_factor_setup(&authority(&kit, &visitor).await, &visitor.from).await;
+    let third = kit.auth.self_service().start_two_factor_setup(&authority(&kit, &visitor).await, &visitor.from).await;
     assert!(matches!(third, Err(ChangeError::Full)), "{third:?}");
 
     for app in [&first, &second] {
@@ -288,14 +320,19 @@ async fn only_one_of_two_apps_can_be_removed() {
     let (mut visitor, first, _) = owner(&kit).await;
     let second = begin(&kit, &visitor).await;
     let its_code = code(&kit, &second, 0);
-    stepping!(&kit, &mut visitor, |stepping| kit.auth.confirm_two_factor_setup(stepping, &its_code, "", &visitor.from))
-        .expect("right");
+    stepping!(&kit, &mut visitor, |stepping| kit.auth.self_service().confirm_two_factor_setup(
+        stepping,
+        &its_code,
+        "",
+        &visitor.from
+    ))
+    .expect("right");
     let now = authority(&kit, &visitor).await;
-    let apps = kit.auth.two_factor(&now).await.expect("answers").authenticators;
+    let apps = kit.auth.self_service().two_factor(&now).await.expect("answers").authenticators;
     kit.letters().await;
-    kit.auth.remove_authenticator(&now, apps[0].id, &visitor.from).await.expect("one may go");
+    kit.auth.self_service().remove_authenticator(&now, apps[0].id, &visitor.from).await.expect("one may go");
     assert_eq!(notices(&kit).await, [Notice::AuthenticatorRemoved]);
-    let refused = kit.auth.remove_authenticator(&now, apps[1].id, &visitor.from).await;
+    let refused = kit.auth.self_service().remove_authenticator(&now, apps[1].id, &visitor.from).await;
     assert!(matches!(refused, Err(ChangeError::Nothing)), "{refused:?}");
     let mut other = half_signed_in(&kit).await;
     let gone = code(&kit, &first, 0);
@@ -308,9 +345,9 @@ async fn only_one_of_two_apps_can_be_removed() {
 async fn another_accounts_app_cannot_be_removed() {
     let kit = Kit::new().await;
     let (visitor, ..) = owner(&kit).await;
-    let theirs = kit.auth.two_factor(&authority(&kit, &visitor).await).await.expect("answers").authenticators[0].id;
+    let theirs = kit.auth.self_service().two_factor(&authority(&kit, &visitor).await).await.expect("answers").authenticators[0].id;
     let stranger = signed_in(&kit, &address("mallory@example.org")).await;
-    let refused = kit.auth.remove_authenticator(&authority(&kit, &stranger).await, theirs, &stranger.from).await;
+    let refused = kit.auth.self_service().remove_authenticator(&authority(&kit, &stranger).await, theirs, &stranger.from).await;
     assert!(matches!(refused, Err(ChangeError::Nothing)), "{refused:?}");
 }
 
@@ -323,14 +360,14 @@ async fn one_factor_of_two_opens_nothing_for_ten_minutes_and_dies_at_use() {
     let mut other = half_signed_in(&kit).await;
     let half = authority(&kit, &other).await;
     assert_eq!((half.level, half.second, half.verified_at), (Level::FirstFactor, None, None));
-    assert!(!kit.auth.is_fresh(&half), "it may change nothing");
+    assert!(!kit.auth.sign_in().is_fresh(&half), "it may change nothing");
 
     let before = other.session.expect("a session");
     let right = code(&kit, &secret, 0);
     enter_totp(&kit, &mut other, &right).await.expect("right");
     let whole = authority(&kit, &other).await;
     assert_eq!((whole.level, whole.second), (Level::TwoFactor, Some(auth::event::SecondFactor::Totp)));
-    assert!(kit.auth.load_session(before).await.expect("answers").is_none(), "it was used");
+    assert!(kit.auth.sessions().load(before).await.expect("answers").is_none(), "it was used");
 
     let mut late = half_signed_in(&kit).await;
     let user = authority(&kit, &late).await.user;
@@ -379,6 +416,7 @@ async fn the_flag_off_stops_the_second_step_too() {
     let half = other.session.expect("a session");
     let right = code(&kit, &secret, 0);
     let refused = off
+        .sign_in()
         .enter_second_factor(
             Finishing { half, user, handover: &handover() },
             Factor::App(&right),
@@ -389,6 +427,7 @@ async fn the_flag_off_stops_the_second_step_too() {
         .await;
     assert!(matches!(refused, Err(SecondFactorError::Off)), "{refused:?}");
     let refused = off
+        .sign_in()
         .enter_second_factor(
             Finishing { half, user, handover: &handover() },
             Factor::BackupCode(&codes[0]),
@@ -402,13 +441,13 @@ async fn the_flag_off_stops_the_second_step_too() {
     // On for others only: what was refused used nothing up, and the same code works once it is for this one too.
     let set = |change| {
         let auth = kit.auth.clone();
-        async move { auth.set_flag(Who::Operator, PASSWORDLESS_AUTH, &change, "ticket 7").await.expect("changed") }
+        async move { auth.rollout().set_flag(Who::Operator, PASSWORDLESS_AUTH, &change, "ticket 7").await.expect("changed") }
     };
     set(Change::Percent(50, Of::Everyone)).await;
     assert!(bucket(PASSWORDLESS_AUTH, mara().key()) >= 50, "not among the fifty");
     let give = async || {
         let finishing = Finishing { half, user, handover: &handover() };
-        kit.auth.enter_second_factor(finishing, Factor::App(&right), false, other.proof(), &other.from).await
+        kit.auth.sign_in().enter_second_factor(finishing, Factor::App(&right), false, other.proof(), &other.from).await
     };
     let refused = give().await;
     assert!(matches!(refused, Err(SecondFactorError::Off)), "{refused:?}");
@@ -424,9 +463,13 @@ async fn a_session_of_one_factor_is_half_once_the_account_has_two() {
     sqlx::query("update sessions set level = 'email', second_method = null").execute(&kit.pool).await.expect("updated");
     let half = authority(&kit, &visitor).await;
     assert_eq!(half.level, Level::FirstFactor);
-    assert!(!kit.auth.is_fresh(&half));
-    let refused =
-        stepping!(&kit, &mut visitor, |stepping| kit.auth.turn_two_factor_off(stepping, None, visitor.proof(), &visitor.from));
+    assert!(!kit.auth.sign_in().is_fresh(&half));
+    let refused = stepping!(&kit, &mut visitor, |stepping| kit.auth.self_service().turn_two_factor_off(
+        stepping,
+        None,
+        visitor.proof(),
+        &visitor.from
+    ));
     assert!(matches!(refused, Err(ChangeError::NotFresh)), "{refused:?}");
 }
 
@@ -592,16 +635,16 @@ async fn an_administrator_sees_the_wait_and_ends_it_and_the_wrong_codes_stay_cou
         let wrong = wrong_code(&kit, &secret);
         enter_totp(&kit, &mut other, &wrong).await.expect_err("wrong");
     }
-    let held = kit.auth.limits_in_force(None).await.expect("the database answers").held;
+    let held = kit.auth.administration().limits_in_force(None).await.expect("the database answers").held;
     let whose: Vec<_> = held.iter().map(|held| (held.by, held.subject.user, held.subject.address.as_deref())).collect();
     let address = Some("mara@example.org");
     let limit = HeldBy::Limit(Limit::TotpAccount);
     assert_eq!(whose, [(limit, Some(user), address), (HeldBy::WrongAppCodes, Some(user), address)], "whole: it is an account's");
     for held in &held {
-        kit.auth.release(Who::Operator, held.by, &held.key).await.expect("let go");
-        assert!(matches!(kit.auth.release(Who::Operator, held.by, &held.key).await, Err(ActError::Nothing)));
+        kit.auth.administration().release(Who::Operator, held.by, &held.key).await.expect("let go");
+        assert!(matches!(kit.auth.administration().release(Who::Operator, held.by, &held.key).await, Err(ActError::Nothing)));
     }
-    assert_eq!(kit.auth.limits_in_force(None).await.expect("the database answers").held, []);
+    assert_eq!(kit.auth.administration().limits_in_force(None).await.expect("the database answers").held, []);
     assert_eq!(kit.count("select max(failures)::bigint from totp_credentials").await, 5);
     let right = code(&kit, &secret, 0);
     enter_totp(&kit, &mut other, &right).await.expect("looked at, at once");
@@ -621,7 +664,7 @@ async fn after_a_hundred_the_app_is_off_for_strangers_until_it_is_set_up_anew() 
     let right = code(&kit, &secret, 0);
     assert!(matches!(enter_totp(&kit, &mut other, &right).await, Err(SecondFactorError::AppOff)), "time does not mend it");
     enter_backup(&kit, &mut other, &codes[0]).await.expect("a backup code does");
-    assert!(kit.auth.two_factor(&authority(&kit, &other).await).await.expect("answers").authenticators[0].stopped);
+    assert!(kit.auth.self_service().two_factor(&authority(&kit, &other).await).await.expect("answers").authenticators[0].stopped);
 
     // A browser the account knows is never kept out by strangers.
     kit.clock.advance(-Span::days(30));
@@ -656,20 +699,22 @@ async fn two_hundred_guesses_at_once_get_five_looks() {
     let wrong = wrong_code(&kit, &secret);
     let guess = async |n: usize| {
         let auth = if n.is_multiple_of(2) { &*kit.auth } else { &*second };
-        auth.enter_second_factor(
-            Finishing { half, user, handover: &handover() },
-            Factor::App(&wrong),
-            false,
-            other.proof(),
-            &other.from,
-        )
-        .await
+        auth.sign_in()
+            .enter_second_factor(
+                Finishing { half, user, handover: &handover() },
+                Factor::App(&wrong),
+                false,
+                other.proof(),
+                &other.from,
+            )
+            .await
     };
     join_all((0..200).map(guess)).await;
     assert_eq!(events(&kit, "totp.refused").await, 5, "codes that were compared");
     let right = code(&kit, &secret, 0);
     let refused = kit
         .auth
+        .sign_in()
         .enter_second_factor(
             Finishing { half, user, handover: &handover() },
             Factor::App(&right),
@@ -693,9 +738,9 @@ async fn codes_work_once_saved_and_each_once_and_every_use_is_told() {
     let refused = enter_backup(&kit, &mut other, &codes.codes[0]).await;
     assert!(matches!(refused, Err(SecondFactorError::Wrong { .. })), "not saved yet: {refused:?}");
     let now = authority(&kit, &visitor).await;
-    assert!(kit.auth.two_factor(&now).await.expect("answers").backup_codes.proposed_at.is_some());
-    kit.auth.save_backup_codes(&now, codes.set, &visitor.from).await.expect("saved");
-    kit.auth.save_backup_codes(&now, codes.set, &visitor.from).await.expect("twice does no harm");
+    assert!(kit.auth.self_service().two_factor(&now).await.expect("answers").backup_codes.proposed_at.is_some());
+    kit.auth.self_service().save_backup_codes(&now, codes.set, &visitor.from).await.expect("saved");
+    kit.auth.self_service().save_backup_codes(&now, codes.set, &visitor.from).await.expect("twice does no harm");
     assert_eq!(notices(&kit).await, [Notice::SecondStepFailed], "of the codes the first mail told");
 
     for (n, code) in codes.codes.iter().enumerate() {
@@ -734,6 +779,7 @@ async fn one_backup_code_of_sixty_four_tries_and_ten_codes_at_once() {
     let enter = async |n: usize, visitor: &Visitor, code: &BackupCode| {
         let half = visitor.session.expect("a session");
         servers[n % 2]
+            .sign_in()
             .enter_second_factor(
                 Finishing { half, user, handover: &handover() },
                 Factor::BackupCode(code),
@@ -763,14 +809,14 @@ async fn a_new_set_replaces_the_old_one_when_it_is_saved_and_not_before() {
     let kit = Kit::new().await;
     let (visitor, _, old) = owner(&kit).await;
     let now = authority(&kit, &visitor).await;
-    let never_saved = kit.auth.new_backup_codes(&now, &visitor.from).await.expect("fresh");
-    let new = kit.auth.new_backup_codes(&now, &visitor.from).await.expect("fresh");
+    let never_saved = kit.auth.self_service().new_backup_codes(&now, &visitor.from).await.expect("fresh");
+    let new = kit.auth.self_service().new_backup_codes(&now, &visitor.from).await.expect("fresh");
     let mut other = half_signed_in(&kit).await;
     enter_backup(&kit, &mut other, &old[0]).await.expect("the old set works until then");
-    let gone = kit.auth.save_backup_codes(&now, never_saved.set, &visitor.from).await;
+    let gone = kit.auth.self_service().save_backup_codes(&now, never_saved.set, &visitor.from).await;
     assert!(matches!(gone, Err(ChangeError::Nothing)), "{gone:?}");
     kit.letters().await;
-    kit.auth.save_backup_codes(&now, new.set, &visitor.from).await.expect("saved");
+    kit.auth.self_service().save_backup_codes(&now, new.set, &visitor.from).await.expect("saved");
     assert_eq!(notices(&kit).await, [Notice::BackupCodesNew]);
     let mut other = half_signed_in(&kit).await;
     assert!(matches!(enter_backup(&kit, &mut other, &old[1]).await, Err(SecondFactorError::Wrong { .. })));
@@ -781,12 +827,15 @@ async fn a_new_set_replaces_the_old_one_when_it_is_saved_and_not_before() {
 async fn another_accounts_codes_and_sets_are_nothing() {
     let kit = Kit::new().await;
     let (visitor, _, codes) = owner(&kit).await;
-    let waiting = kit.auth.new_backup_codes(&authority(&kit, &visitor).await, &visitor.from).await.expect("fresh");
+    let waiting = kit.auth.self_service().new_backup_codes(&authority(&kit, &visitor).await, &visitor.from).await.expect("fresh");
     let mut mallory = signed_in(&kit, &address("mallory@example.org")).await;
     enrol(&kit, &mut mallory).await;
     let theirs = authority(&kit, &mallory).await;
-    assert!(matches!(kit.auth.save_backup_codes(&theirs, waiting.set, &mallory.from).await, Err(ChangeError::Nothing)));
-    let refused = stepping!(&kit, &mut mallory, |stepping| kit.auth.step_up(
+    assert!(matches!(
+        kit.auth.self_service().save_backup_codes(&theirs, waiting.set, &mallory.from).await,
+        Err(ChangeError::Nothing)
+    ));
+    let refused = stepping!(&kit, &mut mallory, |stepping| kit.auth.sign_in().step_up(
         stepping,
         Factor::BackupCode(&codes[0]),
         mallory.proof(),
@@ -803,32 +852,39 @@ async fn a_change_needs_a_factor_given_in_the_last_ten_minutes() {
     let (mut visitor, secret, codes) = owner(&kit).await;
     kit.clock.advance(Span::minutes(10));
     let stale = authority(&kit, &visitor).await;
-    assert!(!kit.auth.is_fresh(&stale));
+    assert!(!kit.auth.sign_in().is_fresh(&stale));
     let from = &visitor.from.clone();
-    assert!(matches!(kit.auth.start_two_factor_setup(&stale, from).await, Err(ChangeError::NotFresh)));
-    assert!(matches!(kit.auth.new_backup_codes(&stale, from).await, Err(ChangeError::NotFresh)));
-    assert!(matches!(kit.auth.remove_authenticator(&stale, stale.user, from).await, Err(ChangeError::NotFresh)));
+    assert!(matches!(kit.auth.self_service().start_two_factor_setup(&stale, from).await, Err(ChangeError::NotFresh)));
+    assert!(matches!(kit.auth.self_service().new_backup_codes(&stale, from).await, Err(ChangeError::NotFresh)));
+    assert!(matches!(kit.auth.self_service().remove_authenticator(&stale, stale.user, from).await, Err(ChangeError::NotFresh)));
     // Mail is no way round the stronger factor.
-    assert!(matches!(kit.auth.mail_step_up_code(&stale, from).await, Err(SendCodeError::TwoFactor)));
+    assert!(matches!(kit.auth.sign_in().mail_step_up_code(&stale, from).await, Err(SendCodeError::TwoFactor)));
 
     let before = visitor.session.expect("a session");
     let wrong = wrong_code(&kit, &secret);
-    let refused = stepping!(&kit, &mut visitor, |stepping| kit.auth.step_up(stepping, Factor::App(&wrong), visitor.proof(), from));
+    let refused =
+        stepping!(&kit, &mut visitor, |stepping| kit.auth.sign_in().step_up(stepping, Factor::App(&wrong), visitor.proof(), from));
     assert!(matches!(refused, Err(SecondFactorError::Wrong { .. })), "{refused:?}");
     let right = code(&kit, &secret, 0);
-    stepping!(&kit, &mut visitor, |stepping| kit.auth.step_up(stepping, Factor::App(&right), visitor.proof(), from))
+    stepping!(&kit, &mut visitor, |stepping| kit.auth.sign_in().step_up(stepping, Factor::App(&right), visitor.proof(), from))
         .expect("right");
-    assert!(kit.auth.load_session(before).await.expect("answers").is_none(), "the session has another id");
+    assert!(kit.auth.sessions().load(before).await.expect("answers").is_none(), "the session has another id");
     let now = authority(&kit, &visitor).await;
     assert_eq!(now.session, stale.session, "and is the same session");
-    assert!(kit.auth.is_fresh(&now));
-    let again = stepping!(&kit, &mut visitor, |stepping| kit.auth.step_up(stepping, Factor::App(&right), visitor.proof(), from));
+    assert!(kit.auth.sign_in().is_fresh(&now));
+    let again =
+        stepping!(&kit, &mut visitor, |stepping| kit.auth.sign_in().step_up(stepping, Factor::App(&right), visitor.proof(), from));
     assert!(matches!(again, Err(SecondFactorError::Used)), "{again:?}");
 
     kit.clock.advance(Span::minutes(10));
-    stepping!(&kit, &mut visitor, |stepping| kit.auth.step_up(stepping, Factor::BackupCode(&codes[0]), visitor.proof(), from))
-        .expect("a backup code does it too");
-    assert!(kit.auth.is_fresh(&authority(&kit, &visitor).await));
+    stepping!(&kit, &mut visitor, |stepping| kit.auth.sign_in().step_up(
+        stepping,
+        Factor::BackupCode(&codes[0]),
+        visitor.proof(),
+        from
+    ))
+    .expect("a backup code does it too");
+    assert!(kit.auth.sign_in().is_fresh(&authority(&kit, &visitor).await));
 }
 
 #[tokio::test]
@@ -838,7 +894,8 @@ async fn ten_wrong_codes_and_no_more_in_a_live_session() {
     let wrong = wrong_code(&kit, &secret);
     let mut refusals = Vec::new();
     for _ in 0..12 {
-        let refused = stepping!(&kit, &mut visitor, |s| kit.auth.step_up(s, Factor::App(&wrong), visitor.proof(), &visitor.from));
+        let refused =
+            stepping!(&kit, &mut visitor, |s| kit.auth.sign_in().step_up(s, Factor::App(&wrong), visitor.proof(), &visitor.from));
         refusals.push(match refused {
             Err(SecondFactorError::Wrong { left }) => left,
             Err(SecondFactorError::Limited(limited)) if limited.limit == Limit::StepUpKnownBrowser => 0,
@@ -855,9 +912,10 @@ async fn a_half_signed_in_session_cannot_step_up() {
     let (_, secret, codes) = owner(&kit).await;
     let mut other = half_signed_in(&kit).await;
     let right = code(&kit, &secret, 0);
-    let refused = stepping!(&kit, &mut other, |s| kit.auth.step_up(s, Factor::App(&right), other.proof(), &other.from));
+    let refused = stepping!(&kit, &mut other, |s| kit.auth.sign_in().step_up(s, Factor::App(&right), other.proof(), &other.from));
     assert!(matches!(refused, Err(SecondFactorError::SessionOver)), "{refused:?}");
-    let refused = stepping!(&kit, &mut other, |s| kit.auth.step_up(s, Factor::BackupCode(&codes[0]), other.proof(), &other.from));
+    let refused =
+        stepping!(&kit, &mut other, |s| kit.auth.sign_in().step_up(s, Factor::BackupCode(&codes[0]), other.proof(), &other.from));
     assert!(matches!(refused, Err(SecondFactorError::SessionOver)), "{refused:?}");
     assert_eq!(authority(&kit, &other).await.level, Level::FirstFactor);
 }
@@ -868,7 +926,8 @@ async fn neither_can_one_that_became_half_nor_one_that_says_it_is_whole() {
     let (mut visitor, secret, _) = owner(&kit).await;
     sqlx::query("update sessions set level = 'email', second_method = null").execute(&kit.pool).await.expect("updated");
     let right = code(&kit, &secret, 0);
-    let refused = stepping!(&kit, &mut visitor, |s| kit.auth.step_up(s, Factor::App(&right), visitor.proof(), &visitor.from));
+    let refused =
+        stepping!(&kit, &mut visitor, |s| kit.auth.sign_in().step_up(s, Factor::App(&right), visitor.proof(), &visitor.from));
     assert!(matches!(refused, Err(SecondFactorError::SessionOver)), "{refused:?}");
 
     // The row is asked too, whatever the caller believes of the session.
@@ -876,7 +935,7 @@ async fn neither_can_one_that_became_half_nor_one_that_says_it_is_whole() {
     let believed = Authority { level: Level::TwoFactor, ..authority(&kit, &other).await };
     let stepping = Stepping { authority: &believed, old: other.session.expect("a session"), fresh: fresh() };
     let right = code(&kit, &secret, 0);
-    let refused = kit.auth.step_up(stepping, Factor::App(&right), other.proof(), &other.from).await;
+    let refused = kit.auth.sign_in().step_up(stepping, Factor::App(&right), other.proof(), &other.from).await;
     assert!(matches!(refused, Err(SecondFactorError::SessionOver)), "{refused:?}");
     assert_eq!(authority(&kit, &other).await.level, Level::FirstFactor);
 }
@@ -894,22 +953,29 @@ async fn without_two_factor_a_code_by_mail_does_in_its_own_session_only() {
     let mut visitor = signed_in(&kit, &mara()).await;
     let mut elsewhere = signed_in(&kit, &mara()).await;
     kit.clock.advance(Span::minutes(10));
-    kit.auth.mail_step_up_code(&authority(&kit, &visitor).await, &visitor.from).await.expect("queued");
+    kit.auth.sign_in().mail_step_up_code(&authority(&kit, &visitor).await, &visitor.from).await.expect("queued");
     let code = mailed_code(&kit).await;
-    let refused =
-        stepping!(&kit, &mut elsewhere, |s| kit.auth.step_up_with_mailed_code(s, &code, elsewhere.proof(), &elsewhere.from));
+    let refused = stepping!(&kit, &mut elsewhere, |s| kit.auth.sign_in().step_up_with_mailed_code(
+        s,
+        &code,
+        elsewhere.proof(),
+        &elsewhere.from
+    ));
     assert!(matches!(refused, Err(MailedCodeError::NothingSent)), "{refused:?}");
     let before = visitor.session.expect("a session");
-    stepping!(&kit, &mut visitor, |s| kit.auth.step_up_with_mailed_code(s, &code, visitor.proof(), &visitor.from)).expect("right");
-    assert!(kit.auth.load_session(before).await.expect("answers").is_none());
-    assert!(kit.auth.is_fresh(&authority(&kit, &visitor).await));
-    let again = stepping!(&kit, &mut visitor, |s| kit.auth.step_up_with_mailed_code(s, &code, visitor.proof(), &visitor.from));
+    stepping!(&kit, &mut visitor, |s| kit.auth.sign_in().step_up_with_mailed_code(s, &code, visitor.proof(), &visitor.from))
+        .expect("right");
+    assert!(kit.auth.sessions().load(before).await.expect("answers").is_none());
+    assert!(kit.auth.sign_in().is_fresh(&authority(&kit, &visitor).await));
+    let again =
+        stepping!(&kit, &mut visitor, |s| kit.auth.sign_in().step_up_with_mailed_code(s, &code, visitor.proof(), &visitor.from));
     assert!(matches!(again, Err(MailedCodeError::Expired)), "{again:?}");
 
-    kit.auth.mail_step_up_code(&authority(&kit, &visitor).await, &visitor.from).await.expect("queued");
+    kit.auth.sign_in().mail_step_up_code(&authority(&kit, &visitor).await, &visitor.from).await.expect("queued");
     let code = mailed_code(&kit).await;
     kit.clock.advance(Span::minutes(10));
-    let late = stepping!(&kit, &mut visitor, |s| kit.auth.step_up_with_mailed_code(s, &code, visitor.proof(), &visitor.from));
+    let late =
+        stepping!(&kit, &mut visitor, |s| kit.auth.sign_in().step_up_with_mailed_code(s, &code, visitor.proof(), &visitor.from));
     assert!(matches!(late, Err(MailedCodeError::Expired)), "{late:?}");
 }
 
@@ -917,24 +983,29 @@ async fn without_two_factor_a_code_by_mail_does_in_its_own_session_only() {
 async fn a_mailed_code_forgives_four_mistakes_and_mails_are_few() {
     let kit = Kit::new().await;
     let mut visitor = signed_in(&kit, &mara()).await;
-    kit.auth.mail_step_up_code(&authority(&kit, &visitor).await, &visitor.from).await.expect("queued");
+    kit.auth.sign_in().mail_step_up_code(&authority(&kit, &visitor).await, &visitor.from).await.expect("queued");
     let right = mailed_code(&kit).await;
     let digits: u32 = right.reveal().replace(' ', "").parse().expect("digits");
     let wrong = Code::parse(&format!("{:06}", (digits + 1) % 1_000_000)).expect("six digits");
     for left in [4, 3, 2, 1] {
-        let refused =
-            stepping!(&kit, &mut visitor, |s| kit.auth.step_up_with_mailed_code(s, &wrong, visitor.proof(), &visitor.from));
+        let refused = stepping!(&kit, &mut visitor, |s| kit.auth.sign_in().step_up_with_mailed_code(
+            s,
+            &wrong,
+            visitor.proof(),
+            &visitor.from
+        ));
         assert!(matches!(refused, Err(MailedCodeError::Wrong { left: n }) if n == left), "{refused:?}");
     }
     for code in [&wrong, &right] {
-        let refused = stepping!(&kit, &mut visitor, |s| kit.auth.step_up_with_mailed_code(s, code, visitor.proof(), &visitor.from));
+        let refused =
+            stepping!(&kit, &mut visitor, |s| kit.auth.sign_in().step_up_with_mailed_code(s, code, visitor.proof(), &visitor.from));
         assert!(matches!(refused, Err(MailedCodeError::LastTry)), "{refused:?}");
     }
     let now = authority(&kit, &visitor).await;
     for _ in 1..5 {
-        kit.auth.mail_step_up_code(&now, &visitor.from).await.expect("five an hour");
+        kit.auth.sign_in().mail_step_up_code(&now, &visitor.from).await.expect("five an hour");
     }
-    let refused = kit.auth.mail_step_up_code(&now, &visitor.from).await;
+    let refused = kit.auth.sign_in().mail_step_up_code(&now, &visitor.from).await;
     assert!(matches!(refused, Err(SendCodeError::Limited(limited)) if limited.limit == Limit::StepUpMail), "{refused:?}");
 }
 
@@ -943,13 +1014,13 @@ async fn fifty_guesses_at_once_at_a_mailed_code_get_five_looks() {
     let kit = unlimited().await;
     let visitor = signed_in(&kit, &mara()).await;
     let now = authority(&kit, &visitor).await;
-    kit.auth.mail_step_up_code(&now, &visitor.from).await.expect("queued");
+    kit.auth.sign_in().mail_step_up_code(&now, &visitor.from).await.expect("queued");
     let digits: u32 = mailed_code(&kit).await.reveal().replace(' ', "").parse().expect("digits");
     let wrong = Code::parse(&format!("{:06}", (digits + 1) % 1_000_000)).expect("six digits");
     let old = visitor.session.expect("a session");
     let guess = async || {
         let stepping = Stepping { authority: &now, old, fresh: fresh() };
-        kit.auth.step_up_with_mailed_code(stepping, &wrong, visitor.proof(), &visitor.from).await
+        kit.auth.sign_in().step_up_with_mailed_code(stepping, &wrong, visitor.proof(), &visitor.from).await
     };
     join_all((0..50).map(|_| guess())).await;
     assert_eq!(events(&kit, "step_up.refused").await, 5, "codes that were compared");
@@ -959,10 +1030,11 @@ async fn fifty_guesses_at_once_at_a_mailed_code_get_five_looks() {
 async fn a_code_mailed_before_two_factor_was_on_is_no_way_round_it() {
     let kit = Kit::new().await;
     let mut visitor = signed_in(&kit, &mara()).await;
-    kit.auth.mail_step_up_code(&authority(&kit, &visitor).await, &visitor.from).await.expect("queued");
+    kit.auth.sign_in().mail_step_up_code(&authority(&kit, &visitor).await, &visitor.from).await.expect("queued");
     let mailed = mailed_code(&kit).await;
     enrol(&kit, &mut visitor).await;
-    let refused = stepping!(&kit, &mut visitor, |s| kit.auth.step_up_with_mailed_code(s, &mailed, visitor.proof(), &visitor.from));
+    let refused =
+        stepping!(&kit, &mut visitor, |s| kit.auth.sign_in().step_up_with_mailed_code(s, &mailed, visitor.proof(), &visitor.from));
     assert!(matches!(refused, Err(MailedCodeError::TwoFactor)), "{refused:?}");
 }
 
@@ -971,13 +1043,14 @@ async fn a_step_up_code_signs_nobody_in_and_a_sign_in_code_is_no_step_up() {
     let kit = Kit::new().await;
     let mut visitor = signed_in(&kit, &mara()).await;
     kit.clock.advance(Span::minutes(6));
-    kit.auth.request_link(&mara(), &visitor.nonce, visitor.proof(), &visitor.from).await.expect("taken");
+    kit.auth.sign_in().request_link(&mara(), &visitor.nonce, visitor.proof(), &visitor.from).await.expect("taken");
     let (_, sign_in) = kit.sign_in_mail().await;
-    kit.auth.mail_step_up_code(&authority(&kit, &visitor).await, &visitor.from).await.expect("queued");
+    kit.auth.sign_in().mail_step_up_code(&authority(&kit, &visitor).await, &visitor.from).await.expect("queued");
     let step_up = mailed_code(&kit).await;
-    let refused = kit.auth.enter_code(&step_up, visitor.proof(), &handover(), &visitor.from).await;
+    let refused = kit.auth.sign_in().enter_code(&step_up, visitor.proof(), &handover(), &visitor.from).await;
     assert!(refused.is_err(), "{refused:?}");
-    let refused = stepping!(&kit, &mut visitor, |s| kit.auth.step_up_with_mailed_code(s, &sign_in, visitor.proof(), &visitor.from));
+    let refused =
+        stepping!(&kit, &mut visitor, |s| kit.auth.sign_in().step_up_with_mailed_code(s, &sign_in, visitor.proof(), &visitor.from));
     assert!(matches!(refused, Err(MailedCodeError::Wrong { .. })), "{refused:?}");
 }
 
@@ -995,12 +1068,13 @@ async fn off_takes_a_right_factor_and_everything_with_it() {
 
     let wrong = wrong_code(&kit, &secret);
     for code in [Some(&wrong), Some(&right), None] {
-        let refused = stepping!(&kit, &mut visitor, |s| kit.auth.turn_two_factor_off(s, code, visitor.proof(), &visitor.from));
+        let refused =
+            stepping!(&kit, &mut visitor, |s| kit.auth.self_service().turn_two_factor_off(s, code, visitor.proof(), &visitor.from));
         assert!(matches!(refused, Err(ChangeError::Factor(_) | ChangeError::NotFresh)), "{refused:?}");
     }
     kit.letters().await;
     let right = code(&kit, &secret, 0);
-    stepping!(&kit, &mut visitor, |s| kit.auth.turn_two_factor_off(s, Some(&right), visitor.proof(), &visitor.from))
+    stepping!(&kit, &mut visitor, |s| kit.auth.self_service().turn_two_factor_off(s, Some(&right), visitor.proof(), &visitor.from))
         .expect("right");
     assert_eq!(notices(&kit).await, [Notice::TwoFactorOff]);
     let now = authority(&kit, &visitor).await;
@@ -1016,14 +1090,16 @@ async fn off_takes_a_right_factor_and_everything_with_it() {
 async fn off_takes_a_backup_code_given_just_before() {
     let kit = Kit::new().await;
     let (mut visitor, _, codes) = owner(&kit).await;
-    stepping!(&kit, &mut visitor, |s| kit.auth.step_up(s, Factor::BackupCode(&codes[0]), visitor.proof(), &visitor.from))
+    stepping!(&kit, &mut visitor, |s| kit.auth.sign_in().step_up(s, Factor::BackupCode(&codes[0]), visitor.proof(), &visitor.from))
         .expect("right");
     kit.clock.advance(Span::minutes(10));
-    let refused = stepping!(&kit, &mut visitor, |s| kit.auth.turn_two_factor_off(s, None, visitor.proof(), &visitor.from));
+    let refused =
+        stepping!(&kit, &mut visitor, |s| kit.auth.self_service().turn_two_factor_off(s, None, visitor.proof(), &visitor.from));
     assert!(matches!(refused, Err(ChangeError::NotFresh)), "{refused:?}");
-    stepping!(&kit, &mut visitor, |s| kit.auth.step_up(s, Factor::BackupCode(&codes[1]), visitor.proof(), &visitor.from))
+    stepping!(&kit, &mut visitor, |s| kit.auth.sign_in().step_up(s, Factor::BackupCode(&codes[1]), visitor.proof(), &visitor.from))
         .expect("right");
-    stepping!(&kit, &mut visitor, |s| kit.auth.turn_two_factor_off(s, None, visitor.proof(), &visitor.from)).expect("fresh");
+    stepping!(&kit, &mut visitor, |s| kit.auth.self_service().turn_two_factor_off(s, None, visitor.proof(), &visitor.from))
+        .expect("fresh");
 }
 
 #[tokio::test]
@@ -1042,17 +1118,22 @@ async fn what_is_required_cannot_be_turned_off() {
     assert!(!authority(&kit, &visitor).await.owes_two_factor(RequireTwoFactor::Everyone));
     next_step(&kit);
     let right = code(&kit, &secret, 0);
-    let refused = stepping!(&kit, &mut visitor, |s| kit.auth.turn_two_factor_off(s, Some(&right), visitor.proof(), &visitor.from));
+    let refused = stepping!(&kit, &mut visitor, |s| kit.auth.self_service().turn_two_factor_off(
+        s,
+        Some(&right),
+        visitor.proof(),
+        &visitor.from
+    ));
     assert!(matches!(refused, Err(ChangeError::Required)), "{refused:?}");
 }
 
 #[tokio::test]
 async fn an_operator_resets_it_with_a_reason_that_the_audit_keeps() {
     let kit = Kit::new().await;
-    let reset = async |user, reason| kit.auth.reset_user_two_factor(Who::Operator, user, reason).await;
+    let reset = async |user, reason| kit.auth.administration().reset_user_two_factor(Who::Operator, user, reason).await;
     assert!(matches!(reset(uuid::Uuid::nil(), "lost phone").await, Err(ActError::NoSuchUser)));
     let (visitor, ..) = owner(&kit).await;
-    let user = kit.auth.user_id(&mara()).await.expect("answers").expect("an account");
+    let user = kit.auth.administration().user_id(&mara()).await.expect("answers").expect("an account");
     reset(user, "lost phone, ticket 7").await.expect("reset");
     assert!(visitor.authority(&kit.auth).await.is_none(), "every session is over");
     assert_eq!(notices(&kit).await, [Notice::TwoFactorReset]);
@@ -1086,8 +1167,8 @@ async fn a_trusted_browser_is_not_asked_and_may_change_nothing_without() {
     assert!(matches!(visitor.give_first_factor(&kit, &mara()).await, Outcome::Complete { .. }));
     let now = authority(&kit, &visitor).await;
     assert_eq!((now.level, now.second), (Level::TwoFactor, Some(auth::event::SecondFactor::TrustedDevice)));
-    assert!(!kit.auth.is_fresh(&now), "trust is no factor");
-    let devices = kit.auth.trusted_devices(&now, visitor.trusted.as_ref()).await.expect("answers");
+    assert!(!kit.auth.sign_in().is_fresh(&now), "trust is no factor");
+    let devices = kit.auth.factors().trusted_devices(&now, visitor.trusted.as_ref()).await.expect("answers");
     assert_eq!((devices.len(), devices[0].here), (1, true));
 
     kit.clock.advance(Span::days(30));
@@ -1106,10 +1187,10 @@ async fn trust_is_the_accounts_own_and_can_be_taken_back() {
     let right = code(&kit, &its, 0);
     enter_totp(&kit, &mut mallory, &right).await.expect("right");
 
-    let id = kit.auth.trusted_devices(&authority(&kit, &owner).await, None).await.expect("answers")[0].id;
-    assert!(!kit.auth.revoke_trusted_device(&authority(&kit, &mallory).await, id, &mallory.from).await.expect("answers"));
+    let id = kit.auth.factors().trusted_devices(&authority(&kit, &owner).await, None).await.expect("answers")[0].id;
+    assert!(!kit.auth.factors().revoke_trusted_device(&authority(&kit, &mallory).await, id, &mallory.from).await.expect("answers"));
     assert!(matches!(visitor.give_first_factor(&kit, &mara()).await, Outcome::Complete { .. }), "it still holds");
-    assert!(kit.auth.revoke_trusted_device(&authority(&kit, &owner).await, id, &owner.from).await.expect("answers"));
+    assert!(kit.auth.factors().revoke_trusted_device(&authority(&kit, &owner).await, id, &owner.from).await.expect("answers"));
     assert!(matches!(visitor.give_first_factor(&kit, &mara()).await, Outcome::SecondFactorNeeded));
 }
 
@@ -1120,20 +1201,21 @@ async fn trust_dies_with_new_codes_and_with_another_app() {
     let mut visitor = trusting(&kit, &secret).await;
     next_step(&kit);
     let right = code(&kit, &secret, 0);
-    stepping!(&kit, &mut owner, |s| kit.auth.step_up(s, Factor::App(&right), owner.proof(), &owner.from)).expect("right");
+    stepping!(&kit, &mut owner, |s| kit.auth.sign_in().step_up(s, Factor::App(&right), owner.proof(), &owner.from)).expect("right");
     let now = authority(&kit, &owner).await;
-    let new = kit.auth.new_backup_codes(&now, &owner.from).await.expect("fresh");
-    kit.auth.save_backup_codes(&now, new.set, &owner.from).await.expect("saved");
+    let new = kit.auth.self_service().new_backup_codes(&now, &owner.from).await.expect("fresh");
+    kit.auth.self_service().save_backup_codes(&now, new.set, &owner.from).await.expect("saved");
     assert!(matches!(visitor.give_first_factor(&kit, &mara()).await, Outcome::SecondFactorNeeded));
 
     let mut visitor = trusting(&kit, &secret).await;
     next_step(&kit);
     let right = code(&kit, &secret, 0);
-    stepping!(&kit, &mut owner, |s| kit.auth.step_up(s, Factor::App(&right), owner.proof(), &owner.from)).expect("right");
+    stepping!(&kit, &mut owner, |s| kit.auth.sign_in().step_up(s, Factor::App(&right), owner.proof(), &owner.from)).expect("right");
     let second = begin(&kit, &owner).await;
     next_step(&kit);
     let its_code = code(&kit, &second, 0);
-    stepping!(&kit, &mut owner, |s| kit.auth.confirm_two_factor_setup(s, &its_code, "", &owner.from)).expect("right");
+    stepping!(&kit, &mut owner, |s| kit.auth.self_service().confirm_two_factor_setup(s, &its_code, "", &owner.from))
+        .expect("right");
     assert!(matches!(visitor.give_first_factor(&kit, &mara()).await, Outcome::SecondFactorNeeded));
 }
 
@@ -1144,7 +1226,8 @@ async fn a_backup_code_gives_no_trust_whatever_is_asked() {
     let other = half_signed_in(&kit).await;
     let (half, user) = (other.session.expect("a session"), authority(&kit, &other).await.user);
     let finishing = Finishing { half, user, handover: &handover() };
-    let signed_in = kit.auth.enter_second_factor(finishing, Factor::BackupCode(&codes[0]), true, other.proof(), &other.from).await;
+    let signed_in =
+        kit.auth.sign_in().enter_second_factor(finishing, Factor::BackupCode(&codes[0]), true, other.proof(), &other.from).await;
     assert!(signed_in.expect("right").trusted_device.is_none());
     assert_eq!(kit.count("select count(*) from trusted_devices").await, 0);
 }
@@ -1170,7 +1253,7 @@ async fn trust_can_be_switched_off_for_all() {
 
 async fn with_keys(kit: &Kit, current: [u8; 32], previous: &[[u8; 32]]) -> Auth {
     let auth = Auth::new(kit.pool.clone(), Arc::new(kit.clock.clone()), Keys::new(&current, previous), kit.auth.policy().clone());
-    auth.read_flags().await.expect("the database answers");
+    auth.flag().read().await.expect("the database answers");
     auth
 }
 
@@ -1241,15 +1324,15 @@ async fn keys_rotate_while_people_sign_in() {
     let kit = unlimited().await;
     let (_, secret, _) = owner(&kit).await;
     let both = with_keys(&kit, [7; 32], &[TEST_KEY]).await;
-    let status = both.key_status().await.expect("answers");
+    let status = both.operations().key_status().await.expect("answers");
     assert_eq!(
         status.iter().map(|key| (key.current, key.known, key.totp_secrets)).collect::<Vec<_>>(),
         [(true, true, 0), (false, true, 1)]
     );
     let only_new = with_keys(&kit, [7; 32], &[]).await;
-    let missing = only_new.key_status().await.expect("answers");
+    let missing = only_new.operations().key_status().await.expect("answers");
     assert!(missing.iter().any(|key| !key.known && key.totp_secrets == 1), "{missing:?}");
-    assert_eq!(only_new.rotate_keys().await.expect("answers").unreadable, 1);
+    assert_eq!(only_new.operations().rotate_keys().await.expect("answers").unreadable, 1);
 
     // An instance that already reads the new key and writes the old one still, as in the middle of a deployment.
     let serving = with_keys(&kit, TEST_KEY, &[[7; 32]]).await;
@@ -1257,17 +1340,18 @@ async fn keys_rotate_while_people_sign_in() {
         let mut other = half_signed_in(&kit).await;
         let user = authority(&kit, &other).await.user;
         let right = code(&kit, &secret, 0);
-        let (rotated, signed_in) = tokio::join!(both.rotate_keys(), enter_totp_at(&serving, &mut other, user, &right, false));
+        let (rotated, signed_in) =
+            tokio::join!(both.operations().rotate_keys(), enter_totp_at(&serving, &mut other, user, &right, false));
         signed_in.expect("a sign-in under way is not lost");
         rotated.expect("answers");
     }
-    both.rotate_keys().await.expect("answers");
+    both.operations().rotate_keys().await.expect("answers");
     next_step(&kit);
     let mut other = half_signed_in(&kit).await;
     let right = code(&kit, &secret, 0);
     let user = authority(&kit, &other).await.user;
     enter_totp_at(&only_new, &mut other, user, &right, false).await.expect("the old key is not needed any more");
-    let status = only_new.key_status().await.expect("answers");
+    let status = only_new.operations().key_status().await.expect("answers");
     assert_eq!(status.iter().map(|key| (key.known, key.totp_secrets)).collect::<Vec<_>>(), [(true, 1)]);
 }
 
@@ -1286,10 +1370,10 @@ async fn rotations_without_pause_lose_none_of_a_dozen_sign_ins_at_once() {
     for (email, secret) in people {
         // All within the ten minutes that a second step may take.
         let mut visitor = Visitor::at([198, 51, 100, 7]);
-        kit.auth.request_link(&email, &visitor.nonce, visitor.proof(), &visitor.from).await.expect("taken");
+        kit.auth.sign_in().request_link(&email, &visitor.nonce, visitor.proof(), &visitor.from).await.expect("taken");
         let (_, mailed) = kit.sign_in_mail().await;
         let new = handover();
-        kit.auth.enter_code(&mailed, visitor.proof(), &new, &visitor.from).await.expect("right");
+        kit.auth.sign_in().enter_code(&mailed, visitor.proof(), &new, &visitor.from).await.expect("right");
         visitor.session = Some(new.fresh);
         let user = authority(&kit, &visitor).await.user;
         browsers.push((visitor, user, secret));
@@ -1304,7 +1388,7 @@ async fn rotations_without_pause_lose_none_of_a_dozen_sign_ins_at_once() {
             let mut rotations = 0;
             while !done.load(std::sync::atomic::Ordering::Relaxed) {
                 for keys in [&one, &other] {
-                    assert_eq!(keys.rotate_keys().await.expect("answers").unreadable, 0);
+                    assert_eq!(keys.operations().rotate_keys().await.expect("answers").unreadable, 0);
                     rotations += 1;
                 }
             }
@@ -1332,7 +1416,7 @@ async fn a_secret_that_is_used_comes_under_the_current_key() {
     let user = authority(&kit, &other).await.user;
     let right = code(&kit, &secret, 0);
     enter_totp_at(&both, &mut other, user, &right, false).await.expect("right");
-    assert_eq!(with_keys(&kit, [7; 32], &[]).await.key_status().await.expect("answers").len(), 1);
+    assert_eq!(with_keys(&kit, [7; 32], &[]).await.operations().key_status().await.expect("answers").len(), 1);
 }
 
 #[tokio::test]

@@ -5,9 +5,9 @@ use app::{
     state::Site,
 };
 use auth::{
+    crypto::Keys,
+    limits::throttle::{Limits, Rate},
     policy::{NamedDomains, Policy, SignUp},
-    secret::Keys,
-    throttle::{Limits, Rate},
 };
 
 use crate::config::{self, Config, Key, Signup, development_key};

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Write as _};
 use anyhow::Context as _;
 use auth::{
     Auth,
-    admin::Who,
+    administration::Who,
     audit::{AuditFilter, Format, Head, Unusual, Verified},
 };
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ pub async fn audit(config: &Config, pool: PgPool, command: AuditCommand) -> anyh
             Box::pin(export(&auth, AuditFilter { since, until, ..AuditFilter::default() }, format)).await
         }
         AuditCommand::Verify { head, output } => {
-            let verified = Box::pin(auth.verify_audit(head.as_ref())).await?;
+            let verified = Box::pin(auth.audit().verify(head.as_ref())).await?;
             told(output, &verified);
             let found: u64 = verified.counts.values().sum();
             anyhow::ensure!(found == 0, "{found} found; docs/audit.md says what each means.");
@@ -40,7 +40,7 @@ pub async fn audit(config: &Config, pool: PgPool, command: AuditCommand) -> anyh
         }
         AuditCommand::Report { since, output } => {
             let since = since.unwrap_or_else(|| auth.now() - REPORTED);
-            let found = auth.audit_report(since).await?;
+            let found = auth.audit().report(since).await?;
             let text = if found.is_empty() {
                 format!("Nothing unusual since {}.", rfc3339(since))
             } else {
@@ -55,9 +55,9 @@ pub async fn audit(config: &Config, pool: PgPool, command: AuditCommand) -> anyh
 
 /// To standard output, as it comes. Whoever reads may stop reading.
 async fn export(auth: &Auth, filter: AuditFilter, format: Format) -> anyhow::Result<()> {
-    let mut export = auth.export_audit(Who::Operator, filter, format, usize::MAX).await.map_err(refusal)?;
+    let mut export = auth.audit().export(Who::Operator, filter, format, usize::MAX).await.map_err(refusal)?;
     let mut out = io::stdout();
-    while let Some(piece) = auth.next_of_export(&mut export).await.context("the copy is not whole")? {
+    while let Some(piece) = auth.audit().next_of_export(&mut export).await.context("the copy is not whole")? {
         match out.write_all(piece.as_bytes()) {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
             other => other.context("the copy can't be written")?,

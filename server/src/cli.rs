@@ -8,10 +8,10 @@ use std::{
 };
 
 use auth::{
-    api_key::{Prefix, Scope},
+    api_keys::{Prefix, Scope},
     audit::KnownHead,
-    email_address::EmailAddress,
     flag::PASSWORDLESS_AUTH,
+    primitives::email_address::EmailAddress,
     rollout::{Step, Target},
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};

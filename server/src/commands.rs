@@ -5,14 +5,13 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use auth::{
     Auth,
-    account::CreateUserError,
-    admin::{ActError, InviteError, UserFilter, UserRow, Who},
-    api_key::{ApiKeyRow, CreateKeyError, MAX_NAME, MOST_SHOWN, Maker},
-    clock::SystemClock,
-    email_address::EmailAddress,
-    key::{KeyUse, Rotated},
-    session::SessionView,
-    undo::EMAIL_CHANGE_UNDO,
+    administration::{ActError, InviteError, UserFilter, UserRow, Who},
+    api_keys::{ApiKeyRow, CreateKeyError, MAX_NAME, MOST_SHOWN, Maker},
+    operations::key_rotation::{KeyUse, Rotated},
+    primitives::{clock::SystemClock, email_address::EmailAddress},
+    self_service::revert::EMAIL_CHANGE_UNDO,
+    sessions::SessionView,
+    users::account::CreateUserError,
 };
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -40,7 +39,7 @@ pub async fn migrate(database: &Database, status: bool, output: Output) -> anyho
         database.migrate().await?;
     }
     let owner = database.migrator().await?;
-    let migrations = auth::migrate::status(&owner).await.context("the migrations can't be listed")?;
+    let migrations = auth::operations::migrate::status(&owner).await.context("the migrations can't be listed")?;
     let text = migrations
         .iter()
         .map(|migration| {
@@ -57,7 +56,7 @@ pub(crate) async fn auth(config: &Config, pool: PgPool) -> anyhow::Result<Box<Au
     let clock = Arc::new(SystemClock::new());
     clock.sync(&pool).await.context("the database does not answer, or `latchkey migrate` has not run")?;
     let auth = Box::new(Auth::new(pool, clock, assemble::keys(config)?, assemble::policy(config)));
-    auth.read_flags().await?;
+    auth.flag().read().await?;
     Ok(auth)
 }
 
@@ -66,7 +65,7 @@ pub async fn user(config: &Config, pool: PgPool, command: User) -> anyhow::Resul
     match command {
         User::Create { email, admin, output } => {
             let email = parse(&email)?;
-            let user = auth.create_user(&email, admin).await.map_err(|error| match error {
+            let user = auth.users().create(&email, admin).await.map_err(|error| match error {
                 CreateUserError::Exists => anyhow::anyhow!("There is already an account with this address."),
                 CreateUserError::HeldBack => held_back(),
                 other @ CreateUserError::Unavailable(_) => other.into(),
@@ -80,7 +79,7 @@ pub async fn user(config: &Config, pool: PgPool, command: User) -> anyhow::Resul
         }
         User::Invite { email, output } => {
             let email = parse(&email)?;
-            let invite = auth.invite_as(Who::Operator, &email).await.map_err(|error| match error {
+            let invite = auth.administration().invite(Who::Operator, &email).await.map_err(|error| match error {
                 InviteError::AccountExists => anyhow::anyhow!("There is already an account with this address."),
                 InviteError::HeldBack => held_back(),
                 InviteError::Closed => anyhow::anyhow!("SIGNUP is closed: an invitation would let nobody in."),
@@ -94,7 +93,7 @@ pub async fn user(config: &Config, pool: PgPool, command: User) -> anyhow::Resul
         User::List { search, output } => list_users(&auth, search, output).await?,
         User::Disable { email, reason, output } => {
             let (id, email) = account(&auth, &email).await?;
-            auth.disable_user(Who::Operator, id, &reason).await.map_err(|error| match error {
+            auth.administration().disable_user(Who::Operator, id, &reason).await.map_err(|error| match error {
                 ActError::Nothing => anyhow::anyhow!("This account is off already."),
                 other => refusal(other),
             })?;
@@ -103,7 +102,7 @@ pub async fn user(config: &Config, pool: PgPool, command: User) -> anyhow::Resul
         }
         User::Enable { email, reason, output } => {
             let (id, email) = account(&auth, &email).await?;
-            auth.enable_user(Who::Operator, id, &reason).await.map_err(|error| match error {
+            auth.administration().enable_user(Who::Operator, id, &reason).await.map_err(|error| match error {
                 ActError::Nothing => anyhow::anyhow!("This account is on already."),
                 other => refusal(other),
             })?;
@@ -115,7 +114,7 @@ pub async fn user(config: &Config, pool: PgPool, command: User) -> anyhow::Resul
         }
         User::ResetTwoFactor { email, reason, output } => {
             let (id, email) = account(&auth, &email).await?;
-            auth.reset_user_two_factor(Who::Operator, id, &reason).await.map_err(|error| match error {
+            auth.administration().reset_user_two_factor(Who::Operator, id, &reason).await.map_err(|error| match error {
                 ActError::Nothing => anyhow::anyhow!("This account has no two-factor."),
                 other => refusal(other),
             })?;
@@ -132,7 +131,7 @@ pub async fn user(config: &Config, pool: PgPool, command: User) -> anyhow::Resul
 /// The account with this address.
 async fn account(auth: &Auth, email: &str) -> anyhow::Result<(Uuid, EmailAddress)> {
     let email = parse(email)?;
-    let id = auth.user_id(&email).await?.ok_or_else(|| refusal(ActError::NoSuchUser))?;
+    let id = auth.administration().user_id(&email).await?.ok_or_else(|| refusal(ActError::NoSuchUser))?;
     Ok((id, email))
 }
 
@@ -158,13 +157,13 @@ pub(crate) fn rfc3339(at: OffsetDateTime) -> String {
 
 async fn list_users(auth: &Auth, search: Option<String>, output: Output) -> anyhow::Result<()> {
     let filter = UserFilter { search, ..UserFilter::default() };
-    let mut page = auth.users(&filter, None).await?;
+    let mut page = auth.administration().users(&filter, None).await?;
     let (matching, more) = (page.matching, page.more);
     let mut rows = std::mem::take(&mut page.rows);
     while let Some(next) = page.next.take()
         && rows.len() < LISTED
     {
-        page = auth.users(&filter, Some(&next)).await?;
+        page = auth.administration().users(&filter, Some(&next)).await?;
         rows.append(&mut page.rows);
     }
     let line = |row: &UserRow| {
@@ -197,7 +196,7 @@ pub async fn session(config: &Config, pool: PgPool, command: SessionCommand) -> 
     match command {
         SessionCommand::List { email, output } => {
             let (id, _) = account(&auth, &email).await?;
-            let sessions = auth.user(Who::Operator, id).await?.map(|user| user.sessions).unwrap_or_default();
+            let sessions = auth.administration().user(Who::Operator, id).await?.map(|user| user.sessions).unwrap_or_default();
             let ip = |session: &SessionView| session.ip.map(|ip| ip.to_string()).unwrap_or_default();
             let lines: Vec<String> = sessions
                 .iter()
@@ -222,7 +221,7 @@ pub async fn session(config: &Config, pool: PgPool, command: SessionCommand) -> 
         SessionCommand::Revoke { whose, reason, output } => {
             let mut ended = 0;
             if whose.user.is_empty() {
-                ended = auth.end_everybodys_sessions(whose.since, &reason).await?;
+                ended = auth.administration().end_everybodys_sessions(whose.since, &reason).await?;
             }
             // All of them, before anything ends: a mistyped address would leave whoever typed it with half of the work done.
             let mut users = Vec::new();
@@ -230,7 +229,7 @@ pub async fn session(config: &Config, pool: PgPool, command: SessionCommand) -> 
                 users.push(account(&auth, email).await?.0);
             }
             for id in users {
-                ended += match auth.end_user_sessions(Who::Operator, id, &reason).await {
+                ended += match auth.administration().end_user_sessions(Who::Operator, id, &reason).await {
                     Err(ActError::Nothing) => 0,
                     other => other.map_err(refusal)?,
                 };
@@ -245,7 +244,7 @@ pub async fn key(config: &Config, pool: PgPool, command: KeyCommand) -> anyhow::
     let auth = auth(config, pool).await?;
     match command {
         KeyCommand::Status { output } => {
-            let keys = auth.key_status().await?;
+            let keys = auth.operations().key_status().await?;
             let line = |key: &KeyUse| {
                 let is = match (key.current, key.known) {
                     (true, _) => "current",
@@ -259,7 +258,7 @@ pub async fn key(config: &Config, pool: PgPool, command: KeyCommand) -> anyhow::
             anyhow::ensure!(needed.is_empty(), "{}", missing_keys(&needed));
         }
         KeyCommand::Rotate { output } => {
-            let Rotated { resealed, unreadable } = auth.rotate_keys().await?;
+            let Rotated { resealed, unreadable } = auth.operations().rotate_keys().await?;
             print(
                 output,
                 &format!("Encrypted {resealed} secrets anew under the current key."),
@@ -275,7 +274,7 @@ pub async fn api_key(config: &Config, pool: PgPool, command: ApiKeyCommand) -> a
     let auth = auth(config, pool).await?;
     match command {
         ApiKeyCommand::Create { name, scopes, expires, output } => {
-            let new = auth.create_api_key(Who::Operator, &name, &scopes, expires).await.map_err(|error| match error {
+            let new = auth.api_keys().create(Who::Operator, &name, &scopes, expires).await.map_err(|error| match error {
                 CreateKeyError::Name => anyhow::anyhow!("A key needs a name: one line of at most {MAX_NAME} characters."),
                 CreateKeyError::Act(error) => refusal(error),
                 other => other.into(),
@@ -289,7 +288,7 @@ pub async fn api_key(config: &Config, pool: PgPool, command: ApiKeyCommand) -> a
             );
         }
         ApiKeyCommand::List { output } => {
-            let keys = auth.api_keys().await?;
+            let keys = auth.api_keys().list().await?;
             let text = listed(keys.iter().map(api_key_line).collect());
             let keys: Vec<Value> = keys
                 .iter()
@@ -305,7 +304,7 @@ pub async fn api_key(config: &Config, pool: PgPool, command: ApiKeyCommand) -> a
             print(output, &text, &json!({ "keys": keys }));
         }
         ApiKeyCommand::Revoke { prefix, reason, output } => {
-            auth.revoke_api_key(Who::Operator, prefix, &reason).await.map_err(|error| match error {
+            auth.api_keys().revoke(Who::Operator, prefix, &reason).await.map_err(|error| match error {
                 ActError::Nothing => anyhow::anyhow!("No key that works begins with {prefix}."),
                 other => refusal(other),
             })?;

@@ -75,7 +75,7 @@ impl Database {
         let owner = self.migrator().await?;
         let separate = self.application.get_username() != self.migrator.get_username();
         let application = separate.then(|| self.application.get_username());
-        auth::migrate::migrate(&owner, application).await.context("the migrations did not apply")?;
+        auth::operations::migrate::migrate(&owner, application).await.context("the migrations did not apply")?;
         owner.close().await;
         Ok(())
     }

@@ -6,8 +6,8 @@ use std::{error::Error as _, fmt::Display, future::Future, sync::Arc, time::Dura
 
 use auth::{
     Auth,
-    clock::SystemClock,
-    inspection::{self, Pooling},
+    operations::diagnostics::{self, Pooling},
+    primitives::clock::SystemClock,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -181,8 +181,8 @@ async fn reachable(pool: &PgPool) -> Said {
     // A pool says only that it waited in vain; the connection itself says why.
     let connected = async {
         let mut connection = pool.connect_options().connect().await?;
-        let version = inspection::version(&mut connection).await?;
-        let is_replica = inspection::is_replica(&mut connection).await?;
+        let version = diagnostics::version(&mut connection).await?;
+        let is_replica = diagnostics::is_replica(&mut connection).await?;
         connection.close().await?;
         Ok::<_, sqlx::Error>((version, is_replica))
     };
@@ -204,7 +204,7 @@ async fn owner(database: &Database) -> Said {
 }
 
 async fn pooler(pool: &PgPool) -> Said {
-    match inspection::pooling(pool).await {
+    match diagnostics::pooling(pool).await {
         Ok(Pooling::Session) => Said::ok("each connection keeps its server process"),
         Ok(Pooling::Transaction) => Said::failed(pooler::FOUND),
         Err(error) => unanswered("a second connection got no answer; behind a pooler, set pool_mode = session", whole(error)),
@@ -212,7 +212,7 @@ async fn pooler(pool: &PgPool) -> Said {
 }
 
 async fn migrations(pool: &PgPool) -> Said {
-    match auth::migrate::status(pool).await {
+    match auth::operations::migrate::status(pool).await {
         Ok(migrations) => {
             let pending: Vec<String> = migrations
                 .iter()
@@ -230,7 +230,7 @@ async fn migrations(pool: &PgPool) -> Said {
 }
 
 async fn roles(pool: &PgPool) -> Said {
-    match inspection::role(pool).await {
+    match diagnostics::role(pool).await {
         Ok(None) => Said::failed("there are no tables yet; run `latchkey migrate`"),
         Ok(Some(role)) if !role.works => {
             Said::failed(format!("{} may not use the tables; run `latchkey migrate`, which grants it what it needs", role.name))
@@ -266,7 +266,7 @@ async fn clock(pool: &PgPool) -> Said {
 }
 
 async fn keys(auth: &Auth) -> Said {
-    match auth.key_status().await {
+    match auth.operations().key_status().await {
         Ok(keys) => {
             let missing: Vec<&str> = keys.iter().filter(|key| !key.known).map(|key| key.id.as_str()).collect();
             let secrets: i64 = keys.iter().map(|key| key.totp_secrets).sum();
@@ -282,7 +282,7 @@ async fn keys(auth: &Auth) -> Said {
 
 async fn flag(config: &Config, pool: &PgPool) -> Said {
     const KEY: &str = "passwordless_auth";
-    match inspection::flag(pool, KEY).await {
+    match diagnostics::flag(pool, KEY).await {
         Ok(None) => {
             let word = if config.passwordless_auth { "on" } else { "off" };
             Said::ok(format!("{KEY} is {word}, by FEATURE_PASSWORDLESS_AUTH"))
@@ -300,7 +300,7 @@ async fn audit(pool: &PgPool, now: OffsetDateTime) -> Said {
     let next = now.replace_day(1).unwrap_or(now) + time::Duration::days(32);
     let mut missing = Vec::new();
     for (which, at) in [("this month", now), ("next month", next)] {
-        match inspection::has_audit_month(pool, at).await {
+        match diagnostics::has_audit_month(pool, at).await {
             Ok(true) => {}
             Ok(false) => missing.push(which),
             Err(error) => return unanswered("can't be told", whole(error)),

@@ -17,8 +17,8 @@ use app::{
 };
 use auth::{
     Auth,
-    forward_auth::{Access, Identity},
-    session::Level,
+    sessions::Level,
+    sign_in::forward_auth::{Access, Identity},
 };
 use axum::{
     Router,
@@ -72,7 +72,7 @@ impl Guard {
             return refuse(StatusCode::FORBIDDEN, "This host is not one that Latchkey guards.\n");
         };
         let (token, session) = shown(headers);
-        let access = match self.auth.forward_auth(token.as_ref(), session, asked.host.needs).await {
+        let access = match self.auth.sign_in().forward_auth(token.as_ref(), session, asked.host.needs).await {
             Ok(access) => access,
             Err(error) => {
                 tracing::warn!(error = ?error, "forward_auth.failed");

@@ -45,7 +45,7 @@ async fn readyz(State(health): State<Health>) -> Response {
     if health.draining.load(Ordering::Relaxed) {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
     }
-    match tokio::time::timeout(DATABASE_TIMEOUT, auth::migrate::is_ready(health.auth.pool())).await {
+    match tokio::time::timeout(DATABASE_TIMEOUT, auth::operations::migrate::is_ready(health.auth.pool())).await {
         Ok(Ok(true)) => "ready\n".into_response(),
         Ok(Ok(false)) => (StatusCode::SERVICE_UNAVAILABLE, "migrations are pending\n").into_response(),
         Ok(Err(error)) => {

@@ -5,10 +5,11 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use app::{help, mails, routes, state::Site, words};
 use auth::{
-    backup_code,
-    mail::{Content, Letter, Mailer, Notice, SendError},
+    delivery::{Content, Letter, Mailer, SendError},
+    factors::backup_code,
+    outbox::Notice,
     policy::{ADDRESS_CODE_TTL, INVITE_TTL, STEP_UP_CODE_TTL},
-    undo::EMAIL_CHANGE_UNDO,
+    self_service::revert::EMAIL_CHANGE_UNDO,
 };
 use lettre::{
     Address, Message,
@@ -265,7 +266,7 @@ impl Mailer for MailRoom {
 
 #[cfg(test)]
 mod tests {
-    use auth::mail::Content;
+    use auth::delivery::Content;
     use time::macros::datetime;
 
     use super::*;

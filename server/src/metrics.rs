@@ -11,7 +11,7 @@ mod statsd;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use auth::{Auth, api_key::Scope};
+use auth::{Auth, api_keys::Scope};
 use axum::{
     Router,
     response::IntoResponse,
@@ -129,7 +129,7 @@ impl Metrics {
             }
         }
         self.process.describe();
-        auth.start_counters();
+        auth.reporting().start_counters();
         metrics::counter!("rate_limited_total", "limit" => "shield").increment(0);
         metrics::counter!("log_lines_dropped_total").increment(0);
         // Makes the series; an observation is none.

@@ -3,7 +3,7 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use auth::inspection::{self, Pooling};
+use auth::operations::diagnostics::{self, Pooling};
 use sqlx::PgPool;
 
 pub const FOUND: &str = "a pooler hands server processes from transaction to transaction, so statements of other clients could run on ours; \
@@ -17,7 +17,7 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// # Errors
 /// Where there is one.
 pub async fn refuse(pool: &PgPool) -> anyhow::Result<bool> {
-    match inspection::pooling(pool).await {
+    match diagnostics::pooling(pool).await {
         Ok(Pooling::Session) => Ok(true),
         Ok(Pooling::Transaction) => anyhow::bail!("DATABASE_URL: {FOUND}"),
         Err(error) => {

@@ -1,6 +1,6 @@
 //! `latchkey reconcile`: contradictions in the tables, one line each.
 
-use auth::reconcile::{Finding, WINDOW};
+use auth::operations::reconcile::{Finding, WINDOW};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use time::OffsetDateTime;
@@ -14,7 +14,7 @@ use crate::{
 pub async fn reconcile(config: &Config, pool: PgPool, since: Option<OffsetDateTime>, output: Output) -> anyhow::Result<()> {
     let auth = auth(config, pool).await?;
     let since = since.unwrap_or_else(|| auth.now() - WINDOW);
-    let findings = auth.reconcile(since).await?;
+    let findings = auth.operations().reconcile(since).await?;
     let text = if findings.is_empty() {
         format!("Nothing found since {}.", rfc3339(since))
     } else {

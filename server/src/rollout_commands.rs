@@ -2,7 +2,7 @@
 
 use auth::{
     Auth,
-    admin::{ActError, Who},
+    administration::{ActError, Who},
     flag::{Change, Flag, FlagRow, MOST_ALLOWED, Of, PASSWORDLESS_AUTH, Reach},
     rollout::{DEFAULT_PLAN, Rollout, StartError, State, Status, Step, Target, Verdict},
 };
@@ -20,10 +20,10 @@ pub async fn flag(config: &Config, pool: PgPool, command: FlagCommand) -> anyhow
     let auth = auth(config, pool).await?;
     let (key, change, reason, output) = match command {
         FlagCommand::Show { output } => {
-            let mut rows: Vec<Value> = auth.flag_rows().await?.iter().map(row).collect();
+            let mut rows: Vec<Value> = auth.flag().rows().await?.iter().map(row).collect();
             let mut lines: Vec<String> = rows.iter().map(line).collect();
             if !rows.iter().any(|row| row["flag"] == PASSWORDLESS_AUTH) {
-                let flag = auth.flag(PASSWORDLESS_AUTH);
+                let flag = auth.flag().get(PASSWORDLESS_AUTH);
                 lines.push(format!("{PASSWORDLESS_AUTH}: {} (by FEATURE_PASSWORDLESS_AUTH; never changed)", who(&flag)));
                 rows.push(described(PASSWORDLESS_AUTH, &flag));
             }
@@ -44,21 +44,21 @@ pub async fn flag(config: &Config, pool: PgPool, command: FlagCommand) -> anyhow
         }
         FlagCommand::Allow { email, flag, reason, output } => {
             anyhow::ensure!(
-                auth.flag(&flag).allowed.len() < MOST_ALLOWED,
+                auth.flag().get(&flag).allowed.len() < MOST_ALLOWED,
                 "{flag} names {MOST_ALLOWED} addresses already. Use a percentage."
             );
             (flag, Change::Allow(parse(&email)?), reason, output)
         }
         FlagCommand::Disallow { email, flag, reason, output } => (flag, Change::Disallow(parse(&email)?), reason, output),
     };
-    let (flag, text) = match auth.set_flag(Who::Operator, &key, &change, &reason).await {
+    let (flag, text) = match auth.rollout().set_flag(Who::Operator, &key, &change, &reason).await {
         Ok(flag) => {
             let text = format!("{key} is for {} now. Running servers follow within five seconds.", who(&flag));
             (flag, text)
         }
         // Whoever turns it off in a hurry, and perhaps twice, has what they wanted.
         Err(ActError::Nothing) => {
-            let flag = auth.flag(&key);
+            let flag = auth.flag().get(&key);
             let text = format!("It is so already: {key} is for {}. Nothing was changed.", who(&flag));
             (flag, text)
         }
@@ -122,14 +122,14 @@ pub async fn rollout(config: &Config, pool: PgPool, command: RolloutCommand) -> 
     let output = match command {
         RolloutCommand::Start { plan, reason, output } => {
             let plan = plan.map_or(DEFAULT_PLAN.to_vec(), |plan| plan.0);
-            auth.start_rollout(Who::Operator, &plan, &reason).await.map_err(|error| match error {
+            auth.rollout().start(Who::Operator, &plan, &reason).await.map_err(|error| match error {
                 StartError::UnderWay => {
                     anyhow::anyhow!("A rollout is under way. `latchkey rollout status` shows it; `abort` ends it.")
                 }
                 StartError::PendingMigrations => anyhow::anyhow!("Migrations are pending. Run `latchkey migrate` first."),
                 StartError::NotUp => anyhow::anyhow!(
                     "Each step has to let in more than the one before, and the first more than the flag does now ({}).",
-                    who(&auth.flag(PASSWORDLESS_AUTH))
+                    who(&auth.flag().get(PASSWORDLESS_AUTH))
                 ),
                 StartError::Act(error) => refusal(error),
                 StartError::Unavailable(error) => error.into(),
@@ -138,19 +138,19 @@ pub async fn rollout(config: &Config, pool: PgPool, command: RolloutCommand) -> 
         }
         RolloutCommand::Status { output } => output,
         RolloutCommand::Pause { reason, output } => {
-            auth.pause_rollout(Who::Operator, &reason).await.map_err(no_rollout)?;
+            auth.rollout().pause(Who::Operator, &reason).await.map_err(no_rollout)?;
             output
         }
         RolloutCommand::Resume { reason, output } => {
-            auth.resume_rollout(Who::Operator, &reason).await.map_err(no_rollout)?;
+            auth.rollout().resume(Who::Operator, &reason).await.map_err(no_rollout)?;
             output
         }
         RolloutCommand::Abort { reason, output } => {
-            auth.abort_rollout(Who::Operator, &reason).await.map_err(no_rollout)?;
+            auth.rollout().abort(Who::Operator, &reason).await.map_err(no_rollout)?;
             output
         }
     };
-    let status = auth.rollout_status().await?;
+    let status = auth.rollout().status().await?;
     print(output, &told(&auth, &status), &as_json(&status));
     Ok(())
 }
@@ -177,7 +177,7 @@ fn state(rollout: &Rollout) -> String {
 }
 
 fn told(auth: &Auth, status: &Status) -> String {
-    let mut lines = vec![format!("{PASSWORDLESS_AUTH} is for {}.", who(&auth.flag(PASSWORDLESS_AUTH)))];
+    let mut lines = vec![format!("{PASSWORDLESS_AUTH} is for {}.", who(&auth.flag().get(PASSWORDLESS_AUTH)))];
     match &status.rollout {
         None => lines.push("There was no rollout yet.".to_owned()),
         Some(rollout) => {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use app::{AppState, pages::errors, routes};
-use auth::{Auth, requester::Requester};
+use auth::{Auth, primitives::requester::Requester};
 use axum::{
     Router,
     extract::{ConnectInfo, Request, State},
@@ -61,7 +61,7 @@ pub fn router(config: &Config, parts: Parts) -> Router {
 /// no fault of ours; a panic passes it and is counted too.
 async fn count(State(auth): State<Arc<Auth>>, request: Request, next: Next) -> Response {
     let response = AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(panicked);
-    auth.count_answer(response.status().as_u16());
+    auth.reporting().count_answer(response.status().as_u16());
     response
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use app::AppState;
-use auth::{Auth, clock::SystemClock, gauges};
+use auth::{Auth, primitives::clock::SystemClock, reporting::gauges};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -66,7 +66,7 @@ pub async fn serve(config: &Config, database: &Database) -> anyhow::Result<()> {
         tracing::warn!(error = %error, "the database does not answer yet; not ready until it does");
     }
     let auth = Arc::new(Auth::new(pool.clone(), clock.clone(), assemble::keys(config)?, assemble::policy(config)));
-    match auth.key_status().await {
+    match auth.operations().key_status().await {
         // A key was dropped that secrets still lie under. Their owners would find out at their next sign-in; better now.
         Ok(keys) => {
             let missing: Vec<&str> = keys.iter().filter(|key| !key.known).map(|key| key.id.as_str()).collect();
@@ -92,14 +92,14 @@ pub async fn serve(config: &Config, database: &Database) -> anyhow::Result<()> {
 
     let (stop, stopped) = watch::channel(false);
     let mut workers = JoinSet::new();
-    workers.spawn(auth.clone().run_mail_worker(mailer, until(stopped.clone())));
+    workers.spawn(auth::delivery::run(auth.clone(), mailer, until(stopped.clone())));
     // Once before anybody is served, or whoever comes first would find signing in off.
-    if let Err(error) = auth.read_flags().await {
+    if let Err(error) = auth.flag().read().await {
         tracing::warn!(error = %error, "the flags can't be read yet; signing in is off until they are");
     }
     workers.spawn({
         let (auth, stopped) = (auth.clone(), stopped.clone());
-        async move { auth.watch_flags(until(stopped)).await }
+        async move { auth.flag().watch(until(stopped)).await }
     });
     spawn_chores(&mut workers, &auth, &clock, &pool, &stopped);
     spawn_watchers(&mut workers, &auth, &metrics, &stopped);
@@ -181,7 +181,7 @@ fn spawn_chores(
         move || {
             let auth = auth.clone();
             async move {
-                if let Err(error) = auth.housekeeping().await {
+                if let Err(error) = auth.operations().housekeep().await {
                     tracing::warn!(error = %error, "housekeeping.failed");
                 }
             }
@@ -192,7 +192,7 @@ fn spawn_chores(
         move || {
             let auth = auth.clone();
             async move {
-                if let Err(error) = auth.reconcile_hourly().await {
+                if let Err(error) = auth.operations().reconcile_hourly().await {
                     tracing::warn!(error = %error, "reconcile.failed");
                 }
             }
@@ -205,7 +205,7 @@ fn spawn_chores(
         move || {
             let auth = auth.clone();
             async move {
-                if let Err(error) = auth.watch_networks().await {
+                if let Err(error) = auth.limits().watch_request_bursts().await {
                     tracing::warn!(error = %error, "networks.watch_failed");
                 }
             }
@@ -216,7 +216,7 @@ fn spawn_chores(
         move || {
             let auth = auth.clone();
             async move {
-                if let Err(error) = auth.watch_rollout().await {
+                if let Err(error) = auth.rollout().watch().await {
                     tracing::warn!(error = %error, "rollout.watch_failed");
                 }
             }
@@ -231,7 +231,7 @@ fn spawn_watchers(workers: &mut JoinSet<()>, auth: &Arc<Auth>, metrics: &Metrics
         move || {
             let auth = auth.clone();
             async move {
-                if let Err(error) = auth.publish_gauges().await {
+                if let Err(error) = auth.reporting().publish_gauges().await {
                     tracing::warn!(error = %error, "gauges.failed");
                 }
             }
@@ -252,7 +252,7 @@ fn spawn_audit_chores(workers: &mut JoinSet<()>, auth: &Arc<Auth>, stopped: &wat
         move || {
             let auth = auth.clone();
             async move {
-                if let Err(error) = Box::pin(auth.watch_audit()).await {
+                if let Err(error) = Box::pin(auth.audit().watch()).await {
                     tracing::warn!(error = %error, "audit.seal_failed");
                 }
             }
@@ -263,7 +263,7 @@ fn spawn_audit_chores(workers: &mut JoinSet<()>, auth: &Arc<Auth>, stopped: &wat
         move || {
             let auth = auth.clone();
             async move {
-                if let Err(error) = Box::pin(auth.verify_audit_daily()).await {
+                if let Err(error) = Box::pin(auth.audit().verify_daily()).await {
                     tracing::warn!(error = %error, "audit.verify_failed");
                 }
             }

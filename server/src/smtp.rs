@@ -28,7 +28,7 @@ use lettre::{
 use rustls::CertificateError;
 use tokio::time::{Instant, timeout};
 
-use auth::mail::SendError;
+use auth::delivery::SendError;
 
 use self::ration::{Ration, Rationed};
 use crate::config::{Smtp, SmtpTls};

@@ -1,10 +1,10 @@
 //! `/account`: how someone signs in, where they are signed in, and what happened lately.
 
 use auth::{
-    account::{MAX_NAME, SetNameError},
-    activity::Filter,
     policy::DELETION_WAIT,
-    session::Authority,
+    self_service::activity::Filter,
+    sessions::Authority,
+    users::account::{MAX_NAME, SetNameError},
 };
 use axum::{extract::State, response::Response};
 use http::StatusCode;
@@ -272,10 +272,10 @@ async fn show(state: &AppState, authority: Authority, refused: Option<(String, N
     let two_factor = two_factor::summary(state, &authority).await?;
     let mut sessions = sessions::all(state, &authority).await?;
     sessions.truncate(NEWEST_SESSIONS);
-    let activity = state.auth.activity(authority.user, Filter::All, None).await?;
+    let activity = state.auth.self_service().activity(authority.user, Filter::All, None).await?;
     let recent = activity.rows.into_iter().filter_map(Entry::of).take(NEWEST_ENTRIES).collect();
     let now = state.auth.now();
-    let profile = state.auth.profile(&authority).await?;
+    let profile = state.auth.users().profile(&authority).await?;
     let (status, name, error) = match refused {
         None => (StatusCode::OK, profile.display_name.unwrap_or_default(), None),
         Some((typed, error)) => (StatusCode::UNPROCESSABLE_ENTITY, typed, Some(error)),
@@ -289,7 +289,7 @@ async fn show(state: &AppState, authority: Authority, refused: Option<(String, N
 pub async fn change_name(#[server(default)] name: String) -> Result<(), FormError> {
     let form = Form::current()?;
     let SignedIn(_, authority) = form.admit(routes::ACCOUNT).await?;
-    let error = match form.state.auth.set_name(&authority, &name, &form.from).await {
+    let error = match form.state.auth.users().set_name(&authority, &name, &form.from).await {
         Ok(()) => return form.see_other(routes::ACCOUNT),
         Err(SetNameError::TooLong) => NameError::TooLong,
         Err(SetNameError::NotOneLine) => NameError::NotOneLine,

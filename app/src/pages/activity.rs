@@ -1,8 +1,8 @@
 //! `/account/activity`: what happened to the account lately.
 
 use auth::{
-    activity::{self, Filter},
-    cursor::Cursor,
+    primitives::cursor::Cursor,
+    self_service::activity::{self, Filter},
 };
 use axum::{
     extract::{Query, State},
@@ -175,7 +175,7 @@ pub async fn get(
     Query(Part { show, at }): Query<Part>,
 ) -> Result<Response, Fault> {
     let show = Filter::parse(&show).unwrap_or_default();
-    let found = state.auth.activity(authority.user, show, Cursor::parse(&at)).await?;
+    let found = state.auth.self_service().activity(authority.user, show, Cursor::parse(&at)).await?;
     let entries = found.rows.into_iter().filter_map(Entry::of).collect();
     let (newer, older) = (found.newer.map(|at| at.to_string()), found.older.map(|at| at.to_string()));
     let now = state.auth.now();

@@ -1,6 +1,6 @@
 //! `/account/backup-codes`: a new set, shown once.
 
-use auth::two_factor::ChangeError;
+use auth::self_service::two_factor::ChangeError;
 use axum::{
     extract::State,
     response::{IntoResponse, Redirect, Response},
@@ -121,10 +121,10 @@ pub async fn get(State(state): State<AppState>, SignedIn(_, authority): SignedIn
     if !authority.two_factor {
         return Ok(Redirect::to(routes::TWO_FACTOR).into_response());
     }
-    if !state.auth.is_fresh(&authority) {
+    if !state.auth.sign_in().is_fresh(&authority) {
         return Ok(Redirect::to(&next::carried(routes::REAUTH, routes::BACKUP_CODES)).into_response());
     }
-    let left = state.auth.two_factor(&authority).await?.backup_codes.left.unsigned_abs();
+    let left = state.auth.self_service().two_factor(&authority).await?.backup_codes.left.unsigned_abs();
     Ok(page(StatusCode::OK, || view! { <BackupCodesPage email=authority.email left/> }))
 }
 
@@ -133,9 +133,9 @@ pub async fn get(State(state): State<AppState>, SignedIn(_, authority): SignedIn
 pub async fn new_backup_codes() -> Result<(), FormError> {
     let form = Form::current()?;
     let SignedIn(_, authority) = form.admit(routes::BACKUP_CODES).await?;
-    match form.state.auth.new_backup_codes(&authority, &form.from).await {
+    match form.state.auth.self_service().new_backup_codes(&authority, &form.from).await {
         Ok(new) => form.reveal(|| {
-            let codes = new.codes.iter().map(auth::backup_code::BackupCode::reveal).collect();
+            let codes = new.codes.iter().map(auth::factors::backup_code::BackupCode::reveal).collect();
             view! { <RevealedCodesPage email=authority.email codes set=new.set.to_string() first=false made=new.made_at/> }
         }),
         Err(error) => changed(&form, error, routes::BACKUP_CODES),
@@ -151,7 +151,7 @@ pub async fn save_backup_codes(#[server(default)] set: String, #[server(default)
     if saved.is_empty() {
         return form.refuse(page(StatusCode::UNPROCESSABLE_ENTITY, || view! { <UntickedPage email=authority.email set/> }));
     }
-    match form.state.auth.save_backup_codes(&authority, id, &form.from).await {
+    match form.state.auth.self_service().save_backup_codes(&authority, id, &form.from).await {
         Err(error @ ChangeError::Unavailable(_)) => changed(&form, error, routes::TWO_FACTOR),
         Ok(()) if visitor.visit.after_setup.is_some() => login_continue::back_from_setup(&form, &visitor).await,
         // Also for a set that a newer one has replaced: the page says that codes wait to be saved.

@@ -1,13 +1,15 @@
 //! `/account/email`: another address. Asks for it, then for the code that was sent there.
 
 use auth::{
-    address_change::{ConfirmChangeError, RequestChangeError},
-    email_address::{EmailAddress, EmailAddressError},
+    crypto::Code,
+    limits::throttle::{self, Limit},
     policy::ADDRESS_CODE_TTL,
-    secret::Code,
-    session::Authority,
-    throttle::{self, Limit},
-    undo::EMAIL_CHANGE_UNDO,
+    primitives::email_address::{EmailAddress, EmailAddressError},
+    self_service::{
+        address_change::{ConfirmChangeError, RequestChangeError},
+        revert::EMAIL_CHANGE_UNDO,
+    },
+    sessions::Authority,
 };
 use axum::{
     extract::{Query, State},
@@ -140,12 +142,12 @@ pub async fn get(
     Query(EmailQuery { another }): Query<EmailQuery>,
     SignedIn(_, authority): SignedIn,
 ) -> Result<Response, Fault> {
-    if !state.auth.is_fresh(&authority) {
+    if !state.auth.sign_in().is_fresh(&authority) {
         return Ok(Redirect::to(&step_up()).into_response());
     }
     let sent = match another {
         Some(_) => None,
-        None => state.auth.address_change(&authority).await?.filter(|change| change.live),
+        None => state.auth.self_service().address_change(&authority).await?.filter(|change| change.live),
     };
     let shown = match sent {
         Some(change) => EmailStage::Sent { address: change.email.as_str().to_owned(), error: None },
@@ -181,7 +183,7 @@ pub async fn request_address_change(#[server(default)] email: String) -> Result<
 }
 
 async fn ask(form: &Form, authority: Authority, address: &EmailAddress) -> Result<(), FormError> {
-    match form.state.auth.request_address_change(&authority, address, &form.from).await {
+    match form.state.auth.self_service().request_address_change(&authority, address, &form.from).await {
         Ok(()) => form.see_other(routes::EMAIL),
         Err(RequestChangeError::NotFresh) => form.see_other(&step_up()),
         Err(RequestChangeError::Same) => {
@@ -204,7 +206,7 @@ pub async fn confirm_address_change(#[server(default)] code: String) -> Result<(
     let SignedIn(visitor, authority) = form.admit(routes::EMAIL).await?;
     let Some((stepping, cookie)) = stepping(&form, &visitor, &authority) else { return form.see_other(routes::LOGIN) };
     let auth = &form.state.auth;
-    let Some(change) = auth.address_change(&authority).await.map_err(|error| form.fail(error.into()))? else {
+    let Some(change) = auth.self_service().address_change(&authority).await.map_err(|error| form.fail(error.into()))? else {
         return form.see_other(routes::EMAIL);
     };
     let refuse = |status, error| {
@@ -215,7 +217,7 @@ pub async fn confirm_address_change(#[server(default)] code: String) -> Result<(
         Ok(code) => code,
         Err(format) => return refuse(StatusCode::UNPROCESSABLE_ENTITY, format.into()),
     };
-    match auth.confirm_address_change(stepping, &code, visitor.proof(), &form.from).await {
+    match auth.self_service().confirm_address_change(stepping, &code, visitor.proof(), &form.from).await {
         Ok(()) => {
             form.set_cookie(&cookie);
             form.see_other(routes::ACCOUNT)
@@ -236,7 +238,7 @@ pub async fn confirm_address_change(#[server(default)] code: String) -> Result<(
 pub async fn resend_address_code() -> Result<(), FormError> {
     let form = Form::current()?;
     let SignedIn(_, authority) = form.admit(routes::EMAIL).await?;
-    let change = form.state.auth.address_change(&authority).await.map_err(|error| form.fail(error.into()))?;
+    let change = form.state.auth.self_service().address_change(&authority).await.map_err(|error| form.fail(error.into()))?;
     match change {
         Some(change) => ask(&form, authority, &change.email).await,
         None => form.see_other(routes::EMAIL),

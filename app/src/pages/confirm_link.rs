@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use auth::{
-    magic_link::{LinkState, LinkView},
-    secret::LinkToken,
-    sign_in::ConfirmLinkError,
+    crypto::LinkToken,
+    one_time::magic_link::{LinkState, LinkView},
+    sign_in::first_factor::ConfirmLinkError,
 };
 use axum::{
     extract::{Query, State},
@@ -221,8 +221,8 @@ pub async fn get(State(state): State<AppState>, Passerby(visitor): Passerby) -> 
     let Some(token) = &visitor.link else {
         return Ok(Redirect::to(routes::LOGIN).into_response());
     };
-    let link = state.auth.peek_link(token, visitor.proof()).await?;
-    if matches!(link, LinkState::Live(_)) && state.auth.sign_in_is_off() {
+    let link = state.auth.sign_in().peek_link(token, visitor.proof()).await?;
+    if matches!(link, LinkState::Live(_)) && state.auth.flag().sign_in_is_off() {
         return Ok(unavailable::answer(&state.site, StatusCode::FORBIDDEN));
     }
     Ok(answer(&state, link, &visitor))
@@ -266,7 +266,7 @@ pub async fn confirm_link() -> Result<(), FormError> {
         return form.see_other(routes::LOGIN);
     };
     let (handover, cookie) = visitor.handover(&form.state.sessions);
-    match form.state.auth.confirm_link(token, visitor.proof(), &handover, &form.from).await {
+    match form.state.auth.sign_in().confirm_link(token, visitor.proof(), &handover, &form.from).await {
         Ok(outcome) => login_sent::signed_in(&form, &visitor, outcome, &handover, &cookie).await,
         Err(ConfirmLinkError::Off) => form.refuse(unavailable::answer(&form.state.site, StatusCode::FORBIDDEN)),
         Err(ConfirmLinkError::NotLive(link)) => form.refuse(answer(&form.state, link, &visitor)),
@@ -281,7 +281,7 @@ pub async fn cancel_link() -> Result<(), FormError> {
     let form = Form::current()?;
     let Passerby(visitor) = form.admit(routes::LOGIN_CONFIRM).await?;
     if let Some(token) = &visitor.link {
-        form.state.auth.cancel_link(token, &form.from).await.map_err(|error| form.fail(error.into()))?;
+        form.state.auth.sign_in().cancel_link(token, &form.from).await.map_err(|error| form.fail(error.into()))?;
     }
     form.see_other(routes::LOGIN_CONFIRM)
 }
@@ -294,7 +294,7 @@ pub async fn request_own_link() -> Result<(), FormError> {
     let Some(token) = &visitor.link else {
         return form.see_other(routes::LOGIN);
     };
-    let link = form.state.auth.peek_link(token, visitor.proof()).await.map_err(|error| form.fail(error.into()))?;
+    let link = form.state.auth.sign_in().peek_link(token, visitor.proof()).await.map_err(|error| form.fail(error.into()))?;
     let Some(Ok(address)) = link.view().map(|view| view.email.parse()) else {
         return form.see_other(routes::LOGIN);
     };

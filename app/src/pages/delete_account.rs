@@ -1,6 +1,6 @@
 //! `/account/delete`: asks first, waits a week, and can be called off meanwhile.
 
-use auth::{deletion::DeletionError, policy::DELETION_WAIT, session::Authority};
+use auth::{policy::DELETION_WAIT, self_service::deletion::DeletionError, sessions::Authority};
 use axum::{
     extract::State,
     response::{IntoResponse, Redirect, Response},
@@ -78,10 +78,10 @@ pub fn LastAdminPage(email: String) -> impl IntoView {
 
 /// Whoever has not given the strongest factor lately does so first. To keep the account nobody has to.
 pub async fn get(State(state): State<AppState>, SignedIn(_, authority): SignedIn) -> Result<Response, Fault> {
-    if let Some(deletes_at) = state.auth.profile(&authority).await?.deletes_at {
+    if let Some(deletes_at) = state.auth.users().profile(&authority).await?.deletes_at {
         return Ok(page(StatusCode::OK, || view! { <LeavingPage email=authority.email deletes_at/> }));
     }
-    if !state.auth.is_fresh(&authority) {
+    if !state.auth.sign_in().is_fresh(&authority) {
         return Ok(Redirect::to(&step_up()).into_response());
     }
     Ok(page(StatusCode::OK, || view! { <DeleteAccountPage email=authority.email/> }))
@@ -100,7 +100,7 @@ fn last_admin(authority: Authority) -> Response {
 pub async fn delete_account() -> Result<(), FormError> {
     let form = Form::current()?;
     let SignedIn(_, authority) = form.admit(routes::DELETE).await?;
-    match form.state.auth.request_deletion(&authority, &form.from).await {
+    match form.state.auth.self_service().request_deletion(&authority, &form.from).await {
         Ok(()) => form.see_other(routes::DELETE),
         Err(DeletionError::NotFresh) => form.see_other(&step_up()),
         Err(DeletionError::LastAdmin) => form.refuse(last_admin(authority)),
@@ -114,7 +114,7 @@ pub async fn delete_account() -> Result<(), FormError> {
 pub async fn keep_account() -> Result<(), FormError> {
     let form = Form::current()?;
     let SignedIn(_, authority) = form.admit(routes::DELETE).await?;
-    form.state.auth.cancel_deletion(&authority, &form.from).await.map_err(|error| form.fail(error.into()))?;
+    form.state.auth.self_service().cancel_deletion(&authority, &form.from).await.map_err(|error| form.fail(error.into()))?;
     form.see_other(routes::ACCOUNT)
 }
 

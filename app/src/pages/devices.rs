@@ -1,6 +1,6 @@
 //! `/account/devices`: the browsers that do without the second step.
 
-use auth::trusted_device::MOST_SHOWN;
+use auth::factors::trusted_device::MOST_SHOWN;
 use axum::{
     extract::State,
     response::{IntoResponse, Redirect, Response},
@@ -102,7 +102,7 @@ fn DeviceRow(device: TrustedDevice) -> impl IntoView {
 
 pub async fn get(State(state): State<AppState>, SignedIn(visitor, authority): SignedIn) -> Result<Response, Fault> {
     let Some(days) = trust_days(&state) else { return Ok(Redirect::to(routes::TWO_FACTOR).into_response()) };
-    let devices = state.auth.trusted_devices(&authority, visitor.trusted()).await?;
+    let devices = state.auth.factors().trusted_devices(&authority, visitor.trusted()).await?;
     let devices = devices
         .into_iter()
         .map(|device| TrustedDevice {
@@ -124,7 +124,7 @@ pub async fn revoke_device(#[server(default)] id: String) -> Result<(), FormErro
     let form = Form::current()?;
     let SignedIn(_, authority) = form.admit(routes::DEVICES).await?;
     if let Ok(id) = id.parse() {
-        let revoked = form.state.auth.revoke_trusted_device(&authority, id, &form.from).await;
+        let revoked = form.state.auth.factors().revoke_trusted_device(&authority, id, &form.from).await;
         revoked.map_err(|error| form.fail(error.into()))?;
     }
     form.see_other(routes::DEVICES)
@@ -135,7 +135,7 @@ pub async fn revoke_device(#[server(default)] id: String) -> Result<(), FormErro
 pub async fn revoke_all_devices() -> Result<(), FormError> {
     let form = Form::current()?;
     let SignedIn(_, authority) = form.admit(routes::DEVICES).await?;
-    form.state.auth.revoke_trusted_devices(&authority, &form.from).await.map_err(|error| form.fail(error.into()))?;
+    form.state.auth.factors().revoke_trusted_devices(&authority, &form.from).await.map_err(|error| form.fail(error.into()))?;
     form.see_other(routes::DEVICES)
 }
 

@@ -1,6 +1,6 @@
 //! `/account/export`: a copy of everything about the account, as a file.
 
-use auth::export::ExportError;
+use auth::self_service::export::ExportError;
 use axum::{
     Json,
     extract::State,
@@ -41,7 +41,7 @@ pub fn ExportPage(email: String) -> impl IntoView {
 
 /// Whoever has not given the strongest factor lately does so first.
 pub async fn get(State(state): State<AppState>, SignedIn(_, authority): SignedIn) -> Response {
-    if !state.auth.is_fresh(&authority) {
+    if !state.auth.sign_in().is_fresh(&authority) {
         return Redirect::to(&step_up()).into_response();
     }
     page(StatusCode::OK, || view! { <ExportPage email=authority.email/> })
@@ -56,7 +56,7 @@ fn step_up() -> String {
 pub async fn export_account() -> Result<(), FormError> {
     let form = Form::current()?;
     let SignedIn(_, authority) = form.admit(routes::EXPORT).await?;
-    match form.state.auth.export_account(&authority, &form.from).await {
+    match form.state.auth.self_service().export_account(&authority, &form.from).await {
         Ok(export) => {
             let headers = [
                 (header::CONTENT_DISPOSITION, "attachment; filename=\"latchkey-account.json\""),

@@ -265,9 +265,10 @@ mod tests {
     #[test]
     fn articles_say_what_the_policy_says() {
         use auth::{
-            backup_code, network_requests,
+            factors::{backup_code, totp},
+            limits::request_bursts,
             policy::{self, Policy},
-            totp, undo,
+            self_service::revert,
         };
         let text = |slug: &str| {
             let article = help::find(slug).expect("an article");
@@ -276,7 +277,7 @@ mod tests {
             })
         };
         let days = |lifetime: std::time::Duration| words::count(lifetime.as_secs() / 86_400, "day");
-        let hours = words::count(undo::EMAIL_CHANGE_UNDO.as_secs() / 3_600, "hour");
+        let hours = words::count(revert::EMAIL_CHANGE_UNDO.as_secs() / 3_600, "hour");
         let usual = Policy::default();
         for (slug, said) in [
             ("link-expired-or-used", words::lasting(policy::MAX_LINK_TTL)),
@@ -286,7 +287,7 @@ mod tests {
             ("change-your-email-address", format!("It works for {}", words::lasting(policy::ADDRESS_CODE_TTL))),
             ("change-your-email-address", hours.clone()),
             ("take-back-a-change", hours),
-            ("take-back-a-change", format!("“Sign that device out” works for {}", days(undo::SESSION_UNDO))),
+            ("take-back-a-change", format!("“Sign that device out” works for {}", days(revert::SESSION_UNDO))),
             ("take-back-a-change", format!("“Keep my account” works for {}", days(policy::DELETION_WAIT))),
             ("delete-account", format!("It takes {}", days(policy::DELETION_WAIT))),
             ("invitation-doesnt-work", format!("An invitation works for {}", days(policy::INVITE_TTL))),
@@ -301,12 +302,12 @@ mod tests {
             ("codes-always-wrong", format!("There were {} wrong codes", totp::MAX_FAILURES)),
             ("too-many", format!("After {} wrong codes", totp::MAX_FAILURES)),
             ("admin-reset-two-factor", format!("After {} wrong codes", totp::MAX_FAILURES)),
-            ("admin-limits", format!("more than {} sign-in emails", network_requests::TOO_MANY)),
+            ("admin-limits", format!("more than {} sign-in emails", request_bursts::TOO_MANY)),
         ] {
             assert!(text(slug).contains(&said), "{slug}: {said}");
         }
         assert_eq!((totp::MAX_AUTHENTICATORS, totp::STEP_SECONDS), (2, 30), "\"You can have two\"; \"every 30 seconds\"");
         assert_eq!(usual.session_idle, std::time::Duration::from_hours(24), "\"after a day without use\"");
-        assert_eq!(auth::mail::LONGEST_WAIT, std::time::Duration::from_mins(5), "\"up to 5 minutes\"");
+        assert_eq!(auth::outbox::LONGEST_WAIT, std::time::Duration::from_mins(5), "\"up to 5 minutes\"");
     }
 }

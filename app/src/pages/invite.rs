@@ -1,6 +1,6 @@
 //! `/invite`: someone was asked in.
 
-use auth::{email_address::EmailAddress, invite::InviteState, secret::InviteToken};
+use auth::{crypto::InviteToken, primitives::email_address::EmailAddress, users::invitation::InviteState};
 use axum::{
     extract::{Query, State},
     response::Response,
@@ -123,7 +123,7 @@ async fn find(state: &AppState, token: &str) -> Result<Result<(EmailAddress, Opt
     let Some(token) = InviteToken::parse(token) else {
         return Ok(Err(DeadInvite::Broken));
     };
-    Ok(match state.auth.peek_invite(&token).await? {
+    Ok(match state.auth.users().peek_invite(&token).await? {
         InviteState::Live { email, inviter } => Ok((email, inviter)),
         InviteState::Expired => Err(DeadInvite::Expired),
         InviteState::Used => Err(DeadInvite::AlreadyUsed),

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use auth::{
-    email_address::{EmailAddress, EmailAddressError},
-    sign_in::RequestLinkError,
-    throttle::Limit,
+    limits::throttle::Limit,
+    primitives::email_address::{EmailAddress, EmailAddressError},
+    sign_in::first_factor::RequestLinkError,
 };
 use axum::{
     extract::{Query, State},
@@ -94,7 +94,7 @@ pub async fn get(
         }
         .into_response();
     }
-    if state.auth.sign_in_is_off() {
+    if state.auth.flag().sign_in_is_off() {
         return unavailable::answer(&state.site, StatusCode::OK);
     }
     answer(&state, StatusCode::OK, String::new(), next, None)
@@ -155,7 +155,7 @@ pub async fn ask_for(
     next: Option<String>,
 ) -> Result<Asked, FormError> {
     let nonce = visitor.visit.nonce().unwrap_or_default();
-    match form.state.auth.request_link(address, &nonce, visitor.proof(), &form.from).await {
+    match form.state.auth.sign_in().request_link(address, &nonce, visitor.proof(), &form.from).await {
         Ok(()) => {
             let typed = typed || visitor.visit.asked.as_ref().is_some_and(|asked| asked.typed && asked.email == address.as_str());
             let visit = Visit {

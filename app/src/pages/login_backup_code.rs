@@ -1,8 +1,8 @@
 //! `/login/backup-code`: asks for a backup code, in place of the app's.
 
 use auth::{
-    backup_code::{BackupCode, BackupCodeFormat},
-    second_factor::{Factor, Finishing, SecondFactorError},
+    factors::backup_code::{BackupCode, BackupCodeFormat},
+    sign_in::second_factor::{Factor, Finishing, SecondFactorError},
 };
 use axum::response::Response;
 use http::StatusCode;
@@ -103,7 +103,13 @@ pub async fn enter_backup_code(#[server(default)] code: String) -> Result<(), Fo
     let Some(half) = visitor.key() else { return form.see_other(routes::LOGIN) };
     let (handover, cookie) = visitor.handover(&form.state.sessions);
     let finishing = Finishing { half, user: authority.user, handover: &handover };
-    match form.state.auth.enter_second_factor(finishing, Factor::BackupCode(&code), false, visitor.proof(), &form.from).await {
+    match form
+        .state
+        .auth
+        .sign_in()
+        .enter_second_factor(finishing, Factor::BackupCode(&code), false, visitor.proof(), &form.from)
+        .await
+    {
         Ok(signed_in) => login_two_factor::finish(&form, &visitor, &signed_in, &handover, &cookie).await,
         Err(error) => match refused(&form, error, routes::LOGIN_BACKUP_CODE, backup_code_field)? {
             Refused::Field(error) => refuse(error),

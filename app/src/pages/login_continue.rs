@@ -1,9 +1,9 @@
 //! `/login/continue`: from here to another host that people are signed in for, and the page that leads there.
 
 use auth::{
-    forward_auth::Access,
-    secret::SessionKey,
-    session::{Authority, Level},
+    crypto::SessionKey,
+    sessions::{Authority, Level},
+    sign_in::forward_auth::Access,
 };
 use axum::{
     extract::{Query, State},
@@ -124,7 +124,7 @@ pub(crate) async fn go_on(form: &Form, next: Option<&str>, key: SessionKey) -> R
     let Some((hosts, to)) = next.as_deref().and_then(|next| destination(&form.state, next)) else {
         return form.see_other(next.as_deref().unwrap_or(routes::ACCOUNT));
     };
-    let made = form.state.auth.make_forward_auth_token(key, to.host.needs).await;
+    let made = form.state.auth.sign_in().make_forward_auth_token(key, to.host.needs).await;
     match made.map_err(|error| form.fail(error.into()))? {
         Ok(token) => {
             form.set_cookie(&form.state.sessions.forward_auth_cookie(&token, &hosts.domain));

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use auth::{
-    magic_link::LinkState,
-    mail::{Delivery, LONGEST_WAIT},
-    secret::{Code, CodeFormat},
-    sign_in::{EnterCodeError, Handover, Outcome},
+    crypto::{Code, CodeFormat},
+    one_time::magic_link::LinkState,
+    outbox::{Delivery, LONGEST_WAIT},
+    sign_in::first_factor::{EnterCodeError, Handover, Outcome},
 };
 use axum::{
     extract::{Query, State},
@@ -178,7 +178,7 @@ pub async fn get(
 
 async fn delivery(state: &AppState, visitor: &Visitor) -> Result<Delivery, auth::Error> {
     match visitor.proof().nonce {
-        Some(nonce) => state.auth.delivery(nonce).await,
+        Some(nonce) => state.auth.sign_in().delivery(nonce).await,
         None => Ok(Delivery::OnTime),
     }
 }
@@ -211,7 +211,7 @@ pub async fn enter_code(#[server(default)] code: String) -> Result<(), FormError
         Err(format) => return refuse(StatusCode::UNPROCESSABLE_ENTITY, format.into()),
     };
     let (handover, cookie) = visitor.handover(&form.state.sessions);
-    match form.state.auth.enter_code(&code, visitor.proof(), &handover, &form.from).await {
+    match form.state.auth.sign_in().enter_code(&code, visitor.proof(), &handover, &form.from).await {
         Ok(outcome) => signed_in(&form, &visitor, outcome, &handover, &cookie).await,
         Err(EnterCodeError::Off) => form.refuse(unavailable::answer(&form.state.site, StatusCode::FORBIDDEN)),
         Err(EnterCodeError::NothingAsked) => form.see_other(routes::LOGIN),

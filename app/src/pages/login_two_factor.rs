@@ -1,9 +1,11 @@
 //! `/login/two-factor`: asks for the code of an authenticator app.
 
 use auth::{
-    second_factor::{Factor, Finishing, SecondFactorError, SignedIn},
-    secret::{Code, CodeFormat},
-    sign_in::Handover,
+    crypto::{Code, CodeFormat},
+    sign_in::{
+        first_factor::Handover,
+        second_factor::{Factor, Finishing, SecondFactorError, SignedIn},
+    },
 };
 use axum::{extract::State, response::Response};
 use cookie::Cookie;
@@ -222,7 +224,7 @@ pub async fn enter_totp(#[server(default)] code: String, #[server(default)] trus
     let (handover, cookie) = visitor.handover(&form.state.sessions);
     let finishing = Finishing { half, user: authority.user, handover: &handover };
     let trust = !trust_device.is_empty();
-    match form.state.auth.enter_second_factor(finishing, Factor::App(&code), trust, visitor.proof(), &form.from).await {
+    match form.state.auth.sign_in().enter_second_factor(finishing, Factor::App(&code), trust, visitor.proof(), &form.from).await {
         Ok(signed_in) => finish(&form, &visitor, &signed_in, &handover, &cookie).await,
         Err(error) => match refused(&form, error, routes::LOGIN_BACKUP_CODE, totp_field)? {
             Refused::Field(error) => refuse(StatusCode::UNPROCESSABLE_ENTITY, error),

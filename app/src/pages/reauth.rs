@@ -1,12 +1,14 @@
 //! `/reauth`: asks once more who it is, before a change.
 
 use auth::{
-    backup_code::BackupCode,
+    crypto::Code,
+    factors::backup_code::BackupCode,
     policy::STEP_UP_CODE_TTL,
-    second_factor::Factor,
-    secret::Code,
-    session::Authority,
-    step_up::{MailedCodeError, SendCodeError, Stepping},
+    sessions::Authority,
+    sign_in::{
+        second_factor::Factor,
+        step_up::{MailedCodeError, SendCodeError, Stepping},
+    },
 };
 use axum::{
     extract::{Query, State},
@@ -188,7 +190,7 @@ pub async fn get(
     Enrolling(_, authority): Enrolling,
 ) -> Result<Response, Fault> {
     let next = to(&state, &next);
-    if state.auth.is_fresh(&authority) {
+    if state.auth.sign_in().is_fresh(&authority) {
         return Ok(Redirect::to(&next).into_response());
     }
     let how = how(&state, &authority).await?;
@@ -199,7 +201,7 @@ async fn how(state: &AppState, authority: &Authority) -> Result<ReauthHow, auth:
     if authority.two_factor {
         return Ok(ReauthHow::App);
     }
-    let sent = state.auth.has_mailed_code(authority).await?;
+    let sent = state.auth.sign_in().has_mailed_code(authority).await?;
     Ok(ReauthHow::Mail { address: authority.email.as_str().into(), sent })
 }
 
@@ -250,7 +252,7 @@ pub async fn step_up(#[server(default)] code: String, #[server(default)] next: S
     };
     let auth = &form.state.auth;
     if by_mail {
-        let error = match auth.step_up_with_mailed_code(stepping, &code, visitor.proof(), &form.from).await {
+        let error = match auth.sign_in().step_up_with_mailed_code(stepping, &code, visitor.proof(), &form.from).await {
             Ok(()) => return passed(&form, &cookie, &next),
             Err(MailedCodeError::Wrong { left }) => {
                 return refuse(StatusCode::UNPROCESSABLE_ENTITY, ReauthError::Mail(CodeError::Wrong { left }));
@@ -270,7 +272,7 @@ pub async fn step_up(#[server(default)] code: String, #[server(default)] next: S
         let how = ReauthHow::Mail { address: authority.email.as_str().into(), sent: true };
         return form.refuse(answer(StatusCode::GONE, how, next.clone(), Some(ReauthError::Mail(error))));
     }
-    match auth.step_up(stepping, Factor::App(&code), visitor.proof(), &form.from).await {
+    match auth.sign_in().step_up(stepping, Factor::App(&code), visitor.proof(), &form.from).await {
         Ok(()) => passed(&form, &cookie, &next),
         Err(error) => match refused(&form, error, &next::carried(routes::REAUTH_BACKUP_CODE, &next), totp_field)? {
             Refused::Field(error) => refuse(StatusCode::UNPROCESSABLE_ENTITY, ReauthError::App(error)),
@@ -299,7 +301,7 @@ pub async fn step_up_with_backup_code(#[server(default)] code: String, #[server(
         Ok(code) => code,
         Err(format) => return refuse(format.into()),
     };
-    match form.state.auth.step_up(stepping, Factor::BackupCode(&code), visitor.proof(), &form.from).await {
+    match form.state.auth.sign_in().step_up(stepping, Factor::BackupCode(&code), visitor.proof(), &form.from).await {
         Ok(()) => passed(&form, &cookie, &next),
         Err(error) => match refused(&form, error, routes::REAUTH_BACKUP_CODE, backup_code_field)? {
             Refused::Field(error) => refuse(error),
@@ -315,7 +317,7 @@ pub async fn send_step_up_code(#[server(default)] next: String) -> Result<(), Fo
     let form = Form::current()?;
     let Enrolling(_, authority) = form.admit(routes::REAUTH).await?;
     let next = to(&form.state, &next);
-    match form.state.auth.mail_step_up_code(&authority, &form.from).await {
+    match form.state.auth.sign_in().mail_step_up_code(&authority, &form.from).await {
         Ok(()) | Err(SendCodeError::TwoFactor) => form.see_other(&next::carried(routes::REAUTH, &next)),
         Err(SendCodeError::Limited(limited)) => form.refuse(limited::answer(limited, 0, STEP_UP_CODE_TTL)),
         Err(SendCodeError::Unavailable(error)) => Err(form.fail(error.into())),

@@ -2,7 +2,7 @@
 
 use auth::{
     event::{Method, SecondFactor},
-    session::{Authority, MOST_SHOWN, SessionView},
+    sessions::{Authority, MOST_SHOWN, SessionView},
 };
 use axum::{extract::State, response::Response};
 use http::StatusCode;
@@ -156,7 +156,7 @@ pub(crate) fn SessionRow(session: Session, now: OffsetDateTime, #[prop(default =
 
 /// An account's sessions, for this page and the others that show some: this one first, then the newest.
 pub(crate) async fn all(state: &AppState, authority: &Authority) -> Result<Vec<Session>, auth::Error> {
-    Ok(state.auth.sessions(authority).await?.into_iter().map(Session::from).collect())
+    Ok(state.auth.sessions().list(authority).await?.into_iter().map(Session::from).collect())
 }
 
 pub async fn get(State(state): State<AppState>, SignedIn(_, authority): SignedIn) -> Result<Response, Fault> {
@@ -171,7 +171,7 @@ pub async fn end_session(#[server(default)] id: String) -> Result<(), FormError>
     let form = Form::current()?;
     let SignedIn(_, authority) = form.admit(routes::SESSIONS).await?;
     if let Ok(id) = id.parse() {
-        form.state.auth.end_session(&authority, id, &form.from).await.map_err(|error| form.fail(error.into()))?;
+        form.state.auth.sessions().end(&authority, id, &form.from).await.map_err(|error| form.fail(error.into()))?;
     }
     form.see_other(routes::SESSIONS)
 }
@@ -181,7 +181,7 @@ pub async fn end_session(#[server(default)] id: String) -> Result<(), FormError>
 pub async fn end_other_sessions() -> Result<(), FormError> {
     let form = Form::current()?;
     let SignedIn(_, authority) = form.admit(routes::SESSIONS).await?;
-    form.state.auth.end_other_sessions(&authority, &form.from).await.map_err(|error| form.fail(error.into()))?;
+    form.state.auth.sessions().end_others(&authority, &form.from).await.map_err(|error| form.fail(error.into()))?;
     form.see_other(routes::SESSIONS)
 }
 

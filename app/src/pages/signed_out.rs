@@ -36,7 +36,7 @@ pub async fn sign_out() -> Result<(), FormError> {
     let form = Form::current()?;
     let visitor = form.anybody().await?;
     if let Some(key) = visitor.key() {
-        form.state.auth.sign_out(key, &form.from).await.map_err(|error| form.fail(error.into()))?;
+        form.state.auth.sessions().sign_out(key, &form.from).await.map_err(|error| form.fail(error.into()))?;
         visitor.forget().await.map_err(|error| form.fail(error.into()))?;
         form.set_cookie(&session::removal(session::SESSION));
     }

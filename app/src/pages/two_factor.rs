@@ -1,10 +1,9 @@
 //! `/account/two-factor`: what stands between someone's inbox and their account.
 
 use auth::{
-    backup_code,
-    session::Authority,
-    totp::MAX_AUTHENTICATORS,
-    two_factor::{ChangeError, TwoFactor},
+    factors::{backup_code, totp::MAX_AUTHENTICATORS},
+    self_service::two_factor::{ChangeError, TwoFactor},
+    sessions::Authority,
 };
 use axum::{extract::State, response::Response};
 use http::StatusCode;
@@ -196,7 +195,7 @@ pub(crate) fn TrustedBrowsersRow(count: u64) -> impl IntoView {
 
 /// How two-factor stands for an account, for this page and the others that tell.
 pub(crate) async fn summary(state: &AppState, authority: &Authority) -> Result<TwoFactorSummary, auth::Error> {
-    Ok(summed_up(state, state.auth.two_factor(authority).await?))
+    Ok(summed_up(state, state.auth.self_service().two_factor(authority).await?))
 }
 
 pub(crate) fn summed_up(state: &AppState, standing: TwoFactor) -> TwoFactorSummary {
@@ -241,7 +240,7 @@ pub async fn remove_authenticator(#[server(default)] id: String) -> Result<(), F
     let form = Form::current()?;
     let SignedIn(_, authority) = form.admit(routes::TWO_FACTOR).await?;
     let Ok(id) = id.parse() else { return form.see_other(routes::TWO_FACTOR) };
-    match form.state.auth.remove_authenticator(&authority, id, &form.from).await {
+    match form.state.auth.self_service().remove_authenticator(&authority, id, &form.from).await {
         Ok(()) => form.see_other(routes::TWO_FACTOR),
         Err(error) => changed(&form, error, routes::TWO_FACTOR),
     }

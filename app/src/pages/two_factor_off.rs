@@ -1,6 +1,6 @@
 //! `/account/two-factor/turn-off`: asks first.
 
-use auth::{secret::Code, session::Authority, two_factor::ChangeError};
+use auth::{crypto::Code, self_service::two_factor::ChangeError, sessions::Authority};
 use axum::{
     extract::State,
     response::{IntoResponse, Redirect, Response},
@@ -64,8 +64,8 @@ pub async fn get(State(state): State<AppState>, SignedIn(_, authority): SignedIn
 }
 
 async fn answer(state: &AppState, authority: Authority, status: StatusCode, error: Option<TotpError>) -> Result<Response, Fault> {
-    let left = state.auth.two_factor(&authority).await?.backup_codes.left.unsigned_abs();
-    let code_needed = !state.auth.may_turn_off_without_code(&authority);
+    let left = state.auth.self_service().two_factor(&authority).await?.backup_codes.left.unsigned_abs();
+    let code_needed = !state.auth.self_service().may_turn_off_without_code(&authority);
     Ok(page(status, || view! { <TurnOffPage email=authority.email left code_needed error/> }))
 }
 
@@ -80,7 +80,7 @@ pub async fn turn_two_factor_off(#[server(default)] code: String) -> Result<(), 
         let page = answer(&form.state, authority.clone(), StatusCode::UNPROCESSABLE_ENTITY, Some(error)).await;
         form.refuse(page.map_err(|fault| form.fail(fault))?)
     };
-    let code = if auth.may_turn_off_without_code(&authority) {
+    let code = if auth.self_service().may_turn_off_without_code(&authority) {
         None
     } else {
         match Code::parse(&code) {
@@ -88,7 +88,7 @@ pub async fn turn_two_factor_off(#[server(default)] code: String) -> Result<(), 
             Err(format) => return refuse(format.into()).await,
         }
     };
-    match auth.turn_two_factor_off(stepping, code.as_ref(), visitor.proof(), &form.from).await {
+    match auth.self_service().turn_two_factor_off(stepping, code.as_ref(), visitor.proof(), &form.from).await {
         Ok(()) => {
             form.set_cookie(&cookie);
             form.see_other(routes::ACCOUNT)

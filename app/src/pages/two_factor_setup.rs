@@ -1,9 +1,9 @@
 //! `/account/two-factor/setup`: from an app that knows nothing of us to the first code of it.
 
 use auth::{
-    secret::Code,
-    session::Authority,
-    two_factor::{ChangeError, DEFAULT_NAME},
+    crypto::Code,
+    self_service::two_factor::{ChangeError, DEFAULT_NAME},
+    sessions::Authority,
 };
 use axum::{
     extract::State,
@@ -172,7 +172,7 @@ fn in_fours(key: &str) -> String {
 
 /// The set-up under way, if one is. Only after the account's strongest factor: the page holds a secret.
 pub async fn get(State(state): State<AppState>, Enrolling(_, authority): Enrolling) -> Result<Response, Fault> {
-    if !state.auth.is_fresh(&authority) {
+    if !state.auth.sign_in().is_fresh(&authority) {
         return Ok(Redirect::to(&next::carried(routes::REAUTH, routes::TWO_FACTOR_SETUP)).into_response());
     }
     answer(&state, authority, StatusCode::OK, DEFAULT_NAME.to_owned(), None).await
@@ -185,7 +185,7 @@ async fn answer(
     name: String,
     error: Option<TotpError>,
 ) -> Result<Response, Fault> {
-    let progress = match state.auth.two_factor_setup(&authority).await? {
+    let progress = match state.auth.self_service().two_factor_setup(&authority).await? {
         None => SetupStage::Start,
         Some(secret) => {
             let uri = secret.uri(&authority.email).to_string();
@@ -203,7 +203,7 @@ async fn answer(
 pub async fn start_two_factor_setup() -> Result<(), FormError> {
     let form = Form::current()?;
     let Enrolling(_, authority) = form.admit(routes::TWO_FACTOR_SETUP).await?;
-    match form.state.auth.start_two_factor_setup(&authority, &form.from).await {
+    match form.state.auth.self_service().start_two_factor_setup(&authority, &form.from).await {
         Ok(()) => form.see_other(routes::TWO_FACTOR_SETUP),
         Err(error) => changed(&form, error, routes::TWO_FACTOR_SETUP),
     }
@@ -217,10 +217,12 @@ pub async fn confirm_two_factor_setup(#[server(default)] code: String, #[server(
     let Some((stepping, cookie)) = stepping(&form, &visitor, &authority) else { return form.see_other(routes::LOGIN) };
     let outcome = match Code::parse(&code) {
         Ok(code) => {
-            form.state.auth.confirm_two_factor_setup(stepping, &code, &name, &form.from).await.map_err(|error| match error {
-                ChangeError::WrongCode => Ok(TotpError::Wrong { left: 0 }),
-                ChangeError::Clock { steps } => Ok(TotpError::clock(steps)),
-                other => Err(other),
+            form.state.auth.self_service().confirm_two_factor_setup(stepping, &code, &name, &form.from).await.map_err(|error| {
+                match error {
+                    ChangeError::WrongCode => Ok(TotpError::Wrong { left: 0 }),
+                    ChangeError::Clock { steps } => Ok(TotpError::clock(steps)),
+                    other => Err(other),
+                }
             })
         }
         Err(format) => Err(Ok(format.into())),
@@ -230,7 +232,7 @@ pub async fn confirm_two_factor_setup(#[server(default)] code: String, #[server(
             form.set_cookie(&cookie);
             match codes {
                 Some(new) => form.reveal(|| {
-                    let codes = new.codes.iter().map(auth::backup_code::BackupCode::reveal).collect();
+                    let codes = new.codes.iter().map(auth::factors::backup_code::BackupCode::reveal).collect();
                     let (set, made) = (new.set.to_string(), new.made_at);
                     view! { <RevealedCodesPage email=authority.email codes set first=true made/> }
                 }),

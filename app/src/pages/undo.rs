@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use auth::{
-    backup_code::BackupCode,
+    crypto::{Code, UndoToken},
+    factors::backup_code::BackupCode,
     policy::DELETION_WAIT,
-    second_factor::{Factor, SecondFactorError},
-    secret::{Code, UndoToken},
-    undo::{EMAIL_CHANGE_UNDO, SESSION_UNDO, UndoError, UndoState, UndoView, Undoes, Undone},
+    self_service::revert::{EMAIL_CHANGE_UNDO, SESSION_UNDO, UndoError, UndoState, UndoView, Undoes, Undone},
+    sign_in::second_factor::{Factor, SecondFactorError},
 };
 use axum::{
     extract::{Query, State},
@@ -306,7 +306,7 @@ pub async fn get(
     }
     let Some(token) = &visitor.undo else { return Ok(dead(DeadUndo::Broken)) };
     let factor = if with.as_deref() == Some(BACKUP_CODE) { AskedFactor::BackupCode(None) } else { AskedFactor::App(None) };
-    Ok(answer(&state, StatusCode::OK, state.auth.peek_undo(token).await?, factor))
+    Ok(answer(&state, StatusCode::OK, state.auth.self_service().peek_revert(token).await?, factor))
 }
 
 /// The page for where a link stands. `factor` is asked for where one is needed.
@@ -383,7 +383,7 @@ pub async fn take_back(#[server(default)] code: String, #[server(default)] with:
     let visitor = form.anybody().await?;
     let Some(token) = &visitor.undo else { return form.refuse(dead(DeadUndo::Broken)) };
     let auth = &form.state.auth;
-    let link = auth.peek_undo(token).await.map_err(|error| form.fail(error.into()))?;
+    let link = auth.self_service().peek_revert(token).await.map_err(|error| form.fail(error.into()))?;
     let refuse = |factor| form.refuse(answer(&form.state, StatusCode::UNPROCESSABLE_ENTITY, link.clone(), factor));
     let entered = match &link {
         UndoState::Live(UndoView::EmailChange { factor_needed: true, .. }) => match Entered::read(&code, &with) {
@@ -392,7 +392,7 @@ pub async fn take_back(#[server(default)] code: String, #[server(default)] with:
         },
         _ => Entered::Nothing,
     };
-    match auth.undo(token, entered.factor(), visitor.proof(), &form.from).await {
+    match auth.self_service().revert(token, entered.factor(), visitor.proof(), &form.from).await {
         Ok(undone) => form.reveal(|| view! { <UndonePage undone/> }),
         Err(UndoError::NotLive(link)) => form.refuse(answer(&form.state, StatusCode::GONE, link, AskedFactor::App(None))),
         // Two-factor was turned on or off this very moment: the page shows what is asked for now.

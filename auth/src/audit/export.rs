@@ -9,10 +9,10 @@ use uuid::Uuid;
 
 use super::{About, AuditFilter, AuditRow, store};
 use crate::{
-    Auth, Error,
-    admin::{ActError, Who},
-    cursor::{Cursor, Towards},
+    Audit, Error,
+    administration::{ActError, Who},
     event::{Event, Work},
+    primitives::cursor::{Cursor, Towards},
 };
 
 /// Rows read at once.
@@ -54,20 +54,14 @@ pub struct AuditExport {
 
 const COLUMNS: &str = "id,created_at,event_type,user_id,actor_id,ip,user_agent,request_id,details";
 
-impl Auth {
+impl Audit<'_> {
     /// Begins a copy of at most `most` rows. An administrator's session must have given its strongest factor lately.
     ///
     /// # Errors
     /// [`ActError`]; then nothing is handed out.
-    pub async fn export_audit(
-        &self,
-        who: Who<'_>,
-        filter: AuditFilter,
-        format: Format,
-        most: usize,
-    ) -> Result<AuditExport, ActError> {
-        self.permit(who)?;
-        let now = self.now();
+    pub async fn export(self, who: Who<'_>, filter: AuditFilter, format: Format, most: usize) -> Result<AuditExport, ActError> {
+        self.0.administration().permit(who)?;
+        let now = self.0.now();
         let mut narrowed = BTreeMap::new();
         if !filter.events.is_empty() {
             narrowed.insert("events", filter.events.join(" "));
@@ -78,7 +72,7 @@ impl Auth {
             Some(About::Request(request)) => narrowed.insert("request", request.clone()),
             None => None,
         };
-        let mut work = Work::begin(&self.pool, who.from(), now).await?.by(who.actor());
+        let mut work = Work::begin(&self.0.pool, who.from(), now).await?.by(who.actor());
         work.record(Event::AuditExported {
             by: who.origin(),
             format: format.as_str(),
@@ -95,7 +89,7 @@ impl Auth {
     ///
     /// # Errors
     /// When the database does not answer: the copy is not whole.
-    pub async fn next_of_export(&self, export: &mut AuditExport) -> Result<Option<String>, Error> {
+    pub async fn next_of_export(self, export: &mut AuditExport) -> Result<Option<String>, Error> {
         let mut text = String::new();
         if !export.begun {
             export.begun = true;
@@ -107,7 +101,7 @@ impl Auth {
             return Ok(None);
         }
         let oldest = Cursor { towards: Towards::Newer, at: OffsetDateTime::UNIX_EPOCH, id: Uuid::nil() };
-        let rows = store::page(&self.pool, &export.filter, Some(export.cursor.unwrap_or(oldest)), PAGE + 1).await?;
+        let rows = store::page(&self.0.pool, &export.filter, Some(export.cursor.unwrap_or(oldest)), PAGE + 1).await?;
         let more = rows.len() > PAGE;
         let take = PAGE.min(export.left);
         let cut = rows.len() > take && take < PAGE || more && take == export.left;

@@ -15,8 +15,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    Auth, Error,
-    cursor::{Cursor, Page},
+    Audit, Error,
+    primitives::cursor::{Cursor, Page},
 };
 
 pub use export::{AuditExport, Format};
@@ -71,13 +71,13 @@ pub enum Name {
     ApiKey(String),
 }
 
-impl Auth {
+impl Audit<'_> {
     /// A page of up to `most` rows; without a cursor, the newest.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn audit(&self, filter: &AuditFilter, cursor: Option<Cursor>, most: usize) -> Result<Page<AuditRow>, Error> {
-        let rows = store::page(&self.pool, filter, cursor, most + 1).await?;
+    pub async fn page(self, filter: &AuditFilter, cursor: Option<Cursor>, most: usize) -> Result<Page<AuditRow>, Error> {
+        let rows = store::page(&self.0.pool, filter, cursor, most + 1).await?;
         Ok(Page::new(rows, most, cursor, |row| (row.at, row.id)))
     }
 
@@ -85,16 +85,16 @@ impl Auth {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn audit_names(&self, rows: &[AuditRow]) -> Result<HashMap<Uuid, Name>, Error> {
+    pub async fn names(self, rows: &[AuditRow]) -> Result<HashMap<Uuid, Name>, Error> {
         let ids: Vec<Uuid> = rows.iter().flat_map(|row| [row.user, row.actor]).flatten().collect();
-        Ok(store::names(&self.pool, &ids).await?.into_iter().collect())
+        Ok(store::names(&self.0.pool, &ids).await?.into_iter().collect())
     }
 
     /// Whether an id is an account's, or was.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn is_or_was_account(&self, id: Uuid) -> Result<bool, Error> {
-        Ok(store::is_account(&self.pool, id).await?)
+    pub async fn is_or_was_account(self, id: Uuid) -> Result<bool, Error> {
+        Ok(store::is_account(&self.0.pool, id).await?)
     }
 }

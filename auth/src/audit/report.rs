@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::store;
-use crate::{Auth, Error};
+use crate::{Audit, Error};
 
 /// How many of one kind are told: the worst. More would hide the rest.
 pub(super) const MOST: i64 = 20;
@@ -152,15 +152,15 @@ pub(super) struct Act {
     pub at: OffsetDateTime,
 }
 
-impl Auth {
+impl Audit<'_> {
     /// What is unusual since then: the gravest kinds first, and of each the newest.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn audit_report(&self, since: OffsetDateTime) -> Result<Vec<Unusual>, Error> {
-        let accounts = store::tallies_of_accounts(&self.pool, since).await?;
-        let networks = store::tallies_of_networks(&self.pool, since).await?;
-        let acts = store::acts(&self.pool, since).await?;
+    pub async fn report(self, since: OffsetDateTime) -> Result<Vec<Unusual>, Error> {
+        let accounts = store::tallies_of_accounts(&self.0.pool, since).await?;
+        let networks = store::tallies_of_networks(&self.0.pool, since).await?;
+        let acts = store::acts(&self.0.pool, since).await?;
         Ok(judge(accounts, networks, acts))
     }
 }

@@ -18,7 +18,7 @@ use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
 use super::seal_store as store;
-use crate::{Auth, Error, schedule, secret::sha256};
+use crate::{Audit, Error, crypto::sha256, primitives::schedule};
 
 /// Rows of one batch at most: what is held in memory at once.
 pub(super) const BATCH: usize = 5_000;
@@ -283,28 +283,28 @@ pub struct LastVerified {
     pub findings: BTreeMap<String, u64>,
 }
 
-impl Auth {
+impl Audit<'_> {
     /// Seals once a minute, in whichever process gets there first; and says on every one how the seal stands, and whether the chain
     /// that this process has seen is still there.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn watch_audit(&self) -> Result<(), Error> {
+    pub async fn watch(self) -> Result<(), Error> {
         let sealed = self.seal_when_due().await;
         // Also where it failed: that rows wait is what has to be seen then.
         self.tell_seal().await?;
         sealed
     }
 
-    async fn seal_when_due(&self) -> Result<(), Error> {
-        if !schedule::wins(&self.pool, "audit_seal", EVERY, self.now()).await? {
+    async fn seal_when_due(self) -> Result<(), Error> {
+        if !schedule::wins(&self.0.pool, "audit_seal", EVERY, self.0.now()).await? {
             return Ok(());
         }
-        let sealed = self.seal_audit().await?;
+        let sealed = self.seal().await?;
         if sealed.waits {
             tracing::warn!("audit.seal_waits");
         }
-        let newest = store::head(&mut *self.pool.acquire().await?).await?;
+        let newest = store::head(&mut *self.0.pool.acquire().await?).await?;
         if let Some(store::Newest { head, .. }) = newest.filter(|_| sealed.batches > 0) {
             tracing::info!(head = head.number, hash = head.prefix(), rows = sealed.rows, "audit.sealed");
         }
@@ -315,13 +315,13 @@ impl Auth {
     ///
     /// # Errors
     /// When the database does not answer. What was sealed before stays so.
-    pub async fn seal_audit(&self) -> Result<Sealed, Error> {
+    pub async fn seal(self) -> Result<Sealed, Error> {
         let mut sealed = Sealed::default();
-        let Some(newest) = store::newest_position(&self.pool).await? else { return Ok(sealed) };
-        if store::head(&mut *self.pool.acquire().await?).await?.is_some_and(|head| head.to >= Mark::after(newest)) {
+        let Some(newest) = store::newest_position(&self.0.pool).await? else { return Ok(sealed) };
+        if store::head(&mut *self.0.pool.acquire().await?).await?.is_some_and(|head| head.to >= Mark::after(newest)) {
             return Ok(sealed);
         }
-        if !settled(&self.pool).await? {
+        if !settled(&self.0.pool).await? {
             sealed.waits = true;
             return Ok(sealed);
         }
@@ -337,8 +337,8 @@ impl Auth {
     }
 
     /// The next rows up to `newest`: a batch for each month among them.
-    async fn seal_some(&self, newest: i64) -> Result<(usize, i64), Error> {
-        let mut transaction = self.pool.begin().await?;
+    async fn seal_some(self, newest: i64) -> Result<(usize, i64), Error> {
+        let mut transaction = self.0.pool.begin().await?;
         store::lock(&mut transaction).await?;
         let head = store::head(&mut transaction).await?;
         let from = head.as_ref().map_or(Mark::START, |head| head.to);
@@ -364,9 +364,9 @@ impl Auth {
     }
 
     /// What the next batch follows. Whoever can write to the database can add one that we did not make.
-    fn before(&self, newest: Option<&store::Newest>) -> Before {
+    fn before(self, newest: Option<&store::Newest>) -> Before {
         let Some(store::Newest { head, key_id, mac, .. }) = newest else { return Before { number: 0, hash: [0; 32], ours: true } };
-        let ours = self.keys.is_audit_mac(key_id, &head.hash, mac) == Some(true);
+        let ours = self.0.keys.is_audit_mac(key_id, &head.hash, mac) == Some(true);
         if !ours {
             tracing::error!(batch = head.number, "audit.not_ours: no configured key vouches for the newest batch");
         }
@@ -375,7 +375,7 @@ impl Auth {
 
     /// The next of the chain. The caller holds the chain's lock.
     async fn add_seal(
-        &self,
+        self,
         connection: &mut PgConnection,
         before: Before,
         kind: Kind,
@@ -395,13 +395,13 @@ impl Auth {
             first_at: rows.first_at,
             last_at: rows.last_at,
             rows_hash: rows.hash(),
-            sealed_at: self.now(),
+            sealed_at: self.0.now(),
             hash: [0; 32],
             key_id: String::new(),
             mac: Vec::new(),
         };
         seal.hash = seal.hash_after(&before.hash, before.ours);
-        let (key_id, mac) = self.keys.audit_mac(&seal.hash);
+        let (key_id, mac) = self.0.keys.audit_mac(&seal.hash);
         (seal.key_id, seal.mac) = (key_id.to_owned(), mac.to_vec());
         store::add(connection, &seal, &rows.fingerprints).await?;
         Ok(Before { number: seal.number, hash: seal.hash, ours: true })
@@ -409,8 +409,8 @@ impl Auth {
 
     /// Drops the months that ended before then, and says in the chain that it was done: without this, a month that is gone is one
     /// that somebody removed.
-    pub(crate) async fn drop_audit_months(&self, before: OffsetDateTime) -> Result<i32, sqlx::Error> {
-        let mut transaction = self.pool.begin().await?;
+    pub(crate) async fn drop_months(self, before: OffsetDateTime) -> Result<i32, sqlx::Error> {
+        let mut transaction = self.0.pool.begin().await?;
         // First, as whoever seals takes it first: dropping locks the whole log.
         store::lock(&mut transaction).await?;
         let months = store::months(&mut transaction).await?;
@@ -432,8 +432,8 @@ impl Auth {
 
     /// # Errors
     /// When the database does not answer.
-    pub async fn audit_seal(&self) -> Result<SealState, Error> {
-        let mut connection = self.pool.acquire().await?;
+    pub async fn head(self) -> Result<SealState, Error> {
+        let mut connection = self.0.pool.acquire().await?;
         let head = store::head(&mut connection).await?;
         let from = head.as_ref().map_or(Mark::START, |head| head.to);
         let next = store::next_rows(&mut connection, from, i64::MAX, 1).await?;
@@ -446,19 +446,19 @@ impl Auth {
         })
     }
 
-    async fn tell_seal(&self) -> Result<(), Error> {
-        let state = self.audit_seal().await?;
-        let unsealed = state.unsealed_since.map_or(time::Duration::ZERO, |since| self.now() - since);
+    async fn tell_seal(self) -> Result<(), Error> {
+        let state = self.head().await?;
+        let unsealed = state.unsealed_since.map_or(time::Duration::ZERO, |since| self.0.now() - since);
         #[expect(clippy::cast_precision_loss, reason = "batches are counted to a few millions")]
         metrics::gauge!("audit_seal_head").set(state.head.map_or(0, |head| head.number) as f64);
         metrics::gauge!("audit_unsealed_seconds").set(unsealed.as_seconds_f64().max(0.0));
-        let seen = *self.seal_seen.lock().expect("nothing panics while it holds the lock");
+        let seen = *self.0.seal_seen.lock().expect("nothing panics while it holds the lock");
         let still_there = match seen {
-            Some(seen) => store::hash_of(&self.pool, seen.number).await?.is_some_and(|hash| hash == seen.hash),
+            Some(seen) => store::hash_of(&self.0.pool, seen.number).await?.is_some_and(|hash| hash == seen.hash),
             None => true,
         };
         if still_there {
-            *self.seal_seen.lock().expect("nothing panics while it holds the lock") = state.head;
+            *self.0.seal_seen.lock().expect("nothing panics while it holds the lock") = state.head;
         } else {
             let (number, hash) = seen.map_or((0, String::new()), |seen| (seen.number, seen.prefix()));
             tracing::error!(batch = number, hash, "audit.seal_gone: a batch this process has seen is not there any more");

@@ -84,7 +84,7 @@ pub(super) async fn next_rows(connection: &mut PgConnection, from: Mark, to: i64
 /// Of those that are older than numbers.
 pub(super) async fn old_rows(connection: &mut PgConnection, from: Mark, to: Mark, most: usize) -> Result<Vec<Row>, sqlx::Error> {
     let (from_at, from_id) = from.row.1.unwrap_or((BEGINNING, Uuid::nil()));
-    let (to_at, to_id) = to.row.1.unwrap_or((crate::cursor::Cursor::NEWEST.at, Uuid::max()));
+    let (to_at, to_id) = to.row.1.unwrap_or((crate::primitives::cursor::Cursor::NEWEST.at, Uuid::max()));
     sqlx::query_as!(
         Row,
         r#"
@@ -111,7 +111,7 @@ pub(super) async fn numbered_rows(
     most: usize,
 ) -> Result<Vec<Row>, sqlx::Error> {
     let most = i64::try_from(most).unwrap_or(i64::MAX);
-    let (at, id) = from.row.1.unwrap_or((crate::cursor::Cursor::NEWEST.at, Uuid::max()));
+    let (at, id) = from.row.1.unwrap_or((crate::primitives::cursor::Cursor::NEWEST.at, Uuid::max()));
     sqlx::query_as!(
         Row,
         r#"

@@ -8,7 +8,7 @@ use super::{
     About, AuditFilter, AuditRow, Name,
     report::{ACCOUNTS_OF_NETWORK, Act, FAILURES_OF_ACCOUNT, LINKS_OF_NETWORK, MOST, REPLAYS, Tally},
 };
-use crate::cursor::{Cursor, Towards};
+use crate::primitives::cursor::{Cursor, Towards};
 
 struct Row {
     id: Uuid,
@@ -348,7 +348,7 @@ mod tests {
     #[test]
     fn our_request_ids_tell_their_time_and_others_dont() {
         let at = datetime!(2026-11-24 14:29:31 UTC);
-        assert_eq!(time_of(&crate::secret::new_id(at).to_string()), Some(at));
+        assert_eq!(time_of(&crate::crypto::new_id(at).to_string()), Some(at));
         assert_eq!(time_of("a-proxys-own"), None);
         assert_eq!(time_of("00000000-0000-4000-8000-000000000000"), None);
     }

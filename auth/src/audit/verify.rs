@@ -19,9 +19,9 @@ use super::{
     seal_store as store,
 };
 use crate::{
-    Auth, Error,
+    Audit, Error,
     event::{Event, Work},
-    schedule,
+    primitives::schedule,
 };
 
 const EVERY: Duration = Duration::days(1);
@@ -220,15 +220,15 @@ struct Month {
     rows: i64,
 }
 
-impl Auth {
+impl Audit<'_> {
     /// Looks at everything. `known`: a batch that must be in the chain, from a log or a metric.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn verify_audit(&self, known: Option<&KnownHead>) -> Result<Verified, Error> {
+    pub async fn verify(self, known: Option<&KnownHead>) -> Result<Verified, Error> {
         // What is sealed while this runs is not looked at, nor called late.
-        let now = self.now();
-        let mut connection = self.pool.acquire().await?;
+        let now = self.0.now();
+        let mut connection = self.0.pool.acquire().await?;
         let connection = &mut *connection;
         let head = store::head(connection).await?;
         let mut walk = Walk { before: Some([0; 32]), ..Walk::default() };
@@ -268,7 +268,7 @@ impl Auth {
         walk.close(last);
         let mut verified = walk.verified;
         if let Some(known) = known
-            && !store::hash_of(&self.pool, known.number).await?.is_some_and(|hash| known.is(&hash))
+            && !store::hash_of(&self.0.pool, known.number).await?.is_some_and(|hash| known.is(&hash))
         {
             verified.found(Finding::new(Problem::TailCut, Some(known.number)));
         }
@@ -283,13 +283,13 @@ impl Auth {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn verify_audit_daily(&self) -> Result<(), Error> {
-        let now = self.now();
-        let last = store::verified(&mut *self.pool.acquire().await?).await?;
-        if last.is_some_and(|last| last.at > now - EVERY) || !schedule::wins(&self.pool, "audit_verify", TRIED, now).await? {
+    pub async fn verify_daily(self) -> Result<(), Error> {
+        let now = self.0.now();
+        let last = store::verified(&mut *self.0.pool.acquire().await?).await?;
+        if last.is_some_and(|last| last.at > now - EVERY) || !schedule::wins(&self.0.pool, "audit_verify", TRIED, now).await? {
             return Ok(());
         }
-        let Verified { batches, rows, head, findings, counts } = self.verify_audit(None).await?;
+        let Verified { batches, rows, head, findings, counts } = self.verify(None).await?;
         let last = LastVerified {
             at: now,
             head: head.map_or(0, |head| head.number),
@@ -300,7 +300,7 @@ impl Auth {
         for finding in &findings {
             tracing::error!(problem = finding.problem.as_str(), batch = finding.batch, "audit.tampered: {finding}");
         }
-        let mut work = Work::begin(&self.pool, None, now).await?;
+        let mut work = Work::begin(&self.0.pool, None, now).await?;
         store::save_verified(work.connection(), &last).await?;
         if !counts.is_empty() {
             work.record(Event::AuditTampered { findings: counts });
@@ -309,13 +309,13 @@ impl Auth {
     }
 
     /// The batch by itself: its number, its hash after the one before, and who vouches for it.
-    fn follow(&self, walk: &mut Walk, seal: &Seal) {
+    fn follow(self, walk: &mut Walk, seal: &Seal) {
         let missing = seal.number - walk.number - 1;
         if missing > 0 {
             walk.before = None;
             walk.verified.found(Finding { count: missing, ..Finding::new(Problem::BatchMissing, Some(walk.number + 1)) });
         }
-        let vouched = self.keys.is_audit_mac(&seal.key_id, &seal.hash, &seal.mac);
+        let vouched = self.0.keys.is_audit_mac(&seal.key_id, &seal.hash, &seal.mac);
         // Behind a batch that is missing nothing can be said.
         let follows = |ours| walk.before.is_some_and(|before| seal.hash_after(&before, ours) == seal.hash);
         let alone = follows(false);

@@ -19,14 +19,13 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    Auth, Error,
-    admin::{ActError, Who},
-    api_key::Scope,
-    email_address::{self, EmailAddress},
+    Error, Flags,
+    administration::Who,
+    crypto::sha256,
     event::{Event, Origin, Work},
-    gauges,
-    rollout::{self, Target},
-    secret::sha256,
+    primitives::email_address::{self, EmailAddress},
+    reporting::gauges,
+    rollout::Target,
 };
 
 /// Signing in by mail, and with it the second factor of such a sign-in.
@@ -79,7 +78,7 @@ impl Flag {
             || self.allowed.binary_search_by(|allowed| allowed.as_str().cmp(email_key)).is_ok()
     }
 
-    fn changed_by(&self, change: &Change) -> Self {
+    pub(crate) fn changed_by(&self, change: &Change) -> Self {
         let mut flag = self.clone();
         match change {
             Change::On => flag.percent_everyone = 100,
@@ -170,16 +169,16 @@ impl Known {
     }
 }
 
-impl Auth {
+impl Flags<'_> {
     /// The flag as this process knows it.
     #[must_use]
-    pub fn flag(&self, key: &str) -> Flag {
-        self.ask_flag(key, Flag::clone)
+    pub fn get(self, key: &str) -> Flag {
+        self.ask(key, Flag::clone)
     }
 
     /// Asks the flag something where it lies: every sign-in page asks, and a flag may name a thousand addresses.
-    fn ask_flag<T>(&self, key: &str, ask: impl FnOnce(&Flag) -> T) -> T {
-        match self.flags.get() {
+    fn ask<T>(self, key: &str, ask: impl FnOnce(&Flag) -> T) -> T {
+        match self.0.flags.get() {
             None => ask(&Flag::OFF),
             Some(flags) => match flags.get(key) {
                 Some(flag) => ask(flag),
@@ -189,35 +188,35 @@ impl Auth {
     }
 
     /// Where the table has no row, the environment speaks.
-    fn without_row(&self, key: &str) -> Flag {
-        if key == PASSWORDLESS_AUTH && self.policy.passwordless_auth { Flag::ON } else { Flag::OFF }
+    fn without_row(self, key: &str) -> Flag {
+        if key == PASSWORDLESS_AUTH && self.0.policy.passwordless_auth { Flag::ON } else { Flag::OFF }
     }
 
     /// Whether signing in by mail is off for everyone.
     #[must_use]
-    pub fn sign_in_is_off(&self) -> bool {
-        self.ask_flag(PASSWORDLESS_AUTH, Flag::reach) == Reach::Nobody
+    pub fn sign_in_is_off(self) -> bool {
+        self.ask(PASSWORDLESS_AUTH, Flag::reach) == Reach::Nobody
     }
 
-    pub(crate) fn signs_in(&self, email_key: &str, admin: bool) -> bool {
-        self.ask_flag(PASSWORDLESS_AUTH, |flag| flag.admits(PASSWORDLESS_AUTH, email_key, admin))
+    pub(crate) fn signs_in(self, email_key: &str, admin: bool) -> bool {
+        self.ask(PASSWORDLESS_AUTH, |flag| flag.admits(PASSWORDLESS_AUTH, email_key, admin))
     }
 
     /// Reads all flags anew.
     ///
     /// # Errors
     /// When the database does not answer. What was known stays known.
-    pub async fn read_flags(&self) -> Result<(), Error> {
-        let rows = store::all(&self.pool).await?;
+    pub async fn read(self) -> Result<(), Error> {
+        let rows = store::all(&self.0.pool).await?;
         let flags: BTreeMap<String, Flag> = rows.into_iter().map(|row| (row.key, row.flag)).collect();
         let ours = flags.get(PASSWORDLESS_AUTH).cloned().unwrap_or_else(|| self.without_row(PASSWORDLESS_AUTH));
         metrics::gauge!("rollout_percent", "flag" => PASSWORDLESS_AUTH).set(f64::from(ours.percent_everyone));
-        self.flags.set(flags);
+        self.0.flags.set(flags);
         Ok(())
     }
 
     /// Keeps what this process knows of the flags up to date, until told to stop.
-    pub async fn watch_flags(&self, stop: impl Future<Output = ()>) {
+    pub async fn watch(self, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
         let mut listener = None;
         loop {
@@ -225,7 +224,7 @@ impl Auth {
                 listener = self.listen().await.inspect_err(|error| tracing::warn!(%error, "flags.listen_failed")).ok();
             }
             // After listening began, or a change between the two would be heard by nobody.
-            if let Err(error) = self.read_flags().await {
+            if let Err(error) = self.read().await {
                 tracing::warn!(error = %error, "flags.read_failed");
             }
             let told = async {
@@ -234,7 +233,7 @@ impl Auth {
                     None => std::future::pending().await,
                 }
             };
-            gauges::beat("flags", self.now());
+            gauges::beat("flags", self.0.now());
             tokio::select! {
                 () = &mut stop => return,
                 heard = told => if !heard { listener = None },
@@ -243,8 +242,8 @@ impl Auth {
         }
     }
 
-    async fn listen(&self) -> Result<PgListener, sqlx::Error> {
-        let mut listener = PgListener::connect_with(&self.pool).await?;
+    async fn listen(self) -> Result<PgListener, sqlx::Error> {
+        let mut listener = PgListener::connect_with(&self.0.pool).await?;
         listener.listen(CHANNEL).await?;
         Ok(listener)
     }
@@ -253,31 +252,12 @@ impl Auth {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn flag_rows(&self) -> Result<Vec<FlagRow>, Error> {
-        Ok(store::all(&self.pool).await?)
-    }
-
-    /// Changes a flag by hand, and makes its row where there is none. A guarded rollout of it pauses, or ends where the flag was turned
-    /// off: two hands at one lever would undo each other's work.
-    ///
-    /// # Errors
-    /// [`ActError`]; [`ActError::Nothing`] where it is so already.
-    pub async fn set_flag(&self, who: Who<'_>, key: &str, change: &Change, reason: &str) -> Result<Flag, ActError> {
-        let now = self.now();
-        self.permit_with(who, Scope::Flags)?;
-        let mut work = Work::begin(&self.pool, who.from(), now).await?.by(who.actor());
-        let flag =
-            self.write_flag(&mut work, key, who.into(), reason, |flag| flag.changed_by(change)).await?.ok_or(ActError::Nothing)?;
-        if key == PASSWORDLESS_AUTH {
-            rollout::changed_by_hand(&mut work, &flag, who.origin(), now).await?;
-        }
-        work.commit().await?;
-        self.read_flags().await?;
-        Ok(flag)
+    pub async fn rows(self) -> Result<Vec<FlagRow>, Error> {
+        Ok(store::all(&self.0.pool).await?)
     }
 
     /// The flag as its row has it, which nobody else changes until the transaction is over.
-    pub(crate) async fn lock_flag(&self, work: &mut Work<'_>, key: &str) -> Result<Flag, sqlx::Error> {
+    pub(crate) async fn lock(self, work: &mut Work<'_>, key: &str) -> Result<Flag, sqlx::Error> {
         // Made first where there is none, with what holds without it.
         let now = work.now();
         store::make(work.connection(), key, &self.without_row(key), now).await?;
@@ -285,15 +265,15 @@ impl Auth {
     }
 
     /// Changes a flag as part of a larger change. `None` where it is so already.
-    pub(crate) async fn write_flag(
-        &self,
+    pub(crate) async fn write(
+        self,
         work: &mut Work<'_>,
         key: &str,
         by: By,
         reason: &str,
         change: impl FnOnce(&Flag) -> Flag,
     ) -> Result<Option<Flag>, sqlx::Error> {
-        let before = self.lock_flag(work, key).await?;
+        let before = self.lock(work, key).await?;
         let after = change(&before);
         if after == before {
             return Ok(None);

@@ -13,13 +13,18 @@ use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use crate::{
-    Auth, Error, account,
-    admin::{ActError, Who},
+    Error, Rollouts,
+    administration::{ActError, Who},
+    api_keys::Scope,
+    crypto::new_id,
     event::{Event, Origin, Work},
+    flag::Change,
     flag::{self, Flag, FlagRow, PASSWORDLESS_AUTH},
-    mail::{self, Notice},
-    migrate, minute_count, overview, schedule,
-    secret::new_id,
+    operations::migrate,
+    outbox::{self, Notice},
+    primitives::schedule,
+    reporting::{event_counts, overview},
+    users::account,
 };
 
 pub use check::{Check, Reading, Verdict};
@@ -211,19 +216,19 @@ fn decide(rollout: &Rollout, readings: &[Reading], sign_ins: i64, now: OffsetDat
     }
 }
 
-impl Auth {
+impl Rollouts<'_> {
     /// Begins a rollout of [`PASSWORDLESS_AUTH`]. A step for named addresses is left out where the flag names none.
     ///
     /// # Errors
     /// [`StartError`].
-    pub async fn start_rollout(&self, who: Who<'_>, plan: &[Step], reason: &str) -> Result<Rollout, StartError> {
-        if !migrate::is_ready(&self.pool).await? {
+    pub async fn start(self, who: Who<'_>, plan: &[Step], reason: &str) -> Result<Rollout, StartError> {
+        if !migrate::is_ready(&self.0.pool).await? {
             return Err(StartError::PendingMigrations);
         }
-        let now = self.now();
-        let mut work = self.begin_act(who, now).await?;
+        let now = self.0.now();
+        let mut work = self.0.administration().begin_action(who, now).await?;
         // Its lock decides who starts first.
-        let flag = self.lock_flag(&mut work, PASSWORDLESS_AUTH).await?;
+        let flag = self.0.flag().lock(&mut work, PASSWORDLESS_AUTH).await?;
         if store::active(work.connection(), PASSWORDLESS_AUTH).await?.is_some() {
             return Err(StartError::UnderWay);
         }
@@ -252,9 +257,9 @@ impl Auth {
         let by = flag::By::from(who);
         store::insert(work.connection(), PASSWORDLESS_AUTH, &rollout, &by.text()).await?;
         record(&mut work, Happened::Started, &rollout, who.origin(), reason);
-        self.write_flag(&mut work, PASSWORDLESS_AUTH, by, reason, |flag| first.raise(flag)).await?;
+        self.0.flag().write(&mut work, PASSWORDLESS_AUTH, by, reason, |flag| first.raise(flag)).await?;
         work.commit().await?;
-        self.read_flags().await?;
+        self.0.flag().read().await?;
         Ok(rollout)
     }
 
@@ -262,8 +267,8 @@ impl Auth {
     ///
     /// # Errors
     /// [`ActError::Nothing`] where there is none, or it is paused.
-    pub async fn pause_rollout(&self, who: Who<'_>, reason: &str) -> Result<Rollout, ActError> {
-        self.change_rollout(who, reason, |rollout, now| {
+    pub async fn pause(self, who: Who<'_>, reason: &str) -> Result<Rollout, ActError> {
+        self.change(who, reason, |rollout, now| {
             (rollout.state != State::Paused).then(|| rollout.stop(State::Paused, reason, now)).map(|()| Happened::Paused)
         })
         .await
@@ -273,8 +278,8 @@ impl Auth {
     ///
     /// # Errors
     /// [`ActError::Nothing`] where none is stopped.
-    pub async fn resume_rollout(&self, who: Who<'_>, reason: &str) -> Result<Rollout, ActError> {
-        self.change_rollout(who, reason, |rollout, now| {
+    pub async fn resume(self, who: Who<'_>, reason: &str) -> Result<Rollout, ActError> {
+        self.change(who, reason, |rollout, now| {
             (rollout.state != State::Running).then(|| rollout.go_on(now)).map(|()| Happened::Resumed)
         })
         .await
@@ -284,22 +289,45 @@ impl Auth {
     ///
     /// # Errors
     /// [`ActError::Nothing`] where there is none.
-    pub async fn abort_rollout(&self, who: Who<'_>, reason: &str) -> Result<Rollout, ActError> {
-        self.change_rollout(who, reason, |rollout, now| {
+    pub async fn abort(self, who: Who<'_>, reason: &str) -> Result<Rollout, ActError> {
+        self.change(who, reason, |rollout, now| {
             rollout.end(State::Aborted, Some(reason), now);
             Some(Happened::Aborted)
         })
         .await
     }
 
-    async fn change_rollout(
-        &self,
+    /// Changes a flag by hand, and makes its row where there is none. A guarded rollout of it pauses, or ends where the flag was turned
+    /// off: two hands at one lever would undo each other's work.
+    ///
+    /// # Errors
+    /// [`ActError`]; [`ActError::Nothing`] where it is so already.
+    pub async fn set_flag(self, who: Who<'_>, key: &str, change: &Change, reason: &str) -> Result<Flag, ActError> {
+        let now = self.0.now();
+        self.0.administration().permit_with(who, Scope::Flags)?;
+        let mut work = Work::begin(&self.0.pool, who.from(), now).await?.by(who.actor());
+        let flag = self
+            .0
+            .flag()
+            .write(&mut work, key, who.into(), reason, |flag| flag.changed_by(change))
+            .await?
+            .ok_or(ActError::Nothing)?;
+        if key == PASSWORDLESS_AUTH {
+            changed_by_hand(&mut work, &flag, who.origin(), now).await?;
+        }
+        work.commit().await?;
+        self.0.flag().read().await?;
+        Ok(flag)
+    }
+
+    async fn change(
+        self,
         who: Who<'_>,
         reason: &str,
         change: impl FnOnce(&mut Rollout, OffsetDateTime) -> Option<Happened>,
     ) -> Result<Rollout, ActError> {
-        let now = self.now();
-        let mut work = self.begin_act(who, now).await?;
+        let now = self.0.now();
+        let mut work = self.0.administration().begin_action(who, now).await?;
         let mut rollout = store::active(work.connection(), PASSWORDLESS_AUTH).await?.ok_or(ActError::Nothing)?;
         let happened = change(&mut rollout, now).ok_or(ActError::Nothing)?;
         store::update(work.connection(), &rollout).await?;
@@ -312,12 +340,12 @@ impl Auth {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn rollout_status(&self) -> Result<Status, Error> {
-        let now = self.now();
-        let rollout = store::newest(&self.pool, PASSWORDLESS_AUTH).await?;
-        let readings = store::readings(&self.pool).await?;
+    pub async fn status(self) -> Result<Status, Error> {
+        let now = self.0.now();
+        let rollout = store::newest(&self.0.pool, PASSWORDLESS_AUTH).await?;
+        let readings = store::readings(&self.0.pool).await?;
         let sign_ins = match &rollout {
-            Some(rollout) => minute_count::store::sum_since(&self.pool, minute_count::SIGN_INS, rollout.step_since).await?,
+            Some(rollout) => event_counts::store::sum_since(&self.0.pool, event_counts::SIGN_INS, rollout.step_since).await?,
             None => 0,
         };
         Ok(Status { rollout, readings, sign_ins, now })
@@ -327,64 +355,64 @@ impl Auth {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn rollout_standing(&self) -> Result<(Option<Rollout>, Vec<Reading>), Error> {
-        Ok((store::newest(&self.pool, PASSWORDLESS_AUTH).await?, store::readings(&self.pool).await?))
+    pub async fn standing(self) -> Result<(Option<Rollout>, Vec<Reading>), Error> {
+        Ok((store::newest(&self.0.pool, PASSWORDLESS_AUTH).await?, store::readings(&self.0.pool).await?))
     }
 
     /// Where flags, rollout and checks stand, and how they came there.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn rollout_overview(&self) -> Result<Overview, Error> {
-        self.read_flags().await?;
-        let (status, flags) = (self.rollout_status().await?, self.flag_rows().await?);
-        let history = store::history(&self.pool).await?;
+    pub async fn overview(self) -> Result<Overview, Error> {
+        self.0.flag().read().await?;
+        let (status, flags) = (self.status().await?, self.0.flag().rows().await?);
+        let history = store::history(&self.0.pool).await?;
         let by = flags.iter().filter_map(|row| row.updated_by.parse().ok());
         let mut actors: Vec<Uuid> = by.chain(history.iter().filter_map(|told| told.actor)).collect();
         actors.sort_unstable();
         actors.dedup();
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.0.pool.acquire().await?;
         let names = account::store::addresses(&mut connection, &actors).await?;
         drop(connection);
-        let population = overview::store::newest_accounts(&self.pool).await?;
+        let population = overview::store::newest_accounts(&self.0.pool).await?;
         let population = population.map(|(accounts, administrators)| Population { accounts, administrators });
-        Ok(Overview { status, flag: self.flag(PASSWORDLESS_AUTH), flags, history, names, population })
+        Ok(Overview { status, flag: self.0.flag().get(PASSWORDLESS_AUTH), flags, history, names, population })
     }
 
     /// Looks, where a look is due and no other process has: measures every check, and does what they say to the rollout under way.
     ///
     /// # Errors
     /// When the database does not answer. Nothing was changed then.
-    pub async fn watch_rollout(&self) -> Result<(), Error> {
-        let now = self.now();
-        self.add_counts(now).await?;
-        let state = store::newest(&self.pool, PASSWORDLESS_AUTH).await?.map_or(0.0, |rollout| rollout.state.number());
+    pub async fn watch(self) -> Result<(), Error> {
+        let now = self.0.now();
+        self.0.reporting().add_counts(now).await?;
+        let state = store::newest(&self.0.pool, PASSWORDLESS_AUTH).await?.map_or(0.0, |rollout| rollout.state.number());
         metrics::gauge!("rollout_state", "flag" => PASSWORDLESS_AUTH).set(state);
-        if !schedule::wins(&self.pool, "rollout", LOOK_EVERY, now).await? {
+        if !schedule::wins(&self.0.pool, "rollout", LOOK_EVERY, now).await? {
             return Ok(());
         }
-        self.roll_up(now).await?;
-        let unreadable = self.key_status().await?.iter().filter(|key| !key.known).map(|key| key.totp_secrets).sum();
-        let values = store::measure(&self.pool, unreadable, now).await?;
+        self.0.reporting().roll_up(now).await?;
+        let unreadable = self.0.operations().key_status().await?.iter().filter(|key| !key.known).map(|key| key.totp_secrets).sum();
+        let values = store::measure(&self.0.pool, unreadable, now).await?;
 
-        let mut work = Work::begin(&self.pool, None, now).await?;
+        let mut work = Work::begin(&self.0.pool, None, now).await?;
         // The flag before the plan, as wherever a plan and its flag change together. It makes no row where there is none: from then on
         // the environment would have no say.
         flag::store::hold(work.connection(), PASSWORDLESS_AUTH).await?;
         let readings = store::save(work.connection(), &values, now).await?;
         if let Some(mut rollout) = store::active(work.connection(), PASSWORDLESS_AUTH).await? {
             let sign_ins =
-                minute_count::store::sum_since(&mut *work.connection(), minute_count::SIGN_INS, rollout.step_since).await?;
+                event_counts::store::sum_since(&mut *work.connection(), event_counts::SIGN_INS, rollout.step_since).await?;
             let decision = decide(&rollout, &readings, sign_ins, now);
             self.carry_out(&mut work, &mut rollout, decision, now).await?;
         }
         work.commit().await?;
-        self.outbox.notify_one();
+        self.0.outbox.notify_one();
         Ok(())
     }
 
     async fn carry_out(
-        &self,
+        self,
         work: &mut Work<'_>,
         rollout: &mut Rollout,
         decision: Decision,
@@ -409,13 +437,15 @@ impl Auth {
             }
             Decision::RollBack(check) => {
                 rollout.end(State::RolledBack, Some(check.name()), now);
-                self.write_flag(work, PASSWORDLESS_AUTH, flag::By::Rollout, check.name(), |_| Flag::OFF).await?;
+                self.0.flag().write(work, PASSWORDLESS_AUTH, flag::By::Rollout, check.name(), |_| Flag::OFF).await?;
                 (Happened::RolledBack, check.name(), Some(Notice::RolloutRolledBack { check }))
             }
             Decision::Advance => {
                 rollout.advance(now);
                 let step = rollout.current();
-                self.write_flag(work, PASSWORDLESS_AUTH, flag::By::Rollout, "the step before went well", |flag| step.raise(flag))
+                self.0
+                    .flag()
+                    .write(work, PASSWORDLESS_AUTH, flag::By::Rollout, "the step before went well", |flag| step.raise(flag))
                     .await?;
                 (Happened::Moved, "", None)
             }
@@ -428,7 +458,7 @@ impl Auth {
         record(work, happened, rollout, Origin::Rollout, why);
         if let Some(notice) = notice {
             for admin in store::admins(work.connection(), MOST_TOLD).await? {
-                mail::store::enqueue_notice(work.connection(), admin, notice, None, now).await?;
+                outbox::store::enqueue_notice(work.connection(), admin, notice, None, now).await?;
             }
         }
         Ok(())

@@ -3,7 +3,7 @@ use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use super::{Check, Reading, Step, Told};
-use crate::minute_count;
+use crate::reporting::event_counts;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
@@ -252,8 +252,8 @@ pub(super) async fn measure(pool: &PgPool, unreadable: i64, now: OffsetDateTime)
         "#,
         hour,
         quarter,
-        minute_count::ANSWERS,
-        minute_count::FAILED,
+        event_counts::ANSWERS,
+        event_counts::FAILED,
     )
     .fetch_one(pool)
     .await?;
@@ -322,7 +322,7 @@ async fn can_write_audit(pool: &PgPool, now: OffsetDateTime) -> Result<bool, sql
     let mut transaction = pool.begin().await?;
     let tried = sqlx::query!(
         "insert into auth_audit (id, created_at, event_type) values ($1, $2, 'rollout.tried')",
-        crate::secret::new_id(now),
+        crate::crypto::new_id(now),
         now,
     )
     .execute(&mut *transaction)

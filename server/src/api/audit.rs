@@ -2,9 +2,9 @@
 #![expect(unused_qualifications, reason = "utoipa's attributes write the paths out")]
 
 use auth::{
-    api_key::Scope,
+    api_keys::Scope,
     audit::{About, AuditFilter, AuditRow},
-    cursor::Cursor,
+    primitives::cursor::Cursor,
 };
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
@@ -103,7 +103,7 @@ async fn list_audit(State(state): State<ApiState>, Params(query): Params<AuditQu
         until: moment("until", query.until.as_deref())?,
     };
     let cursor = cursor(query.cursor.as_deref(), Cursor::parse)?;
-    let page = state.auth.audit(&filter, cursor, rows(query.limit)?).await?;
+    let page = state.auth.audit().page(&filter, cursor, rows(query.limit)?).await?;
     let next_cursor = page.older.map(|cursor| cursor.to_string());
     Ok(Json(AuditList { events: page.rows.into_iter().map(Into::into).collect(), next_cursor }))
 }

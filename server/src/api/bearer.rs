@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use auth::{
     Auth,
-    admin::Who,
-    api_key::{ApiKey, Scope},
-    requester::{Application, Requester},
-    session::ApiSession,
-    throttle::{Rate, Standing},
+    administration::Who,
+    api_keys::{ApiKey, Scope},
+    limits::throttle::{Rate, Standing},
+    primitives::requester::{Application, Requester},
+    sessions::ApiSession,
 };
 use axum::{
     extract::{Request, State},
@@ -85,7 +85,7 @@ pub async fn admit(State(guard): State<Guard>, mut request: Request, next: Next)
     } else {
         lacking(guard.scope).into_response()
     };
-    if let (Some(rate), Some(standing)) = (guard.auth.api_rate(), standing) {
+    if let (Some(rate), Some(standing)) = (guard.auth.api_keys().rate(), standing) {
         response.headers_mut().extend(told(rate, standing));
     }
     response
@@ -96,15 +96,15 @@ impl Guard {
         let presented = presented(headers)?;
         let asked_about = (self.scope == Scope::Sessions).then(|| session::token(headers).ok()).flatten();
         let found = match asked_about {
-            Some(token) => self.auth.api_key_and_session(presented, &token).await?,
-            None => self.auth.api_key(presented).await?.map(|key| (key, None)),
+            Some(token) => self.auth.sign_in().api_key_and_session(presented, &token).await?,
+            None => self.auth.api_keys().find(presented).await?.map(|key| (key, None)),
         };
         let (key, session) = found.ok_or_else(unknown)?;
-        match self.auth.count_api_request(&key).await? {
+        match self.auth.api_keys().count_request(&key).await? {
             Ok(standing) => Ok((key, session, standing)),
             Err(limited) => {
                 let problem = Problem::of(StatusCode::TOO_MANY_REQUESTS).after(limited.wait);
-                let standing = self.auth.api_rate().map(|rate| told(rate, Standing { left: 0, reset: limited.wait }));
+                let standing = self.auth.api_keys().rate().map(|rate| told(rate, Standing { left: 0, reset: limited.wait }));
                 Err(standing.into_iter().flatten().fold(problem, |problem, (name, value)| problem.header(name, value)))
             }
         }

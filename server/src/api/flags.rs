@@ -1,10 +1,10 @@
 //! `/api/v1/flags`: who has a feature.
 
 use auth::{
-    admin::ActError,
-    api_key::Scope,
-    email_address::EmailAddress,
+    administration::ActError,
+    api_keys::Scope,
     flag::{self, Change, PASSWORDLESS_AUTH},
+    primitives::email_address::EmailAddress,
 };
 use axum::{
     Extension, Json,
@@ -63,12 +63,12 @@ impl Flag {
     responses((status = 200, description = "The flag.", body = Flag)),
 )]
 async fn show_flag(State(state): State<ApiState>, Key(key): Key) -> Result<Json<Flag>, Problem> {
-    state.auth.read_flags().await?;
-    let has_row = state.auth.flag_rows().await?.iter().any(|row| row.key == key);
+    state.auth.flag().read().await?;
+    let has_row = state.auth.flag().rows().await?.iter().any(|row| row.key == key);
     if !has_row && key != PASSWORDLESS_AUTH {
         return Err(Problem::not_found());
     }
-    let flag = state.auth.flag(&key);
+    let flag = state.auth.flag().get(&key);
     Ok(Json(Flag::of(key, flag)))
 }
 
@@ -129,9 +129,9 @@ async fn set_flag(
         body.allowed.iter().map(|Address(email)| EmailAddress::parse(email).map(|email| email.key().to_owned())).collect();
     let allowed = allowed.map_err(|_| Problem::invalid("allowed holds what is no email address."))?;
     let wanted = flag::Flag { allowed, percent_admins: body.percent_admins, percent_everyone: body.percent_everyone };
-    match state.auth.set_flag(caller.who(), &key, &Change::Set(wanted), reason(&body.reason)?).await {
+    match state.auth.rollout().set_flag(caller.who(), &key, &Change::Set(wanted), reason(&body.reason)?).await {
         Ok(flag) => Ok(Json(Flag::of(key, flag))),
-        Err(ActError::Nothing) => Ok(Json(Flag::of(key.clone(), state.auth.flag(&key)))),
+        Err(ActError::Nothing) => Ok(Json(Flag::of(key.clone(), state.auth.flag().get(&key)))),
         Err(ActError::NotFresh | ActError::NotAdmin | ActError::NoSuchUser | ActError::LastAdmin) => {
             Err(Problem::of(StatusCode::FORBIDDEN))
         }

@@ -1,11 +1,11 @@
 //! `/api/v1/session`: whom a session speaks for that an application holds, at this very moment; and its end.
 
 use auth::{
-    api_key::Scope,
-    api_sign_in::SessionError,
+    api_keys::Scope,
+    crypto::SessionToken,
     event::{Method, SecondFactor},
-    secret::SessionToken,
-    session::{ApiSession, Level},
+    sessions::{ApiSession, Level},
+    sign_in::for_applications::SessionError,
 };
 use axum::{Extension, Json, extract::State};
 use http::{HeaderMap, HeaderName, StatusCode};
@@ -85,7 +85,7 @@ async fn show_session(
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
 ) -> Result<Json<LiveSession>, Problem> {
-    let session = state.auth.use_api_session(caller.session(), &token(&headers)?).await.map_err(|error| match error {
+    let session = state.auth.sign_in().use_api_session(caller.session(), &token(&headers)?).await.map_err(|error| match error {
         SessionError::Over => Problem::not_found(),
         SessionError::EnrolmentRequired => state.enrolment_required(),
         SessionError::Unavailable(error) => error.into(),
@@ -117,7 +117,7 @@ async fn end_session(
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    let ended = state.auth.end_api_session(&caller.application(), &token(&headers)?, caller.from()).await?;
+    let ended = state.auth.sign_in().end_api_session(&caller.application(), &token(&headers)?, caller.from()).await?;
     if ended { Ok(StatusCode::NO_CONTENT) } else { Err(Problem::not_found()) }
 }
 

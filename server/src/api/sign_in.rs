@@ -4,18 +4,19 @@
 use std::net::IpAddr;
 
 use auth::{
-    api_key::Scope,
-    api_sign_in::{IdempotencyKey, LinkRequest, RequestError, Verified},
-    backup_code::BackupCode,
-    email_address::EmailAddress,
+    api_keys::Scope,
+    crypto::{Challenge, Code, LinkToken, RequestSecret, SessionToken},
     event::SecondFactor,
-    magic_link::LinkState,
-    requester::Client,
-    second_factor::{Factor, SecondFactorError},
-    secret::{Challenge, Code, LinkToken, RequestSecret, SessionToken},
-    session::ApiSession,
-    sign_in::{ConfirmLinkError, EnterCodeError},
-    throttle::Limited,
+    factors::backup_code::BackupCode,
+    limits::throttle::Limited,
+    one_time::magic_link::LinkState,
+    primitives::{email_address::EmailAddress, requester::Client},
+    sessions::ApiSession,
+    sign_in::{
+        first_factor::{ConfirmLinkError, EnterCodeError},
+        for_applications::{IdempotencyKey, LinkRequest, RequestError, Verified},
+        second_factor::{Factor, SecondFactorError},
+    },
 };
 use axum::{Extension, Json, extract::State};
 use http::{HeaderMap, HeaderName, StatusCode};
@@ -112,17 +113,22 @@ async fn ask_for_link(
         client: client.as_ref(),
         idempotency_key: key.as_ref(),
     };
-    let asked = state.auth.request_link_for(&caller.application(), &request, caller.from()).await.map_err(|error| match error {
-        RequestError::Off => off(),
-        RequestError::RedirectNotAllowed => {
-            Problem::new(StatusCode::FORBIDDEN, "redirect_not_allowed", "redirect_url is not one of REDIRECT_URLS")
-        }
-        RequestError::KeyReused => {
-            Problem::new(StatusCode::CONFLICT, "idempotency_key_reused", "This Idempotency-Key was sent with another request")
-        }
-        RequestError::Limited(limited) => limit(limited),
-        RequestError::Unavailable(error) => error.into(),
-    })?;
+    let asked =
+        state.auth.sign_in().request_link_for(&caller.application(), &request, caller.from()).await.map_err(
+            |error| match error {
+                RequestError::Off => off(),
+                RequestError::RedirectNotAllowed => {
+                    Problem::new(StatusCode::FORBIDDEN, "redirect_not_allowed", "redirect_url is not one of REDIRECT_URLS")
+                }
+                RequestError::KeyReused => Problem::new(
+                    StatusCode::CONFLICT,
+                    "idempotency_key_reused",
+                    "This Idempotency-Key was sent with another request",
+                ),
+                RequestError::Limited(limited) => limit(limited),
+                RequestError::Unavailable(error) => error.into(),
+            },
+        )?;
     let answer = LinkAsked { id: asked.id, request_secret: asked.secret.reveal(), expires_at: asked.expires_at };
     Ok((StatusCode::ACCEPTED, Json(answer)))
 }
@@ -209,7 +215,7 @@ async fn verify_link(
     let verified = match body {
         VerifyLink::Token(VerifyToken { request_secret, token }) => {
             let (secret, token) = (parsed(&request_secret, RequestSecret::parse)?, parsed(&token, LinkToken::parse)?);
-            state.auth.verify_link(&application, &secret, &token, from).await.map_err(|error| match error {
+            state.auth.sign_in().verify_link(&application, &secret, &token, from).await.map_err(|error| match error {
                 ConfirmLinkError::Off => off(),
                 ConfirmLinkError::NotLive(link) => dead(&state, &link),
                 ConfirmLinkError::Limited(limited) => limit(limited),
@@ -219,7 +225,7 @@ async fn verify_link(
         VerifyLink::Code(VerifyCode { request_secret, code }) => {
             let secret = parsed(&request_secret, RequestSecret::parse)?;
             let code = Code::parse(&code).map_err(|error| Problem::invalid(error.to_string()))?;
-            state.auth.verify_code(&application, &secret, &code, from).await.map_err(|error| match error {
+            state.auth.sign_in().verify_code(&application, &secret, &code, from).await.map_err(|error| match error {
                 EnterCodeError::Off => off(),
                 EnterCodeError::NothingAsked => Problem::not_found(),
                 EnterCodeError::Wrong { left } => wrong(left),
@@ -268,7 +274,7 @@ async fn verify_second_factor(
         (Err(_), Ok(code)) => Factor::BackupCode(code),
         (Err(_), Err(_)) => return Err(Problem::invalid("code is neither an app's six digits nor a backup code.")),
     };
-    let verified = state.auth.verify_second_factor(&caller.application(), &challenge, factor, caller.from()).await;
+    let verified = state.auth.sign_in().verify_second_factor(&caller.application(), &challenge, factor, caller.from()).await;
     let (token, session) = verified.map_err(|error| match error {
         SecondFactorError::Off => off(),
         SecondFactorError::SessionOver | SecondFactorError::NotEnrolled => Problem::not_found(),

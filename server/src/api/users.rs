@@ -2,9 +2,9 @@
 #![expect(unused_qualifications, reason = "utoipa's attributes write the paths out")]
 
 use auth::{
-    admin::{self, ActError, UserCursor, UserFilter},
-    api_key::Scope,
-    session::SessionView,
+    administration::{self, ActError, UserCursor, UserFilter},
+    api_keys::Scope,
+    sessions::SessionView,
 };
 use axum::{Extension, Json, extract::State};
 use http::StatusCode;
@@ -38,18 +38,18 @@ enum Status {
     Invited,
 }
 
-impl From<admin::Status> for Status {
-    fn from(status: admin::Status) -> Self {
+impl From<administration::Status> for Status {
+    fn from(status: administration::Status) -> Self {
         match status {
-            admin::Status::Active => Self::Active,
-            admin::Status::Disabled => Self::Disabled,
-            admin::Status::Leaving => Self::Leaving,
-            admin::Status::Invited => Self::Invited,
+            administration::Status::Active => Self::Active,
+            administration::Status::Disabled => Self::Disabled,
+            administration::Status::Leaving => Self::Leaving,
+            administration::Status::Invited => Self::Invited,
         }
     }
 }
 
-impl From<Status> for admin::Status {
+impl From<Status> for administration::Status {
     fn from(status: Status) -> Self {
         match status {
             Status::Active => Self::Active,
@@ -78,8 +78,8 @@ struct User {
     sessions: i64,
 }
 
-impl From<admin::UserRow> for User {
-    fn from(row: admin::UserRow) -> Self {
+impl From<administration::UserRow> for User {
+    fn from(row: administration::UserRow) -> Self {
         Self {
             id: row.id,
             email: row.email,
@@ -126,7 +126,7 @@ async fn list_users(State(state): State<ApiState>, Params(query): Params<UserQue
     }
     let filter = UserFilter { search: query.search, status: query.status.map(Into::into), two_factor: query.two_factor };
     let cursor = cursor(query.cursor.as_deref(), |text| Uuid::try_parse(text).ok().map(UserCursor))?;
-    let (users, next) = state.auth.users_after(&filter, cursor, rows(query.limit)?).await?;
+    let (users, next) = state.auth.administration().users_after(&filter, cursor, rows(query.limit)?).await?;
     let next_cursor = next.map(|UserCursor(id)| id.simple().to_string());
     Ok(Json(UserList { users: users.into_iter().map(Into::into).collect(), next_cursor }))
 }
@@ -200,7 +200,7 @@ async fn show_user(
     Extension(caller): Extension<Caller>,
     Id(id): Id,
 ) -> Result<Json<UserDetail>, Problem> {
-    let user = state.auth.user(caller.who(), id).await?.ok_or_else(Problem::not_found)?;
+    let user = state.auth.administration().user(caller.who(), id).await?.ok_or_else(Problem::not_found)?;
     Ok(Json(UserDetail {
         id,
         email: user.row.email,
@@ -245,7 +245,7 @@ async fn revoke_sessions(
     Id(id): Id,
     JsonBody(body): JsonBody<RevokeSessions>,
 ) -> Result<Json<SessionsRevoked>, Problem> {
-    let ended = match state.auth.end_user_sessions(caller.who(), id, reason(&body.reason)?).await {
+    let ended = match state.auth.administration().end_user_sessions(caller.who(), id, reason(&body.reason)?).await {
         Ok(ended) => ended,
         Err(ActError::Nothing) => 0,
         Err(ActError::NoSuchUser) => return Err(Problem::not_found()),

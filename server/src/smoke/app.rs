@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use auth::clock::{Clock as _, SystemClock};
+use auth::primitives::clock::{Clock as _, SystemClock};
 use aws_lc_rs::hmac;
 use data_encoding::BASE32_NOPAD;
 use url::Url;

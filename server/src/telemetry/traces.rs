@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use auth::mail::SendError;
+use auth::delivery::SendError;
 use http::{HeaderMap, StatusCode};
 use opentelemetry::{
     Context, KeyValue,

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use auth::inspection::{self, Pooling};
+use auth::operations::diagnostics::{self, Pooling};
 use sqlx::{
     Connection as _, Executor as _, PgConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -144,7 +144,7 @@ async fn in_transaction_mode_nothing_runs() {
 
         // Whoever gets its connections next is not within a transaction that never ends.
         let pool = PgPoolOptions::new().max_connections(2).connect(&through).await.expect("it answers");
-        assert_eq!(inspection::pooling(&pool).await.expect("it is known"), Pooling::Transaction, "{mode}");
+        assert_eq!(diagnostics::pooling(&pool).await.expect("it is known"), Pooling::Transaction, "{mode}");
         let open = "select count(*) from pg_stat_activity where datname = current_database() and state like 'idle in transaction%'";
         let all_over = async { while count(&direct, open).await > 0 {} };
         timeout(PATIENCE, all_over).await.expect("what asked is over");
@@ -164,7 +164,7 @@ async fn it_is_found_whatever_else_goes_on() {
     }
     let pool = PgPoolOptions::new().max_connections(2).connect(&through).await.expect("it answers");
     for look in 0..200 {
-        assert_eq!(inspection::pooling(&pool).await.expect("it is known"), Pooling::Transaction, "look {look}");
+        assert_eq!(diagnostics::pooling(&pool).await.expect("it is known"), Pooling::Transaction, "look {look}");
     }
 }
 
@@ -203,15 +203,15 @@ async fn a_database_that_does_not_answer_is_not_taken_for_a_pooler() {
     // Twice on one, once on the other; then the first one's answer doesn't come.
     let at = falls_silent("pg_backend_pid", 3, &database).await;
     let pool = PgPoolOptions::new().max_connections(2).connect(&url(&database, at)).await.expect("it answers so far");
-    let found = timeout(PATIENCE, inspection::pooling(&pool)).await.expect("it gives up");
+    let found = timeout(PATIENCE, diagnostics::pooling(&pool)).await.expect("it gives up");
     assert!(found.is_err(), "{found:?}");
     // A machine that stands still for a while, or a packet that is lost, and the other connection is quick.
     let at = is_late("pg_backend_pid", 3, Duration::from_millis(3_500), &database).await;
     let pool = PgPoolOptions::new().max_connections(2).connect(&url(&database, at)).await.expect("it answers in the end");
-    assert_eq!(inspection::pooling(&pool).await.expect("late once"), Pooling::Session);
+    assert_eq!(diagnostics::pooling(&pool).await.expect("late once"), Pooling::Session);
     let at = falls_silent("pg_backend_pid", 25, &database).await;
     let pool = PgPoolOptions::new().max_connections(2).connect(&url(&database, at)).await.expect("it answers");
-    assert_eq!(inspection::pooling(&pool).await.expect("three questions a round are enough"), Pooling::Session);
+    assert_eq!(diagnostics::pooling(&pool).await.expect("three questions a round are enough"), Pooling::Session);
 }
 
 /// Behind a pooler the answer to a question may go to somebody else. Whoever waited for it would never serve.

@@ -30,7 +30,7 @@ const APP: &str = "app.example.org:4000";
 
 /// 32 bytes that stand nowhere else.
 fn canary() -> String {
-    BASE64.encode(&auth::secret::random::<32>())
+    BASE64.encode(&auth::crypto::random::<32>())
 }
 
 /// A kind of secret, and one of it.

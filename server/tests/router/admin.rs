@@ -1,7 +1,7 @@
 //! What administrators do on their pages, over HTTP.
 
 use app::routes;
-use auth::totp;
+use auth::factors::totp;
 use axum::{Router, body::to_bytes};
 use http::{Method, StatusCode, header};
 use testkit::{Kit, address};
@@ -30,8 +30,8 @@ impl Admin {
         let kit = Kit::new().await;
         let app = service(&config(&[("LIMITS", "off")]), kit.auth.clone());
         let secret = enrol(&kit, "root@example.org", true).await;
-        let mara = kit.auth.create_user(&address("mara@example.org"), false).await.expect("made");
-        let root = kit.auth.user_id(&address("root@example.org")).await.expect("answers").expect("is there");
+        let mara = kit.auth.users().create(&address("mara@example.org"), false).await.expect("made");
+        let root = kit.auth.administration().user_id(&address("root@example.org")).await.expect("answers").expect("is there");
         let half = sign_in_by_link(&kit, &app, "root@example.org").await;
         let code = secret.code(totp::step(kit.auth.now())).reveal().replace(' ', "");
         let entered = send(&app, request(&Method::POST, routes::LOGIN_TWO_FACTOR, &half, &format!("code={code}"))).await;
@@ -244,7 +244,7 @@ async fn an_api_key_is_made_shown_once_and_revoked() {
     );
     let page = String::from_utf8(to_bytes(response.into_body(), usize::MAX).await.expect("a page").into()).expect("UTF-8");
     let key = page.split("<p class=\"copy mono\">").nth(1).and_then(|rest| rest.split('<').next()).expect("the key").to_owned();
-    let found = admin.kit.auth.api_key(&key).await.expect("answers").expect("it works");
+    let found = admin.kit.auth.api_keys().find(&key).await.expect("answers").expect("it works");
     assert_eq!(found.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>(), ["users", "audit:read"]);
     let list = admin.get(routes::ADMIN_API_KEYS).await.page;
     assert!(list.contains(&key[..11]) && !list.contains(&key[12..]), "only its beginning is shown again");
@@ -253,10 +253,10 @@ async fn an_api_key_is_made_shown_once_and_revoked() {
     assert!(admin.get(&ask).await.page.contains("<h1>Revoke this key?</h1>"));
     let refused = admin.post(routes::ADMIN_API_KEYS_REVOKE, &format!("key={}&reason=", found.prefix)).await;
     assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
-    assert!(admin.kit.auth.api_key(&key).await.expect("answers").is_some());
+    assert!(admin.kit.auth.api_keys().find(&key).await.expect("answers").is_some());
     let done = admin.post(routes::ADMIN_API_KEYS_REVOKE, &format!("key={}&reason=lost", found.prefix)).await;
     assert_eq!(done.leads, format!("{}?done=revoked", routes::ADMIN_API_KEYS));
-    assert_eq!(admin.kit.auth.api_key(&key).await.expect("answers"), None);
+    assert_eq!(admin.kit.auth.api_keys().find(&key).await.expect("answers"), None);
     let list = admin.get(&done.leads).await.page;
     assert!(list.contains("Key revoked") && list.contains(">Revoked</span>"));
     for gone in [ask.as_str(), "/admin/api-keys/revoke", "/admin/api-keys/revoke?key=%00"] {

@@ -9,14 +9,14 @@ use std::{
 use app::routes;
 use auth::{
     Auth,
-    admin::Who,
-    api_key::Scope,
+    administration::Who,
+    api_keys::Scope,
+    crypto::Keys,
+    delivery::Content,
+    factors::totp,
     flag::{Change, Of, PASSWORDLESS_AUTH, bucket},
-    mail::Content,
+    limits::throttle::{Limits, Rate},
     policy::{Policy, RequireTwoFactor, SignUp},
-    secret::Keys,
-    throttle::{Limits, Rate},
-    totp,
 };
 use axum::{Router, body::Body, routing::get};
 use http::{Method, Request, Response, StatusCode, header};
@@ -70,12 +70,12 @@ impl World {
             (StatusCode::OK, &"application/json".parse().expect("ASCII"))
         );
         let document = serde_json::from_str(&body_of(document).await).expect("JSON");
-        let mara = kit.auth.create_user(&address("mara@example.org"), false).await.expect("made");
+        let mara = kit.auth.users().create(&address("mara@example.org"), false).await.expect("made");
         Self { kit, app, document, mara }
     }
 
     async fn key(&self, scopes: &[Scope]) -> String {
-        self.kit.auth.create_api_key(Who::Operator, "Test", scopes, None).await.expect("made").key
+        self.kit.auth.api_keys().create(Who::Operator, "Test", scopes, None).await.expect("made").key
     }
 
     fn real(&self, path: &str) -> String {
@@ -236,11 +236,11 @@ async fn nothing_but_a_key_that_works_in_its_header_opens_a_route() {
     let session = cookies.split("; ").find_map(|cookie| cookie.strip_prefix("__Host-latchkey=")).expect("a session").to_owned();
 
     let expired =
-        world.kit.auth.create_api_key(Who::Operator, "a", &Scope::ALL, Some(Duration::from_hours(1))).await.expect("made");
-    let revoked = world.kit.auth.create_api_key(Who::Operator, "b", &Scope::ALL, None).await.expect("made");
+        world.kit.auth.api_keys().create(Who::Operator, "a", &Scope::ALL, Some(Duration::from_hours(1))).await.expect("made");
+    let revoked = world.kit.auth.api_keys().create(Who::Operator, "b", &Scope::ALL, None).await.expect("made");
     assert_eq!(world.ask("GET", "/api/v1/users", Some(&expired.key), None).await.status, StatusCode::OK);
     world.kit.clock.advance(time::Duration::hours(1));
-    world.kit.auth.revoke_api_key(Who::Operator, revoked.prefix, "lost").await.expect("revoked");
+    world.kit.auth.api_keys().revoke(Who::Operator, revoked.prefix, "lost").await.expect("revoked");
 
     for (method, path, _) in TABLE.iter().chain([&ELSEWHERE]) {
         let (real, body) = (world.real(path), body_for(path));
@@ -277,11 +277,11 @@ async fn nothing_but_a_key_that_works_in_its_header_opens_a_route() {
 async fn a_key_whose_maker_is_no_administrator_any_more_is_refused_what_needs_one() {
     let world = World::new().await;
     let mut root = Visitor::at([203, 0, 113, 24]);
-    world.kit.auth.create_user(&address("root@example.org"), true).await.expect("made");
+    world.kit.auth.users().create(&address("root@example.org"), true).await.expect("made");
     root.give_first_factor(&world.kit, &address("root@example.org")).await;
     let authority = root.authority(&world.kit.auth).await.expect("signed in");
     let who = Who::Admin { authority: &authority, from: &root.from };
-    let key = world.kit.auth.create_api_key(who, "Test", &Scope::ALL, None).await.expect("made").key;
+    let key = world.kit.auth.api_keys().create(who, "Test", &Scope::ALL, None).await.expect("made").key;
     assert_eq!(world.ask("GET", "/api/v1/users", Some(&key), None).await.status, StatusCode::OK);
     sqlx::query("update users set is_admin = false").execute(&world.kit.pool).await.expect("updated");
     assert_eq!(world.ask("GET", "/api/v1/users", Some(&key), None).await.problem(), (403, "forbidden"));
@@ -400,7 +400,7 @@ async fn users_are_listed_filtered_and_shown() {
         answer.body
     };
     for n in 0..6 {
-        world.kit.auth.create_user(&address(&format!("u{n}@example.org")), n == 0).await.expect("made");
+        world.kit.auth.users().create(&address(&format!("u{n}@example.org")), n == 0).await.expect("made");
     }
     let (mut emails, mut cursor) = (Vec::new(), String::new());
     loop {
@@ -458,7 +458,7 @@ async fn sessions_are_ended_with_a_reason_and_the_key_in_the_audit() {
     assert_eq!((&event["user_id"], &event["ip"]), (&json!(user), &json!("192.0.2.1")));
     assert_eq!(event["details"], json!({ "by": "api_key", "reason": "ticket 7", "sessions": 1 }));
     let actor: Uuid = event["actor_id"].as_str().expect("an actor").parse().expect("an id");
-    assert_eq!(world.kit.auth.api_keys().await.expect("answers")[0].id, actor);
+    assert_eq!(world.kit.auth.api_keys().list().await.expect("answers")[0].id, actor);
 }
 
 #[tokio::test]
@@ -467,7 +467,7 @@ async fn the_audit_is_paged_and_cut_by_time() {
     let key = world.key(&[Scope::AuditRead]).await;
     for n in 0..5 {
         world.kit.clock.advance(time::Duration::MINUTE);
-        world.kit.auth.create_user(&address(&format!("u{n}@example.org")), false).await.expect("made");
+        world.kit.auth.users().create(&address(&format!("u{n}@example.org")), false).await.expect("made");
     }
     let get = async |query: &str| {
         let answer = world.ask("GET", &format!("/api/v1/audit?event_type=user.created{query}"), Some(&key), None).await;
@@ -586,7 +586,7 @@ async fn who_must_set_two_factor_up_is_told_where() {
     let key = world.key(&[Scope::SignIn]).await;
     let required = Policy { require_two_factor: RequireTwoFactor::Everyone, ..world.kit.auth.policy().clone() };
     let auth = Auth::new(world.kit.pool.clone(), Arc::new(world.kit.clock.clone()), Keys::new(&testkit::TEST_KEY, &[]), required);
-    auth.read_flags().await.expect("the database answers");
+    auth.flag().read().await.expect("the database answers");
     let app = service(&config(&[("LIMITS", "off")]), Arc::new(auth));
     let world = World { app, ..world };
     let asked = world.ask("POST", "/api/v1/magic-links", Some(&key), Some(&json!({ "email": "mara@example.org" }))).await;
@@ -612,7 +612,7 @@ async fn what_is_off_is_off_for_applications_too_and_their_sessions_go_on() {
     let key = world.key(&[Scope::SignIn, Scope::Sessions]).await;
     let post = async |path: &str, body: &Value| world.ask("POST", path, Some(&key), Some(body)).await;
     let set = async |change: &Change| {
-        world.kit.auth.set_flag(Who::Operator, PASSWORDLESS_AUTH, change, "ticket 7").await.expect("changed");
+        world.kit.auth.rollout().set_flag(Who::Operator, PASSWORDLESS_AUTH, change, "ticket 7").await.expect("changed");
     };
     let (links, verify, second_step) = ("/api/v1/magic-links", "/api/v1/magic-links/verify", "/api/v1/two-factor/verify");
     let secret = enrol(&world.kit, "mara@example.org", false).await;

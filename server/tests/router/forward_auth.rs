@@ -2,9 +2,9 @@
 
 use app::routes;
 use auth::{
+    factors::totp,
+    limits::throttle::Limits,
     policy::{Policy, RequireTwoFactor, SignUp},
-    throttle::Limits,
-    totp,
 };
 use axum::{Router, body::Body};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};

@@ -1,7 +1,7 @@
 //! Another account's ids answer exactly as ids that don't exist.
 
 use app::routes;
-use auth::totp;
+use auth::factors::totp;
 use axum::{Router, body::to_bytes};
 use http::{HeaderMap, Method, StatusCode, header};
 use testkit::Kit;

@@ -16,12 +16,12 @@ use std::{net::SocketAddr, sync::Arc};
 use app::{AppState, routes};
 use auth::{
     Auth,
-    mail::Content,
+    crypto::Keys,
+    delivery::Content,
+    factors::totp::{self, Secret},
     policy::{Policy, SignUp},
-    requester::Requester,
-    secret::Keys,
-    step_up::Stepping,
-    totp::{self, Secret},
+    primitives::requester::Requester,
+    sign_in::step_up::Stepping,
 };
 use axum::{Extension, Router, body::Body, extract::ConnectInfo, routing::get};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
@@ -363,12 +363,12 @@ async fn enrol(kit: &Kit, email: &str, admin: bool) -> Secret {
     let mut owner = Visitor::at([203, 0, 113, 24]);
     owner.give_first_factor(kit, &address(email)).await;
     let authority = owner.authority(&kit.auth).await.expect("signed in");
-    kit.auth.start_two_factor_setup(&authority, &owner.from).await.expect("fresh");
-    let secret = kit.auth.two_factor_setup(&authority).await.expect("answers").expect("begun");
+    kit.auth.self_service().start_two_factor_setup(&authority, &owner.from).await.expect("fresh");
+    let secret = kit.auth.self_service().two_factor_setup(&authority).await.expect("answers").expect("begun");
     let (old, fresh) = (owner.session.expect("a session"), testkit::handover().fresh);
     let stepping = Stepping { authority: &authority, old, fresh };
     let code = secret.code(totp::step(kit.auth.now()));
-    kit.auth.confirm_two_factor_setup(stepping, &code, "", &owner.from).await.expect("right");
+    kit.auth.self_service().confirm_two_factor_setup(stepping, &code, "", &owner.from).await.expect("right");
     sqlx::query("update users set is_admin = $1 where email = $2")
         .bind(admin)
         .bind(email)
@@ -516,8 +516,8 @@ async fn a_half_signed_in_session_does_not_open_the_account() {
 #[tokio::test]
 async fn known_unknown_and_disabled_addresses_get_one_answer() {
     let kit = Kit::with(Policy { passwordless_auth: true, sign_up: SignUp::Closed, ..Policy::default() }).await;
-    kit.auth.create_user(&address("known@example.org"), false).await.expect("made");
-    let off = kit.auth.create_user(&address("off@example.org"), false).await.expect("made");
+    kit.auth.users().create(&address("known@example.org"), false).await.expect("made");
+    let off = kit.auth.users().create(&address("off@example.org"), false).await.expect("made");
     sqlx::query("update users set disabled_at = created_at where id = $1").bind(off).execute(&kit.pool).await.expect("disabled");
     let app = service(&config(&[]), kit.auth.clone());
     let mut answers = Vec::new();
@@ -677,6 +677,6 @@ async fn unbound(kit: &Kit) -> Arc<Auth> {
     let policy = Policy { require_two_factor: auth::policy::RequireTwoFactor::None, ..policy() };
     let pool = kit.database.pool().await;
     let auth = Arc::new(Auth::new(pool, Arc::new(kit.clock.clone()), Keys::new(&testkit::TEST_KEY, &[]), policy));
-    auth.read_flags().await.expect("the database answers");
+    auth.flag().read().await.expect("the database answers");
     auth
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use app::routes;
 use auth::{
+    factors::totp::{self, Secret},
+    limits::throttle::Limits,
     policy::{Policy, SignUp},
-    throttle::Limits,
-    totp::{self, Secret},
 };
 use axum::Router;
 use http::{Method, Response, StatusCode, header};
@@ -177,8 +177,8 @@ impl World {
         let app = service(&config(&[("LIMITS", "off")]), kit.auth.clone());
         enrol(&kit, "half@example.org", false).await;
         let root_secret = enrol(&kit, "root@example.org", true).await;
-        kit.auth.create_user(&address("owing@example.org"), true).await.expect("made");
-        let mara = kit.auth.create_user(&address("mara@example.org"), false).await.expect("made");
+        kit.auth.users().create(&address("owing@example.org"), true).await.expect("made");
+        let mara = kit.auth.users().create(&address("mara@example.org"), false).await.expect("made");
         Self { kit, app, mara, root_secret }
     }
 

@@ -4,13 +4,13 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use auth::{
     Auth,
-    admin::Who,
-    api_key::Scope,
-    gauges,
-    mail::SendError,
+    administration::Who,
+    api_keys::Scope,
+    crypto::Keys,
+    delivery::SendError,
     policy::NamedDomains,
+    reporting::gauges,
     rollout::{DEFAULT_PLAN, LOOK_EVERY},
-    secret::Keys,
 };
 use axum::{Router, routing::get};
 use http::{HeaderValue, Method, StatusCode, header};
@@ -112,10 +112,10 @@ async fn the_database_is_asked_for_the_worst_and_the_oldest() {
     }
     send(&app, request(&Method::POST, routes::LOGIN, "", "email=tom%40example.org")).await;
     kit.clock.advance(time::Duration::seconds(42));
-    kit.auth.publish_gauges().await.expect("the database answers");
-    kit.auth.read_flags().await.expect("the database answers");
-    kit.auth.watch_networks().await.expect("the database answers");
-    kit.auth.watch_rollout().await.expect("the database answers");
+    kit.auth.reporting().publish_gauges().await.expect("the database answers");
+    kit.auth.flag().read().await.expect("the database answers");
+    kit.auth.limits().watch_request_bursts().await.expect("the database answers");
+    kit.auth.rollout().watch().await.expect("the database answers");
     for (series, value) in [
         ("auth_failed_attempts{scope=\"email\"}", 4.0),
         ("auth_failed_attempts{scope=\"ip\"}", 4.0),
@@ -138,7 +138,7 @@ async fn the_database_is_asked_for_the_worst_and_the_oldest() {
 
     kit.letters().await;
     kit.clock.advance(time::Duration::minutes(61));
-    kit.auth.publish_gauges().await.expect("the database answers");
+    kit.auth.reporting().publish_gauges().await.expect("the database answers");
     for series in ["auth_failed_attempts{scope=\"email\"}", "mail_outbox_oldest_seconds", "mail_outbox_messages{state=\"queued\"}"]
     {
         assert_eq!(counted.value(&kit, series).await, Some(0.0), "{series}");
@@ -157,9 +157,9 @@ async fn mail_that_no_server_takes_is_due() {
     for (refusal, oldest) in [(SendError::Temporary("later".to_owned()), 0.0), (SendError::Server("no answer".to_owned()), 1.0)] {
         kit.outbox.refuse([refusal]);
         send(&app, request(&Method::POST, routes::LOGIN, "", "email=mara%40example.org")).await;
-        kit.auth.drain_mail(&kit.outbox).await.expect("the database answers");
+        kit.auth.delivery().drain(&kit.outbox).await.expect("the database answers");
         kit.clock.advance(time::Duration::seconds(1));
-        kit.auth.publish_gauges().await.expect("the database answers");
+        kit.auth.reporting().publish_gauges().await.expect("the database answers");
         assert_eq!(counted.value(&kit, "mail_outbox_oldest_seconds").await, Some(oldest));
         assert_eq!(counted.value(&kit, "mail_outbox_messages{state=\"queued\"}").await, Some(1.0));
         kit.clock.advance(time::Duration::minutes(2));
@@ -180,7 +180,7 @@ async fn wrong_second_factors_and_missing_keys_are_told() {
         let wrong = send(&app, request(&Method::POST, routes::LOGIN_TWO_FACTOR, &cookies, "code=000000")).await;
         assert_eq!(wrong.status(), StatusCode::UNPROCESSABLE_ENTITY);
     }
-    kit.auth.publish_gauges().await.expect("the database answers");
+    kit.auth.reporting().publish_gauges().await.expect("the database answers");
     for (series, value) in [
         ("auth_failed_attempts{scope=\"totp_account\"}", 3.0),
         ("auth_failed_attempts{scope=\"ip\"}", 3.0),
@@ -194,7 +194,7 @@ async fn wrong_second_factors_and_missing_keys_are_told() {
     for (kept, previous, missing) in [(&[testkit::TEST_KEY][..], 1.0, 0.0), (&[], 0.0, 1.0)] {
         let keys = Keys::new(&[7; 32], kept);
         let rotated = Auth::new(kit.pool.clone(), Arc::new(kit.clock.clone()), keys, policy());
-        rotated.publish_gauges().await.expect("the database answers");
+        rotated.reporting().publish_gauges().await.expect("the database answers");
         for (state, value) in [("current", 0.0), ("previous", previous), ("missing", missing)] {
             let series = format!("encryption_key_secrets{{state=\"{state}\"}}");
             assert_eq!(counted.value(&kit, &series).await, Some(value), "{series}");
@@ -215,7 +215,7 @@ async fn an_audit_that_waits_is_cut_or_was_changed_is_told() {
     let kit = Kit::with(policy()).await;
     let counted = Counted::begin(&kit);
     let watched = async |auth: &Auth| {
-        auth.watch_audit().await.expect("the database answers");
+        auth.audit().watch().await.expect("the database answers");
         let mut values = Vec::new();
         for name in ["audit_seal_head", "audit_unsealed_seconds", "audit_verify_ok"] {
             values.push(counted.value(&kit, name).await.expect("published"));
@@ -223,7 +223,7 @@ async fn an_audit_that_waits_is_cut_or_was_changed_is_told() {
         values
     };
     let happens = async |email: &str| {
-        kit.auth.create_user(&testkit::address(email), false).await.expect("made");
+        kit.auth.users().create(&testkit::address(email), false).await.expect("made");
         kit.clock.advance(time::Duration::minutes(1));
     };
     happens("mara@example.org").await;
@@ -253,7 +253,7 @@ async fn an_audit_that_waits_is_cut_or_was_changed_is_told() {
     assert_eq!(watched(&other).await, [2.0, 0.0, 1.0], "who has come since then can't know");
 
     tamper(&kit, "update auth_audit set user_agent = 'Safari'").await;
-    other.verify_audit_daily().await.expect("looked");
+    other.audit().verify_daily().await.expect("looked");
     assert!(watched(&other).await[2] < 0.5, "it is not whole any more");
 }
 
@@ -262,25 +262,25 @@ async fn an_audit_that_waits_is_cut_or_was_changed_is_told() {
 async fn a_burst_and_the_rollout_it_holds_are_told() {
     let kit = Kit::with(auth::policy::Policy { passwordless_auth: false, ..policy() }).await;
     let counted = Counted::begin(&kit);
-    kit.auth.start_rollout(Who::Operator, &DEFAULT_PLAN, "ticket 7").await.expect("started");
+    kit.auth.rollout().start(Who::Operator, &DEFAULT_PLAN, "ticket 7").await.expect("started");
     let visitor = testkit::Visitor::at([192, 0, 2, 1]);
     for (asked, state) in [(100, 1.0), (1, 2.0)] {
         for n in 0..asked {
             let address = testkit::address(&format!("x{n}@example.org"));
-            let _ = kit.auth.request_link(&address, &visitor.nonce, visitor.proof(), &visitor.from).await;
+            let _ = kit.auth.sign_in().request_link(&address, &visitor.nonce, visitor.proof(), &visitor.from).await;
         }
         // Mail that waits is another check's.
         kit.letters().await;
-        kit.auth.watch_networks().await.expect("the database answers");
+        kit.auth.limits().watch_request_bursts().await.expect("the database answers");
         kit.clock.advance(LOOK_EVERY);
-        kit.auth.watch_rollout().await.expect("the database answers");
+        kit.auth.rollout().watch().await.expect("the database answers");
         // What a look has changed is told from the next one on, as every server tells it.
-        kit.auth.watch_rollout().await.expect("the database answers");
+        kit.auth.rollout().watch().await.expect("the database answers");
         assert_eq!(counted.value(&kit, "rollout_state{flag=\"passwordless_auth\"}").await, Some(state));
     }
     assert_eq!(counted.value(&kit, "auth_magiclink_requests_max_per_ip").await, Some(101.0));
-    kit.auth.abort_rollout(Who::Operator, "ticket 7").await.expect("aborted");
-    kit.auth.watch_rollout().await.expect("the database answers");
+    kit.auth.rollout().abort(Who::Operator, "ticket 7").await.expect("aborted");
+    kit.auth.rollout().watch().await.expect("the database answers");
     assert_eq!(counted.value(&kit, "rollout_state{flag=\"passwordless_auth\"}").await, Some(5.0));
 }
 
@@ -329,7 +329,7 @@ async fn no_stranger_adds_a_series() {
     .await;
     let counted = Counted::begin(&kit);
     let app = service(&config(&[("LIMITS", "off"), ("TRUSTED_PROXIES", "127.0.0.1/32")]), kit.auth.clone());
-    let key = kit.auth.create_api_key(Who::Operator, "Test", &[Scope::MetricsRead], None).await.expect("made").key;
+    let key = kit.auth.api_keys().create(Who::Operator, "Test", &[Scope::MetricsRead], None).await.expect("made").key;
     let visitor = testkit::Visitor::at([192, 0, 2, 1]);
     let mut before = None;
     for n in 0..ALL {
@@ -354,7 +354,7 @@ async fn no_stranger_adds_a_series() {
         }
         send(&app, request).await;
         let address = testkit::address(&format!("a@d{n}.example"));
-        kit.auth.request_link(&address, &visitor.nonce, visitor.proof(), &visitor.from).await.expect_err("it is off");
+        kit.auth.sign_in().request_link(&address, &visitor.nonce, visitor.proof(), &visitor.from).await.expect_err("it is off");
         if n == 0 {
             // Looking at them is a request of its own.
             counted.text(&kit).await;

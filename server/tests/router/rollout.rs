@@ -3,10 +3,10 @@
 
 use app::routes;
 use auth::{
-    admin::Who,
+    administration::Who,
+    delivery::Content,
+    factors::totp,
     flag::{Change, Flag, Of, PASSWORDLESS_AUTH, bucket},
-    mail::Content,
-    totp,
 };
 use axum::Router;
 use http::{Method, StatusCode};
@@ -46,7 +46,7 @@ impl World {
     }
 
     async fn set(&self, change: Change) {
-        self.kit.auth.set_flag(Who::Operator, PASSWORDLESS_AUTH, &change, "ticket 7").await.expect("changed");
+        self.kit.auth.rollout().set_flag(Who::Operator, PASSWORDLESS_AUTH, &change, "ticket 7").await.expect("changed");
     }
 
     /// What the account's app shows now.
@@ -172,7 +172,7 @@ async fn press(admin: &Admin, act: &str, question: &str, reason: &str) -> Answer
 }
 
 async fn turn_off(admin: &Admin) {
-    admin.kit.auth.set_flag(Who::Operator, PASSWORDLESS_AUTH, &Change::Off, "ticket 7").await.expect("changed");
+    admin.kit.auth.rollout().set_flag(Who::Operator, PASSWORDLESS_AUTH, &Change::Off, "ticket 7").await.expect("changed");
 }
 
 #[tokio::test]
@@ -200,7 +200,7 @@ async fn an_administrator_starts_pauses_resumes_and_ends_the_rollout() {
         admin.kit.clock.advance(time::Duration::MINUTE);
     }
     let reached = Flag { percent_admins: 5, ..Flag::OFF };
-    assert_eq!(admin.kit.auth.flag(PASSWORDLESS_AUTH), reached, "who is in stays in");
+    assert_eq!(admin.kit.auth.flag().get(PASSWORDLESS_AUTH), reached, "who is in stays in");
     assert_eq!(admin.kit.count("select count(*) from auth_audit where event_type like 'rollout.%'").await, 4);
 }
 

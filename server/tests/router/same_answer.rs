@@ -14,11 +14,11 @@ use std::{
 use app::routes;
 use auth::{
     Auth,
-    admin::Who,
-    mail::Content,
+    administration::Who,
+    crypto::{Keys, new_id},
+    delivery::Content,
+    limits::throttle::{Limit, Limits, Rate},
     policy::{Policy, SignUp},
-    secret::{Keys, new_id},
-    throttle::{Limit, Limits, Rate},
 };
 use axum::{Router, body::to_bytes, extract::ConnectInfo};
 use http::{HeaderMap, Method, StatusCode, header};
@@ -95,11 +95,11 @@ impl World {
     async fn new() -> Self {
         let kit = Kit::with(policy(Limits::default())).await;
         for state in [State::Known, State::Disabled, State::TwoFactor, State::Leaving] {
-            kit.auth.create_user(&address(state.email()), false).await.expect("made");
+            kit.auth.users().create(&address(state.email()), false).await.expect("made");
         }
         enrol(&kit, State::TwoFactor.email(), false).await;
-        kit.auth.invite_as(Who::Operator, &address(State::Invited.email())).await.expect("invited");
-        let moved = kit.auth.create_user(&address("moved@example.org"), false).await.expect("made");
+        kit.auth.administration().invite(Who::Operator, &address(State::Invited.email())).await.expect("invited");
+        let moved = kit.auth.users().create(&address("moved@example.org"), false).await.expect("made");
         let now = kit.auth.now();
         for (sql, state) in [
             ("update users set disabled_at = $2 where email = $1", State::Disabled),
@@ -130,7 +130,7 @@ impl World {
     async fn app(&self, limits: Limits) -> Router {
         let keys = Keys::new(&TEST_KEY, &[]);
         let auth = Auth::new(self.kit.pool.clone(), Arc::new(self.kit.clock.clone()), keys, policy(limits));
-        auth.read_flags().await.expect("the database answers");
+        auth.flag().read().await.expect("the database answers");
         // Without the limit per process: it counts real seconds, and a walk posts faster than people.
         service(&config(&[("LIMITS", "off")]), Arc::new(auth))
     }
@@ -368,7 +368,7 @@ async fn a_link_is_asked_for_with_one_answer_whatever_is_behind_the_address() {
 async fn nor_does_a_browser_learn_more_that_has_an_account_of_its_own() {
     let world = World::new().await;
     let app = world.app(Limits::default()).await;
-    world.kit.auth.create_user(&address("curious@example.org"), false).await.expect("made");
+    world.kit.auth.users().create(&address("curious@example.org"), false).await.expect("made");
     let cookies = sign_in_by_link(&world.kit, &app, "curious@example.org").await;
     world.kit.letters().await;
     let known = cookies.split("; ").find(|cookie| cookie.starts_with(app::session::KNOWN)).expect("it is known from now on");

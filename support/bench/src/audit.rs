@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use auth::{Auth, policy::Policy, secret::Keys};
+use auth::{Auth, crypto::Keys, policy::Policy};
 use private_postgres::{APPLICATION, Cluster, DATABASE, OWNER};
 use sqlx::{AssertSqlSafe, Executor as _, PgPool};
 use testkit::{ManualClock, TEST_KEY};
@@ -47,7 +47,7 @@ pub async fn bench(cluster: &Cluster) -> anyhow::Result<()> {
             maker.execute(AssertSqlSafe(format!("create database {name} owner {OWNER}"))).await?;
         }
         let owner = PgPool::connect(&cluster.url(OWNER, &name)).await?;
-        auth::migrate::migrate(&owner, Some(APPLICATION)).await?;
+        auth::operations::migrate::migrate(&owner, Some(APPLICATION)).await?;
         for undo in undo {
             owner.execute(undo).await?;
         }
@@ -104,7 +104,7 @@ async fn seal(url: String, on: Arc<AtomicBool>) -> anyhow::Result<()> {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         if on.load(Ordering::Relaxed) {
-            auth.seal_audit().await?;
+            auth.audit().seal().await?;
         }
     }
 }
@@ -115,7 +115,7 @@ async fn verify(url: &str) -> anyhow::Result<()> {
     let begun = Instant::now();
     let mut sealed = 0;
     loop {
-        let run = auth.seal_audit().await?;
+        let run = auth.audit().seal().await?;
         if run.batches == 0 {
             break;
         }
@@ -123,7 +123,7 @@ async fn verify(url: &str) -> anyhow::Result<()> {
     }
     let sealing = begun.elapsed();
     let begun = Instant::now();
-    let verified = auth.verify_audit(None).await?;
+    let verified = auth.audit().verify(None).await?;
     anyhow::ensure!(verified.findings.is_empty(), "{:?}", verified.findings);
     println!(
         "sealed {sealed} rows in {:.1} s; verified {} rows in {} batches in {:.1} s",

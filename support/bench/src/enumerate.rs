@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use auth::secret::random;
+use auth::crypto::random;
 use hyper::StatusCode;
 use private_postgres::{Cluster, DATABASE, OWNER};
 use sqlx::PgPool;

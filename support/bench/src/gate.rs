@@ -14,11 +14,11 @@ use std::{
 use anyhow::Context as _;
 use auth::{
     Auth,
-    admin::Who,
-    api_key::Scope,
-    clock::{Clock as _, SystemClock},
+    administration::Who,
+    api_keys::Scope,
+    crypto::{ForwardAuthToken, Keys, SessionToken, random},
     policy::Policy,
-    secret::{ForwardAuthToken, Keys, SessionToken, random},
+    primitives::clock::{Clock as _, SystemClock},
 };
 use axum::{Json, Router, extract::State, routing::get};
 use hyper::{
@@ -52,11 +52,12 @@ const CONNECTIONS: u32 = 16;
 const AIM: f64 = 0.85;
 
 /// The product's own statement, from its source.
-static STATEMENT: LazyLock<&str> = LazyLock::new(|| first_statement(include_str!("../../../auth/src/forward_auth/store.rs")));
+static STATEMENT: LazyLock<&str> =
+    LazyLock::new(|| first_statement(include_str!("../../../auth/src/sign_in/forward_auth/store.rs")));
 
 /// The statement of a session's introspection, the same way.
 static INTROSPECTION: LazyLock<&str> = LazyLock::new(|| {
-    let store = include_str!("../../../auth/src/api_sign_in/store.rs");
+    let store = include_str!("../../../auth/src/sign_in/for_applications/store.rs");
     first_statement(store.split("fn key_and_session").nth(1).expect("the function"))
 });
 
@@ -159,7 +160,7 @@ async fn api_sessions(cluster: &Cluster) -> anyhow::Result<Vec<Headers>> {
     let pool = PgPoolOptions::new().connect(&cluster.url(APPLICATION, DATABASE)).await?;
     let auth = Box::new(Auth::new(pool.clone(), Arc::new(SystemClock::new()), Keys::new(&TEST_KEY, &[]), Policy::default()));
     let scopes = [Scope::SignIn, Scope::Sessions];
-    let key = auth.create_api_key(Who::Operator, APPLICATION_NAME, &scopes, None).await?.key;
+    let key = auth.api_keys().create(Who::Operator, APPLICATION_NAME, &scopes, None).await?.key;
     let key: &str = format!("Bearer {key}").leak();
     let mut sessions = Vec::new();
     for _ in 0..CLIENTS {

@@ -7,7 +7,7 @@ mod report;
 
 use std::{fs::File, process::Stdio, sync::Arc, time::Duration};
 
-use auth::secret::random;
+use auth::crypto::random;
 use private_postgres::{Cluster, DATABASE, OWNER};
 use sqlx::PgPool;
 use testkit::{Act, Fault, SmtpSink, Stage};
@@ -131,7 +131,7 @@ pub async fn run(cluster: &Cluster, options: &Options) -> anyhow::Result<()> {
     let sink = Arc::new(mail_server(options.mail).await);
     let log = servers::binaries()?.join("bench-load.log");
     let limits = if options.limits { "on" } else { "off" };
-    let settings = [BEHIND_A_PROXY, ("LIMITS", limits), ("LOG_FORMAT", "json"), ("RUST_LOG", "warn,auth::throttle=info")];
+    let settings = [BEHIND_A_PROXY, ("LIMITS", limits), ("LOG_FORMAT", "json"), ("RUST_LOG", "warn,auth::limits::throttle=info")];
     let server = servers::latchkey_with(cluster, &sink.url(), &settings, Stdio::from(File::create(&log)?)).await?;
     let owner = PgPool::connect(&cluster.url(OWNER, DATABASE)).await?;
 

@@ -11,17 +11,15 @@ use std::{
 use anyhow::Context as _;
 use auth::{
     Auth,
-    activity::Filter,
-    admin::{Status, UserFilter, Who},
+    administration::{Status, UserFilter, Who},
     audit::{About, AuditFilter},
-    clock::Clock as _,
-    cursor::Cursor,
+    crypto::Keys,
     event::Method,
-    overview::Span,
     policy::Policy,
-    requester::Requester,
-    secret::Keys,
-    session::{Authority, Level},
+    primitives::{clock::Clock as _, cursor::Cursor, requester::Requester},
+    reporting::overview::Span,
+    self_service::activity::Filter,
+    sessions::{Authority, Level},
 };
 use ipnet::IpNet;
 use private_postgres::{APPLICATION, Cluster, DATABASE, OWNER};
@@ -138,23 +136,23 @@ async fn domain(options: PgConnectOptions) -> anyhow::Result<Auth> {
 
 async fn answer(auth: &Auth, ask: &Ask) -> anyhow::Result<usize> {
     Ok(match ask {
-        Ask::Users(filter, cursor) => auth.users(filter, cursor.as_deref()).await?.rows.len(),
+        Ask::Users(filter, cursor) => auth.administration().users(filter, cursor.as_deref()).await?.rows.len(),
         // As an administrator: that they looked is recorded, which is part of the page's time.
         Ask::User(id) => {
             let from = Requester::new(IpAddr::V4(Ipv4Addr::LOCALHOST), "bench", "bench");
             let who = Who::Admin { authority: &authority(auth, *id), from: &from };
-            auth.user(who, *id).await?.context("no such user")?.sessions.len()
+            auth.administration().user(who, *id).await?.context("no such user")?.sessions.len()
         }
-        Ask::Activity(user, filter, cursor) => auth.activity(*user, *filter, *cursor).await?.rows.len(),
-        Ask::Sessions(user) => auth.sessions(&authority(auth, *user)).await?.len(),
+        Ask::Activity(user, filter, cursor) => auth.self_service().activity(*user, *filter, *cursor).await?.rows.len(),
+        Ask::Sessions(user) => auth.sessions().list(&authority(auth, *user)).await?.len(),
         // All that its page asks for.
         Ask::Overview(span) => {
-            auth.rollout_standing().await?;
-            auth.overview(*span).await?.buckets.len()
+            auth.rollout().standing().await?;
+            auth.reporting().overview(*span).await?.buckets.len()
         }
-        Ask::Audit(filter, cursor) => auth.audit(filter, *cursor, 25).await?.rows.len(),
-        Ask::AuditReport => auth.audit_report(auth.now() - time::Duration::days(7)).await?.len(),
-        Ask::AuditSeal => usize::from(auth.audit_seal().await?.head.is_some()),
+        Ask::Audit(filter, cursor) => auth.audit().page(filter, *cursor, 25).await?.rows.len(),
+        Ask::AuditReport => auth.audit().report(auth.now() - time::Duration::days(7)).await?.len(),
+        Ask::AuditSeal => usize::from(auth.audit().head().await?.head.is_some()),
     })
 }
 
@@ -270,7 +268,7 @@ async fn audit_cases(owner: &PgPool, probe: Uuid, ordinary: Uuid) -> anyhow::Res
         ("its failures", AuditFilter { events: names(&failures), ..about(About::Person(probe)) }, None),
         ("an address", about(About::Ip(ip.addr())), None),
         ("nobody's address", about(About::Ip(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 99)))), None),
-        ("a request", about(About::Request(auth::secret::new_id(at).to_string())), None),
+        ("a request", about(About::Request(auth::crypto::new_id(at).to_string())), None),
     ]
     .into_iter()
     .map(|(name, filter, cursor)| (format!("audit: {name}"), Ask::Audit(filter, cursor)))

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use auth::{Auth, clock::Clock as _, policy::Policy, secret::Keys};
+use auth::{Auth, crypto::Keys, policy::Policy, primitives::clock::Clock as _};
 use private_postgres::{APPLICATION, Cluster, DATABASE, OWNER};
 use sqlx::{Connection as _, PgConnection, PgPool, Row as _, postgres::PgRow};
 use testkit::{ManualClock, TEST_KEY};
@@ -51,7 +51,7 @@ pub async fn fill(cluster: &Cluster, size: &Size) -> anyhow::Result<()> {
     servers::make_database_anew(cluster)?;
     let url = cluster.url(OWNER, DATABASE);
     let owner = PgPool::connect(&url).await?;
-    auth::migrate::migrate(&owner, Some(APPLICATION)).await?;
+    auth::operations::migrate::migrate(&owner, Some(APPLICATION)).await?;
     owner.close().await;
 
     let now = ManualClock::default().now();
@@ -101,7 +101,7 @@ pub async fn fill(cluster: &Cluster, size: &Size) -> anyhow::Result<()> {
 async fn count(url: &str) -> anyhow::Result<()> {
     let pool = PgPool::connect(url).await?;
     let auth = Auth::new(pool, Arc::new(ManualClock::default()), Keys::new(&TEST_KEY, &[]), Policy::default());
-    auth.watch_rollout().await?;
+    auth.rollout().watch().await?;
     auth.pool().close().await;
     Ok(())
 }

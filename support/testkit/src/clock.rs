@@ -3,7 +3,7 @@ use std::sync::{
     atomic::{AtomicI64, Ordering},
 };
 
-use auth::clock::Clock;
+use auth::primitives::clock::Clock;
 use time::{Duration, OffsetDateTime, macros::datetime};
 
 /// A clock that stands still until it is moved. Clones are one clock.

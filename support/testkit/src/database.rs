@@ -113,8 +113,8 @@ async fn start() -> (Cluster, String) {
     // It visits each of a thousand databases once a minute, for nothing: none lives for long. That is half a processor.
     run(&mut connection, "alter system set autovacuum = off".to_owned()).await;
     run(&mut connection, "select pg_reload_conf()".to_owned()).await;
-    let sums: Vec<u8> = auth::migrate::MIGRATOR.iter().flat_map(|migration| migration.checksum.to_vec()).collect();
-    let template = format!("template_{}", &hex(&auth::secret::sha256(&sums))[..16]);
+    let sums: Vec<u8> = auth::operations::migrate::MIGRATOR.iter().flat_map(|migration| migration.checksum.to_vec()).collect();
+    let template = format!("template_{}", &hex(&auth::crypto::sha256(&sums))[..16]);
     let made: bool = sqlx::query_scalar("select exists (select 1 from pg_database where datname = $1)")
         .bind(&template)
         .fetch_one(&mut connection)
@@ -125,7 +125,7 @@ async fn start() -> (Cluster, String) {
         run(&mut connection, "drop database if exists template_new".to_owned()).await;
         run(&mut connection, "create database template_new".to_owned()).await;
         let owner = PgPool::connect(&cluster.url(OWNER, "template_new")).await.expect("the test cluster answers");
-        auth::migrate::migrate(&owner, Some(APPLICATION)).await.expect("the migrations apply");
+        auth::operations::migrate::migrate(&owner, Some(APPLICATION)).await.expect("the migrations apply");
         owner.close().await;
         run(&mut connection, format!("alter database template_new rename to {template}")).await;
     }

@@ -5,13 +5,12 @@ use std::{
 
 use auth::{
     Auth,
-    email_address::EmailAddress,
-    mail::{Content, Letter, Mailer, SendError},
+    crypto::{BrowserNonce, Code, Keys, KnownBrowserToken, LinkToken, SessionKey, TrustedDeviceToken, random},
+    delivery::{Content, Letter, Mailer, SendError},
     policy::{Policy, SignUp},
-    requester::Requester,
-    secret::{BrowserNonce, Code, Keys, KnownBrowserToken, LinkToken, SessionKey, TrustedDeviceToken, random},
-    session::Authority,
-    sign_in::{BrowserProof, Handover, Outcome},
+    primitives::{email_address::EmailAddress, requester::Requester},
+    sessions::Authority,
+    sign_in::first_factor::{BrowserProof, Handover, Outcome},
 };
 use sqlx::PgPool;
 
@@ -39,7 +38,7 @@ impl Kit {
         let pool = database.pool().await;
         let clock = ManualClock::default();
         let auth = Arc::new(Auth::new(pool.clone(), Arc::new(clock.clone()), Keys::new(&TEST_KEY, &[]), policy));
-        auth.read_flags().await.expect("the database answers");
+        auth.flag().read().await.expect("the database answers");
         Self { auth, clock, database, pool, outbox: Outbox::default() }
     }
 
@@ -48,7 +47,7 @@ impl Kit {
         let policy = self.auth.policy().clone();
         let pool = self.database.pool().await;
         let auth = Arc::new(Auth::new(pool, Arc::new(self.clock.clone()), Keys::new(&TEST_KEY, &[]), policy));
-        auth.read_flags().await.expect("the database answers");
+        auth.flag().read().await.expect("the database answers");
         auth
     }
 
@@ -61,7 +60,7 @@ impl Kit {
 
     /// The same, as they went out.
     pub async fn letters_as_sent(&self) -> Vec<Letter> {
-        self.auth.drain_mail(&self.outbox).await.expect("the queue can be drained");
+        self.auth.delivery().drain(&self.outbox).await.expect("the queue can be drained");
         self.outbox.take()
     }
 
@@ -108,7 +107,7 @@ impl Visitor {
 
     /// Who its session speaks for.
     pub async fn authority(&self, auth: &Auth) -> Option<Authority> {
-        auth.load_session(self.session?).await.expect("the database answers")?.authority
+        auth.sessions().load(self.session?).await.expect("the database answers")?.authority
     }
 
     /// Gives the first factor, a code by mail. Waits until no limit on mails is in the way.
@@ -117,10 +116,10 @@ impl Visitor {
     /// Where any step of it is refused.
     pub async fn give_first_factor(&mut self, kit: &Kit, email: &EmailAddress) -> Outcome {
         kit.clock.advance(time::Duration::minutes(6));
-        kit.auth.request_link(email, &self.nonce, self.proof(), &self.from).await.expect("the request is taken");
+        kit.auth.sign_in().request_link(email, &self.nonce, self.proof(), &self.from).await.expect("the request is taken");
         let (_, code) = kit.sign_in_mail().await;
         let handover = Handover { old: self.session, ..handover() };
-        let outcome = kit.auth.enter_code(&code, self.proof(), &handover, &self.from).await.expect("the code is right");
+        let outcome = kit.auth.sign_in().enter_code(&code, self.proof(), &handover, &self.from).await.expect("the code is right");
         self.session = Some(handover.fresh);
         if let Outcome::Complete { known_browser } = &outcome {
             self.known = Some(known_browser.clone());

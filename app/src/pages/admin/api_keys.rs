@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use auth::{
-    admin::{ActError, Who},
-    api_key::{self, ApiKeyRow, CreateKeyError, KeyState, MAX_NAME, MOST_SHOWN, Prefix, Scope},
+    administration::{ActError, Who},
+    api_keys::{self, ApiKeyRow, CreateKeyError, KeyState, MAX_NAME, MOST_SHOWN, Prefix, Scope},
 };
 use axum::{
     extract::{Query, State},
@@ -125,9 +125,9 @@ impl From<ApiKeyRow> for ApiKey {
             prefix: row.prefix.to_string(),
             scopes: row.scopes,
             maker: match row.maker {
-                api_key::Maker::Operator => Maker::Operator,
-                api_key::Maker::Admin { email, .. } => Maker::Admin(email.as_str().into()),
-                api_key::Maker::Gone => Maker::Gone,
+                api_keys::Maker::Operator => Maker::Operator,
+                api_keys::Maker::Admin { email, .. } => Maker::Admin(email.as_str().into()),
+                api_keys::Maker::Gone => Maker::Gone,
             },
             curbed: row.curbed,
             state: row.state,
@@ -225,7 +225,7 @@ pub async fn get(
     Administrator(_, authority): Administrator,
     Query(query): Query<ApiKeysQuery>,
 ) -> Result<Response, Fault> {
-    let keys = state.auth.api_keys().await?.into_iter().map(ApiKey::from).collect();
+    let keys = state.auth.api_keys().list().await?.into_iter().map(ApiKey::from).collect();
     let (revoked, now) = (query.done == REVOKED, state.auth.now());
     Ok(page(StatusCode::OK, || view! { <ApiKeysPage who=authority.email keys revoked now/> }))
 }
@@ -330,7 +330,7 @@ pub fn RevealedKeyPage(who: String, name: String, key: String, expires: Option<O
 
 /// Asks for the administrator's strongest factor first: what was typed would not survive it.
 pub async fn get_new(State(state): State<AppState>, Administrator(_, authority): Administrator) -> Response {
-    if !state.auth.is_fresh(&authority) {
+    if !state.auth.sign_in().is_fresh(&authority) {
         return Redirect::to(&next::carried(routes::REAUTH, routes::ADMIN_API_KEYS_NEW)).into_response();
     }
     page(StatusCode::OK, || view! { <NewApiKeyPage who=authority.email draft=Draft::default() error=None/> })
@@ -376,7 +376,7 @@ pub async fn create_api_key(
         lifetime: Lifetime::parse(&expires),
     };
     let (by, lifetime) = (Who::Admin { authority: &authority, from: &form.from }, draft.lifetime.duration());
-    let made = form.state.auth.create_api_key(by, &draft.name, &draft.scopes, lifetime).await;
+    let made = form.state.auth.api_keys().create(by, &draft.name, &draft.scopes, lifetime).await;
     let who = authority.email.clone();
     let refuse = |draft: Draft, error| {
         let who = who.clone();
@@ -419,7 +419,7 @@ pub fn RevokeKeyPage(who: String, name: String, prefix: String, reason: String, 
 /// A key that lives, by how it begins.
 async fn live(state: &AppState, key: &str) -> Result<Option<ApiKeyRow>, auth::Error> {
     let Some(prefix) = Prefix::parse(key) else { return Ok(None) };
-    Ok(state.auth.api_keys().await?.into_iter().find(|row| row.prefix == prefix && row.state == KeyState::Live))
+    Ok(state.auth.api_keys().list().await?.into_iter().find(|row| row.prefix == prefix && row.state == KeyState::Live))
 }
 
 fn path_to_revoke(prefix: Prefix) -> String {
@@ -432,7 +432,7 @@ pub async fn get_revoke(
     Query(query): Query<ApiKeysQuery>,
 ) -> Result<Response, Fault> {
     let Some(key) = live(&state, &query.key).await? else { return Ok(Redirect::to(routes::ADMIN_API_KEYS).into_response()) };
-    if !state.auth.is_fresh(&authority) {
+    if !state.auth.sign_in().is_fresh(&authority) {
         return Ok(Redirect::to(&next::carried(routes::REAUTH, &path_to_revoke(key.prefix))).into_response());
     }
     let (name, prefix) = (key.name, key.prefix.to_string());
@@ -454,7 +454,7 @@ pub async fn revoke_api_key(#[server(default)] key: String, #[server(default)] r
             view! { <RevokeKeyPage who name prefix reason error=Some(error)/> }
         }));
     }
-    match form.state.auth.revoke_api_key(Who::Admin { authority: &authority, from: &form.from }, found.prefix, &reason).await {
+    match form.state.auth.api_keys().revoke(Who::Admin { authority: &authority, from: &form.from }, found.prefix, &reason).await {
         Ok(()) => form.see_other(&format!("{}?done={REVOKED}", routes::ADMIN_API_KEYS)),
         // Somebody was faster. The page shows how things are now.
         Err(ActError::Nothing) => form.see_other(routes::ADMIN_API_KEYS),

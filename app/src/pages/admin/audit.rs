@@ -3,11 +3,13 @@
 use std::{collections::HashMap, net::IpAddr};
 
 use auth::{
-    admin::{ActError, Who},
+    administration::{ActError, Who},
     audit::{About, AuditFilter, AuditRow, Format, Kind, Name, SealState, Unusual},
-    cursor::{Cursor, Page},
-    email_address::EmailAddress,
-    requester::device,
+    primitives::{
+        cursor::{Cursor, Page},
+        email_address::EmailAddress,
+        requester::device,
+    },
     rollout::Check,
 };
 use axum::{
@@ -567,9 +569,9 @@ pub async fn get(
     Query(query): Query<AuditQuery>,
 ) -> Result<Response, Fault> {
     let now = state.auth.now();
-    let seal = state.auth.audit_seal().await?;
+    let seal = state.auth.audit().head().await?;
     let (status, shown) = if query.show == "unusual" {
-        let found = state.auth.audit_report(now - REPORTED).await?;
+        let found = state.auth.audit().report(now - REPORTED).await?;
         (StatusCode::OK, Shown::Unusual(found.iter().map(oddity).collect()))
     } else {
         let narrowed = Narrowed::read(&query.q, &query.event, &query.outcome, &query.period);
@@ -601,7 +603,7 @@ async fn filter(state: &AppState, narrowed: &Narrowed, now: OffsetDateTime) -> R
     } else if let Ok(ip) = q.parse::<IpAddr>() {
         filter.about = Some(About::Ip(ip));
     } else if let Ok(id) = q.parse::<Uuid>()
-        && state.auth.is_or_was_account(id).await?
+        && state.auth.audit().is_or_was_account(id).await?
     {
         filter.about = Some(About::Person(id));
     } else if is_request {
@@ -613,8 +615,8 @@ async fn filter(state: &AppState, narrowed: &Narrowed, now: OffsetDateTime) -> R
 }
 
 async fn events(state: &AppState, filter: &AuditFilter, at: Option<Cursor>, seal: &SealState) -> Result<Events, Fault> {
-    let Page { rows, newer, older } = state.auth.audit(filter, at, PAGE).await?;
-    let names = state.auth.audit_names(&rows).await?;
+    let Page { rows, newer, older } = state.auth.audit().page(filter, at, PAGE).await?;
+    let names = state.auth.audit().names(&rows).await?;
     let rows = rows.into_iter().map(|row| event(row, &names, seal)).collect();
     Ok(Events { rows, newer: newer.map(|at| at.to_string()), older: older.map(|at| at.to_string()) })
 }
@@ -728,13 +730,15 @@ pub async fn search_audit(
     let mut narrowed = Narrowed::read(&q, &event, &outcome, &period);
     let error = if narrowed.q.contains('@') {
         match EmailAddress::parse(&narrowed.q) {
-            Ok(address) => match form.state.auth.user_id(&address).await.map_err(|error| form.fail(error.into()))? {
-                Some(id) => {
-                    narrowed.q = id.to_string();
-                    None
+            Ok(address) => {
+                match form.state.auth.administration().user_id(&address).await.map_err(|error| form.fail(error.into()))? {
+                    Some(id) => {
+                        narrowed.q = id.to_string();
+                        None
+                    }
+                    None => Some(SearchError::NoAccount),
                 }
-                None => Some(SearchError::NoAccount),
-            },
+            }
             Err(_) => Some(SearchError::Nothing),
         }
     } else {
@@ -744,7 +748,7 @@ pub async fn search_audit(
     if error.is_none() {
         return form.see_other(&narrowed.path(None));
     }
-    let seal = form.state.auth.audit_seal().await.map_err(|error| form.fail(error.into()))?;
+    let seal = form.state.auth.audit().head().await.map_err(|error| form.fail(error.into()))?;
     let now = form.state.auth.now();
     let shown = Shown::Events(narrowed, nothing(), error);
     form.refuse(page(StatusCode::UNPROCESSABLE_ENTITY, || view! { <AuditPage who=authority.email shown seal now/> }))
@@ -766,7 +770,7 @@ pub async fn export_audit(
         return form.see_other(&narrowed.path(None));
     };
     let who = Who::Admin { authority: &authority, from: &form.from };
-    let export = match auth.export_audit(who, filter, Format::Csv, MOST_EXPORTED).await {
+    let export = match auth.audit().export(who, filter, Format::Csv, MOST_EXPORTED).await {
         Ok(export) => export,
         Err(ActError::NotFresh) => return form.see_other(&next::carried(routes::REAUTH, &narrowed.path(None))),
         Err(ActError::Unavailable(error)) => return Err(form.fail(error.into())),
@@ -777,7 +781,7 @@ pub async fn export_audit(
     };
     let name = format!("attachment; filename=\"latchkey-audit-{}.csv\"", words::machine_date(auth.now()));
     let pieces = futures::stream::try_unfold((auth, export), |(auth, mut export)| async move {
-        Ok::<_, auth::Error>(auth.next_of_export(&mut export).await?.map(|piece| (piece, (auth, export))))
+        Ok::<_, auth::Error>(auth.audit().next_of_export(&mut export).await?.map(|piece| (piece, (auth, export))))
     });
     let headers = [
         (header::CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()),

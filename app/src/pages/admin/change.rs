@@ -1,8 +1,8 @@
 //! `/admin/users/{id}/{change}`: asks first, and why.
 
 use auth::{
-    admin::{ActError, Status, Who},
-    requester::Requester,
+    administration::{ActError, Status, Who},
+    primitives::requester::Requester,
 };
 use axum::{
     Extension,
@@ -230,7 +230,7 @@ pub async fn get(
     let (Ok(id), Some(change)) = (id.parse::<Uuid>(), Change::parse(&change)) else {
         return Ok(Barred::NoSuchPage.into_response());
     };
-    if !state.auth.is_fresh(&authority) {
+    if !state.auth.sign_in().is_fresh(&authority) {
         return Ok(Redirect::to(&next::carried(routes::REAUTH, &change.path(&id.to_string()))).into_response());
     }
     let Some(user) = user::find(&state, &authority, &from, id).await? else { return Ok(Barred::NoSuchPage.into_response()) };
@@ -259,12 +259,12 @@ async fn act(change: Change, id: &str, reason: &str) -> Result<(), FormError> {
     }
     let by = Who::Admin { authority: &authority, from: &form.from };
     let done = match change {
-        Change::Disable => auth.disable_user(by, id, &reason).await,
-        Change::Enable => auth.enable_user(by, id, &reason).await,
-        Change::EndSessions => auth.end_user_sessions(by, id, &reason).await.map(|_| ()),
-        Change::ResetTwoFactor => auth.reset_user_two_factor(by, id, &reason).await,
-        Change::MakeAdmin => auth.set_admin(by, id, true, &reason).await,
-        Change::RemoveAdmin => auth.set_admin(by, id, false, &reason).await,
+        Change::Disable => auth.administration().disable_user(by, id, &reason).await,
+        Change::Enable => auth.administration().enable_user(by, id, &reason).await,
+        Change::EndSessions => auth.administration().end_user_sessions(by, id, &reason).await.map(|_| ()),
+        Change::ResetTwoFactor => auth.administration().reset_user_two_factor(by, id, &reason).await,
+        Change::MakeAdmin => auth.administration().set_admin(by, id, true, &reason).await,
+        Change::RemoveAdmin => auth.administration().set_admin(by, id, false, &reason).await,
     };
     match done {
         // These pages may be theirs no more.

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use auth::{
-    admin::{ActError, InviteError, Who},
-    email_address::{EmailAddress, EmailAddressError},
+    administration::{ActError, InviteError, Who},
     policy::INVITE_TTL,
+    primitives::email_address::{EmailAddress, EmailAddressError},
 };
 use axum::{
     extract::State,
@@ -82,7 +82,7 @@ fn answer(status: StatusCode, who: String, email: String, error: Option<AddressE
 
 /// Asks for the administrator's strongest factor first: an address that was typed would not survive it.
 pub async fn get(State(state): State<AppState>, Administrator(_, authority): Administrator) -> Response {
-    if !state.auth.is_fresh(&authority) {
+    if !state.auth.sign_in().is_fresh(&authority) {
         return Redirect::to(&next::carried(routes::REAUTH, routes::ADMIN_USERS_INVITE)).into_response();
     }
     answer(StatusCode::OK, authority.email, String::new(), None)
@@ -100,7 +100,7 @@ pub async fn invite_someone(#[server(default)] email: String) -> Result<(), Form
         Err(EmailAddressError::Missing) => return refuse(AddressError::Missing),
         Err(EmailAddressError::Malformed) => return refuse(AddressError::Malformed),
     };
-    match form.state.auth.invite_as(Who::Admin { authority: &authority, from: &form.from }, &address).await {
+    match form.state.auth.administration().invite(Who::Admin { authority: &authority, from: &form.from }, &address).await {
         Ok(_) => form.see_other(&format!("{}?done={DONE}", routes::ADMIN_USERS)),
         Err(InviteError::AccountExists) => refuse(AddressError::HasAccount),
         Err(InviteError::HeldBack) => refuse(AddressError::HeldBack),

@@ -1,9 +1,11 @@
 //! `/admin/limits`: whom limits hold now, and letting one go.
 
 use auth::{
-    admin::{self, ActError, HeldBy, Who},
-    network_requests::{NetworkRequests, TOO_MANY},
-    throttle::Limit,
+    administration::{self, ActError, HeldBy, Who},
+    limits::{
+        request_bursts::{NetworkRequests, TOO_MANY},
+        throttle::Limit,
+    },
 };
 use axum::{
     extract::{Query, State},
@@ -186,8 +188,8 @@ pub async fn get(
     Query(query): Query<LimitsQuery>,
 ) -> Result<Response, Fault> {
     let by = HeldBy::by_name(&query.limit);
-    let found = state.auth.limits_in_force(by).await?;
-    let held = |held: admin::Held| Held {
+    let found = state.auth.administration().limits_in_force(by).await?;
+    let held = |held: administration::Held| Held {
         by: held.by,
         key: held.key,
         address: held.subject.address.as_deref().map(Into::into),
@@ -208,7 +210,7 @@ pub async fn release_limit(#[server(default)] limit: String, #[server(default)] 
     let Some(by) = HeldBy::by_name(&limit) else {
         return form.see_other(routes::ADMIN_LIMITS);
     };
-    match form.state.auth.release(Who::Admin { authority: &authority, from: &form.from }, by, &key).await {
+    match form.state.auth.administration().release(Who::Admin { authority: &authority, from: &form.from }, by, &key).await {
         Ok(()) => form.see_other(&format!("{}?done={DONE}", routes::ADMIN_LIMITS)),
         // It let go by itself, or somebody was faster. The page shows how things are now.
         Err(ActError::Nothing) => form.see_other(routes::ADMIN_LIMITS),

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use auth::{
-    admin::{ActError, TestMailError, Who},
-    cursor::{Cursor, Page},
-    mail::{self, MailFilter, MailState, QueueState},
+    administration::{ActError, TestMailError, Who},
+    outbox::{self, MailFilter, MailState, QueueState},
+    primitives::cursor::{Cursor, Page},
 };
 use axum::{
     extract::{Query, State},
@@ -275,9 +275,11 @@ pub async fn get(
     Query(query): Query<MailQuery>,
 ) -> Result<Response, Fault> {
     let filter = MailFilter::parse(&query.show).unwrap_or_default();
-    let (queue, Page { rows, newer, older }) =
-        (state.auth.mail_queue().await?, state.auth.mails(filter, Cursor::parse(&query.at)).await?);
-    let row = |row: mail::MailRow| MailRow {
+    let (queue, Page { rows, newer, older }) = (
+        state.auth.administration().mail_queue().await?,
+        state.auth.administration().mails(filter, Cursor::parse(&query.at)).await?,
+    );
+    let row = |row: outbox::MailRow| MailRow {
         id: row.id.to_string(),
         kind: row.kind,
         to: row.to.as_deref().map(Into::into),
@@ -307,7 +309,7 @@ pub async fn retry_mail(#[server(default)] id: String) -> Result<(), FormError> 
     let Ok(id) = id.parse::<Uuid>() else {
         return form.see_other(routes::ADMIN_MAIL);
     };
-    match form.state.auth.retry_mail(Who::Admin { authority: &authority, from: &form.from }, id).await {
+    match form.state.auth.administration().retry_mail(Who::Admin { authority: &authority, from: &form.from }, id).await {
         Ok(()) => form.see_other(&done(Done::Retried)),
         // It went out meanwhile, or its time is over. The page shows how things are now.
         Err(ActError::Nothing) => form.see_other(routes::ADMIN_MAIL),
@@ -323,7 +325,7 @@ pub async fn retry_mail(#[server(default)] id: String) -> Result<(), FormError> 
 pub async fn send_test_mail() -> Result<(), FormError> {
     let form = Form::current()?;
     let Administrator(_, authority) = form.admit(routes::ADMIN_MAIL).await?;
-    match form.state.auth.send_test_mail(&authority, &form.from).await {
+    match form.state.auth.administration().send_test_mail(&authority, &form.from).await {
         Ok(()) => form.see_other(&done(Done::Tested)),
         Err(TestMailError::Limited(limited)) => form.refuse(limited::test_mails(limited)),
         Err(TestMailError::Unavailable(error)) => Err(form.fail(error.into())),

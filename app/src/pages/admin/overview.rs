@@ -2,7 +2,7 @@
 
 use auth::{
     flag::{Flag, PASSWORDLESS_AUTH},
-    overview::{Accounts, Bucket, Counts, Overview, Span},
+    reporting::overview::{Accounts, Bucket, Counts, Overview, Span},
     rollout::{Check, LEAST_VERIFICATIONS, Reading, Rollout, State as RolloutState, Verdict},
 };
 use axum::{
@@ -549,10 +549,10 @@ pub async fn get(
     Administrator(_, authority): Administrator,
     Query(query): Query<OverviewQuery>,
 ) -> Result<Response, Fault> {
-    let overview = state.auth.overview(Span::parse(&query.span).unwrap_or_default()).await?;
-    let (rollout, readings) = state.auth.rollout_standing().await?;
+    let overview = state.auth.reporting().overview(Span::parse(&query.span).unwrap_or_default()).await?;
+    let (rollout, readings) = state.auth.rollout().standing().await?;
     let readings = readings.into_iter().map(|reading| reading.at(overview.now)).collect();
-    let shown = Shown { overview, rollout, readings, flag: state.auth.flag(PASSWORDLESS_AUTH) };
+    let shown = Shown { overview, rollout, readings, flag: state.auth.flag().get(PASSWORDLESS_AUTH) };
     Ok(page(StatusCode::OK, || view! { <OverviewPage who=authority.email shown/> }))
 }
 

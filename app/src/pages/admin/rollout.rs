@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use auth::{
-    admin::{ActError, Who},
+    administration::{ActError, Who},
     flag::{self, Flag, FlagRow, PASSWORDLESS_AUTH, Reach},
     rollout::{DEFAULT_PLAN, Population, Reading, Rollout, StartError, State as RolloutState, Status, Step, Target, Told, Verdict},
 };
@@ -628,7 +628,7 @@ pub struct RolloutQuery {
 }
 
 async fn shown(state: &AppState, fresh: bool) -> Result<Shown, auth::Error> {
-    let overview = state.auth.rollout_overview().await?;
+    let overview = state.auth.rollout().overview().await?;
     Ok(Shown {
         status: overview.status,
         flag: overview.flag,
@@ -645,7 +645,7 @@ pub async fn get(
     Administrator(_, authority): Administrator,
     Query(query): Query<RolloutQuery>,
 ) -> Result<Response, Fault> {
-    let shown = shown(&state, state.auth.is_fresh(&authority)).await?;
+    let shown = shown(&state, state.auth.sign_in().is_fresh(&authority)).await?;
     let done = query.done == DONE;
     Ok(page(StatusCode::OK, || view! { <RolloutPage who=authority.email shown typed=Typed::default() done/> }))
 }
@@ -661,7 +661,7 @@ pub async fn change_rollout(
     let form = Form::current()?;
     let Administrator(_, authority) = form.admit(routes::ADMIN_ROLLOUT).await?;
     let auth = &form.state.auth;
-    if !auth.is_fresh(&authority) {
+    if !auth.sign_in().is_fresh(&authority) {
         return form.see_other(&next::carried(routes::REAUTH, routes::ADMIN_ROLLOUT));
     }
     let Some(act) = Act::parse(if act.is_empty() { &to } else { &act }) else {
@@ -681,11 +681,11 @@ pub async fn change_rollout(
         return form.reveal(move || view! { <ReviewPage who act reason/> });
     }
     let by = Who::Admin { authority: &authority, from: &form.from };
-    let change = async |change| auth.set_flag(by, PASSWORDLESS_AUTH, &change, &reason).await.map(drop);
+    let change = async |change| auth.rollout().set_flag(by, PASSWORDLESS_AUTH, &change, &reason).await.map(drop);
     let done = match act {
         Act::Off => change(flag::Change::Off).await,
         Act::Move(target) => change(flag::Change::To(target)).await,
-        Act::Start => match auth.start_rollout(by, &DEFAULT_PLAN, &reason).await {
+        Act::Start => match auth.rollout().start(by, &DEFAULT_PLAN, &reason).await {
             Ok(_) => Ok(()),
             Err(StartError::UnderWay) => Err(ActError::Nothing),
             Err(StartError::PendingMigrations) => {
@@ -698,9 +698,9 @@ pub async fn change_rollout(
             Err(StartError::Act(error)) => Err(error),
             Err(StartError::Unavailable(error)) => Err(error.into()),
         },
-        Act::Pause => auth.pause_rollout(by, &reason).await.map(drop),
-        Act::Resume => auth.resume_rollout(by, &reason).await.map(drop),
-        Act::Abort => auth.abort_rollout(by, &reason).await.map(drop),
+        Act::Pause => auth.rollout().pause(by, &reason).await.map(drop),
+        Act::Resume => auth.rollout().resume(by, &reason).await.map(drop),
+        Act::Abort => auth.rollout().abort(by, &reason).await.map(drop),
     };
     match done {
         Ok(()) => form.see_other(&format!("{}?done={DONE}", routes::ADMIN_ROLLOUT)),

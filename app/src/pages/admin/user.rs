@@ -1,11 +1,10 @@
 //! `/admin/users/{id}`: one account, and what can be done about it.
 
 use auth::{
-    activity::Filter,
-    admin::{Status, Who},
-    cursor::Cursor,
-    requester::Requester,
-    session::{Authority, SessionView},
+    administration::{Status, Who},
+    primitives::{cursor::Cursor, requester::Requester},
+    self_service::activity::Filter,
+    sessions::{Authority, SessionView},
 };
 use axum::{
     Extension,
@@ -252,7 +251,7 @@ fn cells(entry: Entry, now: OffsetDateTime) -> Vec<AnyView> {
 
 /// The account with this id, if there is one. That the administrator saw it is recorded.
 pub(crate) async fn find(state: &AppState, authority: &Authority, from: &Requester, id: Uuid) -> Result<Option<User>, auth::Error> {
-    let Some(found) = state.auth.user(Who::Admin { authority, from }, id).await? else { return Ok(None) };
+    let Some(found) = state.auth.administration().user(Who::Admin { authority, from }, id).await? else { return Ok(None) };
     let session = |session: SessionView| {
         let here = session.id == authority.session;
         Session { here, ..session.into() }
@@ -289,8 +288,8 @@ pub async fn get(
 ) -> Result<Response, Fault> {
     let Ok(id) = id.parse() else { return Ok(Barred::NoSuchPage.into_response()) };
     let Some(user) = find(&state, &authority, &from, id).await? else { return Ok(Barred::NoSuchPage.into_response()) };
-    let found = state.auth.activity(id, Filter::All, Cursor::parse(&at)).await?;
-    let entry = |entry: auth::activity::Entry| {
+    let found = state.auth.self_service().activity(id, Filter::All, Cursor::parse(&at)).await?;
+    let entry = |entry: auth::self_service::activity::Entry| {
         let told = happened::told(&entry.happened, &entry.details)?;
         Some(Entry {
             at: entry.at,

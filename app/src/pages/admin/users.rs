@@ -1,6 +1,6 @@
 //! `/admin/users`: every account, and who was invited.
 
-use auth::admin::{self, Status, UserFilter};
+use auth::administration::{self, Status, UserFilter};
 use axum::{
     extract::{Query, State},
     response::Response,
@@ -228,8 +228,8 @@ pub async fn get(
 ) -> Result<Response, Fault> {
     let search = visitor.visit.user_search.filter(|_| !query.search.is_empty());
     let filter = filter(search, &query.status, &query.two_factor);
-    let found = state.auth.users(&filter, Some(query.at.as_str())).await?;
-    let row = |row: admin::UserRow| UserRow {
+    let found = state.auth.administration().users(&filter, Some(query.at.as_str())).await?;
+    let row = |row: administration::UserRow| UserRow {
         id: row.id.to_string(),
         address: row.email.as_str().into(),
         status: row.status,

@@ -1,0 +1,148 @@
+//! Whom limits hold now, and letting one go.
+
+use std::cmp::Reverse;
+
+use data_encoding::BASE64URL_NOPAD;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{ActError, Who};
+use crate::{
+    Administration, Error,
+    event::Event,
+    factors::totp,
+    limits::{
+        request_bursts::{NetworkRequests, TOO_MANY},
+        throttle::{self, Limit, Subject},
+    },
+    users::account,
+};
+
+/// As many as a page shows.
+const MOST: i64 = 100;
+
+/// What holds somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeldBy {
+    Limit(Limit),
+    /// So many wrong authenticator codes in a row that the next has to wait, in browsers the account doesn't know.
+    WrongAppCodes,
+}
+
+impl HeldBy {
+    const WRONG_APP_CODES: &'static str = "totp_wait";
+
+    /// The limits that hold people up. A browser waits 30 seconds after every mail, a notice is left out without anybody waiting, and
+    /// an API key is no person: a list of these would tell nothing.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        let hold = |limit: &Limit| !matches!(limit, Limit::LinkBrowser | Limit::Notice | Limit::ApiKey);
+        Limit::ALL.into_iter().filter(hold).map(Self::Limit).chain([Self::WrongAppCodes]).collect()
+    }
+
+    /// For URLs and forms.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Limit(limit) => limit.name(),
+            Self::WrongAppCodes => Self::WRONG_APP_CODES,
+        }
+    }
+
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::all().into_iter().find(|by| by.name() == name)
+    }
+}
+
+/// Somebody a limit holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    pub by: HeldBy,
+    /// Names the row, for letting it go.
+    pub key: String,
+    /// Whole where it is an account's.
+    pub subject: Subject,
+    pub free_at: OffsetDateTime,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitsInForce {
+    /// Those with the longest wait first.
+    pub held: Vec<Held>,
+    /// How many there are, shown or not.
+    pub all: i64,
+    /// The networks that asked for too many mails within the hour.
+    pub too_many: Vec<NetworkRequests>,
+}
+
+impl Administration<'_> {
+    /// Whom limits hold now: by one of them, or by any.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn limits_in_force(self, by: Option<HeldBy>) -> Result<LimitsInForce, Error> {
+        let now = self.0.now();
+        let asked = by.map_or_else(HeldBy::all, |by| vec![by]);
+        let limits: Vec<Limit> =
+            asked.iter().filter_map(|by| if let HeldBy::Limit(limit) = by { Some(*limit) } else { None }).collect();
+        let (full, mut all) = self.0.limits().throttle().full(&self.0.pool, &limits, MOST, now).await?;
+        let mut held: Vec<Held> = full
+            .into_iter()
+            .map(|row| Held {
+                by: HeldBy::Limit(row.limit),
+                key: BASE64URL_NOPAD.encode(&row.key),
+                subject: row.subject,
+                free_at: row.free_at,
+            })
+            .collect();
+        if asked.contains(&HeldBy::WrongAppCodes) {
+            let (waiting, count) = totp::store::waiting(&self.0.pool, MOST, now).await?;
+            all += count;
+            held.extend(waiting.into_iter().map(|(user, free_at)| {
+                let subject = Subject { address: None, network: None, user: Some(user) };
+                Held { by: HeldBy::WrongAppCodes, key: user.simple().to_string(), subject, free_at }
+            }));
+        }
+        held.sort_by_key(|held| Reverse(held.free_at));
+        held.truncate(usize::try_from(MOST).unwrap_or(usize::MAX));
+        let users: Vec<Uuid> = held.iter().filter_map(|held| held.subject.user).collect();
+        let mut connection = self.0.pool.acquire().await?;
+        let addresses = account::store::addresses(&mut connection, &users).await?;
+        for held in &mut held {
+            if let Some(address) = held.subject.user.and_then(|user| addresses.get(&user)) {
+                held.subject.address = Some(address.clone());
+            }
+        }
+        let too_many =
+            self.0.limits().busiest_networks(MOST).await?.into_iter().filter(|network| network.requests > TOO_MANY).collect();
+        Ok(LimitsInForce { held, all, too_many })
+    }
+
+    /// Lets one go: it has its whole budget again. What wrong authenticator codes count towards the hundredth stays counted: that one
+    /// protects against guessing over months (NIST 800-63B-4 §3.2.2), and no help desk should lift it by mistake.
+    ///
+    /// # Errors
+    /// [`ActError`]; [`ActError::Nothing`] where nothing holds it.
+    pub async fn release(self, who: Who<'_>, by: HeldBy, key: &str) -> Result<(), ActError> {
+        let now = self.0.now();
+        let mut work = self.begin_action(who, now).await?;
+        let released = match by {
+            HeldBy::Limit(limit) => {
+                let key = BASE64URL_NOPAD.decode(key.as_bytes()).map_err(|_| ActError::Nothing)?;
+                throttle::store::release(work.connection(), limit, &key, now).await?
+            }
+            HeldBy::WrongAppCodes => {
+                let user = Uuid::try_parse(key).map_err(|_| ActError::Nothing)?;
+                totp::store::stop_waiting(work.connection(), user, now).await?.then_some(Subject {
+                    address: None,
+                    network: None,
+                    user: Some(user),
+                })
+            }
+        };
+        let Subject { address, network, user } = released.ok_or(ActError::Nothing)?;
+        work.record(Event::LimitReleased { limit: by.name(), user, address, network });
+        Ok(work.commit().await?)
+    }
+}

@@ -1,0 +1,76 @@
+//! What the mail queue is up to, for administrators: what waits, what was given up and why, and sending again.
+
+use uuid::Uuid;
+
+use super::{ActError, PAGE, Who};
+use crate::{
+    Administration, Error,
+    event::Event,
+    limits::throttle::{Limit, Limited, Whose},
+    outbox::{self, MailFilter, MailRow, Notice, QueueState},
+    primitives::{
+        cursor::{Cursor, Page},
+        requester::Requester,
+    },
+    sessions::Authority,
+};
+
+/// Why no test mail was sent.
+#[derive(Debug, thiserror::Error)]
+pub enum TestMailError {
+    #[error("a limit refused")]
+    Limited(Limited),
+    #[error(transparent)]
+    Unavailable(#[from] Error),
+}
+
+from_sqlx!(TestMailError);
+
+impl Administration<'_> {
+    /// How the queue stands.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn mail_queue(self) -> Result<QueueState, Error> {
+        Ok(outbox::store::queue_state(&self.0.pool, self.0.now()).await?)
+    }
+
+    /// Its mails, the newest first.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn mails(self, filter: MailFilter, cursor: Option<Cursor>) -> Result<Page<MailRow>, Error> {
+        let rows = outbox::store::page(&self.0.pool, filter, cursor, PAGE + 1, self.0.now()).await?;
+        Ok(Page::new(rows, PAGE, cursor, |row| (row.created_at, row.id)))
+    }
+
+    /// Sends a mail that waits for its next try, or was given up, at once; as long as it is of use.
+    ///
+    /// # Errors
+    /// [`ActError`]; [`ActError::Nothing`] where it was sent, is being sent, or is too old.
+    pub async fn retry_mail(self, who: Who<'_>, id: Uuid) -> Result<(), ActError> {
+        let now = self.0.now();
+        let mut work = self.begin_action(who, now).await?;
+        if !outbox::store::send_now(work.connection(), id, now).await? {
+            return Err(ActError::Nothing);
+        }
+        work.record(Event::MailRetried { mail: id });
+        work.commit().await?;
+        self.0.outbox.notify_one();
+        Ok(())
+    }
+
+    /// Sends a mail to the administrator's own address, the way all mail goes.
+    ///
+    /// # Errors
+    /// [`TestMailError`].
+    pub async fn send_test_mail(self, authority: &Authority, from: &Requester) -> Result<(), TestMailError> {
+        let now = self.0.now();
+        let charge = self.0.limits().throttle().charge(Limit::MailTest, Whose::Account(authority.user));
+        self.0.limits().throttle().take(&self.0.pool, &[charge], now).await?.map_err(TestMailError::Limited)?;
+        let mut connection = self.0.pool.acquire().await?;
+        outbox::store::enqueue_notice(&mut connection, authority.user, Notice::Test, Some(from), now).await?;
+        self.0.outbox.notify_one();
+        Ok(())
+    }
+}

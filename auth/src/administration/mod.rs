@@ -1,0 +1,438 @@
+//! Looking after other people's accounts: an administrator on the pages, or an operator at the shell.
+//!
+//! An administrator's session must have given its strongest factor lately. Every action has a reason, is recorded with who did it,
+//! and is told to the account's owner. There is always an administrator left.
+//!
+//! To add an action: what it does between `begin` and `finish`, its event and its notice.
+
+mod limits;
+mod mail_queue;
+mod store;
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{
+    Administration, Error,
+    api_keys::{ApiKey, Scope},
+    event::{Event, Origin, RevokeReason, Work},
+    one_time::magic_link,
+    outbox::{self, Notice},
+    policy::{MAX_LINK_TTL, SignUp},
+    primitives::{email_address::EmailAddress, requester::Requester},
+    self_service::{revert, two_factor::TwoFactor},
+    sessions::{self, Authority, SessionView},
+    users::account::{self, store::Account},
+};
+
+pub use limits::{Held, HeldBy, LimitsInForce};
+pub use mail_queue::TestMailError;
+pub use store::{Status, UserFilter, UserRow};
+
+/// Users on one page.
+pub const PAGE: usize = 25;
+
+/// How far a list is counted.
+pub const COUNTED: i64 = 10_000;
+
+/// Who does something to somebody else's account.
+#[derive(Clone, Copy)]
+pub enum Who<'a> {
+    /// At the shell. Whoever gets that far needs no factor of ours.
+    Operator,
+    Admin {
+        authority: &'a Authority,
+        from: &'a Requester,
+    },
+    /// A program, over the API.
+    Key {
+        key: &'a ApiKey,
+        from: &'a Requester,
+    },
+}
+
+impl<'a> Who<'a> {
+    pub(crate) fn actor(self) -> Option<Uuid> {
+        match self {
+            Self::Operator => None,
+            Self::Admin { authority, .. } => Some(authority.user),
+            Self::Key { key, .. } => Some(key.id),
+        }
+    }
+
+    pub(crate) fn from(self) -> Option<&'a Requester> {
+        match self {
+            Self::Operator => None,
+            Self::Admin { from, .. } | Self::Key { from, .. } => Some(from),
+        }
+    }
+
+    pub(crate) fn origin(self) -> Origin {
+        match self {
+            Self::Operator => Origin::Operator,
+            Self::Admin { .. } => Origin::Admin,
+            Self::Key { .. } => Origin::ApiKey,
+        }
+    }
+}
+
+/// Why nothing was done.
+#[derive(Debug, thiserror::Error)]
+pub enum ActError {
+    /// The administrator has to give their strongest factor first.
+    #[error("the session has to step up first")]
+    NotFresh,
+    /// Or the key lacks the scope.
+    #[error("the account is no administrator's")]
+    NotAdmin,
+    #[error("there is no such account")]
+    NoSuchUser,
+    /// Nobody would be left to look after accounts.
+    #[error("this is the last administrator")]
+    LastAdmin,
+    /// It is so already.
+    #[error("there is nothing to change")]
+    Nothing,
+    #[error(transparent)]
+    Unavailable(#[from] Error),
+}
+
+from_sqlx!(ActError);
+
+/// A page of users.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Users {
+    pub rows: Vec<UserRow>,
+    /// How many match in all; [`COUNTED`] where there are more.
+    pub matching: i64,
+    /// More match than were counted.
+    pub more: bool,
+    /// The first row's number among them, from 1; `None` where it is beyond what was counted.
+    pub from: Option<i64>,
+    /// Cursors: opaque, for a URL. They hold ids and no address.
+    pub previous: Option<String>,
+    pub next: Option<String>,
+}
+
+/// Where a list of users goes on: behind the row of this id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UserCursor(pub Uuid);
+
+/// One account, as an administrator sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UserDetail {
+    pub row: UserRow,
+    pub display_name: Option<String>,
+    pub created_at: OffsetDateTime,
+    /// When it goes, where its owner has asked for that.
+    pub deletes_at: Option<OffsetDateTime>,
+    pub two_factor: TwoFactor,
+    pub sessions: Vec<SessionView>,
+}
+
+fn as_count(rows: usize) -> i64 {
+    i64::try_from(rows).unwrap_or(i64::MAX)
+}
+
+impl Administration<'_> {
+    /// For what only people do, whatever scopes a key has: one that made keys, or administrators, would outlive its own end.
+    pub(crate) fn permit(self, who: Who<'_>) -> Result<(), ActError> {
+        match who {
+            Who::Admin { authority, .. } if !authority.admin => Err(ActError::NotAdmin),
+            Who::Admin { authority, .. } if !self.0.sign_in().is_fresh(authority) => Err(ActError::NotFresh),
+            Who::Key { .. } => Err(ActError::NotAdmin),
+            Who::Operator | Who::Admin { .. } => Ok(()),
+        }
+    }
+
+    /// For what a program may do too, with this scope.
+    pub(crate) fn permit_with(self, who: Who<'_>, scope: Scope) -> Result<(), ActError> {
+        match who {
+            Who::Key { key, .. } if key.allows(scope) => Ok(()),
+            who => self.permit(who),
+        }
+    }
+
+    /// The accounts and open invitations that match, by address.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn users(self, filter: &UserFilter, cursor: Option<&str>) -> Result<Users, Error> {
+        let now = self.0.now();
+        let cursor = cursor.and_then(store::Cursor::parse);
+        let (most, idle_since) = (COUNTED + 1, now - self.0.policy.session_idle);
+        let page = store::page(&self.0.pool, filter, cursor, PAGE + 1, now, idle_since);
+        let count = store::count(&self.0.pool, filter, None, most, now);
+        let backwards = cursor.is_some_and(store::Cursor::is_backwards);
+        // Backwards the rows lie before one that is known, so all can be asked at once.
+        let (mut rows, counted) = match cursor {
+            Some(cursor) if backwards => {
+                let before = store::count(&self.0.pool, filter, Some(cursor.id()), most, now);
+                let (rows, matching, before) = tokio::try_join!(page, count, before)?;
+                let before = if before > COUNTED { before } else { before - as_count(rows.len().min(PAGE)) };
+                (rows, Some((matching, before)))
+            }
+            _ => (page.await?, None),
+        };
+        let more = rows.len() > PAGE;
+        rows.truncate(PAGE);
+        if backwards {
+            rows.reverse();
+        }
+        let (matching, before) = match (counted, cursor, rows.first()) {
+            (Some(counted), ..) => counted,
+            // A list that is whole on its first page is counted here.
+            (None, None, _) if !more => (as_count(rows.len()), 0),
+            (None, Some(_), Some(first)) => {
+                let before = store::count(&self.0.pool, filter, Some(first.id), most, now);
+                tokio::try_join!(store::count(&self.0.pool, filter, None, most, now), before)?
+            }
+            _ => (store::count(&self.0.pool, filter, None, most, now).await?, 0),
+        };
+        let next = (more || backwards).then(|| rows.last().map(|row| store::Cursor::after(row.id).to_string())).flatten();
+        let previous = (before > 0).then(|| rows.first().map(|row| store::Cursor::before(row.id).to_string())).flatten();
+        let from = (before <= COUNTED).then_some(before + i64::from(!rows.is_empty()));
+        Ok(Users { from, matching: matching.min(COUNTED), more: matching > COUNTED, previous, next, rows })
+    }
+
+    /// Up to `most` of the accounts and open invitations that match, by address, and the cursor to those after them. Nothing is counted:
+    /// that would look at every account.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn users_after(
+        self,
+        filter: &UserFilter,
+        cursor: Option<UserCursor>,
+        most: usize,
+    ) -> Result<(Vec<UserRow>, Option<UserCursor>), Error> {
+        let now = self.0.now();
+        let cursor = cursor.map(|UserCursor(id)| store::Cursor::after(id));
+        let mut rows = store::page(&self.0.pool, filter, cursor, most + 1, now, now - self.0.policy.session_idle).await?;
+        let more = rows.len() > most;
+        rows.truncate(most);
+        let next = rows.last().filter(|_| more).map(|row| UserCursor(row.id));
+        Ok((rows, next))
+    }
+
+    /// One account whole. That an administrator or a program looked at it is recorded.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn user(self, who: Who<'_>, id: Uuid) -> Result<Option<UserDetail>, Error> {
+        let now = self.0.now();
+        let Some(found) = store::one(&self.0.pool, id, now, now - self.0.policy.session_idle).await? else {
+            return Ok(None);
+        };
+        if who.actor().is_some() {
+            let mut work = Work::begin(&self.0.pool, who.from(), now).await?.by(who.actor());
+            work.record(Event::UserViewed { user: id });
+            work.commit().await?;
+        }
+        Ok(Some(UserDetail {
+            row: found.row,
+            display_name: found.display_name,
+            created_at: found.created_at,
+            deletes_at: found.deletes_at,
+            two_factor: self.0.self_service().two_factor_of(id).await?,
+            sessions: self.0.sessions().sessions_of(id, None).await?,
+        }))
+    }
+
+    /// The id of the account with this address.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn user_id(self, email: &EmailAddress) -> Result<Option<Uuid>, Error> {
+        let mut connection = self.0.pool.acquire().await?;
+        Ok(account::store::by_email(&mut connection, email.key(), self.0.now()).await?.map(|account| account.id))
+    }
+
+    pub(crate) async fn begin_action<'a>(self, who: Who<'a>, now: OffsetDateTime) -> Result<Work<'a>, ActError> {
+        self.permit(who)?;
+        Ok(Work::begin(&self.0.pool, who.from(), now).await?.by(who.actor()))
+    }
+
+    async fn finish_action(
+        self,
+        mut work: Work<'_>,
+        account: &Account,
+        notice: Notice,
+        now: OffsetDateTime,
+    ) -> Result<(), ActError> {
+        // Without the administrator's browser: that is nobody's business but the audit's.
+        outbox::store::enqueue_notice(work.connection(), account.id, notice, None, now).await?;
+        work.commit().await?;
+        self.0.outbox.notify_one();
+        Ok(())
+    }
+
+    /// Turns an account off: it signs nobody in, and its sessions and open links end.
+    ///
+    /// # Errors
+    /// [`ActError`].
+    pub async fn disable_user(self, who: Who<'_>, id: Uuid, reason: &str) -> Result<(), ActError> {
+        let now = self.0.now();
+        let mut work = self.begin_action(who, now).await?;
+        let account = account::store::by_id(work.connection(), id, now).await?.ok_or(ActError::NoSuchUser)?;
+        // Links before sessions before accounts, as signing in takes them: the other way round the two could wait for each other.
+        magic_link::store::close_all(work.connection(), &account.email_key, now).await?;
+        sessions::end_all(&mut work, id, None, RevokeReason::AccountOff, now).await?;
+        if account::store::is_last_admin(work.connection(), id).await? {
+            return Err(ActError::LastAdmin);
+        }
+        if !account::store::disable(work.connection(), id, now).await? {
+            return Err(ActError::Nothing);
+        }
+        // Once more, for a session that a second step made while the first look waited for it: turned on again, the account must
+        // not find it alive.
+        sessions::end_all(&mut work, id, None, RevokeReason::AccountOff, now).await?;
+        work.record(Event::UserDisabled { user: id, by: who.origin(), reason: reason.to_owned() });
+        self.finish_action(work, &account, Notice::AccountDisabled, now).await
+    }
+
+    /// # Errors
+    /// [`ActError`].
+    pub async fn enable_user(self, who: Who<'_>, id: Uuid, reason: &str) -> Result<(), ActError> {
+        let now = self.0.now();
+        let mut work = self.begin_action(who, now).await?;
+        let account = account::store::by_id(work.connection(), id, now).await?.ok_or(ActError::NoSuchUser)?;
+        if !account::store::enable(work.connection(), id).await? {
+            return Err(ActError::Nothing);
+        }
+        work.record(Event::UserEnabled { user: id, by: who.origin(), reason: reason.to_owned() });
+        self.finish_action(work, &account, Notice::AccountEnabled, now).await
+    }
+
+    /// Ends every session of an account. Returns how many.
+    ///
+    /// # Errors
+    /// [`ActError`].
+    pub async fn end_user_sessions(self, who: Who<'_>, id: Uuid, reason: &str) -> Result<u64, ActError> {
+        let now = self.0.now();
+        self.permit_with(who, Scope::Users)?;
+        let mut work = Work::begin(&self.0.pool, who.from(), now).await?.by(who.actor());
+        let account = account::store::by_id(work.connection(), id, now).await?.ok_or(ActError::NoSuchUser)?;
+        let ended = sessions::end_all(&mut work, id, None, RevokeReason::EndedByAdmin, now).await?;
+        if ended == 0 {
+            return Err(ActError::Nothing);
+        }
+        let sessions = ended as u64;
+        work.record(Event::UserSessionsEnded { user: id, by: who.origin(), reason: reason.to_owned(), sessions });
+        self.finish_action(work, &account, Notice::SessionsEnded, now).await?;
+        Ok(sessions)
+    }
+
+    /// Takes two-factor off an account whose owner has lost every factor. All its sessions end.
+    ///
+    /// # Errors
+    /// [`ActError`]; [`ActError::Nothing`] where two-factor is off.
+    pub async fn reset_user_two_factor(self, who: Who<'_>, id: Uuid, reason: &str) -> Result<(), ActError> {
+        let now = self.0.now();
+        let mut work = self.begin_action(who, now).await?;
+        let account = account::store::by_id(work.connection(), id, now).await?.ok_or(ActError::NoSuchUser)?;
+        if !self.0.self_service().reset_two_factor(&mut work, &account, now).await? {
+            return Err(ActError::Nothing);
+        }
+        work.record(Event::TwoFactorReset { user: id, by: who.origin(), reason: reason.to_owned() });
+        self.finish_action(work, &account, Notice::TwoFactorReset, now).await
+    }
+
+    /// Makes an account an administrator's, or an ordinary one again. It holds from the account's next request.
+    ///
+    /// # Errors
+    /// [`ActError`].
+    pub async fn set_admin(self, who: Who<'_>, id: Uuid, admin: bool, reason: &str) -> Result<(), ActError> {
+        let now = self.0.now();
+        let mut work = self.begin_action(who, now).await?;
+        let account = account::store::by_id(work.connection(), id, now).await?.ok_or(ActError::NoSuchUser)?;
+        let (by, reason) = (who.origin(), reason.to_owned());
+        if !admin && account::store::is_last_admin(work.connection(), id).await? {
+            return Err(ActError::LastAdmin);
+        }
+        if !account::store::set_admin(work.connection(), id, admin).await? {
+            return Err(ActError::Nothing);
+        }
+        let (event, notice) = if admin {
+            (Event::AdminGranted { user: id, by, reason }, Notice::AdminGranted)
+        } else {
+            (Event::AdminRevoked { user: id, by, reason }, Notice::AdminRevoked)
+        };
+        work.record(event);
+        self.finish_action(work, &account, notice, now).await
+    }
+
+    /// Invites an address to sign up.
+    ///
+    /// # Errors
+    /// [`InviteError`].
+    pub async fn invite(self, who: Who<'_>, email: &EmailAddress) -> Result<Uuid, InviteError> {
+        let now = self.0.now();
+        let mut work = self.begin_action(who, now).await.map_err(InviteError::Act)?;
+        if self.0.policy.sign_up == SignUp::Closed {
+            return Err(InviteError::Closed);
+        }
+        if revert::store::is_held(work.connection(), email.key(), None, now).await? {
+            return Err(InviteError::HeldBack);
+        }
+        let id =
+            self.0.users().invite(&mut work, email, who.actor(), who.origin(), now).await?.ok_or(InviteError::AccountExists)?;
+        work.commit().await?;
+        self.0.outbox.notify_one();
+        Ok(id)
+    }
+
+    /// Ends the sessions of everybody, or of everybody who signed in since `since`, and with them the links and codes under way that
+    /// were asked for since then: else whoever holds one would be in again. Nobody is told by mail: there may be a million, and they
+    /// see it at their next request. Returns how many sessions.
+    ///
+    /// # Errors
+    /// When the database does not answer. What was ended until then stays so; running it again does the rest.
+    pub async fn end_everybodys_sessions(self, since: Option<OffsetDateTime>, reason: &str) -> Result<u64, Error> {
+        let (mut ended, mut closed) = (0, 0);
+        loop {
+            let now = self.0.now();
+            // What is older is dead, whatever this server's configuration says of how long a link works.
+            let asked_since = since.unwrap_or(now - MAX_LINK_TTL).max(now - MAX_LINK_TTL);
+            let mut work = Work::begin(&self.0.pool, None, now).await?;
+            let links = magic_link::store::close_since(work.connection(), asked_since, BATCH, now).await?;
+            closed += links;
+            let why = RevokeReason::EndedByAdmin;
+            let some = sessions::store::revoke_since(work.connection(), since, BATCH, why, now).await?;
+            for (session, user) in &some {
+                work.record(Event::SessionRevoked { user: *user, session: *session, reason: why });
+            }
+            ended += some.len() as u64;
+            let done = some.is_empty() && links == 0;
+            if done {
+                work.record(Event::SessionsEnded { since, reason: reason.to_owned(), sessions: ended, links: closed });
+            }
+            work.commit().await?;
+            if done {
+                return Ok(ended);
+            }
+        }
+    }
+}
+
+/// Sessions ended and links closed in one transaction, when all are.
+const BATCH: i64 = 1_000;
+
+/// Why nobody was invited.
+#[derive(Debug, thiserror::Error)]
+pub enum InviteError {
+    /// Nobody signs up here, invited or not.
+    #[error("sign-up is closed")]
+    Closed,
+    /// An account has moved from it, and can still be moved back.
+    #[error("an account had this address, and may have it back")]
+    HeldBack,
+    #[error("there is already an account with this address")]
+    AccountExists,
+    #[error(transparent)]
+    Act(ActError),
+    #[error(transparent)]
+    Unavailable(#[from] Error),
+}
+
+from_sqlx!(InviteError);

@@ -1,0 +1,443 @@
+//! The worker: claims what is due, decides what each mail says, sends it, settles it. Any number of processes may run one.
+
+use std::{sync::Arc, time::Duration};
+
+use time::OffsetDateTime;
+use tokio::{sync::Semaphore, task::JoinSet};
+use uuid::Uuid;
+
+use crate::{
+    Auth, Delivery,
+    crypto::{self, Code, InviteToken, LinkToken, UndoToken, new_id},
+    event::{Event, Work},
+    one_time::magic_link::{MagicLink, store as links},
+    outbox::{By, Details, LANES, Notice, WAITS, store},
+    primitives::{email_address::EmailAddress, requester::device},
+    reporting::gauges,
+    self_service::{address_change, revert},
+    sign_in::step_up,
+    users::{account, invitation},
+};
+
+/// One mail, ready to be put into words and sent.
+#[derive(Debug, Clone)]
+pub struct Letter {
+    /// Names the mail for good: sending twice under one id lets mail programs show it once.
+    pub id: Uuid,
+    pub to: EmailAddress,
+    pub queued_at: OffsetDateTime,
+    pub content: Content,
+}
+
+/// Who asked, on what, from where, when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    pub device: String,
+    pub ip: String,
+    pub at: OffsetDateTime,
+}
+
+/// Where a sign-in mail leads, if not here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// Operators' words.
+    pub name: String,
+    /// Where the mail's link leads, with its token added. Without one the mail has a code and no link: ours would open in a browser
+    /// that can't be signed in with it.
+    pub redirect_url: Option<String>,
+    /// It said who asks.
+    pub client_named: bool,
+}
+
+#[derive(Debug, Clone)]
+pub enum Content {
+    SignIn {
+        token: LinkToken,
+        code: Code,
+        asked: Asked,
+        /// The application they sign in to; none where that is here.
+        application: Option<Elsewhere>,
+    },
+    /// No account has this address, and none may be made.
+    NoAccount { asked: Asked },
+    /// An operator has turned the account off.
+    AccountOff { asked: Asked },
+    /// Signing in by mail is not for this address yet.
+    NotYet { asked: Asked },
+    /// `inviter`: a name or an address.
+    Invite { token: InviteToken, inviter: Option<String> },
+    /// A code for someone signed in who wants to change something.
+    StepUp { code: Code, asked: Asked },
+    /// A code that proves a new address, for someone signed in who wants to use it.
+    EmailChange { code: Code, asked: Asked },
+    /// Somebody wanted to use this address for their account, but it has one.
+    EmailTaken,
+    /// Something about the account has changed, or was used. `by`: in which browser; none where an operator did it.
+    Notice {
+        notice: Notice,
+        at: OffsetDateTime,
+        by: Option<By>,
+        /// The token of a link that takes it back.
+        undo: Option<UndoToken>,
+    },
+}
+
+impl Content {
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::SignIn { .. } => "sign_in",
+            Self::NoAccount { .. } => "no_account",
+            Self::AccountOff { .. } => "account_off",
+            Self::NotYet { .. } => "not_yet",
+            Self::Invite { .. } => "invite",
+            Self::StepUp { .. } => "step_up",
+            Self::EmailChange { .. } => "email_change",
+            Self::EmailTaken => "email_taken",
+            Self::Notice { notice, .. } => notice.kind(),
+        }
+    }
+}
+
+/// Why a mail was not sent. The text is for operators: it names no recipient.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// Worth another try: a 4xx answer.
+    #[error("{0}")]
+    Temporary(String),
+    /// Worth another try, and no recipient's fault: no mail server answered, or it wants something else of us.
+    #[error("{0}")]
+    Server(String),
+    /// The mail server will not take it, ever.
+    #[error("{0}")]
+    Permanent(String),
+}
+
+/// Puts a letter into words and hands it to a mail server. Every step has a time limit.
+pub trait Mailer: Send + Sync + 'static {
+    fn send(&self, letter: Letter) -> impl Future<Output = Result<(), SendError>> + Send;
+}
+
+/// How long a mail stays with a process that has died. Extended every third while its sending goes on.
+const LEASE: Duration = Duration::from_secs(15);
+/// No mail server gets longer than this for one mail, whatever it does between two bytes.
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+/// Polling is the truth; being woken only makes it faster.
+const POLL: Duration = Duration::from_secs(2);
+
+/// With less than twice this left there is no other try.
+const SHORTEST_LAST_WAIT: Duration = Duration::from_secs(10);
+
+const KEY_GONE: &str = "the key it was made with is gone (WALLET_ENCRYPTION_KEY_PREVIOUS)";
+
+/// What became of one try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Fate {
+    Sent(&'static str),
+    /// Not worth sending any more: its link is dead, or its time is over.
+    Expired(&'static str),
+    Failed(String),
+    Retry {
+        error: String,
+        /// It failed at the mail server, whoever it was for.
+        server: bool,
+    },
+}
+
+/// Sends mail until told to stop. Mails under way then are finished; what is left is for the next start or another process.
+pub async fn run<M: Mailer>(auth: Arc<Auth>, mailer: Arc<M>, stop: impl Future<Output = ()>) {
+    let worker = new_id(auth.now());
+    let lanes = Arc::new(Semaphore::new(LANES));
+    let mut running = JoinSet::new();
+    tokio::pin!(stop);
+    loop {
+        gauges::beat("mail", auth.now());
+        let free = lanes.available_permits();
+        let claimed = if free == 0 {
+            Vec::new()
+        } else {
+            match store::claim(&auth.pool, worker, free, LEASE, auth.now()).await {
+                Ok(claimed) => claimed,
+                Err(error) => {
+                    tracing::warn!(error = %error, "mail.claim_failed");
+                    Vec::new()
+                }
+            }
+        };
+        let full = claimed.len() == free;
+        for mail in claimed {
+            let permit = lanes.clone().acquire_owned().await.expect("the semaphore is never closed");
+            let (auth, mailer) = (auth.clone(), mailer.clone());
+            running.spawn(async move {
+                auth.delivery().deliver_leased(&*mailer, &mail).await;
+                drop(permit);
+            });
+        }
+        // With lanes left and nothing claimed, there is nothing due: wait to be woken, or look again. With all of them
+        // taken, look again as soon as one is free.
+        tokio::select! {
+            () = &mut stop => break,
+            Some(_) = running.join_next(), if full => {}
+            () = auth.outbox.notified(), if !full => {}
+            () = tokio::time::sleep(POLL) => {}
+        }
+        while running.try_join_next().is_some() {}
+    }
+    while running.join_next().await.is_some() {}
+}
+
+impl Delivery<'_> {
+    /// Claims and sends everything due now, once, and returns how many. For tests, which move the clock between two calls.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn drain<M: Mailer>(self, mailer: &M) -> Result<usize, crate::Error> {
+        let mut drained = 0;
+        loop {
+            let claimed = store::claim(&self.0.pool, Uuid::nil(), LANES, LEASE, self.0.now()).await?;
+            if claimed.is_empty() {
+                return Ok(drained);
+            }
+            for mail in claimed {
+                let fate = self.deliver(mailer, &mail).await?;
+                self.settle(&mail, &fate).await?;
+                drained += 1;
+            }
+        }
+    }
+
+    async fn deliver_leased<M: Mailer>(self, mailer: &M, mail: &store::Claimed) {
+        let work = async {
+            let fate = match tokio::time::timeout(SEND_TIMEOUT, self.deliver(mailer, mail)).await {
+                Ok(Ok(fate)) => fate,
+                Ok(Err(error)) => Fate::Retry { error: format!("database: {error}"), server: false },
+                Err(_) => Fate::Retry { error: "the mail server took too long".to_owned(), server: true },
+            };
+            // A mail that was sent must not be sent again because the database was away for a while.
+            while let Err(error) = self.settle(mail, &fate).await {
+                tracing::warn!(error = %error, mail.id = %mail.id, "mail.settle_failed");
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        let extend = async {
+            loop {
+                tokio::time::sleep(LEASE / 3).await;
+                if let Err(error) = store::extend(&self.0.pool, mail, self.0.now() + LEASE).await {
+                    tracing::warn!(error = %error, mail.id = %mail.id, "mail.extend_failed");
+                }
+            }
+        };
+        tokio::select! {
+            () = work => {}
+            () = extend => {}
+        }
+    }
+
+    async fn deliver<M: Mailer>(self, mailer: &M, mail: &store::Claimed) -> Result<Fate, sqlx::Error> {
+        if mail.deadline <= self.0.now() {
+            return Ok(Fate::Expired("its time was over before it could be sent"));
+        }
+        if let Some(user) = mail.user_id {
+            return self.deliver_notice(mailer, mail, user).await;
+        }
+        let (to, content) = match (mail.magic_link_id, mail.invite_id) {
+            (Some(link), _) => match links::by_id(&self.0.pool, link).await? {
+                Some(link) if link.dead(self.0.now()).is_none() => (link.email.clone(), self.sign_in_content(&link).await?),
+                _ => return Ok(Fate::Expired("its link was dead before it could be sent")),
+            },
+            (None, Some(invite)) => match invitation::store::by_id(&self.0.pool, invite).await? {
+                Some(invite) if invite.used_at.is_none() && invite.revoked_at.is_none() => {
+                    let token = self.0.keys.invite_token(&invite.seed());
+                    (invite.email, token.map(|token| Content::Invite { token, inviter: invite.inviter }))
+                }
+                _ => return Ok(Fate::Expired("its invitation was dead before it could be sent")),
+            },
+            (None, None) => match (mail.step_up_code_id, mail.email_change_id) {
+                (Some(code), _) => match step_up::store::by_id(&self.0.pool, code).await? {
+                    Some(code) if !code.used && code.expires_at > self.0.now() => self.step_up_content(&code).await?,
+                    _ => return Ok(Fate::Expired("its code was dead before it could be sent")),
+                },
+                (None, Some(change)) => match address_change::store::by_id(&self.0.pool, change).await? {
+                    Some(change) if !change.used && change.expires_at > self.0.now() => {
+                        (change.email.clone(), self.email_change_content(&change).await?)
+                    }
+                    _ => return Ok(Fate::Expired("its code was dead before it could be sent")),
+                },
+                (None, None) => return Ok(Fate::Failed("it belongs to nothing".to_owned())),
+            },
+        };
+        let Some(content) = content else {
+            return Ok(Fate::Failed(KEY_GONE.to_owned()));
+        };
+        self.hand_over(mailer, mail, &to, content).await
+    }
+
+    async fn deliver_notice<M: Mailer>(self, mailer: &M, mail: &store::Claimed, user: Uuid) -> Result<Fate, sqlx::Error> {
+        let Some(Details { notice, by, to }) = mail.details.clone().and_then(|details| serde_json::from_value(details).ok()) else {
+            return Ok(Fate::Failed("what it says can't be read".to_owned()));
+        };
+        let (to, undo) = if let Some(id) = mail.undo_link_id {
+            let link = revert::store::by_id(&self.0.pool, id).await?.filter(|link| link.is_live(self.0.now()));
+            let Some(link) = link else {
+                return Ok(Fate::Expired("its link was dead before it could be sent"));
+            };
+            let Some(token) = self.0.keys.undo_token(&link.seed) else {
+                return Ok(Fate::Failed(KEY_GONE.to_owned()));
+            };
+            (link.email, Some(token))
+        } else {
+            let mut connection = self.0.pool.acquire().await?;
+            let Some(account) = account::store::by_id(&mut connection, user, self.0.now()).await? else {
+                return Ok(Fate::Expired("its account was gone before it could be sent"));
+            };
+            (to.unwrap_or(account.email), None)
+        };
+        self.hand_over(mailer, mail, &to, Content::Notice { notice, at: mail.created_at, by, undo }).await
+    }
+
+    async fn step_up_content(self, code: &step_up::store::MailedCode) -> Result<(String, Option<Content>), sqlx::Error> {
+        let mut connection = self.0.pool.acquire().await?;
+        let to =
+            account::store::by_id(&mut connection, code.user, self.0.now()).await?.map(|account| account.email).unwrap_or_default();
+        let asked = Asked { device: device(&code.user_agent), ip: code.ip.addr().to_string(), at: code.created_at };
+        Ok((to, self.0.keys.step_up_code(&code.seed).map(|code| Content::StepUp { code, asked })))
+    }
+
+    /// A code, or why there is none: the page said the same to all.
+    async fn email_change_content(self, change: &address_change::store::EmailChange) -> Result<Option<Content>, sqlx::Error> {
+        let mut connection = self.0.pool.acquire().await?;
+        let (now, key) = (self.0.now(), change.email_key.as_str());
+        if account::store::by_email(&mut connection, key, now).await?.is_some()
+            || revert::store::is_held(&mut connection, key, Some(change.user), now).await?
+        {
+            return Ok(Some(Content::EmailTaken));
+        }
+        let asked = Asked { device: device(&change.user_agent), ip: change.ip.addr().to_string(), at: change.created_at };
+        Ok(self.0.keys.email_change_code(&change.seed).map(|code| Content::EmailChange { code, asked }))
+    }
+
+    async fn hand_over<M: Mailer>(
+        self,
+        mailer: &M,
+        mail: &store::Claimed,
+        to: &str,
+        content: Content,
+    ) -> Result<Fate, sqlx::Error> {
+        let Some(to) = EmailAddress::stored(to) else {
+            return Ok(Fate::Failed("its address can't be read".to_owned()));
+        };
+        let kind = content.kind();
+        let letter = Letter { id: mail.id, to, queued_at: mail.created_at, content };
+        Ok(match mailer.send(letter).await {
+            Ok(()) => Fate::Sent(kind),
+            Err(SendError::Temporary(error)) => Fate::Retry { error, server: false },
+            Err(SendError::Server(error)) => Fate::Retry { error, server: true },
+            Err(SendError::Permanent(error)) => Fate::Failed(error),
+        })
+    }
+
+    /// What the owner of this address is told: a way in, or that there is none. The page said the same to all.
+    async fn sign_in_content(self, link: &MagicLink) -> Result<Option<Content>, sqlx::Error> {
+        let asked = Asked { device: device(&link.user_agent), ip: link.ip.to_string(), at: link.created_at };
+        let mut connection = self.0.pool.acquire().await?;
+        let account = account::store::by_email(&mut connection, &link.email_key, self.0.now()).await?;
+        let admin = account.as_ref().is_some_and(|account| account.admin);
+        let admitted = match account {
+            Some(account) if account.disabled => return Ok(Some(Content::AccountOff { asked })),
+            Some(_) => true,
+            None if revert::store::is_held(&mut connection, &link.email_key, None, self.0.now()).await? => false,
+            None => {
+                let invited = invitation::store::is_invited(&mut connection, &link.email_key, self.0.now()).await?;
+                EmailAddress::stored(&link.email).is_some_and(|email| self.0.policy.sign_up.admits(&email, invited))
+            }
+        };
+        if !admitted {
+            return Ok(Some(Content::NoAccount { asked }));
+        }
+        // Here and not on the page, which would tell who is an administrator, or that there is an account at all.
+        if !self.0.flag().signs_in(&link.email_key, admin) {
+            return Ok(Some(Content::NotYet { asked }));
+        }
+        let (token, code) = (self.0.keys.link_token(&link.seed), self.0.keys.code(&link.seed));
+        let application = link.application.as_ref().map(|application| Elsewhere {
+            name: application.name.clone(),
+            redirect_url: link.redirect_url.clone(),
+            client_named: link.client_named,
+        });
+        Ok(token.zip(code).map(|(token, code)| Content::SignIn { token, code, asked, application }))
+    }
+
+    async fn settle(self, mail: &store::Claimed, fate: &Fate) -> Result<(), sqlx::Error> {
+        let now = self.0.now();
+        let (state, error, event) = match fate {
+            Fate::Retry { error, server } => match retry_at(mail, now) {
+                Some(run_at) => {
+                    tracing::warn!(mail.id = %mail.id, attempt = mail.attempt, error = error.as_str(), "mail.retry");
+                    return store::retry(&self.0.pool, mail, run_at, error, *server).await;
+                }
+                None => ("expired", Some(error.as_str()), Event::MailFailed { mail: mail.id, state: "expired" }),
+            },
+            Fate::Sent(kind) => ("sent", None, Event::MailSent { mail: mail.id, kind, after: now - mail.created_at }),
+            Fate::Expired(why) => ("expired", Some(*why), Event::MailFailed { mail: mail.id, state: "expired" }),
+            Fate::Failed(error) => ("failed", Some(error.as_str()), Event::MailFailed { mail: mail.id, state: "failed" }),
+        };
+        let mut work = Work::begin(&self.0.pool, None, now).await?;
+        let ours = store::settle(work.connection(), mail, state, error, now).await?;
+        if ours {
+            if let Some(error) = error {
+                tracing::warn!(mail.id = %mail.id, state, error, "mail.given_up");
+            }
+            work.record(event);
+        }
+        work.commit().await?;
+        if ours && state == "sent" {
+            metrics::histogram!("mail_delivery_seconds").record((now - mail.created_at).as_seconds_f64().max(0.0));
+        }
+        Ok(())
+    }
+}
+
+/// When to try again, with a fifth of jitter either way so that a server that comes back is not met by all at once.
+/// `None` once its time is almost over.
+fn retry_at(mail: &store::Claimed, now: OffsetDateTime) -> Option<OffsetDateTime> {
+    let tried = usize::try_from(mail.attempt).unwrap_or(1).max(1);
+    let half = Duration::try_from(mail.deadline - now).ok()? / 2;
+    let wait = WAITS[(tried - 1).min(WAITS.len() - 1)];
+    let wait = if half < wait { Some(half).filter(|half| *half >= SHORTEST_LAST_WAIT)? } else { wait };
+    let jitter = f64::from(crypto::random::<1>()[0]) / f64::from(u8::MAX) * 0.4 + 0.8;
+    Some(now + wait.mul_f64(jitter))
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    #[test]
+    fn waits_grow_and_end_before_the_deadline() {
+        let now = datetime!(2026-11-24 14:29 UTC);
+        let mail = |attempt| store::Claimed {
+            id: Uuid::nil(),
+            magic_link_id: None,
+            invite_id: None,
+            step_up_code_id: None,
+            email_change_id: None,
+            user_id: None,
+            undo_link_id: None,
+            details: None,
+            created_at: now,
+            deadline: now + Duration::from_mins(10),
+            attempt,
+        };
+        for (attempt, least, most) in
+            [(1, 1.6, 2.4), (2, 4.0, 6.0), (3, 12.0, 18.0), (4, 36.0, 54.0), (5, 96.0, 144.0), (60, 240.0, 360.0)]
+        {
+            let wait = (retry_at(&mail(attempt), now).expect("before the deadline") - now).as_seconds_f64();
+            assert!((least - 0.001..=most + 0.001).contains(&wait), "try {attempt}: {wait} s");
+        }
+        let last = retry_at(&mail(9), now + Duration::from_mins(9)).expect("half a minute on");
+        assert!(last < mail(9).deadline && last >= now + Duration::from_mins(9) + Duration::from_secs(24));
+        assert_eq!(retry_at(&mail(9), now + Duration::from_secs(581)), None, "no time for another");
+        assert_eq!(retry_at(&mail(9), now + Duration::from_mins(11)), None);
+    }
+}

@@ -1,0 +1,8 @@
+//! What holds back those who ask too often.
+//!
+//! Not here: which act charges which limit: the act says so.
+//! To add one: docs/limits.md, "Add one".
+
+pub(crate) mod known_browser;
+pub mod request_bursts;
+pub mod throttle;

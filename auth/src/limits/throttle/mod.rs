@@ -1,0 +1,595 @@
+//! The policy limits: GCRA, counted in PostgreSQL, so that all instances share them and a restart forgives nothing.
+//!
+//! To add one: a variant of [`Limit`], its name, its default in [`Limits`], its line in `docs/limits.md`.
+
+pub(crate) mod store;
+
+use std::time::Duration;
+
+use sqlx::{PgConnection, PgPool};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{
+    RequestLimits,
+    crypto::{BrowserNonce, Keys, KnownBrowserToken},
+    primitives::email_address,
+};
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Limit {
+    /// Sign-in mails to one address asked for from one network.
+    LinkAddressNetwork,
+    /// Sign-in mails to one address, whoever asks.
+    LinkAddress,
+    /// Sign-in mails a browser asks for an account it has signed in before: instead of the others, so nobody can use them up.
+    LinkKnownBrowser,
+    /// Sign-in mails asked for from one network.
+    LinkNetwork,
+    /// Sign-in mails in all.
+    LinkAll,
+    /// Sign-in mails one browser asks for, known or not.
+    LinkBrowser,
+    /// Wrong codes from one network.
+    CodeNetwork,
+    /// Wrong codes for one address from browsers it doesn't know. It outlives the code: a new mail brings no new tries
+    /// (NIST 800-63B-4 §3.1.3.2).
+    CodeAddress,
+    /// Wrong codes from a browser the account knows.
+    CodeKnownBrowser,
+    /// Wrong authenticator codes for one account, from browsers it doesn't know.
+    TotpAccount,
+    /// Wrong authenticator codes from a browser the account knows.
+    TotpKnownBrowser,
+    /// Wrong backup codes for one account, from browsers it doesn't know.
+    BackupAccount,
+    /// Wrong backup codes from a browser the account knows.
+    BackupKnownBrowser,
+    /// Wrong codes for one account from someone signed in to it, on browsers it doesn't know.
+    StepUpAccount,
+    /// The same from a browser the account knows.
+    StepUpKnownBrowser,
+    /// Codes by mail for changes to one account.
+    StepUpMail,
+    /// Accounts made from one network.
+    SignUpNetwork,
+    /// Changes of one account's address that were asked for.
+    AddressChange,
+    /// Mails of one kind that tell an owner of something others can repeat at will.
+    Notice,
+    /// Test mails one administrator sends.
+    MailTest,
+    /// Requests of one API key.
+    ApiKey,
+}
+
+impl Limit {
+    pub const ALL: [Self; 21] = [
+        Self::LinkAddressNetwork,
+        Self::LinkAddress,
+        Self::LinkKnownBrowser,
+        Self::LinkNetwork,
+        Self::LinkAll,
+        Self::LinkBrowser,
+        Self::CodeNetwork,
+        Self::CodeAddress,
+        Self::CodeKnownBrowser,
+        Self::TotpAccount,
+        Self::TotpKnownBrowser,
+        Self::BackupAccount,
+        Self::BackupKnownBrowser,
+        Self::StepUpAccount,
+        Self::StepUpKnownBrowser,
+        Self::StepUpMail,
+        Self::SignUpNetwork,
+        Self::AddressChange,
+        Self::Notice,
+        Self::MailTest,
+        Self::ApiKey,
+    ];
+
+    /// The name in metrics, logs and the table.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LinkAddressNetwork => "link_address_network",
+            Self::LinkAddress => "link_address",
+            Self::LinkKnownBrowser => "link_known_browser",
+            Self::LinkNetwork => "link_network",
+            Self::LinkAll => "link_all",
+            Self::LinkBrowser => "link_browser",
+            Self::CodeNetwork => "code_network",
+            Self::CodeAddress => "code_address",
+            Self::CodeKnownBrowser => "code_known_browser",
+            Self::TotpAccount => "totp_account",
+            Self::TotpKnownBrowser => "totp_known_browser",
+            Self::BackupAccount => "backup_account",
+            Self::BackupKnownBrowser => "backup_known_browser",
+            Self::StepUpAccount => "step_up_account",
+            Self::StepUpKnownBrowser => "step_up_known_browser",
+            Self::StepUpMail => "step_up_mail",
+            Self::SignUpNetwork => "signup_network",
+            Self::AddressChange => "address_change",
+            Self::Notice => "notice",
+            Self::MailTest => "mail_test",
+            Self::ApiKey => "api_key",
+        }
+    }
+
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|limit| limit.name() == name)
+    }
+}
+
+/// `burst` at once, then one every `period / burst`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    pub burst: u32,
+    pub period: Duration,
+}
+
+impl Rate {
+    #[must_use]
+    pub const fn new(burst: u32, period: Duration) -> Self {
+        Self { burst, period }
+    }
+
+    /// The time one costs.
+    fn emission(self) -> Duration {
+        self.period / self.burst.max(1)
+    }
+
+    /// How many more pass at once where the count has run so far ahead of the clock.
+    fn left(self, ahead: Duration) -> u32 {
+        let free = self.period.saturating_sub(ahead);
+        u32::try_from(free.as_nanos() / self.emission().as_nanos().max(1)).unwrap_or(u32::MAX)
+    }
+}
+
+/// The rates in force. `enabled: false` (`LIMITS=off`, for load tests) switches these off; the five tries of a code stay.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    pub enabled: bool,
+    pub link_address_network: Rate,
+    pub link_address: Rate,
+    pub link_known_browser: Rate,
+    pub link_network: Rate,
+    pub link_all: Rate,
+    pub code_network: Rate,
+    pub totp_account: Rate,
+    pub backup_account: Rate,
+    pub step_up_account: Rate,
+    pub step_up_mail: Rate,
+    pub sign_up_network: Rate,
+    pub address_change: Rate,
+    pub api_key: Rate,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const fn per(burst: u32, minutes: u64) -> Rate {
+            Rate::new(burst, Duration::from_mins(minutes))
+        }
+        Self {
+            enabled: true,
+            link_address_network: per(4, 15),
+            link_address: per(10, 60),
+            link_known_browser: per(5, 15),
+            link_network: per(30, 15),
+            link_all: per(2_000, 1),
+            code_network: per(30, 15),
+            totp_account: per(5, 15),
+            backup_account: per(5, 60),
+            step_up_account: per(10, 15),
+            step_up_mail: per(5, 60),
+            sign_up_network: per(20, 60),
+            address_change: per(5, 24 * 60),
+            api_key: per(600, 1),
+        }
+    }
+}
+
+impl Limits {
+    #[must_use]
+    pub fn rate(&self, limit: Limit) -> Rate {
+        match limit {
+            Limit::LinkAddressNetwork => self.link_address_network,
+            Limit::LinkAddress => self.link_address,
+            Limit::LinkKnownBrowser => self.link_known_browser,
+            Limit::LinkNetwork => self.link_network,
+            Limit::LinkAll => self.link_all,
+            Limit::LinkBrowser => Rate::new(1, Duration::from_secs(30)),
+            Limit::CodeNetwork | Limit::CodeKnownBrowser => self.code_network,
+            Limit::TotpAccount | Limit::TotpKnownBrowser => self.totp_account,
+            Limit::BackupAccount | Limit::BackupKnownBrowser => self.backup_account,
+            Limit::StepUpAccount | Limit::StepUpKnownBrowser => self.step_up_account,
+            Limit::StepUpMail => self.step_up_mail,
+            Limit::CodeAddress => Rate::new(30, Duration::from_hours(24)),
+            Limit::SignUpNetwork => self.sign_up_network,
+            Limit::AddressChange => self.address_change,
+            Limit::ApiKey => self.api_key,
+            Limit::Notice => Rate::new(1, Duration::from_hours(1)),
+            Limit::MailTest => Rate::new(5, Duration::from_mins(15)),
+        }
+    }
+}
+
+/// A limit refused. Nothing was counted, so asking again early costs nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limited {
+    pub limit: Limit,
+    /// How long until the same request would pass.
+    pub wait: Duration,
+}
+
+/// How a limit stands after a request it let through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// How many more would pass at once.
+    pub left: u32,
+    /// How long until the whole budget is free again.
+    pub reset: Duration,
+}
+
+/// Whom a limit counts.
+#[derive(Clone, Copy)]
+pub(crate) enum Whose<'a> {
+    /// An address, by its key.
+    Address(&'a str),
+    /// The same, asked for from one network.
+    AddressFrom(&'a str, &'a str),
+    /// By [`crate::primitives::requester::Requester::network`].
+    Network(&'a str),
+    Account(Uuid),
+    /// One thing about an account, like the kind of a notice and what it is about.
+    AccountAnd(Uuid, &'a str),
+    /// A browser that has asked for something.
+    Browser(&'a BrowserNonce),
+    /// A browser that this address's account knows.
+    KnownBrowserOfAddress(&'a KnownBrowserToken, &'a str),
+    KnownBrowserOf(&'a KnownBrowserToken, Uuid),
+    ApiKey(Uuid),
+    Everybody,
+}
+
+impl Whose<'_> {
+    /// What is hashed to a row's key.
+    fn identity(self) -> String {
+        // The parts are joined by a byte that stands in none of them, so ("ab", "c") and ("a", "bc") stay apart.
+        match self {
+            Self::Address(key) => key.to_owned(),
+            Self::AddressFrom(key, network) => format!("{key}\0{network}"),
+            Self::Network(network) => network.to_owned(),
+            Self::Account(id) | Self::ApiKey(id) => id.to_string(),
+            Self::AccountAnd(user, what) => format!("{user}\0{what}"),
+            Self::Browser(nonce) => nonce.reveal(),
+            Self::KnownBrowserOfAddress(token, key) => format!("{}\0{key}", token.reveal()),
+            Self::KnownBrowserOf(token, user) => format!("{}\0{user}", token.reveal()),
+            Self::Everybody => String::new(),
+        }
+    }
+
+    fn subject(self) -> Subject {
+        let (address, network, user) = match self {
+            Self::Address(key) | Self::KnownBrowserOfAddress(_, key) => (Some(key), None, None),
+            Self::AddressFrom(key, network) => (Some(key), Some(network), None),
+            Self::Network(network) => (None, Some(network), None),
+            Self::Account(user) | Self::AccountAnd(user, _) | Self::KnownBrowserOf(_, user) => (None, None, Some(user)),
+            Self::Browser(_) | Self::ApiKey(_) | Self::Everybody => (None, None, None),
+        };
+        Subject { address: address.map(email_address::masked), network: network.map(ToOwned::to_owned), user }
+    }
+}
+
+/// Whom a limit counts, for administrators. No row names an address that may have no account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    /// Masked.
+    pub address: Option<String>,
+    pub network: Option<String>,
+    pub user: Option<Uuid>,
+}
+
+/// One unit of one limit, for one identity.
+#[derive(Clone)]
+pub(crate) struct Charge {
+    pub limit: Limit,
+    key: [u8; 32],
+    rate: Rate,
+    subject: Subject,
+}
+
+/// A row that would refuse the next request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Full {
+    pub limit: Limit,
+    pub key: Vec<u8>,
+    pub subject: Subject,
+    pub free_at: OffsetDateTime,
+}
+
+/// Makes charges. Identities enter as keyed hashes, and whose they are as administrators see it: masked.
+pub(crate) struct Throttle<'a> {
+    pub limits: &'a Limits,
+    pub keys: &'a Keys,
+}
+
+impl<'a> RequestLimits<'a> {
+    pub(crate) fn throttle(self) -> Throttle<'a> {
+        Throttle { limits: &self.0.policy.limits, keys: &self.0.keys }
+    }
+}
+
+impl Throttle<'_> {
+    pub fn charge(&self, limit: Limit, whose: Whose<'_>) -> Charge {
+        let key = self.keys.pseudonym(whose.identity().as_bytes());
+        Charge { limit, key, rate: self.limits.rate(limit), subject: whose.subject() }
+    }
+
+    /// Takes all of `charges` or none, in a statement of its own: what a failure later undoes must not undo the count.
+    pub async fn take(&self, pool: &PgPool, charges: &[Charge], now: OffsetDateTime) -> Result<Result<(), Limited>, sqlx::Error> {
+        if !self.limits.enabled || charges.is_empty() {
+            return Ok(Ok(()));
+        }
+        let mut connection = pool.acquire().await?;
+        self.take_within(&mut connection, charges, now).await
+    }
+
+    /// As [`Throttle::take`], inside the caller's transaction: counted only if that commits.
+    pub async fn take_within(
+        &self,
+        connection: &mut PgConnection,
+        charges: &[Charge],
+        now: OffsetDateTime,
+    ) -> Result<Result<(), Limited>, sqlx::Error> {
+        if !self.limits.enabled {
+            return Ok(Ok(()));
+        }
+        let taken = store::take(connection, charges, now).await?;
+        if taken.len() == charges.len() {
+            return Ok(Ok(()));
+        }
+        let (taken, refused): (Vec<Charge>, Vec<Charge>) = charges
+            .iter()
+            .cloned()
+            .partition(|charge| taken.iter().any(|taken| (taken.limit, taken.key) == (charge.limit, charge.key)));
+        if !taken.is_empty() {
+            store::give_back(connection, &taken).await?;
+        }
+        Ok(Err(refuse(connection, &refused, now).await?))
+    }
+
+    /// As [`Throttle::take`] for one charge, and how the limit then stands. `None` where limits are off.
+    pub async fn take_one(
+        &self,
+        pool: &PgPool,
+        charge: &Charge,
+        now: OffsetDateTime,
+    ) -> Result<Result<Option<Standing>, Limited>, sqlx::Error> {
+        if !self.limits.enabled {
+            return Ok(Ok(None));
+        }
+        let (mut connection, charges) = (pool.acquire().await?, std::slice::from_ref(charge));
+        match store::take(&mut connection, charges, now).await?.first() {
+            Some(taken) => {
+                let reset = Duration::try_from(taken.tat - now).unwrap_or_default();
+                Ok(Ok(Some(Standing { left: charge.rate.left(reset), reset })))
+            }
+            None => Ok(Err(refuse(&mut connection, charges, now).await?)),
+        }
+    }
+
+    /// Whether a thing that is done once in a while is due. No limit refused anybody where it is not, so that is not counted.
+    pub async fn once(&self, connection: &mut PgConnection, charge: Charge, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
+        Ok(!store::take(connection, &[charge], now).await?.is_empty())
+    }
+
+    /// How many more of `charge` would pass now, and how long until the next would. For the page that says so: nothing is decided
+    /// by it.
+    pub async fn left(&self, pool: &PgPool, charge: &Charge, now: OffsetDateTime) -> Result<(u32, Duration), sqlx::Error> {
+        if !self.limits.enabled {
+            return Ok((charge.rate.burst, Duration::ZERO));
+        }
+        let ahead = store::ahead(pool, charge, now).await?;
+        let free = charge.rate.period.saturating_sub(ahead);
+        Ok((charge.rate.left(ahead), charge.rate.emission().saturating_sub(free)))
+    }
+
+    /// Gives back what turned out not to count: a right code is no wrong one.
+    pub async fn give_back(&self, connection: &mut PgConnection, charges: &[Charge]) -> Result<(), sqlx::Error> {
+        if !self.limits.enabled || charges.is_empty() {
+            return Ok(());
+        }
+        store::give_back(connection, charges).await
+    }
+
+    /// The rows of these limits that would refuse the next request, those with the longest wait first: at most `most`, and how many
+    /// there are.
+    pub async fn full(
+        &self,
+        pool: &PgPool,
+        limits: &[Limit],
+        most: i64,
+        now: OffsetDateTime,
+    ) -> Result<(Vec<Full>, i64), sqlx::Error> {
+        if !self.limits.enabled {
+            return Ok((Vec::new(), 0));
+        }
+        let rates = limits.iter().map(|limit| (*limit, self.limits.rate(*limit))).collect::<Vec<_>>();
+        store::full(pool, &rates, most, now).await
+    }
+}
+
+/// What to say to a request that these refused.
+async fn refuse(connection: &mut PgConnection, refused: &[Charge], now: OffsetDateTime) -> Result<Limited, sqlx::Error> {
+    let waits = store::waits(connection, refused, now).await?;
+    let limited = waits
+        .into_iter()
+        .max_by_key(|limited| limited.wait)
+        // Between the two statements the refused one ran free; a second is the honest answer.
+        .unwrap_or(Limited { limit: refused[0].limit, wait: Duration::from_secs(1) });
+    for charge in refused {
+        metrics::counter!("rate_limited_total", "limit" => charge.limit.name()).increment(1);
+    }
+    tracing::info!(limit = limited.limit.name(), wait_s = limited.wait.as_secs(), "limit.refused");
+    Ok(limited)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use futures::future::join_all;
+    use testkit::{Database, TEST_KEY};
+    use time::{Duration as Span, macros::datetime};
+
+    use super::*;
+
+    const NOW: OffsetDateTime = datetime!(2026-11-24 14:29 UTC);
+
+    fn keys() -> Keys {
+        Keys::new(&TEST_KEY, &[])
+    }
+
+    async fn taken(pool: &PgPool, charge: &Charge, now: OffsetDateTime) -> Result<(), Limited> {
+        let (limits, keys) = (Limits::default(), keys());
+        let throttle = Throttle { limits: &limits, keys: &keys };
+        throttle.take(pool, std::slice::from_ref(charge), now).await.expect("the database answers")
+    }
+
+    fn charge_of(limit: Limit) -> Charge {
+        let (limits, keys) = (Limits::default(), keys());
+        Throttle { limits: &limits, keys: &keys }.charge(limit, Whose::Network("192.0.2.7"))
+    }
+
+    /// N at once, and no more; then one for each emission, to the microsecond; after a whole period N again.
+    async fn counts_exactly(database: &Database, limit: Limit) {
+        let pool = database.pool().await;
+        let (charge, rate) = (charge_of(limit), Limits::default().rate(limit));
+        let emission = Span::try_from(rate.emission()).expect("short");
+        let refused = |wait: Span| Err(Limited { limit, wait: wait.try_into().expect("to come") });
+        let name = limit.name();
+        for n in 0..rate.burst {
+            assert_eq!(taken(&pool, &charge, NOW).await, Ok(()), "{name}: {n} of {}", rate.burst);
+        }
+        for _ in 0..3 {
+            assert_eq!(taken(&pool, &charge, NOW).await, refused(emission), "{name}: one more, and asking costs nothing");
+        }
+        // Another process after all of them were stopped: nothing is forgiven.
+        pool.close().await;
+        let pool = database.pool().await;
+        let nearly = NOW + emission - Span::microseconds(1);
+        assert_eq!(taken(&pool, &charge, nearly).await, refused(Span::microseconds(1)), "{name}");
+        assert_eq!(taken(&pool, &charge, NOW + emission).await, Ok(()), "{name}: one comes back");
+        assert_eq!(taken(&pool, &charge, NOW + emission).await, refused(emission), "{name}: one, not two");
+        let later = NOW + emission + Span::try_from(rate.period).expect("short");
+        for n in 0..rate.burst {
+            assert_eq!(taken(&pool, &charge, later).await, Ok(()), "{name}: {n} of {} again", rate.burst);
+        }
+        assert_eq!(taken(&pool, &charge, later).await, refused(emission), "{name}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn every_limit_counts_exactly_by_the_clock_and_after_a_restart() {
+        let database = Database::new().await;
+        for limit in Limit::ALL {
+            counts_exactly(&database, limit).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn two_hundred_at_once_on_two_servers_get_what_every_limit_allows() {
+        let database = Database::new().await;
+        let (one, two) = (database.pool().await, database.pool().await);
+        for limit in Limit::ALL {
+            let (charge, burst) = (charge_of(limit), Limits::default().rate(limit).burst);
+            let asked = (0..200).map(|n| taken(if n % 2 == 0 { &one } else { &two }, &charge, NOW));
+            let passed = join_all(asked).await.into_iter().flatten().count();
+            assert_eq!(passed, usize::try_from(burst.min(200)).expect("few"), "{}", limit.name());
+        }
+    }
+
+    #[tokio::test]
+    async fn one_charge_tells_what_is_left_and_when_all_is_free_again() {
+        let database = Database::new().await;
+        let pool = database.pool().await;
+        let (limits, keys) = (Limits { api_key: Rate::new(3, Duration::from_mins(1)), ..Limits::default() }, keys());
+        let throttle = Throttle { limits: &limits, keys: &keys };
+        let charge = throttle.charge(Limit::ApiKey, Whose::ApiKey(Uuid::from_u128(7)));
+        for (left, reset) in [(2, 20), (1, 40), (0, 60)] {
+            let standing = throttle.take_one(&pool, &charge, NOW).await.expect("answers");
+            assert_eq!(standing, Ok(Some(Standing { left, reset: Duration::from_secs(reset) })));
+        }
+        let refused = throttle.take_one(&pool, &charge, NOW).await.expect("answers");
+        assert_eq!(refused, Err(Limited { limit: Limit::ApiKey, wait: Duration::from_secs(20) }));
+        let off = Limits { enabled: false, ..limits };
+        let off = Throttle { limits: &off, keys: &keys };
+        assert_eq!(off.take_one(&pool, &charge, NOW).await.expect("answers"), Ok(None));
+    }
+
+    #[tokio::test]
+    async fn whose_a_row_is_stands_masked_and_its_key_names_nobody() {
+        let database = Database::new().await;
+        let pool = database.pool().await;
+        let (limits, keys, user) = (Limits::default(), keys(), Uuid::from_u128(7));
+        let throttle = Throttle { limits: &limits, keys: &keys };
+        let token = KnownBrowserToken::new();
+        let subject = |address: Option<&str>, network: Option<&str>, user| Subject {
+            address: address.map(ToOwned::to_owned),
+            network: network.map(ToOwned::to_owned),
+            user,
+        };
+        let masked = Some("m•••••@example.org");
+        let mut identities = BTreeSet::new();
+        for (whose, told) in [
+            (Whose::Address("mara@example.org"), subject(masked, None, None)),
+            (Whose::AddressFrom("mara@example.org", "192.0.2.7"), subject(masked, Some("192.0.2.7"), None)),
+            (Whose::Network("192.0.2.7"), subject(None, Some("192.0.2.7"), None)),
+            (Whose::Account(user), subject(None, None, Some(user))),
+            (Whose::AccountAnd(user, "new_sign_in"), subject(None, None, Some(user))),
+            (Whose::Browser(&BrowserNonce::new()), subject(None, None, None)),
+            (Whose::KnownBrowserOfAddress(&token, "mara@example.org"), subject(masked, None, None)),
+            (Whose::KnownBrowserOf(&token, user), subject(None, None, Some(user))),
+            (Whose::ApiKey(Uuid::from_u128(8)), subject(None, None, None)),
+            (Whose::Everybody, subject(None, None, None)),
+        ] {
+            let charge = throttle.charge(Limit::Notice, whose);
+            assert_eq!(charge.subject, told);
+            throttle.take(&pool, std::slice::from_ref(&charge), NOW).await.expect("the database answers").expect("the first");
+            assert!(identities.insert(charge.key), "each has a key of its own");
+        }
+        let rows: Vec<String> =
+            sqlx::query_scalar("select r::text from rate_limits r").fetch_all(&pool).await.expect("the rows are there");
+        assert_eq!(rows.len(), identities.len());
+        assert!(!rows.iter().any(|row| row.contains("mara") || row.contains(&token.reveal())), "{rows:?}");
+    }
+
+    /// The table in `docs/limits.md`: each limit's name, variant and default, and no limit without its row.
+    #[test]
+    fn the_documented_limits_are_the_limits() {
+        let documented: Vec<(String, String)> = include_str!("../../../../docs/limits.md")
+            .lines()
+            .filter_map(|line| {
+                let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+                let name = cells.get(1)?.strip_prefix('`')?;
+                Some((name.to_owned(), (*cells.get(3)?).to_owned()))
+            })
+            .collect();
+        let limits = Limits::default();
+        let written = |rate: Rate| {
+            let minutes = rate.period.as_secs() / 60;
+            match (rate.period.as_secs(), minutes) {
+                (seconds, 0) => format!("{}/{seconds}s", rate.burst),
+                (_, 1_440..) => format!("{}/{}d", rate.burst, minutes / 1_440),
+                (_, 60..) => format!("{}/{}h", rate.burst, minutes / 60),
+                _ => format!("{}/{minutes}m", rate.burst),
+            }
+        };
+        let real: Vec<(String, String)> =
+            Limit::ALL.into_iter().map(|limit| (format!("{}` (`{limit:?}`)", limit.name()), written(limits.rate(limit)))).collect();
+        let (documented, real): (BTreeSet<_>, BTreeSet<_>) = (documented.into_iter().collect(), real.into_iter().collect());
+        assert_eq!(documented, real);
+    }
+}

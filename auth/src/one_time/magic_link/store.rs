@@ -1,0 +1,301 @@
+use ipnet::IpNet;
+use sqlx::{PgConnection, PgPool};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::MagicLink;
+use crate::{
+    crypto::Seed,
+    event::Method,
+    policy::{CODE_TRIES, LIVE_LINKS},
+    primitives::{
+        email_address::EmailAddress,
+        requester::{Application, Requester},
+    },
+};
+
+pub(crate) struct NewLink<'a> {
+    pub id: Uuid,
+    pub email: &'a EmailAddress,
+    pub seed: &'a Seed,
+    pub token_hash: [u8; 32],
+    pub code_hash: [u8; 32],
+    pub browser_hash: [u8; 32],
+    pub from_known_browser: bool,
+    pub from: &'a Requester,
+    pub redirect_url: Option<&'a str>,
+    pub created_at: OffsetDateTime,
+    pub expires_at: OffsetDateTime,
+}
+
+/// Adds a request, and closes those it replaces: the older ones of this browser, and, where strangers crowd an address, the
+/// oldest of theirs. A known browser's request is never crowded out, or strangers could keep its owner from signing in.
+pub(crate) async fn insert(connection: &mut PgConnection, link: &NewLink<'_>) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        r#"
+        with replaced as (
+            update magic_links set closed_at = $11, closed_reason = 'replaced'
+            where browser_hash = $7 and used = 0 and closed_at is null and expires_at > $11
+        ), crowded_out as (
+            update magic_links set closed_at = $11, closed_reason = 'crowded_out'
+            where id in (
+                select id from magic_links
+                where email_key = $3 and browser_hash <> $7 and not from_known_browser and not $8
+                    and used = 0 and closed_at is null and expires_at > $11
+                order by created_at desc
+                offset $13
+            )
+        )
+        insert into magic_links (id, email, email_key, nonce, key_id, token_hash, code_hash, browser_hash, from_known_browser,
+                                 ip, user_agent, created_at, expires_at, api_key_id, application, redirect_url, client_named)
+        values ($1, $2, $3, $4, $5, $6, $12, $7, $8, $9, $10, $11, $14, $15, $16, $17, $18)
+        "#,
+        link.id,
+        link.email.as_str(),
+        link.email.key(),
+        &link.seed.nonce,
+        link.seed.key_id,
+        &link.token_hash,
+        &link.browser_hash,
+        link.from_known_browser,
+        IpNet::from(link.from.ip) as IpNet,
+        link.from.user_agent(),
+        link.created_at,
+        &link.code_hash,
+        LIVE_LINKS - 1,
+        link.expires_at,
+        link.from.application().map(|application| application.key),
+        link.from.application().map(|application| application.name.as_str()),
+        link.redirect_url,
+        link.from.is_person(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+struct Row {
+    id: Uuid,
+    email: String,
+    email_key: String,
+    nonce: Vec<u8>,
+    key_id: String,
+    code_hash: Vec<u8>,
+    browser_hash: Vec<u8>,
+    ip: IpNet,
+    user_agent: String,
+    created_at: OffsetDateTime,
+    expires_at: OffsetDateTime,
+    attempts: i16,
+    used: i16,
+    closed_reason: Option<String>,
+    api_key_id: Option<Uuid>,
+    application: Option<String>,
+    redirect_url: Option<String>,
+    client_named: bool,
+}
+
+impl From<Row> for MagicLink {
+    fn from(row: Row) -> Self {
+        Self {
+            id: row.id,
+            email: row.email,
+            email_key: row.email_key,
+            seed: Seed { nonce: row.nonce.try_into().expect("a check constraint keeps the nonce at 32 bytes"), key_id: row.key_id },
+            code_hash: row.code_hash,
+            browser_hash: row.browser_hash,
+            ip: row.ip.addr(),
+            user_agent: row.user_agent,
+            created_at: row.created_at,
+            expires_at: row.expires_at,
+            attempts: row.attempts.unsigned_abs().into(),
+            used: row.used == 1,
+            closed_reason: row.closed_reason,
+            application: row.api_key_id.zip(row.application).map(|(key, name)| Application { key, name }),
+            redirect_url: row.redirect_url,
+            client_named: row.client_named,
+        }
+    }
+}
+
+pub(crate) async fn by_token(pool: &PgPool, token_hash: &[u8; 32]) -> Result<Option<MagicLink>, sqlx::Error> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"
+        select id, email, email_key, nonce, key_id, code_hash, browser_hash, ip as "ip: IpNet", user_agent, created_at, expires_at,
+               attempts, used, closed_reason, api_key_id, application, redirect_url, client_named
+        from magic_links where token_hash = $1
+        "#,
+        token_hash,
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.map(Into::into))
+}
+
+pub(crate) async fn by_id(pool: &PgPool, id: Uuid) -> Result<Option<MagicLink>, sqlx::Error> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"
+        select id, email, email_key, nonce, key_id, code_hash, browser_hash, ip as "ip: IpNet", user_agent, created_at, expires_at,
+               attempts, used, closed_reason, api_key_id, application, redirect_url, client_named
+        from magic_links where id = $1
+        "#,
+        id,
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.map(Into::into))
+}
+
+pub(crate) async fn newest_of_browser(pool: &PgPool, browser_hash: &[u8; 32]) -> Result<Option<MagicLink>, sqlx::Error> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"
+        select id, email, email_key, nonce, key_id, code_hash, browser_hash, ip as "ip: IpNet", user_agent, created_at, expires_at,
+               attempts, used, closed_reason, api_key_id, application, redirect_url, client_named
+        from magic_links where browser_hash = $1 order by created_at desc limit 1
+        "#,
+        browser_hash,
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.map(Into::into))
+}
+
+/// Charges one try before anything is compared, so that no number of parallel guesses gets more than five looks.
+/// `None`: no try is left, or the link died meanwhile. Else the tries spent, this one included.
+pub(crate) async fn charge_try(pool: &PgPool, id: Uuid, now: OffsetDateTime) -> Result<Option<u32>, sqlx::Error> {
+    let attempts = sqlx::query_scalar!(
+        r#"
+        update magic_links set attempts = attempts + 1
+        where id = $1 and attempts < $2 and used = 0 and closed_at is null and expires_at > $3
+        returning attempts
+        "#,
+        id,
+        i16::try_from(CODE_TRIES).expect("a handful"),
+        now,
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(attempts.map(|n| n.unsigned_abs().into()))
+}
+
+/// Uses the link up, if it is live at this very moment, and closes the account's other links with it. One statement decides:
+/// of any number of parallel tries, by link and by code, on any number of instances, one gets `true`.
+///
+/// All live links of the address are locked in one order first. Two of them redeemed at once would otherwise each hold its own
+/// and wait for the other's.
+pub(crate) async fn consume(
+    connection: &mut PgConnection,
+    link: &MagicLink,
+    method: Method,
+    now: OffsetDateTime,
+) -> Result<bool, sqlx::Error> {
+    let consumed = sqlx::query_scalar!(
+        r#"
+        with live as materialized (
+            select id from magic_links
+            where email_key = $2 and used = 0 and closed_at is null and expires_at > $3
+            order by id
+            for update
+        ), consumed as (
+            update magic_links m set used = 1, used_at = $3, used_by = $4
+            from live
+            where m.id = live.id and m.id = $1 and m.used = 0 and m.closed_at is null and m.expires_at > $3
+            returning m.id
+        ), closed as (
+            update magic_links m set closed_at = $3, closed_reason = 'signed_in'
+            from live
+            where m.id = live.id and m.id <> $1 and m.used = 0 and m.closed_at is null and exists (select 1 from consumed)
+        )
+        select count(*) as "count!" from consumed
+        "#,
+        link.id,
+        link.email_key,
+        now,
+        method.as_str(),
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(consumed == 1)
+}
+
+/// "This wasn't me." `false` where it was dead already.
+pub(crate) async fn cancel(connection: &mut PgConnection, id: Uuid, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
+    let cancelled = sqlx::query!(
+        r#"
+        update magic_links set closed_at = $2, closed_reason = 'cancelled'
+        where id = $1 and used = 0 and closed_at is null and expires_at > $2
+        "#,
+        id,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(cancelled.rows_affected() == 1)
+}
+
+/// How many mails an address was sent since `since`, for the page that says there were too many.
+pub(crate) async fn count_since(pool: &PgPool, email_key: &str, since: OffsetDateTime) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select count(*) as "count!" from magic_links where email_key = $1 and created_at > $2"#,
+        email_key,
+        since,
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// Closes every live link of an account whose factors have changed: whoever asked before must ask again.
+pub(crate) async fn close_all(connection: &mut PgConnection, email_key: &str, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        r#"
+        with live as materialized (
+            select id from magic_links where email_key = $1 and used = 0 and closed_at is null and expires_at > $2
+            order by id
+            for update
+        )
+        update magic_links m set closed_at = $2, closed_reason = 'cancelled'
+        from live where m.id = live.id and m.used = 0 and m.closed_at is null
+        "#,
+        email_key,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Closes up to `limit` live links of everybody that were asked for since then. Returns how many.
+pub(crate) async fn close_since(
+    connection: &mut PgConnection,
+    since: OffsetDateTime,
+    limit: i64,
+    now: OffsetDateTime,
+) -> Result<u64, sqlx::Error> {
+    let closed = sqlx::query!(
+        r#"
+        with live as materialized (
+            select id from magic_links where created_at >= $1 and used = 0 and closed_at is null and expires_at > $2
+            order by id limit $3
+            for update
+        )
+        update magic_links m set closed_at = $2, closed_reason = 'cancelled'
+        from live where m.id = live.id and m.used = 0 and m.closed_at is null
+        "#,
+        since,
+        now,
+        limit,
+    )
+    .execute(connection)
+    .await?;
+    Ok(closed.rows_affected())
+}
+
+/// Closes every live link of two addresses, between which an account moves: in one order, or two accounts that swap theirs could
+/// wait for each other.
+pub(crate) async fn close_both(connection: &mut PgConnection, a: &str, b: &str, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+    close_all(connection, a.min(b), now).await?;
+    close_all(connection, a.max(b), now).await
+}

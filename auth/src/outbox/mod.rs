@@ -1,0 +1,244 @@
+//! Mail: queued in the caller's transaction, decided and sent by a worker. What waits is ids; what is secret in a mail is derived
+//! when it is sent, so a retry sends the very same mail under the very same Message-ID.
+//!
+//! To add a kind: a variant of [`Content`], how it is queued in `store.rs`, what it says in `deliver`, its words in `app`.
+
+pub(crate) mod store;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{
+    api_keys::Prefix,
+    event::{Method, SecondFactor},
+    rollout::Check,
+};
+
+/// A notice may wait as long.
+pub(crate) const NOTICE_DEADLINE: Duration = Duration::from_hours(24);
+/// An invitation is not urgent: its mail may wait for a mail server to come back.
+pub(crate) const INVITE_DEADLINE: Duration = Duration::from_hours(24);
+
+/// What a mail that somebody asked for on the sign-in page turns out to be.
+pub(crate) const SIGN_IN_KINDS: [&str; 4] = ["sign_in", "no_account", "account_off", "not_yet"];
+
+/// A browser, in a notice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct By {
+    pub device: String,
+    pub ip: String,
+}
+
+/// What an owner is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "notice", rename_all = "snake_case")]
+pub enum Notice {
+    TwoFactorOn,
+    TwoFactorOff,
+    TwoFactorReset,
+    AuthenticatorAdded,
+    AuthenticatorRemoved,
+    BackupCodesNew,
+    BackupCodesLow {
+        left: i64,
+    },
+    BackupCodeUsed {
+        left: i64,
+    },
+    /// From a browser that the account did not know.
+    NewSignIn {
+        method: Method,
+        second: Option<SecondFactor>,
+    },
+    /// A wrong second factor after a right first one.
+    SecondStepFailed,
+    /// To the address it was.
+    EmailChanged,
+    EmailChangeUndone,
+    DeletionRequested {
+        #[serde(with = "time::serde::rfc3339")]
+        deletes_at: OffsetDateTime,
+    },
+    DeletionCancelled,
+    /// By an administrator, as the next ones.
+    AccountDisabled,
+    AccountEnabled,
+    SessionsEnded,
+    AdminGranted,
+    AdminRevoked,
+    /// To the administrator who made the key, as the next ones.
+    ApiKeyCreated {
+        prefix: Prefix,
+    },
+    ApiKeyRevoked {
+        prefix: Prefix,
+    },
+    /// It stops working soon. To every administrator, where its maker is none any more.
+    ApiKeyEnding {
+        prefix: Prefix,
+        #[serde(with = "time::serde::rfc3339")]
+        expires_at: OffsetDateTime,
+    },
+    /// An administrator wanted to see whether mail arrives.
+    Test,
+    /// To every administrator, as the next two: a check is over its limit.
+    RolloutHeld {
+        check: Check,
+    },
+    RolloutRolledBack {
+        check: Check,
+    },
+    RolloutFinished,
+}
+
+impl Notice {
+    pub(crate) fn kind(self) -> &'static str {
+        match self {
+            Self::TwoFactorOn => "two_factor_on",
+            Self::TwoFactorOff => "two_factor_off",
+            Self::TwoFactorReset => "two_factor_reset",
+            Self::AuthenticatorAdded => "authenticator_added",
+            Self::AuthenticatorRemoved => "authenticator_removed",
+            Self::BackupCodesNew => "backup_codes_new",
+            Self::BackupCodesLow { .. } => "backup_codes_low",
+            Self::BackupCodeUsed { .. } => "backup_code_used",
+            Self::NewSignIn { .. } => "new_sign_in",
+            Self::SecondStepFailed => "second_step_failed",
+            Self::EmailChanged => "email_changed",
+            Self::EmailChangeUndone => "email_change_undone",
+            Self::DeletionRequested { .. } => "deletion_requested",
+            Self::DeletionCancelled => "deletion_cancelled",
+            Self::AccountDisabled => "account_disabled",
+            Self::AccountEnabled => "account_enabled",
+            Self::SessionsEnded => "sessions_ended",
+            Self::AdminGranted => "admin_granted",
+            Self::AdminRevoked => "admin_revoked",
+            Self::ApiKeyCreated { .. } => "api_key_created",
+            Self::ApiKeyRevoked { .. } => "api_key_revoked",
+            Self::ApiKeyEnding { .. } => "api_key_ending",
+            Self::Test => "test",
+            Self::RolloutHeld { .. } => "rollout_held",
+            Self::RolloutRolledBack { .. } => "rollout_rolled_back",
+            Self::RolloutFinished => "rollout_finished",
+        }
+    }
+}
+
+/// What a notice's row holds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Details {
+    #[serde(flatten)]
+    pub notice: Notice,
+    pub by: Option<By>,
+    /// The account's address when it happened; none where a link's row says where its mail goes.
+    #[serde(default)]
+    pub to: Option<String>,
+}
+
+/// Where a mail stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MailState {
+    Waiting,
+    /// A mail server has it at this moment, or a process died with it.
+    Sending,
+    Sent,
+    /// Its time was over, or its link was dead, before it could be sent.
+    Expired,
+    /// A mail server will not take it.
+    Failed,
+}
+
+/// Which mails are asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MailFilter {
+    #[default]
+    All,
+    Waiting,
+    /// Failed or expired.
+    GivenUp,
+}
+
+impl MailFilter {
+    pub const ALL: [Self; 3] = [Self::All, Self::Waiting, Self::GivenUp];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Waiting => "waiting",
+            Self::GivenUp => "given-up",
+        }
+    }
+
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|filter| filter.as_str() == text)
+    }
+}
+
+/// A mail in the queue, as administrators see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MailRow {
+    pub id: Uuid,
+    /// What it is, by the names of `mail.sent`; a sign-in mail may turn out to say that there is no account.
+    pub kind: String,
+    /// Whole; pages mask it. `None` where what it belonged to is gone.
+    pub to: Option<String>,
+    pub state: MailState,
+    pub created_at: OffsetDateTime,
+    /// When it is tried next, where it waits.
+    pub run_at: OffsetDateTime,
+    pub settled_at: Option<OffsetDateTime>,
+    pub attempts: i32,
+    /// Why it was not sent the last time.
+    pub error: Option<String>,
+    /// It can be sent now: it waits or failed, and is still of use.
+    pub retriable: bool,
+}
+
+/// The queue as a whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueueState {
+    pub waiting: i64,
+    /// When the mail was queued that has waited the longest.
+    pub oldest: Option<OffsetDateTime>,
+    /// In the last 24 hours, as the next two.
+    pub sent: i64,
+    pub failed: i64,
+    pub expired: i64,
+    /// Seconds from queued to taken by the mail server, of the last hour's slowest twentieth at least; `None` where none was sent.
+    pub p95_seconds: Option<f64>,
+}
+
+/// What becomes of a sign-in mail, for the page that says it was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// It is out, or will be in a moment.
+    OnTime,
+    /// It waits, and others do.
+    Late,
+    /// A mail server will not take it.
+    Refused,
+}
+
+/// Mails should be out sooner than this after they were asked for.
+pub(crate) const LATE: Duration = Duration::from_secs(20);
+
+/// Mails under way at once in one process: more would open more connections than mail servers like.
+pub(crate) const LANES: usize = 8;
+/// Waits between tries, but never more than half of the time a mail still has: a sign-in mail lives for ten minutes, and a server that
+/// comes back in the last of them must still get it.
+pub(crate) const WAITS: [Duration; 6] = [
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(15),
+    Duration::from_secs(45),
+    Duration::from_mins(2),
+    Duration::from_mins(5),
+];
+
+/// The longest wait between two tries.
+pub const LONGEST_WAIT: Duration = WAITS[WAITS.len() - 1];

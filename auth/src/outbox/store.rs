@@ -1,0 +1,435 @@
+use std::{cmp::Reverse, time::Duration};
+
+use serde_json::Value;
+use sqlx::{PgConnection, PgPool, types::Json};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{By, Delivery, Details, LANES, LATE, MailFilter, MailRow, MailState, NOTICE_DEADLINE, Notice, QueueState};
+use crate::{
+    crypto::new_id,
+    primitives::{
+        cursor::{Cursor, Towards},
+        requester::Requester,
+    },
+};
+
+pub(crate) async fn enqueue_link(
+    connection: &mut PgConnection,
+    id: Uuid,
+    link: Uuid,
+    now: OffsetDateTime,
+    deadline: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "insert into mail_outbox (id, kind, magic_link_id, created_at, run_at, deadline) values ($1, 'sign_in', $2, $3, $3, $4)",
+        id,
+        link,
+        now,
+        deadline,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn enqueue_invite(
+    connection: &mut PgConnection,
+    id: Uuid,
+    invite: Uuid,
+    now: OffsetDateTime,
+    deadline: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "insert into mail_outbox (id, kind, invite_id, created_at, run_at, deadline) values ($1, 'invite', $2, $3, $3, $4)",
+        id,
+        invite,
+        now,
+        deadline,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn enqueue_step_up(
+    connection: &mut PgConnection,
+    id: Uuid,
+    code: Uuid,
+    now: OffsetDateTime,
+    deadline: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "insert into mail_outbox (id, kind, step_up_code_id, created_at, run_at, deadline) values ($1, 'step_up', $2, $3, $3, $4)",
+        id,
+        code,
+        now,
+        deadline,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn enqueue_email_change(
+    connection: &mut PgConnection,
+    id: Uuid,
+    change: Uuid,
+    now: OffsetDateTime,
+    deadline: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "insert into mail_outbox (id, kind, email_change_id, created_at, run_at, deadline) values ($1, 'email_change', $2, $3, $3, $4)",
+        id,
+        change,
+        now,
+        deadline,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// `from`: the browser it was done in.
+pub(crate) async fn enqueue_notice(
+    connection: &mut PgConnection,
+    user: Uuid,
+    notice: Notice,
+    from: Option<&Requester>,
+    now: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    let by = from.map(Requester::place).map(|(device, ip)| By { device, ip });
+    let details = Details { notice, by, to: None };
+    // Its address as it is now: whoever moves the account while a mail server is slow is not the one to be told.
+    sqlx::query!(
+        r#"
+        insert into mail_outbox (id, kind, user_id, details, created_at, run_at, deadline)
+        select $1, $2, id, $4::jsonb || jsonb_build_object('to', email), $5, $5, $6 from users where id = $3
+        "#,
+        new_id(now),
+        notice.kind(),
+        user,
+        Json(details) as _,
+        now,
+        now + NOTICE_DEADLINE,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A notice with a link that takes back what it tells of. It goes where the link's row says.
+pub(crate) async fn enqueue_undoable(
+    connection: &mut PgConnection,
+    user: Uuid,
+    notice: Notice,
+    undo: Uuid,
+    from: Option<&Requester>,
+    now: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    let by = from.map(Requester::place).map(|(device, ip)| By { device, ip });
+    let details = Details { notice, by, to: None };
+    sqlx::query!(
+        r#"
+        insert into mail_outbox (id, kind, user_id, undo_link_id, details, created_at, run_at, deadline)
+        values ($1, $2, $3, $4, $5, $6, $6, $7)
+        "#,
+        new_id(now),
+        notice.kind(),
+        user,
+        undo,
+        Json(details) as _,
+        now,
+        now + NOTICE_DEADLINE,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A mail this process has claimed. `attempt` fences its settling: whoever's lease ran out cannot settle another's run.
+#[derive(Clone)]
+pub(crate) struct Claimed {
+    pub id: Uuid,
+    pub magic_link_id: Option<Uuid>,
+    pub invite_id: Option<Uuid>,
+    pub step_up_code_id: Option<Uuid>,
+    pub email_change_id: Option<Uuid>,
+    pub user_id: Option<Uuid>,
+    pub undo_link_id: Option<Uuid>,
+    pub details: Option<Value>,
+    pub created_at: OffsetDateTime,
+    pub deadline: OffsetDateTime,
+    pub attempt: i32,
+}
+
+/// Takes at most `free` mails that are due and that nobody holds. The newest first: whoever asked last still waits at their screen,
+/// while of those who asked an hour ago, before the mail server came back, many have given up or asked again.
+pub(crate) async fn claim(
+    pool: &PgPool,
+    worker: Uuid,
+    free: usize,
+    lease: Duration,
+    now: OffsetDateTime,
+) -> Result<Vec<Claimed>, sqlx::Error> {
+    let mut claimed = sqlx::query_as!(
+        Claimed,
+        r#"
+        with due as materialized (
+            select id from mail_outbox
+            where state = 'queued' and run_at <= $1 and (lease_until is null or lease_until < $1)
+            order by created_at desc
+            limit $2
+            for update skip locked
+        )
+        update mail_outbox m set attempts = m.attempts + 1, lease_until = $3, leased_by = $4
+        from due where m.id = due.id
+        returning m.id, m.magic_link_id, m.invite_id, m.step_up_code_id, m.email_change_id,
+                  m.user_id, m.undo_link_id, m.details, m.created_at, m.deadline, m.attempts as attempt
+        "#,
+        now,
+        i64::try_from(free).unwrap_or(i64::MAX),
+        now + lease,
+        worker,
+    )
+    .fetch_all(pool)
+    .await?;
+    // An update returns its rows in whatever order it found them.
+    claimed.sort_unstable_by_key(|mail| Reverse(mail.created_at));
+    Ok(claimed)
+}
+
+pub(crate) async fn extend(pool: &PgPool, mail: &Claimed, lease_until: OffsetDateTime) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update mail_outbox set lease_until = $3 where id = $1 and attempts = $2 and state = 'queued'",
+        mail.id,
+        mail.attempt,
+        lease_until,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// `false` where the lease ran out and somebody else has the mail now.
+pub(crate) async fn settle(
+    connection: &mut PgConnection,
+    mail: &Claimed,
+    state: &str,
+    error: Option<&str>,
+    now: OffsetDateTime,
+) -> Result<bool, sqlx::Error> {
+    let settled = sqlx::query!(
+        r#"
+        update mail_outbox set state = $3, settled_at = $4, last_error = $5, lease_until = null, leased_by = null
+        where id = $1 and attempts = $2 and state = 'queued'
+        "#,
+        mail.id,
+        mail.attempt,
+        state,
+        now,
+        error,
+    )
+    .execute(connection)
+    .await?;
+    Ok(settled.rows_affected() == 1)
+}
+
+pub(crate) async fn retry(
+    pool: &PgPool,
+    mail: &Claimed,
+    run_at: OffsetDateTime,
+    error: &str,
+    server_failed: bool,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        r#"
+        update mail_outbox set run_at = $3, last_error = $4, server_failed = $5, lease_until = null, leased_by = null
+        where id = $1 and attempts = $2 and state = 'queued'
+        "#,
+        mail.id,
+        mail.attempt,
+        run_at,
+        error,
+        server_failed,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// What became of the newest mail a browser asked for. Nothing here depends on whether there is an account.
+///
+/// It is late once it has waited or was refused for now; and at once where as many others wait as are sent at a time, since then
+/// it is the mail server that does not keep up, and not one recipient's that wants to be asked twice.
+pub(crate) async fn delivery(pool: &PgPool, browser_hash: &[u8; 32], now: OffsetDateTime) -> Result<Delivery, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"
+        select m.state, m.state = 'queued' and (m.created_at < $2 or m.last_error is not null or $3 <= (
+                   select count(*) from (select from mail_outbox o where o.state = 'queued' and o.created_at < $2 limit $3) waiting
+               )) as "late!"
+        from magic_links l join mail_outbox m on m.magic_link_id = l.id
+        where l.browser_hash = $1 order by l.created_at desc limit 1
+        "#,
+        browser_hash,
+        now - LATE,
+        i64::try_from(LANES).unwrap_or(i64::MAX),
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(match row {
+        Some(row) if row.state == "failed" => Delivery::Refused,
+        Some(row) if row.late => Delivery::Late,
+        _ => Delivery::OnTime,
+    })
+}
+
+pub(crate) async fn queue_state(pool: &PgPool, now: OffsetDateTime) -> Result<QueueState, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"
+        select (select count(*) from mail_outbox where state = 'queued') as "waiting!",
+               (select min(created_at) from mail_outbox where state = 'queued') as oldest,
+               count(*) filter (where state = 'sent') as "sent!",
+               count(*) filter (where state = 'failed') as "failed!",
+               count(*) filter (where state = 'expired') as "expired!",
+               percentile_cont(0.95) within group (order by extract(epoch from settled_at - created_at)::double precision)
+                   filter (where state = 'sent' and settled_at > $2) as p95
+        from mail_outbox where state <> 'queued' and settled_at > $1
+        "#,
+        now - Duration::from_hours(24),
+        now - Duration::from_hours(1),
+    )
+    .fetch_one(pool)
+    .await?;
+    let (waiting, oldest) = (row.waiting, row.oldest);
+    Ok(QueueState { waiting, oldest, sent: row.sent, failed: row.failed, expired: row.expired, p95_seconds: row.p95 })
+}
+
+struct Listed {
+    id: Uuid,
+    kind: String,
+    recipient: Option<String>,
+    state: String,
+    sending: bool,
+    created_at: OffsetDateTime,
+    run_at: OffsetDateTime,
+    settled_at: Option<OffsetDateTime>,
+    attempts: i32,
+    last_error: Option<String>,
+    retriable: bool,
+}
+
+impl From<Listed> for MailRow {
+    fn from(row: Listed) -> Self {
+        let state = match row.state.as_str() {
+            "queued" if row.sending => MailState::Sending,
+            "queued" => MailState::Waiting,
+            "sent" => MailState::Sent,
+            "failed" => MailState::Failed,
+            _ => MailState::Expired,
+        };
+        Self {
+            id: row.id,
+            kind: row.kind,
+            to: row.recipient,
+            state,
+            created_at: row.created_at,
+            run_at: row.run_at,
+            settled_at: row.settled_at,
+            attempts: row.attempts,
+            error: row.last_error,
+            retriable: row.retriable,
+        }
+    }
+}
+
+/// `most` mails, in the order of the cursor's direction.
+pub(crate) async fn page(
+    pool: &PgPool,
+    filter: MailFilter,
+    cursor: Option<Cursor>,
+    most: usize,
+    now: OffsetDateTime,
+) -> Result<Vec<MailRow>, sqlx::Error> {
+    let Cursor { towards, at, id } = cursor.unwrap_or(Cursor::NEWEST);
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    // Planned with the values: each filter has an index of its own.
+    let (all, waiting) = (filter == MailFilter::All, filter == MailFilter::Waiting);
+    let rows = if towards == Towards::Newer {
+        sqlx::query_as!(
+            Listed,
+            r#"
+            select m.id, m.kind, m.state, m.created_at, m.run_at, m.settled_at, m.attempts, m.last_error,
+                   m.lease_until > $6 is true as "sending!",
+                   m.state in ('queued', 'failed') and m.deadline > $6 and m.lease_until > $6 is not true as "retriable!",
+                   coalesce(l.email, i.email, c.email, x.email, m.details->>'to', u.email) as recipient
+            from (
+                select * from mail_outbox
+                where ($1 or ($2 and state = 'queued') or (not $2 and state in ('failed', 'expired'))) and (created_at, id) > ($3, $4)
+                order by created_at, id limit $5
+            ) m
+            left join magic_links l on l.id = m.magic_link_id
+            left join invites i on i.id = m.invite_id
+            left join email_changes c on c.id = m.email_change_id
+            left join undo_links x on x.id = m.undo_link_id
+            left join step_up_codes s on s.id = m.step_up_code_id
+            left join users u on u.id = coalesce(m.user_id, s.user_id)
+            order by m.created_at, m.id
+            "#,
+            all,
+            waiting,
+            at,
+            id,
+            most,
+            now,
+        )
+        .fetch_all(pool)
+        .await?
+    } else {
+        sqlx::query_as!(
+            Listed,
+            r#"
+            select m.id, m.kind, m.state, m.created_at, m.run_at, m.settled_at, m.attempts, m.last_error,
+                   m.lease_until > $6 is true as "sending!",
+                   m.state in ('queued', 'failed') and m.deadline > $6 and m.lease_until > $6 is not true as "retriable!",
+                   coalesce(l.email, i.email, c.email, x.email, m.details->>'to', u.email) as recipient
+            from (
+                select * from mail_outbox
+                where ($1 or ($2 and state = 'queued') or (not $2 and state in ('failed', 'expired'))) and (created_at, id) < ($3, $4)
+                order by created_at desc, id desc limit $5
+            ) m
+            left join magic_links l on l.id = m.magic_link_id
+            left join invites i on i.id = m.invite_id
+            left join email_changes c on c.id = m.email_change_id
+            left join undo_links x on x.id = m.undo_link_id
+            left join step_up_codes s on s.id = m.step_up_code_id
+            left join users u on u.id = coalesce(m.user_id, s.user_id)
+            order by m.created_at desc, m.id desc
+            "#,
+            all,
+            waiting,
+            at,
+            id,
+            most,
+            now,
+        )
+        .fetch_all(pool)
+        .await?
+    };
+    Ok(rows.into_iter().map(Into::into).collect())
+}
+
+/// Makes a mail due at once that waits for its next try, or was refused. `false` where it was sent, is being sent, or is too old.
+pub(crate) async fn send_now(connection: &mut PgConnection, id: Uuid, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
+    let due = sqlx::query!(
+        r#"
+        update mail_outbox set state = 'queued', run_at = $2, settled_at = null, lease_until = null, leased_by = null
+        where id = $1 and state in ('queued', 'failed') and deadline > $2 and lease_until > $2 is not true
+        "#,
+        id,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(due.rows_affected() == 1)
+}

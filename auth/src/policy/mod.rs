@@ -1,0 +1,164 @@
+//! What the operator decides: lifetimes, limits, who may sign up. Plain values; where they come from is the process's business.
+
+use std::time::Duration;
+
+use metrics::SharedString;
+
+use crate::{limits::throttle::Limits, primitives::email_address::EmailAddress};
+
+/// An emailed link or code must be complete within ten minutes (NIST 800-63B-4 §3.1.3.2; ASVS 6.5.5).
+pub const MAX_LINK_TTL: Duration = Duration::from_mins(10);
+/// Wrong codes one mail forgives. Six digits and five tries: 5 in 1,000,000.
+pub const CODE_TRIES: u32 = 5;
+/// Live requests of one address from browsers it doesn't know. More than that is somebody else's noise.
+pub const LIVE_LINKS: i64 = 10;
+/// How long a visitor's session lasts before sign-in: long enough to wait for slow mail and ask again.
+pub const PRE_SIGN_IN_TTL: Duration = Duration::from_hours(1);
+/// How long a visitor's session outlives the sign-in that took its place: longer than any request under way.
+pub const RETIRED_FOR: Duration = Duration::from_mins(1);
+/// How long the second step may take. A session that has given one factor of two lives no longer.
+pub const SECOND_STEP_TTL: Duration = Duration::from_mins(10);
+/// How long a set-up of an authenticator waits for its first code.
+pub const SETUP_TTL: Duration = Duration::from_mins(15);
+/// How long a code by mail for a change to the account works (as [`MAX_LINK_TTL`]).
+pub const STEP_UP_CODE_TTL: Duration = Duration::from_mins(10);
+/// How long a code to a new address works (as [`MAX_LINK_TTL`]).
+pub const ADDRESS_CODE_TTL: Duration = Duration::from_mins(10);
+/// How long a browser stays known after its last sign-in.
+pub const KNOWN_BROWSER_TTL: Duration = Duration::from_hours(365 * 24);
+/// Between asking for an account to be deleted and its end.
+pub const DELETION_WAIT: Duration = Duration::from_hours(7 * 24);
+/// How long an `Idempotency-Key` is remembered.
+pub const IDEMPOTENCY_TTL: Duration = Duration::from_hours(24);
+/// How long an invitation works.
+pub const INVITE_TTL: Duration = Duration::from_hours(7 * 24);
+
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// How long link and code work; [`MAX_LINK_TTL`] at most.
+    pub link_ttl: Duration,
+    /// A session dies when unused for this long, …
+    pub session_idle: Duration,
+    /// … and this long after sign-in however much it is used.
+    pub session_max: Duration,
+    /// How long giving the strongest factor counts for changes to the account.
+    pub step_up_ttl: Duration,
+    /// How long a browser may be trusted with the second factor; zero: not at all.
+    pub trusted_device_ttl: Duration,
+    pub require_two_factor: RequireTwoFactor,
+    pub sign_up: SignUp,
+    /// `FEATURE_PASSWORDLESS_AUTH`: off, nobody can ask for or redeem a link; live sessions go on.
+    pub passwordless_auth: bool,
+    /// Where an application may have its people come back to from a mail, to the letter.
+    pub redirect_urls: Vec<String>,
+    /// `METRICS_EMAIL_DOMAINS`.
+    pub metrics_email_domains: NamedDomains,
+    pub limits: Limits,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            link_ttl: MAX_LINK_TTL,
+            session_idle: Duration::from_hours(24),
+            session_max: Duration::from_hours(30 * 24),
+            step_up_ttl: Duration::from_mins(10),
+            trusted_device_ttl: Duration::from_hours(30 * 24),
+            require_two_factor: RequireTwoFactor::Admins,
+            sign_up: SignUp::Invite,
+            passwordless_auth: false,
+            redirect_urls: Vec::new(),
+            metrics_email_domains: NamedDomains::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Domains that metrics may name. All others are one: anybody can invent a domain, and each would be a series for good.
+#[derive(Debug, Clone, Default)]
+pub struct NamedDomains(Vec<SharedString>);
+
+impl NamedDomains {
+    pub(crate) const OTHER: SharedString = SharedString::const_str("other");
+
+    /// In lower-case ASCII (punycode), as addresses are compared.
+    pub fn new(domains: impl IntoIterator<Item = String>) -> Self {
+        Self(domains.into_iter().map(|domain| SharedString::from_shared(domain.into())).collect())
+    }
+
+    /// What metrics call the address's domain.
+    #[must_use]
+    pub fn label(&self, email: &EmailAddress) -> SharedString {
+        self.0.iter().find(|domain| domain.as_ref() == email.domain()).cloned().unwrap_or(Self::OTHER)
+    }
+
+    pub(crate) fn labels(&self) -> impl Iterator<Item = SharedString> {
+        self.0.iter().cloned().chain([Self::OTHER])
+    }
+}
+
+/// Who must have two-factor. Until they do, they can set it up and do nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequireTwoFactor {
+    None,
+    Admins,
+    Everyone,
+}
+
+impl RequireTwoFactor {
+    #[must_use]
+    pub fn covers(self, admin: bool) -> bool {
+        match self {
+            Self::None => false,
+            Self::Admins => admin,
+            Self::Everyone => true,
+        }
+    }
+}
+
+/// Who may make an account by signing in for the first time. The pages never tell which holds: the mail does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SignUp {
+    Open,
+    /// Addresses of these domains (lower-case ASCII), and invited ones.
+    Domains(Vec<String>),
+    /// Invited addresses only.
+    Invite,
+    Closed,
+}
+
+impl SignUp {
+    /// Whether a stranger with this address may sign up; `invited` tells of a live invitation.
+    #[must_use]
+    pub fn admits(&self, address: &EmailAddress, invited: bool) -> bool {
+        match self {
+            Self::Open => true,
+            Self::Domains(domains) => invited || domains.iter().any(|domain| domain == address.domain()),
+            Self::Invite => invited,
+            Self::Closed => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sign_up_admits_whom_its_policy_says() {
+        let address = |text| EmailAddress::parse(text).expect(text);
+        let domains = SignUp::Domains(vec!["example.org".to_owned()]);
+        for (policy, text, invited, admitted) in [
+            (&SignUp::Open, "a@example.net", false, true),
+            (&domains, "a@EXAMPLE.org", false, true),
+            (&domains, "a@sub.example.org", false, false),
+            (&domains, "a@badexample.org", false, false),
+            (&domains, "a@example.net", true, true),
+            (&SignUp::Invite, "a@example.org", false, false),
+            (&SignUp::Invite, "a@example.org", true, true),
+            (&SignUp::Closed, "a@example.org", true, false),
+        ] {
+            assert_eq!(policy.admits(&address(text), invited), admitted, "{policy:?} {text} {invited}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What happened in each minute, on all instances together: a row a name and minute, cheap to add up however long the audit is. What the
+//! overview shows is added up further, in periods of 1, 6 and 24 hours.
+//!
+//! Events come from the audit: the last minutes are counted anew each time, so a row that was committed late is in the next count, and
+//! counting twice does no harm. What nobody counted at the time is made up for. Answers are counted in memory and added now and then; a
+//! process that dies forgets the last half minute.
+
+pub(crate) mod store;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use time::{Duration, OffsetDateTime};
+
+use crate::{Error, Reporting};
+
+/// Requests answered.
+pub(crate) const ANSWERS: &str = "http.answers";
+/// Of them, with a 500: a fault of ours.
+pub(crate) const FAILED: &str = "http.failed";
+/// Of them, with a 503: too much at once, or the database is away.
+pub(crate) const BUSY: &str = "http.busy";
+pub(crate) const SIGN_INS: &str = "session.created";
+
+// By the period:
+
+pub(crate) const REQUESTED: &str = "link.requested";
+/// Sign-in mails that a mail server took, whatever they said.
+pub(crate) const MAILED: &str = "sign_in.mailed";
+pub(crate) const REDEEMED: &str = "link.redeemed";
+/// For whatever reason.
+pub(crate) const REFUSED: &str = "link.refused";
+/// Sessions with all the factors their accounts ask for, by the first of them.
+pub(crate) const FINISHED_BY_LINK: &str = "sign_in.finished:link";
+pub(crate) const FINISHED_BY_CODE: &str = "sign_in.finished:code";
+/// How long after they were asked for: sign-ins to be finished, and mails to be taken.
+pub(crate) const SIGN_IN_SECONDS: &str = "sign_in.seconds";
+pub(crate) const MAIL_SECONDS: &str = "mail.seconds";
+
+pub(crate) const SHOWN: [&str; 8] =
+    [REQUESTED, MAILED, REDEEMED, REFUSED, FINISHED_BY_LINK, FINISHED_BY_CODE, SIGN_IN_SECONDS, MAIL_SECONDS];
+
+/// A transaction that began this long ago may still commit its audit rows.
+const LATE: Duration = Duration::minutes(10);
+/// What nobody counted is made up for as far back as the overview looks, and as far as what it compares with.
+const MOST: Duration = Duration::days(62);
+/// So much of it in one transaction: a process that stops half-way goes on there.
+const AT_ONCE: Duration = Duration::hours(6);
+
+/// What was answered and not yet added up.
+#[derive(Default)]
+pub(crate) struct Answers {
+    all: AtomicU64,
+    failed: AtomicU64,
+    busy: AtomicU64,
+}
+
+impl Answers {
+    fn each(&self) -> [(&'static str, &AtomicU64); 3] {
+        [(ANSWERS, &self.all), (FAILED, &self.failed), (BUSY, &self.busy)]
+    }
+}
+
+impl Reporting<'_> {
+    /// Counts an answer that was given, by its HTTP status.
+    pub fn count_answer(self, status: u16) {
+        self.0.answers.all.fetch_add(1, Ordering::Relaxed);
+        match status {
+            503 => self.0.answers.busy.fetch_add(1, Ordering::Relaxed),
+            500.. => self.0.answers.failed.fetch_add(1, Ordering::Relaxed),
+            _ => 0,
+        };
+    }
+
+    /// Adds what this process has counted.
+    pub(crate) async fn add_counts(self, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+        let counted: Vec<(&str, i64)> = self
+            .0
+            .answers
+            .each()
+            .into_iter()
+            .map(|(name, counter)| (name, i64::try_from(counter.swap(0, Ordering::Relaxed)).unwrap_or(i64::MAX)))
+            .filter(|(_, value)| *value > 0)
+            .collect();
+        if let Err(error) = store::add(&self.0.pool, &counted, now).await {
+            for (name, counter) in self.0.answers.each() {
+                let value = counted.iter().find(|(counted, _)| *counted == name).map_or(0, |(_, value)| *value);
+                counter.fetch_add(u64::try_from(value).unwrap_or(0), Ordering::Relaxed);
+            }
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Counts the audit's events since the last time, and the last ten minutes anew; and the accounts now and then.
+    pub(crate) async fn roll_up(self, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+        let from = match store::counted_until(&self.0.pool).await? {
+            Some(last) => (last.min(now) - LATE).max(now - MOST),
+            None => store::first_event(&self.0.pool, now - MOST).await?.unwrap_or(now).min(now),
+        };
+        let mut from = store::minute(from);
+        loop {
+            let until = (from + AT_ONCE).min(now);
+            store::count_events(&self.0.pool, from, until).await?;
+            if until >= now {
+                return self.count_accounts(now).await;
+            }
+            from = until;
+        }
+    }
+
+    /// How often something happened since then: an event's name, with `:reason` where it was refused, or `http.…`.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn counted_since(self, name: &str, since: OffsetDateTime) -> Result<i64, Error> {
+        Ok(store::sum_since(&self.0.pool, name, since).await?)
+    }
+}

@@ -1,0 +1,134 @@
+use sqlx::{PgExecutor, PgPool};
+use time::{Duration, OffsetDateTime};
+
+use super::SHOWN;
+use crate::outbox;
+
+/// The minute that holds it.
+pub(super) fn minute(at: OffsetDateTime) -> OffsetDateTime {
+    at - Duration::nanoseconds(i64::try_from(at.unix_timestamp_nanos().rem_euclid(60_000_000_000)).unwrap_or(0))
+}
+
+pub(super) async fn add(pool: &PgPool, counted: &[(&str, i64)], now: OffsetDateTime) -> Result<(), sqlx::Error> {
+    if counted.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = counted.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let values: Vec<i64> = counted.iter().map(|(_, value)| *value).collect();
+    // In one order, so that two processes wait for each other and never deadlock.
+    sqlx::query!(
+        r#"
+        insert into minute_counts as c (minute, name, value)
+        select $1, name, value from unnest($2::text[], $3::bigint[]) as counted (name, value) order by name
+        on conflict (name, minute) do update set value = c.value + excluded.value
+        "#,
+        minute(now),
+        &names,
+        &values,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Up to when events were counted.
+pub(crate) async fn counted_until(pool: &PgPool) -> Result<Option<OffsetDateTime>, sqlx::Error> {
+    sqlx::query_scalar!("select last_slot from scheduled_tasks where name = 'event_counts'").fetch_optional(pool).await
+}
+
+pub(super) async fn first_event(pool: &PgPool, since: OffsetDateTime) -> Result<Option<OffsetDateTime>, sqlx::Error> {
+    sqlx::query_scalar!("select min(created_at) from auth_audit where created_at >= $1", since).fetch_one(pool).await
+}
+
+/// Counts the events of `from` (a whole minute) until `until` anew, and adds the periods up that these are in. Reasons are told apart
+/// only where they are ours: an administrator's words are none to count by. No row, however odd, keeps the others from being counted.
+pub(super) async fn count_events(pool: &PgPool, from: OffsetDateTime, until: OffsetDateTime) -> Result<(), sqlx::Error> {
+    let kinds: Vec<String> = outbox::SIGN_IN_KINDS.into_iter().map(ToOwned::to_owned).collect();
+    let shown: Vec<String> = SHOWN.into_iter().map(ToOwned::to_owned).collect();
+    let mut transaction = pool.begin().await?;
+    sqlx::query!(
+        r#"
+        insert into minute_counts as c (minute, name, value)
+        select date_trunc('minute', created_at), name, count(*)
+        from auth_audit
+        cross join lateral (
+            select case when jsonb_typeof(details -> 'after_ms') = 'number'
+                then least(greatest(ceil((details ->> 'after_ms')::numeric / 1000), 1), 1000000000) end
+        ) as took (whole)
+        cross join lateral (
+            select case when whole < 100 then whole when whole < 1000 then ceil(whole / 10) * 10 else ceil(whole / 100) * 100 end::bigint
+        ) as rounded (seconds)
+        cross join lateral (values
+            (event_type || case when event_type like '%.refused' then ':' || coalesce(details ->> 'reason', '') else '' end),
+            (case when event_type = 'session.created' and details ->> 'level' <> 'first_factor'
+                then 'sign_in.finished:' || (details ->> 'method') end),
+            (case when event_type = 'session.created' and details ->> 'level' <> 'first_factor' then 'sign_in.seconds:' || seconds end),
+            (case when event_type = 'mail.sent' and details ->> 'kind' = any($3) then 'sign_in.mailed' end),
+            (case when event_type = 'mail.sent' then 'mail.seconds:' || seconds end)
+        ) as counted (name)
+        where created_at >= $1 and created_at < $2 and name is not null
+        group by 1, 2 order by 2, 1
+        on conflict (name, minute) do update set value = excluded.value where c.value <> excluded.value
+        "#,
+        from,
+        until,
+        &kinds,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    sqlx::query!(
+        r#"
+        insert into period_counts as c (hours, begins_at, name, seconds, value)
+        select 1, date_trunc('hour', minute, 'UTC'), kind, seconds, sum(value)
+        from minute_counts
+        cross join lateral (select
+            case when name like '%.seconds:%' or name like 'link.refused:%' then split_part(name, ':', 1) else name end,
+            case when name like '%.seconds:%' then split_part(name, ':', 2)::integer else 0 end
+        ) as split (kind, seconds)
+        where minute >= date_trunc('hour', $1::timestamptz, 'UTC') and minute < $2
+            and (name in ('link.requested', 'link.redeemed') or name like any('{link.refused:%,sign_in.%,mail.seconds:%}'))
+        group by 2, 3, 4 order by 3, 2, 4
+        on conflict (hours, name, begins_at, seconds) do update set value = excluded.value where c.value <> excluded.value
+        "#,
+        from,
+        until,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    sqlx::query!(
+        r#"
+        insert into period_counts as c (hours, begins_at, name, seconds, value)
+        select longer.hours, date_bin(make_interval(hours => longer.hours), begins_at, 'epoch'), name, seconds, sum(value)
+        from period_counts cross join (values (6), (24)) as longer (hours)
+        where period_counts.hours = 1 and begins_at >= date_trunc('day', $1::timestamptz, 'UTC') and begins_at < $2
+            and name = any($3)
+        group by 1, 2, 3, 4 order by 1, 3, 2, 4
+        on conflict (hours, name, begins_at, seconds) do update set value = excluded.value where c.value <> excluded.value
+        "#,
+        from,
+        until,
+        &shown,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    sqlx::query!(
+        r#"
+        insert into scheduled_tasks (name, last_slot) values ('event_counts', $1)
+        on conflict (name) do update set last_slot = excluded.last_slot
+        "#,
+        until,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await
+}
+
+pub(crate) async fn sum_since(executor: impl PgExecutor<'_>, name: &str, since: OffsetDateTime) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select coalesce(sum(value), 0)::bigint as "sum!" from minute_counts where name = $1 and minute >= $2"#,
+        name,
+        since,
+    )
+    .fetch_one(executor)
+    .await
+}

@@ -1,0 +1,99 @@
+//! Deleting an account: its owner asks, a week goes by, housekeeping deletes. Until then they can sign in and keep it; after that it
+//! signs nobody in, whenever its rows go.
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{
+    Error, SelfService,
+    event::{Event, RevokeReason, Work},
+    one_time::magic_link,
+    outbox::{self, Notice},
+    policy::DELETION_WAIT,
+    primitives::requester::Requester,
+    self_service::revert::{self, Undoes},
+    sessions::{self, Authority},
+    users::account::{self, store::is_last_admin},
+};
+
+/// Why an account is not to be deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum DeletionError {
+    /// The account's strongest factor has to be given first.
+    #[error("the session has to step up first")]
+    NotFresh,
+    /// Nobody could look after the others.
+    #[error("it is the last administrator's account")]
+    LastAdmin,
+    #[error("the session is over")]
+    SessionOver,
+    #[error(transparent)]
+    Unavailable(#[from] Error),
+}
+
+from_sqlx!(DeletionError);
+
+impl SelfService<'_> {
+    /// Asks for the account to be deleted. Its other sessions and its open links end. Asking twice does no harm, and moves nothing.
+    ///
+    /// # Errors
+    /// [`DeletionError`].
+    pub async fn request_deletion(self, authority: &Authority, from: &Requester) -> Result<(), DeletionError> {
+        if !self.0.sign_in().is_fresh(authority) {
+            return Err(DeletionError::NotFresh);
+        }
+        let (now, user) = (self.0.now(), authority.user);
+        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        let account = account::store::by_id(work.connection(), user, now).await?.ok_or(DeletionError::SessionOver)?;
+        // Links before sessions before accounts, as signing in takes them: the other way round the two could wait for each other.
+        magic_link::store::close_all(work.connection(), &account.email_key, now).await?;
+        let reason = RevokeReason::Leaving;
+        for session in sessions::store::revoke_others(work.connection(), user, Some(authority.session), reason, now).await? {
+            work.record(Event::SessionRevoked { user, session, reason });
+        }
+        if is_last_admin(work.connection(), user).await? {
+            return Err(DeletionError::LastAdmin);
+        }
+        let Some(deletes_at) = account::store::leave(work.connection(), user, now + DELETION_WAIT).await? else {
+            // It was asked for already.
+            return Ok(());
+        };
+        work.record(Event::DeletionRequested { user });
+        let undo = self.revert_link(&mut work, &account, Undoes::Deletion, now).await?;
+        let notice = Notice::DeletionRequested { deletes_at };
+        outbox::store::enqueue_undoable(work.connection(), user, notice, undo, Some(from), now).await?;
+        work.commit().await?;
+        self.0.outbox.notify_one();
+        Ok(())
+    }
+
+    /// Calls the deletion off. Whoever is signed in may: it changes nothing but that. Doing it twice does no harm.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn cancel_deletion(self, authority: &Authority, from: &Requester) -> Result<(), Error> {
+        let now = self.0.now();
+        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        stay(&mut work, authority.user, Some(from), now).await?;
+        work.commit().await?;
+        self.0.outbox.notify_one();
+        Ok(())
+    }
+}
+
+/// The account stays, as part of what called its deletion off. `false` where it was not to be deleted.
+pub(crate) async fn stay(
+    work: &mut Work<'_>,
+    user: Uuid,
+    from: Option<&Requester>,
+    now: OffsetDateTime,
+) -> Result<bool, sqlx::Error> {
+    // Links that take back before the account, as using one takes them: the other way round the two could wait for each other.
+    revert::store::close_deletions(work.connection(), user, now).await?;
+    if !account::store::stay(work.connection(), user, now).await? {
+        return Ok(false);
+    }
+    work.record(Event::DeletionCancelled { user });
+    outbox::store::enqueue_notice(work.connection(), user, Notice::DeletionCancelled, from, now).await?;
+    Ok(true)
+}

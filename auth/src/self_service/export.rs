@@ -1,0 +1,216 @@
+//! Everything there is about an account, for its owner to take along: what is shown to them anyway, in one file. No token, hash or
+//! key, and nothing about others: not from where an administrator did something, nor what they wrote down as its reason.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+use serde_json::Value;
+use sqlx::PgPool;
+use time::{Duration, OffsetDateTime};
+use uuid::Uuid;
+
+use crate::{
+    Error, SelfService,
+    event::{Event, Work},
+    limits::known_browser,
+    primitives::requester::{Requester, device},
+    sessions::{self, Authority},
+    users::account::Profile,
+};
+
+/// Why there is no copy.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The account's strongest factor has to be given first.
+    #[error("the session has to step up first")]
+    NotFresh,
+    #[error(transparent)]
+    Unavailable(#[from] Error),
+}
+
+from_sqlx!(ExportError);
+
+/// How far back activity goes, as on its page.
+const ACTIVITY: Duration = Duration::days(90);
+/// Entries of activity at most: an account under attack has more than anybody reads.
+const MAX_ACTIVITY: usize = 10_000;
+
+/// A copy of an account's data.
+#[derive(Debug, Serialize)]
+pub struct Export {
+    #[serde(with = "time::serde::rfc3339")]
+    pub exported_at: OffsetDateTime,
+    pub profile: Profile,
+    pub authenticator_apps: Vec<App>,
+    pub backup_codes: BackupCodes,
+    pub trusted_browsers: Vec<TrustedBrowser>,
+    pub sessions: Vec<Session>,
+    /// Browsers that have signed in; only when.
+    pub known_browsers: Vec<KnownBrowser>,
+    pub activity: Activity,
+}
+
+#[derive(Debug, Serialize)]
+pub struct App {
+    pub name: String,
+    #[serde(with = "time::serde::rfc3339")]
+    pub added_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub last_used_at: Option<OffsetDateTime>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct BackupCodes {
+    pub left: i64,
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub made_at: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub last_used_at: Option<OffsetDateTime>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct TrustedBrowser {
+    pub device: String,
+    pub ip: Option<IpAddr>,
+    #[serde(with = "time::serde::rfc3339")]
+    pub added_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    pub last_used_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    pub expires_at: OffsetDateTime,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Session {
+    pub device: String,
+    pub ip: Option<IpAddr>,
+    pub method: Option<String>,
+    pub second_method: Option<String>,
+    #[serde(with = "time::serde::rfc3339")]
+    pub signed_in_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    pub last_seen_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    pub expires_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub ended_at: Option<OffsetDateTime>,
+    pub ended_because: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct KnownBrowser {
+    #[serde(with = "time::serde::rfc3339")]
+    pub first_signed_in_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    pub last_signed_in_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    pub expires_at: OffsetDateTime,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Activity {
+    #[serde(with = "time::serde::rfc3339")]
+    pub since: OffsetDateTime,
+    /// There is more: these are the newest only.
+    pub cut: bool,
+    /// The newest first.
+    pub entries: Vec<Entry>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Entry {
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    pub what: String,
+    pub details: Value,
+    /// An administrator or operator did it.
+    pub by_other: bool,
+    pub device: Option<String>,
+    pub ip: Option<IpAddr>,
+}
+
+impl SelfService<'_> {
+    /// # Errors
+    /// [`ExportError`].
+    pub async fn export_account(self, authority: &Authority, from: &Requester) -> Result<Export, ExportError> {
+        if !self.0.sign_in().is_fresh(authority) {
+            return Err(ExportError::NotFresh);
+        }
+        let (now, user) = (self.0.now(), authority.user);
+        let two_factor = self.two_factor(authority).await?;
+        let export = Export {
+            exported_at: now,
+            profile: self.0.users().profile(authority).await?,
+            authenticator_apps: two_factor
+                .authenticators
+                .into_iter()
+                .map(|app| App { name: app.name, added_at: app.added_at, last_used_at: app.last_used_at })
+                .collect(),
+            backup_codes: BackupCodes {
+                left: two_factor.backup_codes.left,
+                made_at: two_factor.backup_codes.made_at,
+                last_used_at: two_factor.backup_codes.last_used_at,
+            },
+            trusted_browsers: self
+                .0
+                .factors()
+                .trusted_devices(authority, None)
+                .await?
+                .into_iter()
+                .map(|browser| TrustedBrowser {
+                    device: browser.device,
+                    ip: browser.ip,
+                    added_at: browser.added_at,
+                    last_used_at: browser.last_used_at,
+                    expires_at: browser.expires_at,
+                })
+                .collect(),
+            sessions: sessions::store::export(&self.0.pool, user).await?,
+            known_browsers: known_browser::store::export(&self.0.pool, user).await?,
+            activity: activity(&self.0.pool, user, now - ACTIVITY).await?,
+        };
+        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        work.record(Event::AccountExported { user });
+        work.commit().await?;
+        Ok(export)
+    }
+}
+
+async fn activity(pool: &PgPool, user: Uuid, since: OffsetDateTime) -> Result<Activity, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"
+        select created_at, event_type, details, ip as "ip: ipnet::IpNet", user_agent,
+               (actor_id is not null or details ->> 'by' in ('operator', 'admin')) is true as "by_other!"
+        from auth_audit where user_id = $1 and created_at > $2
+        order by created_at desc, id desc limit $3
+        "#,
+        user,
+        since,
+        i64::try_from(MAX_ACTIVITY + 1).expect("some thousands"),
+    )
+    .fetch_all(pool)
+    .await?;
+    let cut = rows.len() > MAX_ACTIVITY;
+    let entries = rows
+        .into_iter()
+        .take(MAX_ACTIVITY)
+        .map(|row| {
+            let mut details = row.details;
+            if row.by_other
+                && let Value::Object(details) = &mut details
+            {
+                details.remove("reason");
+            }
+            let theirs = !row.by_other;
+            Entry {
+                at: row.created_at,
+                what: row.event_type,
+                details,
+                by_other: row.by_other,
+                device: row.user_agent.filter(|_| theirs).map(|agent| device(&agent)),
+                ip: row.ip.filter(|_| theirs).map(|ip| ip.addr()),
+            }
+        })
+        .collect();
+    Ok(Activity { since, cut, entries })
+}

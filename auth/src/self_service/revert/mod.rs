@@ -1,0 +1,364 @@
+//! Taking back what a mail has told of: a change of address, a deletion, a sign-in. The link in the mail signs nobody in, and
+//! looking at it changes nothing.
+
+pub(crate) mod store;
+
+use std::{net::IpAddr, time::Duration};
+
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{
+    Error, SelfService,
+    crypto::{UndoToken, new_id},
+    event::{Event, Purpose, RevokeReason, Work},
+    factors::{totp, trusted_device},
+    limits::known_browser,
+    one_time::magic_link,
+    outbox::{self, Notice},
+    policy::DELETION_WAIT,
+    primitives::requester::Requester,
+    self_service::deletion,
+    sessions,
+    sign_in::{
+        first_factor::BrowserProof,
+        second_factor::{Factor, Giving, SecondFactorError},
+    },
+    users::account::{self, store::Account},
+};
+
+/// How long a change of address can be taken back.
+pub const EMAIL_CHANGE_UNDO: Duration = Duration::from_hours(72);
+/// How long the mail about a new sign-in can end it: a mail is read within days or not at all.
+pub const SESSION_UNDO: Duration = Duration::from_hours(7 * 24);
+
+/// What a link takes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Undoes {
+    /// The account goes back to the address it has when the link is made.
+    EmailChange,
+    Deletion,
+    /// The session that somebody signed in to.
+    Session(Uuid),
+}
+
+impl Undoes {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::EmailChange => "email_change",
+            Self::Deletion => "deletion",
+            Self::Session(_) => "session",
+        }
+    }
+
+    fn lifetime(self) -> Duration {
+        match self {
+            Self::EmailChange => EMAIL_CHANGE_UNDO,
+            Self::Deletion => DELETION_WAIT,
+            Self::Session(_) => SESSION_UNDO,
+        }
+    }
+
+    fn parse(kind: &str, session: Option<Uuid>) -> Option<Self> {
+        match (kind, session) {
+            ("email_change", None) => Some(Self::EmailChange),
+            ("deletion", None) => Some(Self::Deletion),
+            ("session", Some(session)) => Some(Self::Session(session)),
+            _ => None,
+        }
+    }
+}
+
+/// Where a link stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UndoState {
+    Live(UndoView),
+    Used(Undoes),
+    /// Overtaken: what it takes back was taken back in another way.
+    Closed(Undoes),
+    Expired(Undoes),
+    Unknown,
+}
+
+/// What a link would take back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UndoView {
+    EmailChange {
+        /// To where the account goes back.
+        old: String,
+        /// Its address now.
+        now: String,
+        /// A code of its app, or a backup code, has to be given.
+        factor_needed: bool,
+    },
+    Deletion {
+        email: String,
+        deletes_at: OffsetDateTime,
+    },
+    Session {
+        email: String,
+        device: String,
+        ip: Option<IpAddr>,
+        at: OffsetDateTime,
+    },
+}
+
+/// What was taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Undone {
+    /// The account is back at this address.
+    EmailChange {
+        email: String,
+    },
+    Deletion,
+    /// `false`: the session had ended before.
+    Session {
+        ended_now: bool,
+    },
+}
+
+/// Why nothing was taken back.
+#[derive(Debug, thiserror::Error)]
+pub enum UndoError {
+    #[error("the link does not work")]
+    NotLive(UndoState),
+    /// The account has two-factor, and nothing was entered.
+    #[error("a second factor is needed")]
+    FactorNeeded,
+    #[error(transparent)]
+    Factor(SecondFactorError),
+    #[error(transparent)]
+    Unavailable(#[from] Error),
+}
+
+from_sqlx!(UndoError);
+
+impl SelfService<'_> {
+    /// Makes a link for the mail that is queued with it, to the account's address as it is now.
+    pub(crate) async fn revert_link(
+        self,
+        work: &mut Work<'_>,
+        account: &Account,
+        undoes: Undoes,
+        now: OffsetDateTime,
+    ) -> Result<Uuid, sqlx::Error> {
+        let seed = self.0.keys.seed();
+        let token = self.0.keys.undo_token(&seed).expect("the current key is there");
+        let id = new_id(now);
+        store::insert(work.connection(), id, account, undoes, &seed, &token.hash(), now).await?;
+        Ok(id)
+    }
+
+    /// Looks at a link. It changes nothing: mail programs open links to scan them.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn peek_revert(self, token: &UndoToken) -> Result<UndoState, Error> {
+        let now = self.0.now();
+        let Some(link) = store::by_token(&self.0.pool, &token.hash()).await? else {
+            return Ok(UndoState::Unknown);
+        };
+        if let Some(dead) = dead(&link, now) {
+            return Ok(dead);
+        }
+        let mut connection = self.0.pool.acquire().await?;
+        let Some(account) = account::store::by_id(&mut connection, link.user, now).await? else {
+            return Ok(UndoState::Unknown);
+        };
+        let view = match link.undoes {
+            Undoes::EmailChange => {
+                let factor_needed = factor_needed(&mut connection, &link).await?;
+                UndoView::EmailChange { old: link.email, now: account.email, factor_needed }
+            }
+            Undoes::Deletion => UndoView::Deletion { email: account.email, deletes_at: link.created_at + DELETION_WAIT },
+            Undoes::Session(session) => match sessions::store::sign_in_of(&self.0.pool, session).await? {
+                Some(sign_in) => UndoView::Session { email: link.email, device: sign_in.device, ip: sign_in.ip, at: sign_in.at },
+                None => return Ok(UndoState::Unknown),
+            },
+        };
+        Ok(UndoState::Live(view))
+    }
+
+    /// Takes back what the link is for. It signs nobody in.
+    ///
+    /// # Errors
+    /// [`UndoError`]. The link works on, unless it is dead.
+    pub async fn revert(
+        self,
+        token: &UndoToken,
+        factor: Option<Factor<'_>>,
+        browser: BrowserProof<'_>,
+        from: &Requester,
+    ) -> Result<Undone, UndoError> {
+        let now = self.0.now();
+        let link = store::by_token(&self.0.pool, &token.hash()).await?.ok_or(UndoError::NotLive(UndoState::Unknown))?;
+        if let Some(dead) = dead(&link, now) {
+            return Err(UndoError::NotLive(dead));
+        }
+        let giving = Giving { user: link.user, purpose: Purpose::Undo, browser, from, now };
+        // Only where it is asked for: whoever holds a link of another kind must not use up what is counted of the owner's tries.
+        let right = match factor {
+            Some(factor) if link.undoes == Undoes::EmailChange => {
+                Some(self.0.sign_in().verify(factor, giving).await.map_err(UndoError::Factor)?)
+            }
+            _ => None,
+        };
+        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        if let Some(right) = &right
+            && !self.0.sign_in().consume(&mut work, right, giving).await?
+        {
+            drop(work);
+            return Err(UndoError::Factor(self.0.sign_in().refuse(right, giving).await.map_err(UndoError::Factor)?));
+        }
+        if !store::consume(work.connection(), &link, now).await? {
+            drop(work);
+            // It died between the look and the statement: say of what.
+            return Err(UndoError::NotLive(self.peek_revert(token).await?));
+        }
+        let account = account::store::by_id(work.connection(), link.user, now).await?;
+        let account = account.ok_or(UndoError::NotLive(UndoState::Unknown))?;
+        let undone = match link.undoes {
+            Undoes::EmailChange => {
+                if right.is_none() && factor_needed(work.connection(), &link).await? {
+                    return Err(UndoError::FactorNeeded);
+                }
+                if !undo_email_change(&mut work, &account, &link, from, now).await? {
+                    return Err(UndoError::NotLive(UndoState::Closed(link.undoes)));
+                }
+                Undone::EmailChange { email: link.email }
+            }
+            Undoes::Deletion => {
+                if !deletion::stay(&mut work, account.id, Some(from), now).await? {
+                    return Err(UndoError::NotLive(UndoState::Closed(link.undoes)));
+                }
+                Undone::Deletion
+            }
+            Undoes::Session(session) => {
+                let ended_now = undo_sign_in(&mut work, account.id, session, link.created_at, now).await?;
+                Undone::Session { ended_now }
+            }
+        };
+        work.commit().await?;
+        self.0.outbox.notify_one();
+        Ok(undone)
+    }
+}
+
+/// Why a link takes nothing back. What was used says so also after its time.
+fn dead(link: &store::UndoLink, now: OffsetDateTime) -> Option<UndoState> {
+    if link.used {
+        Some(UndoState::Used(link.undoes))
+    } else if link.closed {
+        Some(UndoState::Closed(link.undoes))
+    } else if link.expires_at <= now {
+        Some(UndoState::Expired(link.undoes))
+    } else {
+        None
+    }
+}
+
+/// Whether a change of address is taken back only with a second factor. An app that was set up after the change may be that of whoever
+/// made it, and so may one set up shortly before: the thief's first act, so that the owner could not take back the second. It keeps
+/// nobody from taking it back unless the mail about it has been there for as long as the one about the change works. Two-factor stays as
+/// it is, whoever has the address: without the app's codes nobody signs in.
+async fn factor_needed(connection: &mut PgConnection, link: &store::UndoLink) -> Result<bool, sqlx::Error> {
+    totp::store::enrolled_before(connection, link.user, link.created_at - EMAIL_CHANGE_UNDO).await
+}
+
+/// The account goes back to the address it had when the link was made, wherever it is now, and whoever is signed in to it is not any
+/// more. `false` where the address belongs to another account.
+async fn undo_email_change(
+    work: &mut Work<'_>,
+    account: &Account,
+    link: &store::UndoLink,
+    from: &Requester,
+    now: OffsetDateTime,
+) -> Result<bool, sqlx::Error> {
+    let user = account.id;
+    // Links before sessions before the account, as signing in takes them: the other way round the two could wait for each other.
+    magic_link::store::close_both(work.connection(), &account.email_key, &link.email_key, now).await?;
+    let reason = RevokeReason::EmailChanged;
+    sessions::end_all(work, user, None, reason, now).await?;
+    trusted_device::revoke_all(work, user, now).await?;
+    known_browser::store::forget_since(work.connection(), user, link.created_at).await?;
+    store::close_later(work.connection(), user, link.created_at, &account.email_key, now).await?;
+    if !account::store::set_email(work.connection(), user, &link.email, &link.email_key).await? {
+        return Ok(false);
+    }
+    // Once more, as where the account moved: what a second step under way has made could not be seen above.
+    sessions::end_all(work, user, None, reason, now).await?;
+    trusted_device::revoke_all(work, user, now).await?;
+    known_browser::store::forget_since(work.connection(), user, link.created_at).await?;
+    work.record(Event::EmailChangeUndone { user, undo: link.id });
+    // Whoever moved the account may have asked for its deletion too, and the mail about that went to them.
+    deletion::stay(work, user, Some(from), now).await?;
+    outbox::store::enqueue_notice(work.connection(), user, Notice::EmailChangeUndone, Some(from), now).await?;
+    Ok(true)
+}
+
+/// Ends the session and those since, and what the sign-in left behind besides: trust, and that the account knows the browser. The
+/// next sign-in from there is told of again. `false` where they had ended before.
+async fn undo_sign_in(
+    work: &mut Work<'_>,
+    user: Uuid,
+    session: Uuid,
+    since: OffsetDateTime,
+    now: OffsetDateTime,
+) -> Result<bool, sqlx::Error> {
+    let ended = sessions::store::undo(work.connection(), user, session, since, now).await?;
+    for session in &ended {
+        work.record(Event::SessionRevoked { user, session: *session, reason: RevokeReason::Undone });
+    }
+    trusted_device::revoke_all(work, user, now).await?;
+    known_browser::store::forget_since(work.connection(), user, since).await?;
+    Ok(!ended.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use time::{Duration, macros::datetime};
+
+    use super::*;
+    use crate::crypto::Seed;
+
+    const NOW: OffsetDateTime = datetime!(2026-11-24 14:29 UTC);
+
+    fn link(undoes: Undoes) -> store::UndoLink {
+        store::UndoLink {
+            id: Uuid::nil(),
+            user: Uuid::nil(),
+            undoes,
+            email: "mara@example.org".to_owned(),
+            email_key: "mara@example.org".to_owned(),
+            seed: Seed { nonce: [0; 32], key_id: String::new() },
+            created_at: NOW,
+            expires_at: NOW + undoes.lifetime(),
+            used: false,
+            closed: false,
+        }
+    }
+
+    #[test]
+    fn a_link_lives_until_the_very_moment_it_expires() {
+        for (undoes, lifetime) in [
+            (Undoes::EmailChange, Duration::hours(72)),
+            (Undoes::Deletion, Duration::days(7)),
+            (Undoes::Session(Uuid::nil()), Duration::days(7)),
+        ] {
+            let link = link(undoes);
+            let last = NOW + lifetime - Duration::microseconds(1);
+            assert!(dead(&link, last).is_none() && link.is_live(last));
+            assert_eq!(dead(&link, NOW + lifetime), Some(UndoState::Expired(undoes)));
+            assert!(!link.is_live(NOW + lifetime));
+        }
+    }
+
+    #[test]
+    fn what_was_used_says_so_first() {
+        let undoes = Undoes::EmailChange;
+        let late = NOW + Duration::days(30);
+        assert_eq!(dead(&store::UndoLink { used: true, closed: true, ..link(undoes) }, late), Some(UndoState::Used(undoes)));
+        assert_eq!(dead(&store::UndoLink { closed: true, ..link(undoes) }, late), Some(UndoState::Closed(undoes)));
+    }
+}

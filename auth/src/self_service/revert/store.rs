@@ -1,0 +1,216 @@
+use sqlx::{PgConnection, PgPool};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::Undoes;
+use crate::{crypto::Seed, users::account::store::Account};
+
+pub(super) async fn insert(
+    connection: &mut PgConnection,
+    id: Uuid,
+    account: &Account,
+    undoes: Undoes,
+    seed: &Seed,
+    token_hash: &[u8; 32],
+    now: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    let session = match undoes {
+        Undoes::Session(session) => Some(session),
+        Undoes::EmailChange | Undoes::Deletion => None,
+    };
+    sqlx::query!(
+        r#"
+        insert into undo_links (id, user_id, kind, email, email_key, session_id, nonce, key_id, token_hash, created_at, expires_at)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+        "#,
+        id,
+        account.id,
+        undoes.as_str(),
+        account.email,
+        account.email_key,
+        session,
+        &seed.nonce,
+        seed.key_id,
+        token_hash,
+        now,
+        now + undoes.lifetime(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub(crate) struct UndoLink {
+    pub id: Uuid,
+    pub user: Uuid,
+    pub undoes: Undoes,
+    pub email: String,
+    pub email_key: String,
+    pub seed: Seed,
+    pub created_at: OffsetDateTime,
+    pub expires_at: OffsetDateTime,
+    pub used: bool,
+    pub closed: bool,
+}
+
+impl UndoLink {
+    pub fn is_live(&self, now: OffsetDateTime) -> bool {
+        !self.used && !self.closed && self.expires_at > now
+    }
+}
+
+struct Row {
+    id: Uuid,
+    user_id: Uuid,
+    kind: String,
+    email: String,
+    email_key: String,
+    session_id: Option<Uuid>,
+    nonce: Vec<u8>,
+    key_id: String,
+    created_at: OffsetDateTime,
+    expires_at: OffsetDateTime,
+    used_at: Option<OffsetDateTime>,
+    closed_at: Option<OffsetDateTime>,
+}
+
+impl Row {
+    /// `None` where the row is of a kind this version doesn't know: then it takes nothing back.
+    fn link(self) -> Option<UndoLink> {
+        Some(UndoLink {
+            id: self.id,
+            user: self.user_id,
+            undoes: Undoes::parse(&self.kind, self.session_id)?,
+            email: self.email,
+            email_key: self.email_key,
+            seed: Seed {
+                nonce: self.nonce.try_into().expect("a check constraint keeps the nonce at 32 bytes"),
+                key_id: self.key_id,
+            },
+            created_at: self.created_at,
+            expires_at: self.expires_at,
+            used: self.used_at.is_some(),
+            closed: self.closed_at.is_some(),
+        })
+    }
+}
+
+pub(crate) async fn by_id(pool: &PgPool, id: Uuid) -> Result<Option<UndoLink>, sqlx::Error> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"
+        select id, user_id, kind, email, email_key, session_id, nonce, key_id, created_at, expires_at, used_at, closed_at
+        from undo_links where id = $1
+        "#,
+        id,
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.and_then(Row::link))
+}
+
+pub(super) async fn by_token(pool: &PgPool, token_hash: &[u8; 32]) -> Result<Option<UndoLink>, sqlx::Error> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"
+        select id, user_id, kind, email, email_key, session_id, nonce, key_id, created_at, expires_at, used_at, closed_at
+        from undo_links where token_hash = $1
+        "#,
+        token_hash,
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.and_then(Row::link))
+}
+
+/// Uses a link up. One statement decides: of any number of parallel tries one gets `true`.
+///
+/// All links of the account are locked in one order first: two of them used at once, of which one closes the other, would else each
+/// hold its own and wait for the other's.
+pub(super) async fn consume(connection: &mut PgConnection, link: &UndoLink, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
+    let consumed = sqlx::query!(
+        r#"
+        with theirs as materialized (
+            select id from undo_links where user_id = $2 order by id for update
+        )
+        update undo_links l set used_at = $3
+        from theirs
+        where l.id = theirs.id and l.id = $1 and l.used_at is null and l.closed_at is null and l.expires_at > $3
+        "#,
+        link.id,
+        link.user,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(consumed.rows_affected() == 1)
+}
+
+/// Closes the links of an account's changes of address after this moment: they were made from where it goes back from. Those before
+/// stay: who changed it twice must not keep its owner from taking back both. And the links that were mailed to the address it
+/// leaves and end sign-ins: its reader would go on ending the owner's.
+pub(super) async fn close_later(
+    connection: &mut PgConnection,
+    user: Uuid,
+    after: OffsetDateTime,
+    left: &str,
+    now: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        r#"
+        update undo_links set closed_at = $3
+        where user_id = $1 and used_at is null and closed_at is null
+            and ((kind = 'email_change' and created_at > $2) or (kind = 'session' and email_key = $4))
+        "#,
+        user,
+        after,
+        now,
+        left,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Closes the links that would call a deletion off that was called off.
+pub(crate) async fn close_deletions(connection: &mut PgConnection, user: Uuid, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        r#"
+        with open as materialized (
+            select id from undo_links where user_id = $1 and kind = 'deletion' and used_at is null and closed_at is null
+            order by id
+            for update
+        )
+        update undo_links l set closed_at = $2 from open where l.id = open.id
+        "#,
+        user,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Whether an address is held back for an account that has moved from it and can still be moved back; `but` is an account that
+/// may have it all the same.
+pub(crate) async fn is_held(
+    connection: &mut PgConnection,
+    email_key: &str,
+    but: Option<Uuid>,
+    now: OffsetDateTime,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"
+        select exists (
+            select 1 from undo_links
+            where email_key = $1 and kind = 'email_change' and ($2::uuid is null or user_id <> $2)
+                and used_at is null and closed_at is null and expires_at > $3
+        ) as "held!"
+        "#,
+        email_key,
+        but,
+        now,
+    )
+    .fetch_one(connection)
+    .await
+}

@@ -1,0 +1,404 @@
+//! Two-factor, as its owner manages it: set up, backup codes, another app, turn off; and reset, as an operator does it.
+//!
+//! Every change needs a session that has given the account's strongest factor lately ([`crate::sign_in::step_up`]); every change is told by
+//! mail; and with every change all trust in browsers dies.
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{
+    Error, SelfService,
+    crypto::{Code, new_id},
+    event::{Event, Purpose, RevokeReason, SecondFactor, Work},
+    factors::{
+        backup_code::{BackupCode, store as codes},
+        totp::{self, History, MAX_FAILURES, MAX_NAME, Secret, Verdict, store as authenticators},
+        trusted_device,
+    },
+    one_time::magic_link,
+    outbox::{self, Notice},
+    policy::SETUP_TTL,
+    primitives::requester::Requester,
+    sessions::{self, Authority},
+    sign_in::{
+        first_factor::BrowserProof,
+        second_factor::{Factor, Giving, Right, SecondFactorError},
+        step_up::{self, Stepping},
+    },
+    users::account::{self, store::Account},
+};
+
+pub use crate::factors::backup_code::store::Standing as BackupCodes;
+
+/// An authenticator app in use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authenticator {
+    pub id: Uuid,
+    pub name: String,
+    pub added_at: OffsetDateTime,
+    pub last_used_at: Option<OffsetDateTime>,
+    /// Its codes are not taken any more in browsers the account doesn't know: too many wrong ones in a row.
+    pub stopped: bool,
+}
+
+/// Where an account stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TwoFactor {
+    /// Empty: two-factor is off.
+    pub authenticators: Vec<Authenticator>,
+    pub backup_codes: BackupCodes,
+    pub trusted_devices: i64,
+}
+
+/// Codes that were made a moment ago: to be shown once, and to be confirmed as saved.
+#[derive(Debug)]
+pub struct NewBackupCodes {
+    pub set: Uuid,
+    pub codes: Vec<BackupCode>,
+    pub made_at: OffsetDateTime,
+}
+
+/// Why two-factor was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// The account's strongest factor has to be given first.
+    #[error("the session has to step up first")]
+    NotFresh,
+    /// There is nothing to change: no set-up was begun, the app is not one of the account's, two-factor is off.
+    #[error("there is nothing to change")]
+    Nothing,
+    /// There are as many authenticators as there may be.
+    #[error("there are as many authenticators as there may be")]
+    Full,
+    /// This installation asks for two-factor.
+    #[error("two-factor is required")]
+    Required,
+    #[error("the session is over")]
+    SessionOver,
+    /// The first code of an app was wrong.
+    #[error("the code was wrong")]
+    WrongCode,
+    /// The app's clock is off by so many steps of 30 seconds.
+    #[error("the code is of another time")]
+    Clock { steps: i64 },
+    #[error(transparent)]
+    Factor(SecondFactorError),
+    #[error(transparent)]
+    Unavailable(#[from] Error),
+}
+
+from_sqlx!(ChangeError);
+
+/// An app's name where its owner gives none.
+pub const DEFAULT_NAME: &str = "Authenticator app";
+
+/// One line of at most [`MAX_NAME`] characters.
+fn name(typed: &str) -> String {
+    let name: String = typed.trim().chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
+    if name.is_empty() { DEFAULT_NAME.to_owned() } else { name }
+}
+
+impl SelfService<'_> {
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn two_factor(self, authority: &Authority) -> Result<TwoFactor, Error> {
+        self.two_factor_of(authority.user).await
+    }
+
+    pub(crate) async fn two_factor_of(self, user: Uuid) -> Result<TwoFactor, Error> {
+        let credentials = authenticators::confirmed(&self.0.pool, user).await?;
+        let authenticators = credentials
+            .into_iter()
+            .map(|credential| Authenticator {
+                id: credential.id,
+                name: credential.name,
+                added_at: credential.confirmed_at,
+                last_used_at: credential.last_used_at,
+                stopped: credential.failures >= MAX_FAILURES,
+            })
+            .collect();
+        Ok(TwoFactor {
+            authenticators,
+            backup_codes: codes::standing(&self.0.pool, user).await?,
+            trusted_devices: trusted_device::store::count(&self.0.pool, user, self.0.now()).await?,
+        })
+    }
+
+    fn fresh(self, authority: &Authority) -> Result<(), ChangeError> {
+        if self.0.sign_in().is_fresh(authority) { Ok(()) } else { Err(ChangeError::NotFresh) }
+    }
+
+    /// Makes a secret for an app that is to be set up. What is in use stays as it is until the app's first code is right.
+    ///
+    /// # Errors
+    /// [`ChangeError::NotFresh`], [`ChangeError::Full`].
+    pub async fn start_two_factor_setup(self, authority: &Authority, from: &Requester) -> Result<(), ChangeError> {
+        self.fresh(authority)?;
+        let (now, user) = (self.0.now(), authority.user);
+        let credential = new_id(now);
+        let sealed = Secret::new().seal(&self.0.keys, credential, user);
+        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        if !authenticators::begin(work.connection(), credential, user, &sealed, now).await? {
+            return Err(ChangeError::Full);
+        }
+        work.record(Event::TotpSetUpStarted { user, credential });
+        Ok(work.commit().await?)
+    }
+
+    /// The secret of the set-up under way, for its page.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn two_factor_setup(self, authority: &Authority) -> Result<Option<Secret>, Error> {
+        let pending = authenticators::pending(&self.0.pool, authority.user, self.0.now() - SETUP_TTL).await?;
+        Ok(pending.and_then(|pending| Secret::open(&self.0.keys, &pending.sealed, pending.id, authority.user).ok()))
+    }
+
+    /// Puts the app in use whose first code this is; the code is used up with it. With the first app two-factor is on: all other
+    /// sessions, all trust and all open links end, and backup codes are made. Returns these.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub async fn confirm_two_factor_setup(
+        self,
+        stepping: Stepping<'_>,
+        code: &Code,
+        typed_name: &str,
+        from: &Requester,
+    ) -> Result<Option<NewBackupCodes>, ChangeError> {
+        self.fresh(stepping.authority)?;
+        let (now, user) = (self.0.now(), stepping.authority.user);
+        let pending = authenticators::pending(&self.0.pool, user, now - SETUP_TTL).await?.ok_or(ChangeError::Nothing)?;
+        let secret = Secret::open(&self.0.keys, &pending.sealed, pending.id, user).map_err(|_| ChangeError::Nothing)?;
+        let step = totp::step(now);
+        let history = History { early_step: pending.early_step, ..History::default() };
+        let (used_step, drift) = match totp::judge(&secret, code, step, history) {
+            Verdict::Right { steps, drift } => (steps[0], drift),
+            Verdict::Clock { steps } => {
+                authenticators::note(&self.0.pool, pending.id, (steps > 0).then_some(step + steps), 0).await?;
+                return Err(ChangeError::Clock { steps });
+            }
+            Verdict::Used | Verdict::Wrong => return Err(ChangeError::WrongCode),
+        };
+        // Before the transaction: ten slow hashes must hold no lock.
+        let proposed = if stepping.authority.two_factor { None } else { Some(Proposed::new(now).await) };
+
+        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        let account = account::store::by_id(work.connection(), user, now).await?.ok_or(ChangeError::SessionOver)?;
+        if account.two_factor != stepping.authority.two_factor {
+            // Turned on or off by another request this very moment.
+            return Err(ChangeError::SessionOver);
+        }
+        if !authenticators::confirm(work.connection(), user, pending.id, &name(typed_name), used_step, drift, now).await? {
+            return Err(ChangeError::Nothing);
+        }
+        work.record(Event::TotpEnrolled { user, credential: pending.id });
+        if !step_up::renew(&mut work, stepping, true, Some(SecondFactor::Totp), now).await? {
+            return Err(ChangeError::SessionOver);
+        }
+        let notice = if let Some(proposed) = &proposed {
+            proposed.insert(&mut work, user, now).await?;
+            Notice::TwoFactorOn
+        } else {
+            Notice::AuthenticatorAdded
+        };
+        self.changed(&mut work, &account, Some(stepping.authority.session), notice, Some(from), now).await?;
+        work.commit().await?;
+        self.0.outbox.notify_one();
+        Ok(proposed.map(Proposed::reveal))
+    }
+
+    /// What every change brings with it, and the mail that tells its owner.
+    async fn changed(
+        self,
+        work: &mut Work<'_>,
+        account: &Account,
+        keep: Option<Uuid>,
+        notice: Notice,
+        from: Option<&Requester>,
+        now: OffsetDateTime,
+    ) -> Result<(), sqlx::Error> {
+        end_what_depends(work, account, keep, now).await?;
+        outbox::store::enqueue_notice(work.connection(), account.id, notice, from, now).await
+    }
+
+    /// Takes one of two apps out of use.
+    ///
+    /// # Errors
+    /// [`ChangeError::NotFresh`], [`ChangeError::Nothing`] (not one of the account's, or its only one).
+    pub async fn remove_authenticator(self, authority: &Authority, id: Uuid, from: &Requester) -> Result<(), ChangeError> {
+        self.fresh(authority)?;
+        let (now, user) = (self.0.now(), authority.user);
+        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        if !authenticators::remove(work.connection(), user, id).await? {
+            return Err(ChangeError::Nothing);
+        }
+        work.record(Event::TotpRemoved { user, credential: id });
+        let account = account::store::by_id(work.connection(), user, now).await?.ok_or(ChangeError::SessionOver)?;
+        self.changed(&mut work, &account, Some(authority.session), Notice::AuthenticatorRemoved, Some(from), now).await?;
+        work.commit().await?;
+        self.0.outbox.notify_one();
+        Ok(())
+    }
+
+    /// Whether this session may turn two-factor off without another code: only who has just given a backup code, having no app.
+    #[must_use]
+    pub fn may_turn_off_without_code(self, authority: &Authority) -> bool {
+        self.0.sign_in().is_fresh(authority) && authority.second == Some(SecondFactor::BackupCode)
+    }
+
+    /// Turns two-factor off, with a right factor only: a code of the app, or a backup code given just before.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub async fn turn_two_factor_off(
+        self,
+        stepping: Stepping<'_>,
+        code: Option<&Code>,
+        browser: BrowserProof<'_>,
+        from: &Requester,
+    ) -> Result<(), ChangeError> {
+        let (now, authority) = (self.0.now(), stepping.authority);
+        if !authority.two_factor {
+            return Err(ChangeError::Nothing);
+        }
+        if self.0.policy.require_two_factor.covers(authority.admin) {
+            return Err(ChangeError::Required);
+        }
+        let giving = Giving { user: authority.user, purpose: Purpose::TurnOff, browser, from, now };
+        let right = match code {
+            Some(code) => Some(self.0.sign_in().verify(Factor::App(code), giving).await.map_err(ChangeError::Factor)?),
+            None if self.may_turn_off_without_code(authority) => None,
+            None => return Err(ChangeError::NotFresh),
+        };
+        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        if let Some(right) = &right
+            && !self.0.sign_in().consume(&mut work, right, giving).await?
+        {
+            drop(work);
+            return Err(ChangeError::Factor(self.0.sign_in().refuse(right, giving).await.map_err(ChangeError::Factor)?));
+        }
+        let account = account::store::by_id(work.connection(), authority.user, now).await?.ok_or(ChangeError::SessionOver)?;
+        if !authenticators::remove_all(work.connection(), account.id).await? {
+            return Err(ChangeError::Nothing);
+        }
+        codes::remove_all(work.connection(), account.id).await?;
+        let given = right.as_ref().map_or(SecondFactor::BackupCode, Right::factor);
+        if !step_up::renew(&mut work, stepping, false, Some(given), now).await? {
+            return Err(ChangeError::SessionOver);
+        }
+        work.record(Event::TwoFactorTurnedOff { user: account.id });
+        self.changed(&mut work, &account, Some(authority.session), Notice::TwoFactorOff, Some(from), now).await?;
+        work.commit().await?;
+        self.0.outbox.notify_one();
+        Ok(())
+    }
+
+    /// Makes new backup codes. The old ones work until these are confirmed as saved.
+    ///
+    /// # Errors
+    /// [`ChangeError::NotFresh`], [`ChangeError::Nothing`] where two-factor is off.
+    pub async fn new_backup_codes(self, authority: &Authority, from: &Requester) -> Result<NewBackupCodes, ChangeError> {
+        self.fresh(authority)?;
+        if !authority.two_factor {
+            return Err(ChangeError::Nothing);
+        }
+        let now = self.0.now();
+        let proposed = Proposed::new(now).await;
+        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        proposed.insert(&mut work, authority.user, now).await?;
+        work.commit().await?;
+        Ok(proposed.reveal())
+    }
+
+    /// Takes a new set into use, and the old one out of it. Doing it twice does no harm.
+    ///
+    /// # Errors
+    /// [`ChangeError::Nothing`] where there is no such set.
+    pub async fn save_backup_codes(self, authority: &Authority, set: Uuid, from: &Requester) -> Result<(), ChangeError> {
+        let (now, user) = (self.0.now(), authority.user);
+        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        let before = codes::standing(&mut *work.connection(), user).await?;
+        if !codes::save(work.connection(), user, set, now).await? {
+            return if codes::is_saved(work.connection(), user, set).await? { Ok(()) } else { Err(ChangeError::Nothing) };
+        }
+        work.record(Event::BackupCodesSaved { user, set });
+        if before.made_at.is_some() {
+            // A second set is a change of its own; of the first the mail about two-factor has told.
+            trusted_device::revoke_all(&mut work, user, now).await?;
+            outbox::store::enqueue_notice(work.connection(), user, Notice::BackupCodesNew, Some(from), now).await?;
+        }
+        work.commit().await?;
+        self.0.outbox.notify_one();
+        Ok(())
+    }
+
+    /// Takes two-factor off an account, its owner's factors or not, and what every change brings with it. `false`: it is off.
+    pub(crate) async fn reset_two_factor(
+        self,
+        work: &mut Work<'_>,
+        account: &Account,
+        now: OffsetDateTime,
+    ) -> Result<bool, sqlx::Error> {
+        if !authenticators::remove_all(work.connection(), account.id).await? {
+            return Ok(false);
+        }
+        codes::remove_all(work.connection(), account.id).await?;
+        end_what_depends(work, account, None, now).await?;
+        Ok(true)
+    }
+}
+
+/// What every change brings with it: trust dies, other sessions and open links end.
+async fn end_what_depends(
+    work: &mut Work<'_>,
+    account: &Account,
+    keep: Option<Uuid>,
+    now: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    // Links before sessions, as signing in takes them: the other way round the two could wait for each other.
+    magic_link::store::close_all(work.connection(), &account.email_key, now).await?;
+    trusted_device::revoke_all(work, account.id, now).await?;
+    sessions::end_all(work, account.id, keep, RevokeReason::TwoFactorChanged, now).await?;
+    Ok(())
+}
+
+/// A set of codes with its hashes, made outside any transaction.
+struct Proposed {
+    set: Uuid,
+    codes: Vec<BackupCode>,
+    hashes: Vec<String>,
+    made_at: OffsetDateTime,
+}
+
+impl Proposed {
+    async fn new(now: OffsetDateTime) -> Self {
+        let codes = BackupCode::set();
+        let hashes = BackupCode::hash_all(codes.clone()).await;
+        Self { set: new_id(now), codes, hashes, made_at: now }
+    }
+
+    async fn insert(&self, work: &mut Work<'_>, user: Uuid, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+        let ids: Vec<Uuid> = self.codes.iter().map(|_| new_id(now)).collect();
+        codes::propose(work.connection(), user, self.set, &ids, &self.codes, &self.hashes, now).await?;
+        work.record(Event::BackupCodesProposed { user, set: self.set });
+        Ok(())
+    }
+
+    fn reveal(self) -> NewBackupCodes {
+        NewBackupCodes { set: self.set, codes: self.codes, made_at: self.made_at }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_short_line() {
+        assert_eq!(name("  Work phone\n"), "Work phone");
+        assert_eq!(name(" \r\n"), DEFAULT_NAME);
+        assert_eq!(name(&"é".repeat(100)), "é".repeat(40));
+        assert_eq!(name("a\u{7}b\nc"), "abc");
+    }
+}

@@ -1,0 +1,259 @@
+//! Sessions. A row without authority is a visitor waiting for mail; [`crate::sign_in::first_factor`] makes rows with authority, in the transaction that
+//! redeems a link, and nothing else does.
+
+pub(crate) mod store;
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use time::{Duration, OffsetDateTime};
+use uuid::Uuid;
+
+use crate::{
+    Error, Sessions,
+    crypto::{SessionKey, new_id},
+    event::{Event, Method, RevokeReason, SecondFactor, Work},
+    policy::{PRE_SIGN_IN_TTL, RequireTwoFactor},
+    primitives::requester::Requester,
+};
+
+/// Sessions in a list, at most. More can only be a mistake or an attack; those that were not used for the longest time are then not in it,
+/// and can be ended all at once.
+pub const MOST_SHOWN: u16 = 100;
+
+/// How much a session has proven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// The first of two factors. It opens nothing but the second step.
+    FirstFactor,
+    Email,
+    TwoFactor,
+}
+
+impl Level {
+    /// What a session has proven of an account that has two-factor, or not. The one rule; whoever gives a session authority asks it.
+    pub(crate) fn of(two_factor: bool, second: Option<SecondFactor>) -> Self {
+        match (two_factor, second) {
+            (false, _) => Self::Email,
+            (true, None) => Self::FirstFactor,
+            (true, Some(_)) => Self::TwoFactor,
+        }
+    }
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::FirstFactor => "first_factor",
+            Self::Email => "email",
+            Self::TwoFactor => "two_factor",
+        }
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        [Self::FirstFactor, Self::Email, Self::TwoFactor].into_iter().find(|level| level.as_str() == text)
+    }
+
+    /// What a session's stored level is worth at this moment; `None` where it can't be read.
+    pub(crate) fn stands(stored: &str, two_factor: bool) -> Option<Self> {
+        Some(match Self::parse(stored)? {
+            // Signed in while two-factor was being turned on: it has given one factor of two.
+            Self::Email if two_factor => Self::FirstFactor,
+            level => level,
+        })
+    }
+}
+
+/// Who a session speaks for. It comes from the row's own columns at each request, never from what the session stores.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Authority {
+    pub session: Uuid,
+    pub user: Uuid,
+    pub email: String,
+    pub admin: bool,
+    /// The account has two-factor, at this very moment.
+    pub two_factor: bool,
+    pub level: Level,
+    pub method: Method,
+    pub second: Option<SecondFactor>,
+    #[serde(with = "time::serde::rfc3339")]
+    pub authenticated_at: OffsetDateTime,
+    /// When the account's strongest factor was last given in this session.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub verified_at: Option<OffsetDateTime>,
+    pub ip: IpAddr,
+    pub device: String,
+}
+
+impl Authority {
+    /// Whether the strongest factor was given lately enough for a change to the account (NIST 800-63B-4 §4.1.2.1).
+    #[must_use]
+    pub fn is_fresh(&self, now: OffsetDateTime, step_up_ttl: std::time::Duration) -> bool {
+        self.level != Level::FirstFactor && self.verified_at.is_some_and(|at| at + step_up_ttl > now)
+    }
+
+    /// Whether it must set two-factor up before it may do anything else.
+    #[must_use]
+    pub fn owes_two_factor(&self, required: RequireTwoFactor) -> bool {
+        !self.two_factor && required.covers(self.admin)
+    }
+}
+
+/// A session that an application holds for somebody, as the application is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiSession {
+    pub session: Uuid,
+    pub user: Uuid,
+    pub email: String,
+    pub name: Option<String>,
+    pub admin: bool,
+    /// The account has two-factor, at this very moment.
+    pub two_factor: bool,
+    /// [`Level::Email`] or [`Level::TwoFactor`].
+    pub level: Level,
+    pub method: Method,
+    pub second: Option<SecondFactor>,
+    pub authenticated_at: OffsetDateTime,
+    /// To the minute.
+    pub last_seen_at: OffsetDateTime,
+    /// At the latest; it dies sooner when unused.
+    pub expires_at: OffsetDateTime,
+}
+
+impl ApiSession {
+    /// Whether the account must set two-factor up before any session may speak for it.
+    #[must_use]
+    pub fn owes_two_factor(&self, required: RequireTwoFactor) -> bool {
+        !self.two_factor && required.covers(self.admin)
+    }
+}
+
+/// One of an account's sessions, as its owner sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionView {
+    pub id: Uuid,
+    /// Or the application that signed in.
+    pub device: String,
+    pub ip: Option<IpAddr>,
+    pub method: Method,
+    pub second: Option<SecondFactor>,
+    /// It has proven both factors.
+    pub two_factor: bool,
+    /// The account did not know the browser when it signed in.
+    pub new_device: bool,
+    pub signed_in_at: OffsetDateTime,
+    /// To the minute.
+    pub last_seen_at: OffsetDateTime,
+    /// It is the session that asks.
+    pub here: bool,
+}
+
+/// A live session as it was found.
+pub struct Stored {
+    pub data: Value,
+    pub authority: Option<Authority>,
+    pub expires_at: OffsetDateTime,
+}
+
+/// `last_seen_at` moves at most this often: a page view must not cost a write.
+pub(crate) const TOUCH_EVERY: Duration = Duration::minutes(1);
+
+impl Sessions<'_> {
+    /// Makes a row without authority. `false` where the id is taken.
+    ///
+    /// # Errors
+    /// When the database does not answer, as in all of these.
+    pub async fn create(self, key: SessionKey, data: &Value) -> Result<bool, Error> {
+        let now = self.0.now();
+        Ok(store::create(&self.0.pool, new_id(now), key, data, now, now + PRE_SIGN_IN_TTL).await?)
+    }
+
+    /// Writes data, and only data, to a live row. A session revoked meanwhile stays dead.
+    pub async fn save(self, key: SessionKey, data: &Value) -> Result<(), Error> {
+        let now = self.0.now();
+        Ok(store::save(&self.0.pool, key, data, now, now + PRE_SIGN_IN_TTL).await?)
+    }
+
+    /// The session, if it is live: not revoked, not idle too long, not too old, its account not disabled.
+    pub async fn load(self, key: SessionKey) -> Result<Option<Stored>, Error> {
+        let now = self.0.now();
+        let Some(found) = store::load(&self.0.pool, key, now, now - self.0.policy.session_idle).await? else {
+            return Ok(None);
+        };
+        if found.stored.authority.is_some() && found.last_seen_at <= now - TOUCH_EVERY {
+            store::touch(&self.0.pool, key, now).await?;
+        }
+        Ok(Some(found.stored))
+    }
+
+    /// Forgets a visitor's row. One with authority is ended by [`Auth::sign_out`], which records it.
+    pub async fn forget(self, key: SessionKey) -> Result<(), Error> {
+        Ok(store::forget(&self.0.pool, key).await?)
+    }
+
+    /// The account's live sessions: the one that asks, then by when they were last used.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn list(self, authority: &Authority) -> Result<Vec<SessionView>, Error> {
+        self.sessions_of(authority.user, Some(authority.session)).await
+    }
+
+    pub(crate) async fn sessions_of(self, user: Uuid, here: Option<Uuid>) -> Result<Vec<SessionView>, Error> {
+        let now = self.0.now();
+        Ok(store::list(&self.0.pool, user, here, now, now - self.0.policy.session_idle).await?)
+    }
+
+    /// Ends one of the account's sessions. `false`: it is over, or another account's: the two look the same.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn end(self, authority: &Authority, id: Uuid, from: &Requester) -> Result<bool, Error> {
+        let now = self.0.now();
+        let reason = RevokeReason::SignedOutElsewhere;
+        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        let ended = store::revoke_one(work.connection(), authority.user, id, reason, now).await?;
+        if ended {
+            work.record(Event::SessionRevoked { user: authority.user, session: id, reason });
+        }
+        work.commit().await?;
+        Ok(ended)
+    }
+
+    /// Ends all sessions of the account but the one that asks, half signed-in ones too. Returns how many.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn end_others(self, authority: &Authority, from: &Requester) -> Result<usize, Error> {
+        let mut work = Work::begin(&self.0.pool, Some(from), self.0.now()).await?;
+        let keep = Some(authority.session);
+        let ended = end_all(&mut work, authority.user, keep, RevokeReason::SignedOutElsewhere, self.0.now()).await?;
+        work.commit().await?;
+        Ok(ended)
+    }
+
+    /// Ends a session, at once and on every instance. Doing it twice does no harm.
+    pub async fn sign_out(self, key: SessionKey, from: &Requester) -> Result<(), Error> {
+        let now = self.0.now();
+        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        if let Some((session, user)) = store::revoke(work.connection(), key, RevokeReason::SignedOut, now).await? {
+            work.record(Event::SessionRevoked { user, session, reason: RevokeReason::SignedOut });
+        }
+        Ok(work.commit().await?)
+    }
+}
+
+/// Ends the sessions of an account, as part of a larger change. Returns how many.
+pub(crate) async fn end_all(
+    work: &mut Work<'_>,
+    user: Uuid,
+    keep: Option<Uuid>,
+    reason: RevokeReason,
+    now: OffsetDateTime,
+) -> Result<usize, sqlx::Error> {
+    let ended = store::revoke_others(work.connection(), user, keep, reason, now).await?;
+    for session in &ended {
+        work.record(Event::SessionRevoked { user, session: *session, reason });
+    }
+    Ok(ended.len())
+}

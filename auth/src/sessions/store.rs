@@ -1,0 +1,671 @@
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde_json::Value;
+use sqlx::{PgConnection, PgPool};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{ApiSession, Authority, Level, MOST_SHOWN, SessionView, Stored};
+use crate::{
+    crypto::SessionKey,
+    event::{Method, RevokeReason, SecondFactor},
+    primitives::requester::{Application, Client, Requester, device},
+    self_service::export,
+};
+
+pub(super) async fn create(
+    pool: &PgPool,
+    id: Uuid,
+    key: SessionKey,
+    data: &Value,
+    now: OffsetDateTime,
+    expires_at: OffsetDateTime,
+) -> Result<bool, sqlx::Error> {
+    let created = sqlx::query!(
+        r#"
+        insert into sessions (id, token_hash, audience, data, created_at, last_seen_at, expires_at)
+        values ($1, $2, 'browser', $3, $4, $4, $5)
+        on conflict (token_hash) do nothing
+        "#,
+        id,
+        &key.0,
+        data,
+        now,
+        expires_at,
+    )
+    .execute(pool)
+    .await?;
+    Ok(created.rows_affected() == 1)
+}
+
+/// UPDATE only: an upsert would bring back a session revoked while its request was under way.
+pub(super) async fn save(
+    pool: &PgPool,
+    key: SessionKey,
+    data: &Value,
+    now: OffsetDateTime,
+    visitor_expires_at: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        r#"
+        update sessions set data = $2, expires_at = case when user_id is null then $4 else expires_at end
+        where token_hash = $1 and audience = 'browser' and revoked_at is null and expires_at > $3
+        "#,
+        &key.0,
+        data,
+        now,
+        visitor_expires_at,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+pub(super) struct Found {
+    pub stored: Stored,
+    pub last_seen_at: OffsetDateTime,
+}
+
+pub(super) async fn load(
+    pool: &PgPool,
+    key: SessionKey,
+    now: OffsetDateTime,
+    idle_since: OffsetDateTime,
+) -> Result<Option<Found>, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"
+        select s.id, s.data, s.user_id, s.level, s.method, s.second_method, s.authenticated_at, s.verified_at, s.ip as "ip: IpNet",
+               s.user_agent, s.last_seen_at, s.expires_at, u.email as "email?", u.is_admin as "is_admin?",
+               exists (select 1 from totp_credentials t where t.user_id = s.user_id and t.confirmed_at is not null) as "two_factor!"
+        from sessions s left join users u on u.id = s.user_id
+        where s.token_hash = $1 and s.audience = 'browser' and s.revoked_at is null and s.expires_at > $2
+            and (s.user_id is null
+                 or (s.last_seen_at > $3 and u.disabled_at is null and (u.deletes_at is null or u.deletes_at > $2)))
+        "#,
+        &key.0,
+        now,
+        idle_since,
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.map(|row| {
+        // Where a column is missing or strange there is no authority: a session that can't be read signs nobody in.
+        let authority = (|| {
+            Some(Authority {
+                session: row.id,
+                user: row.user_id?,
+                email: row.email?,
+                admin: row.is_admin?,
+                two_factor: row.two_factor,
+                level: Level::stands(row.level.as_deref()?, row.two_factor)?,
+                method: Method::parse(row.method.as_deref()?)?,
+                second: match row.second_method.as_deref() {
+                    Some(second) => Some(SecondFactor::parse(second)?),
+                    None => None,
+                },
+                authenticated_at: row.authenticated_at?,
+                verified_at: row.verified_at,
+                ip: row.ip?.addr(),
+                device: device(row.user_agent.as_deref()?),
+            })
+        })();
+        Found { stored: Stored { data: row.data, authority, expires_at: row.expires_at }, last_seen_at: row.last_seen_at }
+    }))
+}
+
+pub(crate) async fn touch(pool: &PgPool, key: SessionKey, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update sessions set last_seen_at = $2 where token_hash = $1 and revoked_at is null and last_seen_at < $2",
+        &key.0,
+        now,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// A live session of an application's, as it stands in its row.
+pub(crate) struct Held {
+    pub session: Uuid,
+    pub user: Uuid,
+    pub email: String,
+    pub name: Option<String>,
+    pub admin: bool,
+    pub two_factor: bool,
+    pub level: String,
+    pub method: String,
+    pub second: Option<String>,
+    pub authenticated_at: OffsetDateTime,
+    pub last_seen_at: OffsetDateTime,
+    pub expires_at: OffsetDateTime,
+}
+
+impl Held {
+    /// None where the account came to have two-factor while it signed in: one factor was given.
+    pub fn read(self) -> Option<ApiSession> {
+        let level = match Level::parse(&self.level)? {
+            Level::Email if self.two_factor => return None,
+            level => level,
+        };
+        let second = match self.second.as_deref() {
+            Some(second) => Some(SecondFactor::parse(second)?),
+            None => None,
+        };
+        Some(ApiSession {
+            session: self.session,
+            user: self.user,
+            email: self.email,
+            name: self.name,
+            admin: self.admin,
+            two_factor: self.two_factor,
+            level,
+            method: Method::parse(&self.method)?,
+            second,
+            authenticated_at: self.authenticated_at,
+            last_seen_at: self.last_seen_at,
+            expires_at: self.expires_at,
+        })
+    }
+}
+
+/// A live session of an application's, with who it speaks for, in one statement. Another application's is none, and neither is one
+/// that has given one factor of two, also where the account came to have two while it signed in.
+pub(crate) async fn load_of_application(
+    pool: &PgPool,
+    key: SessionKey,
+    application: &Application,
+    now: OffsetDateTime,
+    idle_since: OffsetDateTime,
+) -> Result<Option<ApiSession>, sqlx::Error> {
+    let row = sqlx::query_as!(
+        Held,
+        r#"
+        select s.id as session, s.user_id as "user!", s.level as "level!", s.method as "method!", s.second_method as second,
+               s.authenticated_at as "authenticated_at!", s.last_seen_at, s.expires_at, u.email, u.display_name as name, u.is_admin as admin,
+               exists (select 1 from totp_credentials t where t.user_id = s.user_id and t.confirmed_at is not null) as "two_factor!"
+        from sessions s join users u on u.id = s.user_id
+        where s.token_hash = $1 and s.audience = 'api' and s.application = $2 and s.level <> 'first_factor' and s.revoked_at is null
+            and s.expires_at > $3 and s.last_seen_at > $4 and u.disabled_at is null and (u.deletes_at is null or u.deletes_at > $3)
+        "#,
+        &key.0,
+        application.name,
+        now,
+        idle_since,
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.and_then(Held::read))
+}
+
+/// Whether this application has signed the account in before, in the same browser by what it says.
+pub(crate) async fn has_used(connection: &mut PgConnection, user: Uuid, from: &Requester) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"
+        select exists (
+            select 1 from sessions
+            where user_id = $1 and application = $2 and level <> 'first_factor' and user_agent is not distinct from $3
+        ) as "used!"
+        "#,
+        user,
+        from.application().map(|application| application.name.as_str()),
+        from.is_person().then(|| from.user_agent()),
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// `None` where the application holds no live session by this token.
+pub(crate) async fn revoke_of_application(
+    connection: &mut PgConnection,
+    key: SessionKey,
+    application: &Application,
+    reason: RevokeReason,
+    now: OffsetDateTime,
+) -> Result<Option<(Uuid, Uuid)>, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"
+        update sessions set revoked_at = $3, revoke_reason = $4
+        where token_hash = $1 and audience = 'api' and application = $2 and user_id is not null and revoked_at is null
+            and expires_at > $3
+        returning id, user_id as "user_id!"
+        "#,
+        &key.0,
+        application.name,
+        now,
+        reason.as_str(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|row| (row.id, row.user_id)))
+}
+
+pub(super) async fn forget(pool: &PgPool, key: SessionKey) -> Result<(), sqlx::Error> {
+    sqlx::query!("delete from sessions where token_hash = $1 and user_id is null", &key.0).execute(pool).await?;
+    Ok(())
+}
+
+/// A visitor's row whose place a signed-in session has taken lives a minute longer. A second press of the button, under way at that
+/// moment, must find the request it belongs to and be told that it was used. Without the row it would be a stranger's, and the
+/// answer to a stranger takes the dead cookie away: by then that is the new session's.
+pub(crate) async fn retire(connection: &mut PgConnection, key: SessionKey, until: OffsetDateTime) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update sessions set expires_at = least(expires_at, $2) where token_hash = $1 and user_id is null",
+        &key.0,
+        until,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// `None` where there was nothing live to revoke.
+pub(crate) async fn revoke(
+    connection: &mut PgConnection,
+    key: SessionKey,
+    reason: RevokeReason,
+    now: OffsetDateTime,
+) -> Result<Option<(Uuid, Uuid)>, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"
+        update sessions set revoked_at = $2, revoke_reason = $3
+        where token_hash = $1 and user_id is not null and revoked_at is null
+        returning id, user_id as "user_id!"
+        "#,
+        &key.0,
+        now,
+        reason.as_str(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|row| (row.id, row.user_id)))
+}
+
+/// Where somebody signed in, in the words people use: a browser, or an application, with the browser it named.
+fn place(application: Option<String>, user_agent: Option<&str>) -> String {
+    match (application, user_agent) {
+        (None, user_agent) => device(user_agent.unwrap_or_default()),
+        (Some(application), None) => application,
+        (Some(application), Some(user_agent)) => format!("{application}, {}", device(user_agent)),
+    }
+}
+
+/// The live ones that have given every factor the account had when they signed in.
+pub(super) async fn list(
+    pool: &PgPool,
+    user: Uuid,
+    here: Option<Uuid>,
+    now: OffsetDateTime,
+    idle_since: OffsetDateTime,
+) -> Result<Vec<SessionView>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"
+        select id, user_agent, ip as "ip: IpNet", method as "method!", second_method, level as "level!", new_device, application,
+               authenticated_at as "authenticated_at!", last_seen_at
+        from sessions
+        where user_id = $1 and level <> 'first_factor' and revoked_at is null and expires_at > $2 and last_seen_at > $3
+        order by id = $4 desc nulls last, last_seen_at desc limit $5
+        "#,
+        user,
+        now,
+        idle_since,
+        here,
+        i64::from(MOST_SHOWN),
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| {
+            Some(SessionView {
+                id: row.id,
+                device: place(row.application, row.user_agent.as_deref()),
+                ip: row.ip.map(|ip| ip.addr()),
+                method: Method::parse(&row.method)?,
+                second: row.second_method.as_deref().and_then(SecondFactor::parse),
+                two_factor: row.level == Level::TwoFactor.as_str(),
+                new_device: row.new_device,
+                signed_in_at: row.authenticated_at,
+                last_seen_at: row.last_seen_at,
+                here: here == Some(row.id),
+            })
+        })
+        .collect())
+}
+
+pub(super) async fn revoke_one(
+    connection: &mut PgConnection,
+    user: Uuid,
+    id: Uuid,
+    reason: RevokeReason,
+    now: OffsetDateTime,
+) -> Result<bool, sqlx::Error> {
+    let revoked = sqlx::query!(
+        r#"
+        update sessions set revoked_at = $3, revoke_reason = $4
+        where id = $2 and user_id = $1 and revoked_at is null and expires_at > $3
+        "#,
+        user,
+        id,
+        now,
+        reason.as_str(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(revoked.rows_affected() == 1)
+}
+
+/// Ends a number of the sessions that were signed in since `since`, whoever's. Returns which, of whom.
+pub(crate) async fn revoke_since(
+    connection: &mut PgConnection,
+    since: Option<OffsetDateTime>,
+    limit: i64,
+    reason: RevokeReason,
+    now: OffsetDateTime,
+) -> Result<Vec<(Uuid, Uuid)>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"
+        with live as materialized (
+            select id from sessions
+            where user_id is not null and revoked_at is null and expires_at > $2 and ($1::timestamptz is null or authenticated_at >= $1)
+            order by id limit $3
+            for update
+        )
+        update sessions s set revoked_at = $2, revoke_reason = $4
+        from live where s.id = live.id and s.revoked_at is null
+        returning s.id, s.user_id as "user_id!"
+        "#,
+        since,
+        now,
+        limit,
+        reason.as_str(),
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.user_id)).collect())
+}
+
+/// Ends all sessions of an account but one. Returns which.
+pub(crate) async fn revoke_others(
+    connection: &mut PgConnection,
+    user: Uuid,
+    keep: Option<Uuid>,
+    reason: RevokeReason,
+    now: OffsetDateTime,
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"
+        update sessions set revoked_at = $3, revoke_reason = $4
+        where user_id = $1 and ($2::uuid is null or id <> $2) and revoked_at is null and expires_at > $3
+        returning id
+        "#,
+        user,
+        keep,
+        now,
+        reason.as_str(),
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// What a session that has given one factor of two leaves behind.
+pub(crate) struct Half {
+    pub session: Uuid,
+    pub user: Uuid,
+    pub method: Method,
+    pub link: Option<Uuid>,
+    pub asked_at: Option<OffsetDateTime>,
+}
+
+/// A session that has given one factor of two, as its application holds it.
+pub(crate) struct ApiHalf {
+    pub user: Uuid,
+    /// The client it was made for, where the application named one.
+    pub client: Option<Client>,
+}
+
+pub(crate) async fn api_half(
+    pool: &PgPool,
+    key: SessionKey,
+    api_key: Uuid,
+    now: OffsetDateTime,
+) -> Result<Option<ApiHalf>, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"
+        select user_id as "user_id!", ip as "ip: IpNet", user_agent from sessions
+        where token_hash = $1 and audience = 'api' and api_key_id = $2 and level = 'first_factor' and revoked_at is null
+            and expires_at > $3
+        "#,
+        &key.0,
+        api_key,
+        now,
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.map(|row| ApiHalf {
+        user: row.user_id,
+        client: row.ip.zip(row.user_agent).map(|(ip, user_agent)| Client { ip: ip.addr(), user_agent }),
+    }))
+}
+
+/// Ends a half-signed-in session, for the second factor to take its place, of the same kind: `api_key` is the key that made it, and
+/// none a browser's. Of any number of parallel tries one gets it.
+pub(crate) async fn finish_half(
+    connection: &mut PgConnection,
+    key: SessionKey,
+    api_key: Option<Uuid>,
+    now: OffsetDateTime,
+) -> Result<Option<Half>, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"
+        update sessions set revoked_at = $2, revoke_reason = $3
+        where token_hash = $1 and audience = case when $4::uuid is null then 'browser' else 'api' end
+            and api_key_id is not distinct from $4 and user_id is not null and level <> 'two_factor' and revoked_at is null
+            and expires_at > $2
+        returning id, user_id as "user_id!", method as "method!", magic_link_id,
+            (select created_at from magic_links where id = magic_link_id) as asked_at
+        "#,
+        &key.0,
+        now,
+        RevokeReason::Replaced.as_str(),
+        api_key,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.and_then(|row| {
+        let method = Method::parse(&row.method)?;
+        Some(Half { session: row.id, user: row.user_id, method, link: row.magic_link_id, asked_at: row.asked_at })
+    }))
+}
+
+/// A session's authority. Its level is no field: it follows from the account and what was given ([`Level::of`]). Neither is where its
+/// token works: in the API where an application asks, for that application, and else as a cookie.
+pub(crate) struct Grant<'a> {
+    pub id: Uuid,
+    pub key: SessionKey,
+    pub data: &'a Value,
+    pub user: Uuid,
+    /// As it stands in the transaction that grants.
+    pub two_factor: bool,
+    pub method: Method,
+    pub second: Option<SecondFactor>,
+    pub verified_at: Option<OffsetDateTime>,
+    pub link: Option<Uuid>,
+    /// When that link was asked for.
+    pub asked_at: Option<OffsetDateTime>,
+    /// The account did not know this browser.
+    pub new_device: bool,
+    pub from: &'a Requester,
+    pub now: OffsetDateTime,
+    pub expires_at: OffsetDateTime,
+}
+
+impl Grant<'_> {
+    pub fn level(&self) -> Level {
+        Level::of(self.two_factor, self.second)
+    }
+}
+
+/// The only statement that makes a session with authority. It makes a new row, never raises an old one: an id that anybody could
+/// have planted in a browser before its owner signed in can't come to speak for them.
+pub(crate) async fn grant(connection: &mut PgConnection, grant: &Grant<'_>) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        r#"
+        insert into sessions (id, token_hash, audience, data, user_id, level, method, second_method, verified_at, magic_link_id, ip,
+                              user_agent, authenticated_at, created_at, last_seen_at, expires_at, new_device, api_key_id, application)
+        values ($1, $2, case when $15::uuid is null then 'browser' else 'api' end, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $12,
+                $13, $14, $15, $16)
+        "#,
+        grant.id,
+        &grant.key.0,
+        grant.data,
+        grant.user,
+        grant.level().as_str(),
+        grant.method.as_str(),
+        grant.second.map(SecondFactor::as_str),
+        grant.verified_at,
+        grant.link,
+        grant.from.is_person().then(|| IpNet::from(grant.from.ip)) as Option<IpNet>,
+        grant.from.is_person().then(|| grant.from.user_agent()),
+        grant.now,
+        grant.expires_at,
+        grant.new_device,
+        grant.from.application().map(|application| application.key),
+        grant.from.application().map(|application| application.name.as_str()),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A live session proves its account's strongest factor again, and gets another id: whoever held the old one holds nothing.
+pub(crate) struct Renewal {
+    pub session: Uuid,
+    pub old: SessionKey,
+    pub fresh: SessionKey,
+    /// As it stands in the transaction that renews.
+    pub two_factor: bool,
+    pub second: Option<SecondFactor>,
+    pub now: OffsetDateTime,
+}
+
+/// `false` where the session is not live any more, or was renewed by another request. No session comes to speak for anybody by
+/// it that did not before, and one that has given one factor of two is not renewed.
+pub(crate) async fn renew(connection: &mut PgConnection, renewal: &Renewal) -> Result<bool, sqlx::Error> {
+    let renewed = sqlx::query!(
+        r#"
+        update sessions set token_hash = $3, level = $4, second_method = $5, verified_at = $6, last_seen_at = $6
+        where id = $1 and token_hash = $2 and audience = 'browser' and user_id is not null and level <> 'first_factor'
+            and revoked_at is null and expires_at > $6
+        "#,
+        renewal.session,
+        &renewal.old.0,
+        &renewal.fresh.0,
+        Level::of(renewal.two_factor, renewal.second).as_str(),
+        renewal.second.map(SecondFactor::as_str),
+        renewal.now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(renewed.rows_affected() == 1)
+}
+
+/// A live session gets another id, with what it has proven as it is. `false` as in [`renew`].
+pub(crate) async fn change_id(
+    connection: &mut PgConnection,
+    session: Uuid,
+    old: SessionKey,
+    fresh: SessionKey,
+    now: OffsetDateTime,
+) -> Result<bool, sqlx::Error> {
+    let changed = sqlx::query!(
+        r#"
+        update sessions set token_hash = $3, last_seen_at = $4
+        where id = $1 and token_hash = $2 and audience = 'browser' and user_id is not null and level <> 'first_factor'
+            and revoked_at is null and expires_at > $4
+        "#,
+        session,
+        &old.0,
+        &fresh.0,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(changed.rows_affected() == 1)
+}
+
+/// Where and when somebody signed in, for the link that takes it back.
+pub(crate) struct SignIn {
+    pub device: String,
+    pub ip: Option<IpAddr>,
+    pub at: OffsetDateTime,
+}
+
+pub(crate) async fn sign_in_of(pool: &PgPool, session: Uuid) -> Result<Option<SignIn>, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"select ip as "ip: IpNet", user_agent, application, authenticated_at from sessions where id = $1 and user_id is not null"#,
+        session,
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.and_then(|row| {
+        Some(SignIn {
+            device: place(row.application, row.user_agent.as_deref()),
+            ip: row.ip.map(|ip| ip.addr()),
+            at: row.authenticated_at?,
+        })
+    }))
+}
+
+/// Ends the session of a sign-in that is taken back, and those since: whoever signed in then may have done so again, in a browser
+/// that was known by that time. Returns which.
+pub(crate) async fn undo(
+    connection: &mut PgConnection,
+    user: Uuid,
+    session: Uuid,
+    since: OffsetDateTime,
+    now: OffsetDateTime,
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"
+        update sessions set revoked_at = $4, revoke_reason = $5
+        where user_id = $1 and (id = $2 or authenticated_at >= $3) and revoked_at is null and expires_at > $4
+        returning id
+        "#,
+        user,
+        session,
+        since,
+        now,
+        RevokeReason::Undone.as_str(),
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// All sessions of an account, as far back as they are kept, for its owner's copy of their data.
+pub(crate) async fn export(pool: &PgPool, user: Uuid) -> Result<Vec<export::Session>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"
+        select ip as "ip: IpNet", user_agent, application, method, second_method, authenticated_at as "authenticated_at!", last_seen_at, expires_at,
+               revoked_at, revoke_reason
+        from sessions where user_id = $1 order by authenticated_at desc
+        "#,
+        user,
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| export::Session {
+            device: place(row.application, row.user_agent.as_deref()),
+            ip: row.ip.map(|ip| ip.addr()),
+            method: row.method,
+            second_method: row.second_method,
+            signed_in_at: row.authenticated_at,
+            last_seen_at: row.last_seen_at,
+            expires_at: row.expires_at,
+            ended_at: row.revoked_at,
+            ended_because: row.revoke_reason,
+        })
+        .collect())
+}

@@ -1,0 +1,593 @@
+//! Signing in: one state machine for every way in. Whatever proves the first factor ends in [`Auth::redeem`], the one function
+//! that gives a session authority, and it asks whether the account has a second.
+//!
+//! To add a first factor: prove it, then call `redeem`. There is no other way, and a test walks all routes to keep it so.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{
+    Error, SignIn,
+    crypto::{BrowserNonce, Code, KnownBrowserToken, LinkToken, Seed, SessionKey, TrustedDeviceToken, new_id, same},
+    event::{self, Event, Method, Origin, Refusal, RevokeReason, SecondFactor, Work},
+    factors::trusted_device,
+    limits::{
+        known_browser,
+        throttle::{Charge, Limit, Limited, Whose},
+    },
+    one_time::magic_link::{LinkState, LinkView, MagicLink, store as links},
+    outbox::{self, Delivery},
+    policy::{RETIRED_FOR, SECOND_STEP_TTL},
+    primitives::{email_address::EmailAddress, requester::Requester},
+    self_service::revert,
+    sessions::{self, Level},
+    users::{
+        account::{self, store::Account},
+        invitation,
+    },
+};
+
+/// The browser at the other end, by the cookies it holds.
+#[derive(Clone, Copy)]
+pub struct BrowserProof<'a> {
+    /// From the session it has had since it asked.
+    pub nonce: Option<&'a BrowserNonce>,
+    /// From its known-browser cookie.
+    pub known: Option<&'a KnownBrowserToken>,
+    /// From its trusted-device cookie.
+    pub trusted: Option<&'a TrustedDeviceToken>,
+}
+
+/// Who gives a first factor: a browser, or an application that has none to show for its people.
+#[derive(Clone, Copy)]
+pub(crate) struct Giver<'a> {
+    /// What the request must be bound to: the hash of the browser's nonce, or of the application's secret.
+    pub binding: Option<[u8; 32]>,
+    pub browser: BrowserProof<'a>,
+}
+
+impl<'a> From<BrowserProof<'a>> for Giver<'a> {
+    fn from(browser: BrowserProof<'a>) -> Self {
+        Self { binding: browser.nonce.map(BrowserNonce::hash), browser }
+    }
+}
+
+/// A request for a mail, with its limits passed.
+pub(crate) struct Request<'a> {
+    pub email: &'a EmailAddress,
+    pub seed: Seed,
+    /// As in [`Giver`].
+    pub binding: [u8; 32],
+    pub from_known_browser: bool,
+    pub redirect_url: Option<&'a str>,
+}
+
+/// The session that signing in makes, for a browser or an application, and the one it takes the place of. `fresh` is the key of an id made for this and used
+/// nowhere yet; its row is made in the transaction that redeems, or not at all.
+#[derive(Debug, Clone)]
+pub struct Handover {
+    pub fresh: SessionKey,
+    /// What the new session stores.
+    pub data: Value,
+    pub old: Option<SessionKey>,
+}
+
+/// A first factor was right.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Signed in. The browser gets this cookie, and is known from now on.
+    Complete { known_browser: KnownBrowserToken },
+    /// The account has a second factor, and the session opens nothing else until it is given.
+    SecondFactorNeeded,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RequestLinkError {
+    #[error("signing in by mail is off")]
+    Off,
+    /// `sent`: mails this address was sent in the last hour.
+    #[error("a limit refused")]
+    Limited { limited: Limited, sent: u32 },
+    #[error(transparent)]
+    Unavailable(#[from] Error),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfirmLinkError {
+    #[error("signing in by mail is off")]
+    Off,
+    #[error("the link does not work here and now")]
+    NotLive(LinkState),
+    #[error("a limit refused")]
+    Limited(Limited),
+    #[error(transparent)]
+    Unavailable(#[from] Error),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum EnterCodeError {
+    #[error("signing in by mail is off")]
+    Off,
+    /// This browser has asked for nothing, or so long ago that nobody remembers.
+    #[error("there is no request of this browser")]
+    NothingAsked,
+    #[error("the code was wrong")]
+    Wrong { left: u32 },
+    #[error("the code was wrong, and that was the last try")]
+    LastTry,
+    #[error("the code does not work any more")]
+    Dead(LinkState),
+    #[error("a limit refused")]
+    Limited(Limited),
+    #[error(transparent)]
+    Unavailable(#[from] Error),
+}
+
+from_sqlx!(RequestLinkError, ConfirmLinkError, EnterCodeError);
+
+/// Why a redemption did not come about, for the callers above to put in their own words.
+enum Redeem {
+    /// Signing in is not for this account yet, or not any more.
+    Off,
+    NotLive(Refusal),
+    Limited(Limited),
+    Failed(sqlx::Error),
+}
+
+impl From<sqlx::Error> for Redeem {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl SignIn<'_> {
+    async fn is_known(self, browser: BrowserProof<'_>, email_key: &str, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
+        match browser.known {
+            Some(token) => known_browser::store::knows(&self.0.pool, &token.hash(), email_key, now).await,
+            None => Ok(false),
+        }
+    }
+
+    /// Asks for a sign-in mail. Every address gets the same answer from the same statements: whether there is an account is for
+    /// the worker to find out, and for the mail to say.
+    ///
+    /// # Errors
+    /// [`RequestLinkError`]: the feature is off, a limit refused, or the database did not answer. Nothing was queued.
+    pub async fn request_link(
+        self,
+        email: &EmailAddress,
+        nonce: &BrowserNonce,
+        browser: BrowserProof<'_>,
+        from: &Requester,
+    ) -> Result<(), RequestLinkError> {
+        self.0.tally.count(from.network());
+        if self.0.flag().sign_in_is_off() {
+            event::count_request("flag_off", self.0.policy.metrics_email_domains.label(email));
+            return Err(RequestLinkError::Off);
+        }
+        let now = self.0.now();
+        let known = self.is_known(browser, email.key(), now).await?;
+        let charges = self.request_charges(email, nonce, browser, known, from);
+        if let Err(limited) = self.0.limits().throttle().take(&self.0.pool, &charges, now).await? {
+            event::count_request("rate_limited", self.0.policy.metrics_email_domains.label(email));
+            let sent = links::count_since(&self.0.pool, email.key(), now - Duration::from_hours(1)).await?;
+            return Err(RequestLinkError::Limited { limited, sent: u32::try_from(sent).unwrap_or(u32::MAX) });
+        }
+
+        let seed = self.0.keys.seed();
+        let request = Request { email, seed, binding: nonce.hash(), from_known_browser: known, redirect_url: None };
+        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        self.queue_link(&mut work, new_id(now), &request, from, now).await?;
+        work.commit().await?;
+        self.0.outbox.notify_one();
+        Ok(())
+    }
+
+    /// The request's row, its mail, and that it was made. Returns until when link and code work.
+    pub(crate) async fn queue_link(
+        self,
+        work: &mut Work<'_>,
+        id: Uuid,
+        request: &Request<'_>,
+        from: &Requester,
+        now: OffsetDateTime,
+    ) -> Result<OffsetDateTime, sqlx::Error> {
+        let Request { email, seed, binding, from_known_browser, redirect_url } = request;
+        let token = self.0.keys.link_token(seed).expect("the current key is there");
+        let code = self.0.keys.code(seed).expect("the current key is there");
+        let link = links::NewLink {
+            id,
+            email,
+            seed,
+            token_hash: token.hash(),
+            code_hash: self.0.keys.code_hash(seed, &code).expect("the current key is there"),
+            browser_hash: *binding,
+            from_known_browser: *from_known_browser,
+            from,
+            redirect_url: *redirect_url,
+            created_at: now,
+            expires_at: now + self.0.policy.link_ttl,
+        };
+        links::insert(work.connection(), &link).await?;
+        outbox::store::enqueue_link(work.connection(), new_id(now), link.id, now, link.expires_at).await?;
+        let domain = self.0.policy.metrics_email_domains.label(email);
+        work.record(Event::LinkRequested { link: link.id, known_browser: link.from_known_browser, domain });
+        Ok(link.expires_at)
+    }
+
+    fn request_charges(
+        self,
+        email: &EmailAddress,
+        nonce: &BrowserNonce,
+        browser: BrowserProof<'_>,
+        known: bool,
+        from: &Requester,
+    ) -> Vec<Charge> {
+        let throttle = self.0.limits().throttle();
+        let this_browser = throttle.charge(Limit::LinkBrowser, Whose::Browser(nonce));
+        if let (true, Some(token)) = (known, browser.known) {
+            // Its own budget for this account instead of the shared ones, which strangers can use up.
+            return vec![this_browser, throttle.charge(Limit::LinkKnownBrowser, Whose::KnownBrowserOfAddress(token, email.key()))];
+        }
+        let mut charges = self.strangers_charges(email, from);
+        charges.push(this_browser);
+        charges
+    }
+
+    /// What a request costs that no known browser makes.
+    pub(crate) fn strangers_charges(self, email: &EmailAddress, from: &Requester) -> Vec<Charge> {
+        let (throttle, network) = (self.0.limits().throttle(), from.network());
+        vec![
+            throttle.charge(Limit::LinkAddressNetwork, Whose::AddressFrom(email.key(), &network)),
+            throttle.charge(Limit::LinkAddress, Whose::Address(email.key())),
+            throttle.charge(Limit::LinkNetwork, Whose::Network(&network)),
+            throttle.charge(Limit::LinkAll, Whose::Everybody),
+        ]
+    }
+
+    /// Looks at a link without touching it: opening, prefetching and scanning it changes nothing.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn peek_link(self, token: &LinkToken, browser: BrowserProof<'_>) -> Result<LinkState, Error> {
+        let now = self.0.now();
+        let Some(link) = links::by_token(&self.0.pool, &token.hash()).await? else {
+            event::count_verification("invalid", Method::Link);
+            return Ok(LinkState::Unknown);
+        };
+        // Counted here because a dead link's page has nothing to press. No audit row: whoever holds an old link could write
+        // them without end.
+        match link.dead(now) {
+            Some(Refusal::Expired) => event::count_verification("expired", Method::Link),
+            Some(Refusal::Used) => event::count_verification("replay", Method::Link),
+            Some(_) => event::count_verification("invalid", Method::Link),
+            None => {}
+        }
+        Ok(link.state(browser.nonce.map(BrowserNonce::hash).as_ref(), now))
+    }
+
+    /// The address and the request of this browser's newest mail, whatever became of it.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn newest_request(self, nonce: &BrowserNonce) -> Result<Option<LinkView>, Error> {
+        Ok(links::newest_of_browser(&self.0.pool, &nonce.hash()).await?.map(|link| link.view()))
+    }
+
+    /// What becomes of this browser's newest mail.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn delivery(self, nonce: &BrowserNonce) -> Result<Delivery, Error> {
+        Ok(outbox::store::delivery(&self.0.pool, &nonce.hash(), self.0.now()).await?)
+    }
+
+    /// "This wasn't me", from whatever browser: whoever holds the link reads the mail. Doing it twice does no harm.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn cancel_link(self, token: &LinkToken, from: &Requester) -> Result<(), Error> {
+        let now = self.0.now();
+        let Some(link) = links::by_token(&self.0.pool, &token.hash()).await? else {
+            return Ok(());
+        };
+        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        if links::cancel(work.connection(), link.id, now).await? {
+            work.record(Event::LinkCancelled { link: link.id });
+        }
+        Ok(work.commit().await?)
+    }
+
+    /// Redeems a link, in the browser that asked for it.
+    ///
+    /// # Errors
+    /// [`ConfirmLinkError`]. The sessions are then as they were.
+    pub async fn confirm_link(
+        self,
+        token: &LinkToken,
+        browser: BrowserProof<'_>,
+        handover: &Handover,
+        from: &Requester,
+    ) -> Result<Outcome, ConfirmLinkError> {
+        self.give_link(token, browser.into(), handover, from).await
+    }
+
+    pub(crate) async fn give_link(
+        self,
+        token: &LinkToken,
+        giver: Giver<'_>,
+        handover: &Handover,
+        from: &Requester,
+    ) -> Result<Outcome, ConfirmLinkError> {
+        if self.0.flag().sign_in_is_off() {
+            return Err(ConfirmLinkError::Off);
+        }
+        let now = self.0.now();
+        let Some(link) = links::by_token(&self.0.pool, &token.hash()).await? else {
+            event::count_verification("invalid", Method::Link);
+            return Err(ConfirmLinkError::NotLive(LinkState::Unknown));
+        };
+        let refusal = match link.state(giver.binding.as_ref(), now) {
+            LinkState::Live(_) => match self.redeem(&link, Method::Link, giver.browser, handover, from, now).await {
+                Ok(outcome) => return Ok(outcome),
+                Err(Redeem::NotLive(refusal)) => refusal,
+                Err(Redeem::Off) => return Err(ConfirmLinkError::Off),
+                Err(Redeem::Limited(limited)) => return Err(ConfirmLinkError::Limited(limited)),
+                Err(Redeem::Failed(error)) => return Err(error.into()),
+            },
+            LinkState::OtherBrowser(_) => Refusal::OtherBrowser,
+            _ => link.dead(now).unwrap_or(Refusal::Cancelled),
+        };
+        event::record(&self.0.pool, Event::LinkRefused { link: link.id, method: Method::Link, refusal }, from, now).await?;
+        Err(ConfirmLinkError::NotLive(refused_state(&link, refusal)))
+    }
+
+    /// Redeems the code of this browser's newest mail.
+    ///
+    /// # Errors
+    /// [`EnterCodeError`]. A wrong code was counted before it was compared.
+    pub async fn enter_code(
+        self,
+        code: &Code,
+        browser: BrowserProof<'_>,
+        handover: &Handover,
+        from: &Requester,
+    ) -> Result<Outcome, EnterCodeError> {
+        self.give_code(code, browser.into(), handover, from).await
+    }
+
+    pub(crate) async fn give_code(
+        self,
+        code: &Code,
+        giver: Giver<'_>,
+        handover: &Handover,
+        from: &Requester,
+    ) -> Result<Outcome, EnterCodeError> {
+        if self.0.flag().sign_in_is_off() {
+            return Err(EnterCodeError::Off);
+        }
+        let now = self.0.now();
+        let Giver { binding, browser } = giver;
+        let binding = binding.ok_or(EnterCodeError::NothingAsked)?;
+        let link = links::newest_of_browser(&self.0.pool, &binding).await?.ok_or(EnterCodeError::NothingAsked)?;
+        if let Some(refusal) = link.dead(now) {
+            return Err(self.refuse_code(&link, refusal, from, now).await?);
+        }
+        if link.tries_left() == 0 {
+            return Err(EnterCodeError::LastTry);
+        }
+
+        let charges = self.code_charges(&link, browser, from, now).await?;
+        let throttle = self.0.limits().throttle();
+        if let Err(limited) = throttle.take(&self.0.pool, &charges, now).await? {
+            return Err(EnterCodeError::Limited(limited));
+        }
+        let Some(spent) = links::charge_try(&self.0.pool, link.id, now).await? else {
+            // Somebody else's parallel try took the last one, or redeemed it. Nothing was compared, so nothing counts.
+            self.give_back(&charges).await?;
+            let link = links::by_id(&self.0.pool, link.id).await?.ok_or(EnterCodeError::NothingAsked)?;
+            return Err(match link.dead(now) {
+                Some(refusal) => self.refuse_code(&link, refusal, from, now).await?,
+                None => EnterCodeError::LastTry,
+            });
+        };
+        let right = self.0.keys.code_hash(&link.seed, code).is_some_and(|hash| same(&hash, &link.code_hash));
+        if !right {
+            event::record(
+                &self.0.pool,
+                Event::LinkRefused { link: link.id, method: Method::Code, refusal: Refusal::WrongCode },
+                from,
+                now,
+            )
+            .await?;
+            let left = crate::policy::CODE_TRIES.saturating_sub(spent);
+            return Err(if left == 0 { EnterCodeError::LastTry } else { EnterCodeError::Wrong { left } });
+        }
+        // Only wrong answers count against the limits.
+        self.give_back(&charges).await?;
+        match self.redeem(&link, Method::Code, browser, handover, from, now).await {
+            Ok(outcome) => Ok(outcome),
+            Err(Redeem::NotLive(refusal)) => Err(self.refuse_code(&link, refusal, from, now).await?),
+            Err(Redeem::Off) => Err(EnterCodeError::Off),
+            Err(Redeem::Limited(limited)) => Err(EnterCodeError::Limited(limited)),
+            Err(Redeem::Failed(error)) => Err(error.into()),
+        }
+    }
+
+    async fn give_back(self, charges: &[Charge]) -> Result<(), sqlx::Error> {
+        let mut connection = self.0.pool.acquire().await?;
+        self.0.limits().throttle().give_back(&mut connection, charges).await
+    }
+
+    async fn code_charges(
+        self,
+        link: &MagicLink,
+        browser: BrowserProof<'_>,
+        from: &Requester,
+        now: OffsetDateTime,
+    ) -> Result<Vec<Charge>, sqlx::Error> {
+        let throttle = self.0.limits().throttle();
+        if let (true, Some(token)) = (self.is_known(browser, &link.email_key, now).await?, browser.known) {
+            return Ok(vec![throttle.charge(Limit::CodeKnownBrowser, Whose::KnownBrowserOfAddress(token, &link.email_key))]);
+        }
+        Ok(vec![
+            throttle.charge(Limit::CodeNetwork, Whose::Network(&from.network())),
+            throttle.charge(Limit::CodeAddress, Whose::Address(&link.email_key)),
+        ])
+    }
+
+    async fn refuse_code(
+        self,
+        link: &MagicLink,
+        refusal: Refusal,
+        from: &Requester,
+        now: OffsetDateTime,
+    ) -> Result<EnterCodeError, sqlx::Error> {
+        event::record(&self.0.pool, Event::LinkRefused { link: link.id, method: Method::Code, refusal }, from, now).await?;
+        Ok(EnterCodeError::Dead(refused_state(link, refusal)))
+    }
+
+    /// Uses the link up and gives the fresh session its authority: all of it, or nothing.
+    async fn redeem(
+        self,
+        link: &MagicLink,
+        method: Method,
+        browser: BrowserProof<'_>,
+        handover: &Handover,
+        from: &Requester,
+        now: OffsetDateTime,
+    ) -> Result<Outcome, Redeem> {
+        if link.application.as_ref().map(|application| application.key) != from.application().map(|application| application.key) {
+            // Its binding says so already: what an application asked for signs no browser in, and the other way round.
+            return Err(Redeem::NotLive(Refusal::OtherBrowser));
+        }
+        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        if !links::consume(work.connection(), link, method, now).await? {
+            drop(work);
+            // It died between the look and the statement: say of what.
+            let refusal = links::by_id(&self.0.pool, link.id).await?.and_then(|link| link.dead(now));
+            return Err(Redeem::NotLive(refusal.unwrap_or(Refusal::Expired)));
+        }
+        let account = self.find_or_create(&mut work, link, from, now).await?;
+        if !self.0.flag().signs_in(&account.email_key, account.admin) {
+            return Err(Redeem::Off);
+        }
+        if from.application().is_some() && !account.two_factor && self.0.policy.require_two_factor.covers(account.admin) {
+            // In a browser they would be let in to set it up; an application has nowhere to do that. Nothing is used up.
+            return Err(Redeem::NotLive(Refusal::EnrolmentRequired));
+        }
+        work.record(Event::LinkRedeemed { user: account.id, link: link.id, method });
+
+        let trusted = account.two_factor && self.is_trusted(&mut work, account.id, browser, now).await?;
+        let second = trusted.then_some(SecondFactor::TrustedDevice);
+        let level = Level::of(account.two_factor, second);
+        let remembered = match level {
+            Level::FirstFactor => None,
+            Level::Email | Level::TwoFactor => Some(self.remember(&mut work, &account, browser, from, now).await?),
+        };
+        let grant = sessions::store::Grant {
+            id: new_id(now),
+            key: handover.fresh,
+            data: &handover.data,
+            user: account.id,
+            two_factor: account.two_factor,
+            method,
+            second,
+            // Trust stands in for the second factor at sign-in, and nowhere else.
+            verified_at: (level == Level::Email).then_some(now),
+            link: Some(link.id),
+            asked_at: Some(link.created_at),
+            new_device: remembered.as_ref().is_some_and(|remembered| remembered.new_device),
+            from,
+            now,
+            expires_at: now + if level == Level::FirstFactor { SECOND_STEP_TTL } else { self.0.policy.session_max },
+        };
+        self.grant(&mut work, &grant, &account).await?;
+        if let Some(old) = handover.old {
+            match sessions::store::revoke(work.connection(), old, RevokeReason::Replaced, now).await? {
+                Some((session, user)) => work.record(Event::SessionRevoked { user, session, reason: RevokeReason::Replaced }),
+                None => sessions::store::retire(work.connection(), old, now + RETIRED_FOR).await?,
+            }
+        }
+
+        let Some(remembered) = remembered else {
+            work.commit().await?;
+            return Ok(Outcome::SecondFactorNeeded);
+        };
+        if !account::store::signed_in(work.connection(), &account, now).await? {
+            return Err(Redeem::NotLive(Refusal::Cancelled));
+        }
+        work.commit().await?;
+        self.0.outbox.notify_one();
+        Ok(Outcome::Complete { known_browser: remembered.token })
+    }
+
+    async fn is_trusted(
+        self,
+        work: &mut Work<'_>,
+        user: Uuid,
+        browser: BrowserProof<'_>,
+        now: OffsetDateTime,
+    ) -> Result<bool, sqlx::Error> {
+        match browser.trusted {
+            Some(token) if !self.0.policy.trusted_device_ttl.is_zero() => {
+                trusted_device::store::vouch(work.connection(), user, &token.hash(), now).await
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// The account of a proven address; made here the first time, where the policy admits it.
+    async fn find_or_create(
+        self,
+        work: &mut Work<'_>,
+        link: &MagicLink,
+        from: &Requester,
+        now: OffsetDateTime,
+    ) -> Result<Account, Redeem> {
+        if let Some(account) = account::store::by_email(work.connection(), &link.email_key, now).await? {
+            return if account.disabled { Err(Redeem::NotLive(Refusal::AccountOff)) } else { Ok(account) };
+        }
+        let email = EmailAddress::stored(&link.email).ok_or(Redeem::NotLive(Refusal::NotAdmitted))?;
+        if revert::store::is_held(work.connection(), email.key(), None, now).await? {
+            // An account has moved away from it lately. Whoever lost it that way can have it back, so nobody else gets it.
+            return Err(Redeem::NotLive(Refusal::NotAdmitted));
+        }
+        let invite = invitation::store::consume(work.connection(), email.key(), now).await?;
+        if !self.0.policy.sign_up.admits(&email, invite.is_some()) {
+            return Err(Redeem::NotLive(Refusal::NotAdmitted));
+        }
+        let throttle = self.0.limits().throttle();
+        let charge = throttle.charge(Limit::SignUpNetwork, Whose::Network(&from.network()));
+        if let Err(limited) = throttle.take_within(work.connection(), &[charge], now).await? {
+            return Err(Redeem::Limited(limited));
+        }
+        let id = new_id(now);
+        if account::store::create(work.connection(), id, &email, false, now).await?.is_none() {
+            // Made by another instance this very moment. Trying again finds it.
+            return Err(Redeem::Failed(sqlx::Error::RowNotFound));
+        }
+        work.record(Event::UserCreated { user: id, by: Origin::SignUp, admin: false });
+        if let Some(invite) = invite {
+            work.record(Event::InviteUsed { user: id, invite });
+        }
+        let (email, email_key) = (email.as_str().to_owned(), email.key().to_owned());
+        Ok(Account { id, email, email_key, admin: false, disabled: false, signed_in_before: false, two_factor: false })
+    }
+}
+
+/// What a refusal looks like to the person: no page tells an account that is off from a cancelled link.
+fn refused_state(link: &MagicLink, refusal: Refusal) -> LinkState {
+    let view = link.view();
+    match refusal {
+        Refusal::Expired => LinkState::Expired(view),
+        Refusal::Used => LinkState::Used(view),
+        Refusal::Replaced => LinkState::Replaced(view),
+        Refusal::OtherBrowser => LinkState::OtherBrowser(view),
+        Refusal::EnrolmentRequired => LinkState::EnrolmentRequired(view),
+        Refusal::Cancelled | Refusal::WrongCode | Refusal::NotAdmitted | Refusal::AccountOff => LinkState::Cancelled(view),
+    }
+}

@@ -1,0 +1,94 @@
+use sqlx::PgPool;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::Found;
+use crate::{crypto::SessionKey, sessions::Level};
+
+/// A live session of a live account, by its own cookie or else by its token.
+pub(super) async fn find(
+    pool: &PgPool,
+    token_hash: Option<&[u8; 32]>,
+    session: Option<SessionKey>,
+    now: OffsetDateTime,
+    idle_since: OffsetDateTime,
+) -> Result<Option<Found>, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"
+        select s.id as "session!", u.id as "user!", u.email as "email!", u.is_admin as "is_admin!", s.level as "level!",
+               s.last_seen_at as "last_seen_at!", shown.level as token_level,
+               exists (select 1 from totp_credentials t where t.user_id = u.id and t.confirmed_at is not null) as "two_factor!"
+        from (
+            select id, null as level from sessions where token_hash = $1
+            union all
+            select session_id, level from forward_auth_tokens where token_hash = $2
+        ) shown
+        join sessions s on s.id = shown.id
+        join users u on u.id = s.user_id
+        where s.audience = 'browser' and s.revoked_at is null and s.expires_at > $3 and s.last_seen_at > $4
+            and u.disabled_at is null and (u.deletes_at is null or u.deletes_at > $3)
+        order by shown.level is not null
+        limit 1
+        "#,
+        session.as_ref().map(|key| key.0.as_slice()),
+        token_hash.map(<[u8; 32]>::as_slice),
+        now,
+        idle_since,
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.map(|row| Found {
+        session: row.session,
+        user: row.user,
+        email: row.email,
+        admin: row.is_admin,
+        two_factor: row.two_factor,
+        level: Level::stands(&row.level, row.two_factor),
+        // A level that can't be read counts for the least.
+        token_level: row.token_level.map(|level| Level::parse(&level).unwrap_or(Level::Email)),
+        last_seen_at: row.last_seen_at,
+    }))
+}
+
+/// Of many requests at once, one writes.
+pub(super) async fn touch(
+    pool: &PgPool,
+    session: Uuid,
+    now: OffsetDateTime,
+    seen_before: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update sessions set last_seen_at = $2 where id = $1 and revoked_at is null and last_seen_at <= $3",
+        session,
+        now,
+        seen_before,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// `false` where the session is over, or is not of that level any more.
+pub(super) async fn make(
+    pool: &PgPool,
+    session: SessionKey,
+    token_hash: &[u8; 32],
+    level: Level,
+    now: OffsetDateTime,
+) -> Result<bool, sqlx::Error> {
+    let made = sqlx::query!(
+        r#"
+        insert into forward_auth_tokens as t (session_id, token_hash, level, created_at)
+        select s.id, $2, s.level, $4 from sessions s
+        where s.token_hash = $1 and s.audience = 'browser' and s.level = $3 and s.revoked_at is null and s.expires_at > $4
+        on conflict (session_id) do update set token_hash = excluded.token_hash, level = excluded.level, created_at = excluded.created_at
+        "#,
+        &session.0,
+        token_hash,
+        level.as_str(),
+        now,
+    )
+    .execute(pool)
+    .await?;
+    Ok(made.rows_affected() == 1)
+}

@@ -1,0 +1,7 @@
+//! Accounts, and invitations to have one.
+//!
+//! Not here: how somebody signs in; what they do to their account (`self_service`).
+//! To add one: an operation in `account` or `invitation`, its SQL in their `store.rs`.
+
+pub mod account;
+pub mod invitation;
