@@ -95,7 +95,7 @@ const CHATTY = [
 
 const secrets = () => noted().filter(({ kind }) => kind !== "address");
 
-/** Every secret that a person, their browser or an operator holds. Those of other programs: `server/tests/processes/secrets.rs`. */
+/** Every secret that a person, their browser or an operator holds. Those of other programs: `server/tests/it/processes/secrets.rs`. */
 const WHATS = [
   ...["/login/verify", "/invite", "/undo", "mailed code"],
   ...["__Host-latchkey", "__Host-latchkey-link", "__Host-latchkey-known", "__Host-latchkey-device"],

@@ -4,7 +4,7 @@
 //! one scope that opens it; so no route is without, and the document tells of each what the code does.
 //!
 //! To add one: a `#[utoipa::path]` handler and its line in the `routes` of its subject's file; a new file's line in [`routes`]; whose it is
-//! in `server/tests/router/api.rs`. A handler takes the [`bearer::Caller`], and its input by [`extract`]; it fails with a
+//! in `server/tests/it/router/api.rs`. A handler takes the [`bearer::Caller`], and its input by [`extract`]; it fails with a
 //! [`problem::Problem`].
 
 mod audit;

@@ -14,7 +14,7 @@ has_postgresql() {
         || compgen -G '/Applications/Postgres.app/Contents/Versions/*/bin/postgres' >/dev/null
 }
 
-# Where the tests look (server/tests/processes/proxies.rs).
+# Where the tests look (server/tests/it/processes/thorough/proxies.rs).
 tools=$(cd "$(dirname "$0")/../.." && pwd)/target/tools
 has_server() { has "$1" || [[ -x /usr/sbin/$1 ]]; }
 

@@ -207,7 +207,7 @@ mod tests {
         );
     }
 
-    /// As sqlx tells of a query. The real thing: `tests/processes/logs.rs`.
+    /// As sqlx tells of a query. The real thing: `tests/it/processes/logs.rs`.
     fn asked(took: f64) {
         tracing::debug!(target: "sqlx::query", summary = "select s3cret", elapsed = ?took, elapsed_secs = took);
     }

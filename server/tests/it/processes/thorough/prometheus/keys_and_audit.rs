@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use super::{Scene, enrol, until};
-use crate::{account::ran_with, count};
+use crate::processes::{account::ran_with, count};
 
 pub(super) const KEYS: [&str; 2] = ["KeyRotationUnfinished", "KeyMissing"];
 pub(super) const AUDIT: [&str; 3] = ["AuditUnsealed", "AuditTampered", "AuditHeadWentBack"];

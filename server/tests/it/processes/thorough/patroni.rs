@@ -22,12 +22,14 @@ use sqlx::{
 use testkit::{Browser, Database, SmtpSink};
 use tokio::time::{sleep, timeout};
 
-use super::{
+use crate::processes::{
     ORIGIN, Server, count,
     mail_tls::Trust,
     outages::assert_away,
-    pgbouncer::{PATIENCE, free_port, latchkey},
-    proxies::{Running, of_ops, program},
+    thorough::{
+        pgbouncer::{PATIENCE, free_port, latchkey},
+        proxies::{Running, of_ops, program},
+    },
     try_get_at,
 };
 

@@ -24,10 +24,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::{
+use crate::processes::{
     ORIGIN, Server, count,
     outages::{falls_silent, is_late},
-    proxies::{Running, of_ops, program},
+    thorough::proxies::{Running, of_ops, program},
 };
 
 pub(super) const PATIENCE: Duration = Duration::from_mins(1);

@@ -7,7 +7,7 @@ use testkit::Browser;
 use tokio::task::JoinSet;
 
 use super::{SLOWED, Scene, sign_in, until};
-use crate::{count, try_get_at};
+use crate::processes::{count, try_get_at};
 
 pub(super) const FIRES: [&str; 3] = ["ServerErrors", "Slow", "DatabaseConnections"];
 

@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::{ORIGIN, Server};
+use crate::processes::{ORIGIN, Server};
 
 /// Between tries, in seconds.
 const WAITS: [f64; 4] = [2.0, 5.0, 15.0, 45.0];

@@ -254,13 +254,13 @@ fn policy() -> Policy {
 /// The paths of the routing table, read from its source: a route added there is in these tests at once.
 fn paths() -> Vec<String> {
     let source = concat!(
-        include_str!("../../../app/src/router.rs"),
-        include_str!("../../src/health.rs"),
-        include_str!("../../src/forward_auth.rs"),
-        include_str!("../../src/metrics.rs"),
-        include_str!("../../src/dev_inbox.rs")
+        include_str!("../../../../app/src/router.rs"),
+        include_str!("../../../src/health.rs"),
+        include_str!("../../../src/forward_auth.rs"),
+        include_str!("../../../src/metrics.rs"),
+        include_str!("../../../src/dev_inbox.rs")
     );
-    let constants = include_str!("../../../app/src/routes.rs");
+    let constants = include_str!("../../../../app/src/routes.rs");
     let mut paths: Vec<String> = source
         .split(".route(")
         .skip(1)

@@ -12,7 +12,7 @@ use rustls::{
 };
 use testkit::{Act, Browser, Database, Fault, Manner, SmtpSink, Stage};
 
-use crate::{ORIGIN, Server};
+use crate::processes::{ORIGIN, Server};
 
 pub(super) type Authority = CertifiedIssuer<'static, KeyPair>;
 

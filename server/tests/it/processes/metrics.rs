@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use super::{ORIGIN, Server, try_get_at};
 
-const DOCUMENT: &str = include_str!("../../../docs/metrics.md");
+const DOCUMENT: &str = include_str!("../../../../docs/metrics.md");
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Signs somebody in, so that everything there is has happened once.

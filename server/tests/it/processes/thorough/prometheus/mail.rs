@@ -3,7 +3,7 @@
 use testkit::{Act, Browser, Fault, Stage};
 
 use super::{ORIGIN, Scene, people_sign_in, until};
-use crate::count;
+use crate::processes::count;
 
 pub(super) const FIRES: [&str; 3] = ["MailSlow", "MailFailing", "MailStuck"];
 

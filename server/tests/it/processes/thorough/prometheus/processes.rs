@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::Scene;
-use crate::try_get_at;
+use crate::processes::try_get_at;
 
 pub(super) const FIRES: [&str; 3] = ["FilesRunOut", "LogLinesDropped", "VersionsDiffer"];
 

@@ -3,7 +3,7 @@
 use testkit::{Act, Browser, Fault, Stage};
 
 use super::{ORIGIN, Scene, latchkey, until};
-use crate::count;
+use crate::processes::count;
 
 pub(super) const FIRES: [&str; 3] = ["RolloutHeld", "MailStuck", "RolloutTurnedOff"];
 

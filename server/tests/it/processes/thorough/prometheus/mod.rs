@@ -32,10 +32,10 @@ use tokio::{
     time::{interval, timeout},
 };
 
-use super::{
+use crate::processes::{
     ORIGIN, Server,
     account::latchkey,
-    proxies::{Running, of_ops, program},
+    thorough::proxies::{Running, of_ops, program},
     two_factor::{enrol, half_signed_in, now, shown},
 };
 

@@ -20,7 +20,7 @@ use super::{
 fn documented() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
     let mut fields: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     let mut of = "";
-    for line in include_str!("../../../docs/logs.md").lines() {
+    for line in include_str!("../../../../docs/logs.md").lines() {
         if let Some(heading) = line.strip_prefix("## ") {
             of = heading.trim_matches('`');
         } else if let Some((field, _)) = line.strip_prefix("| `").and_then(|rest| rest.split_once('`')) {
@@ -162,7 +162,7 @@ fn written_by(source: &str) -> Vec<Written> {
 
 /// Those in a table of `docs/logs.md`.
 fn in_the_table(heading: &str) -> BTreeSet<Written> {
-    let (_, section) = include_str!("../../../docs/logs.md").split_once(&format!("## {heading}\n")).expect("the section");
+    let (_, section) = include_str!("../../../../docs/logs.md").split_once(&format!("## {heading}\n")).expect("the section");
     let section = section.split("\n## ").next().unwrap_or_default();
     let rows = section.lines().filter(|line| line.starts_with("| `"));
     rows.map(|row| {

@@ -34,7 +34,7 @@ use tokio::{
 };
 use url::Url;
 
-use super::{
+use crate::processes::{
     Server,
     two_factor::{SIGN_IN, between, now, shown},
 };

@@ -15,7 +15,7 @@ use super::{
     account::latchkey,
     two_factor::{SIGN_IN, between},
 };
-use crate::{ORIGIN, Server};
+use crate::processes::{ORIGIN, Server};
 
 /// Each looks for a place where it is more than text: a line of a header, a command, the end of a mail, another recipient, markup.
 const HOSTILE: [&str; 22] = [

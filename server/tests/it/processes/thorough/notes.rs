@@ -10,7 +10,7 @@ use std::{
 use testkit::{Browser, Database, SmtpSink};
 use tokio::net::TcpListener;
 
-use super::{
+use crate::processes::{
     Server, count,
     two_factor::{SIGN_IN, between, enrol, half_a_minute_passes, now, shown},
 };

@@ -6,7 +6,7 @@ use sqlx::PgPool;
 use testkit::{Act, Browser, Database, Fault, SmtpSink, Stage};
 
 use super::mail_faults::Tries;
-use crate::{ORIGIN, Server};
+use crate::processes::{ORIGIN, Server};
 
 /// Where in the life of a mail its server is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

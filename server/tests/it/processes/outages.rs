@@ -20,7 +20,7 @@ use tokio::{
     net::{TcpListener, UnixStream},
 };
 
-use crate::{ORIGIN, Server};
+use crate::processes::{ORIGIN, Server};
 
 /// As many mails as the worker sends at once.
 const LANES: usize = 8;
