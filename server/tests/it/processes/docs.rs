@@ -1,4 +1,4 @@
-//! What the documentation says to do can be done: its commands are commands, its links lead somewhere, and the files it names are there.
+//! What the documentation says to do can be done: its links lead somewhere, and the files it names are there.
 //! Every alert leads to a page: whoever reads it is woken at night and tries nothing out.
 
 use std::{
@@ -7,8 +7,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{Parser as _, error::ErrorKind};
-use server::cli::Cli;
 use sqlx::{AssertSqlSafe, Executor as _};
 use testkit::Database;
 
@@ -54,24 +52,8 @@ pub(super) fn in_backticks(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-/// As a shell would, as far as the pages go: words, some of them in quotes, and a comment behind.
-pub(super) fn words(line: &str) -> Vec<String> {
-    let line = line.split(" #").next().unwrap_or(line);
-    let line = line.split(" > ").next().unwrap_or(line);
-    line.split('"')
-        .enumerate()
-        .flat_map(|(n, part)| if n % 2 == 1 { vec![part.to_owned()] } else { part.split_whitespace().map(str::to_owned).collect() })
-        .collect()
-}
-
 const FOLDERS: [&str; 12] =
     ["app", "auth", "docs", "end2end", "examples", "migrations", "ops", "public", "server", "style", "support", ".ci"];
-
-/// Of a command whose name stands alone.
-pub(super) fn is_incomplete(error: &clap::Error) -> bool {
-    use ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, MissingRequiredArgument, MissingSubcommand};
-    matches!(error.kind(), MissingRequiredArgument | MissingSubcommand | DisplayHelp | DisplayHelpOnMissingArgumentOrSubcommand)
-}
 
 #[test]
 fn every_alert_has_its_page_and_every_page_its_alert() {
@@ -102,30 +84,18 @@ fn anchors(page: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_command_is_one_and_every_page_and_file_is_there() {
+fn every_page_and_file_is_there() {
     let routes = read(&repository().join("app/src/routes.rs"));
     let mut faults = Vec::new();
     for (path, page) in pages() {
         let mut fault = |what: String| faults.push(format!("{}: {what}", path.display()));
-        let (shell, prose) = fenced(&page, "sh");
-        for line in shell.iter().flat_map(|text| text.lines()).filter(|line| line.starts_with("latchkey")) {
-            if let Err(error) = Cli::try_parse_from(words(line)) {
-                fault(format!("{line}: {error}"));
-            }
-        }
+        let (_, prose) = fenced(&page, "sh");
         for quoted in in_backticks(&prose) {
             // Of a path only what can't be meant otherwise: one that begins with a folder of ours.
             let folder = quoted.split_once('/').map(|(folder, _)| folder);
             let is_path = folder.is_some_and(|folder| FOLDERS.contains(&folder)) && !quoted.contains(['*', '{', ' ']);
             if is_path && !repository().join(quoted).exists() {
                 fault(format!("there is no {quoted}"));
-            }
-            if quoted.starts_with("latchkey ") {
-                // A command's name alone is no call, and three dots are what the reader puts there.
-                match Cli::try_parse_from(words(quoted)) {
-                    Err(error) if !is_incomplete(&error) && !quoted.contains('…') => fault(format!("{quoted}: {error}")),
-                    _ => {}
-                }
             }
             if quoted.starts_with("/admin") && !routes.contains(&format!("\"{quoted}\"")) {
                 fault(format!("there is no {quoted}"));

@@ -1,5 +1,6 @@
-//! Every command that the documentation names is run, as it stands there, by a shell: each beside a copy of one database in which people
-//! are signed in, a key works and the audit is sealed. What can't be run here stands in [`ELSEWHERE`], with what runs it.
+//! Every command that the documentation names is one, and one of each name is run, as it stands there, by a shell: each beside a copy of
+//! one database in which people are signed in, a key works and the audit is sealed. Other programs' are run too (`thorough/docs_programs.rs`).
+//! What can't be run here stands in [`ELSEWHERE`], with what runs it.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use serde_json::Value;
 use server::cli::Cli;
 use sqlx::{AssertSqlSafe, Executor as _};
@@ -21,7 +22,7 @@ use uuid::Uuid;
 
 use super::{
     ORIGIN, Server, count,
-    docs::{fenced, in_backticks, is_incomplete, pages_in, read, repository, words},
+    docs::{fenced, in_backticks, pages_in, read, repository},
     two_factor::enrol_as,
 };
 
@@ -277,17 +278,81 @@ impl Drop for Place {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_command_of_the_documentation_runs() {
+/// As a shell would, as far as the pages go: words, some of them in quotes, and a comment behind.
+fn words(line: &str) -> Vec<String> {
+    let line = line.split(" #").next().unwrap_or(line);
+    let line = line.split(" > ").next().unwrap_or(line);
+    line.split('"')
+        .enumerate()
+        .flat_map(|(n, part)| if n % 2 == 1 { vec![part.to_owned()] } else { part.split_whitespace().map(str::to_owned).collect() })
+        .collect()
+}
+
+/// Of a command whose name stands alone.
+fn is_incomplete(error: &clap::Error) -> bool {
+    use ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, MissingRequiredArgument, MissingSubcommand};
+    matches!(error.kind(), MissingRequiredArgument | MissingSubcommand | DisplayHelp | DisplayHelpOnMissingArgumentOrSubcommand)
+}
+
+/// `flag set` of `latchkey flag set NAME --on`.
+fn verb(command: &str) -> String {
+    let (mut at, mut names) = (Cli::command(), Vec::new());
+    for word in words(command).into_iter().skip(1) {
+        let Some(below) = at.find_subcommand(&word).cloned() else { break };
+        at = below;
+        names.push(word);
+    }
+    names.join(" ")
+}
+
+/// Of ours, and no name alone, as a sentence has it.
+fn is_call(command: &str) -> bool {
+    command.starts_with("latchkey ") && Cli::try_parse_from(words(command)).is_ok()
+}
+
+/// What is run, and not elsewhere.
+pub(super) fn to_run() -> BTreeMap<String, String> {
     let mut all = commands();
+    all.retain(|command, _| !ELSEWHERE.iter().any(|(begin, _)| command.starts_with(begin)));
+    all
+}
+
+#[test]
+fn every_command_of_the_documentation_is_one_or_is_run_elsewhere() {
+    let all = commands();
     assert!(all.len() > 90, "{}", all.len());
+    let mut faults = Vec::new();
+    for (command, page) in all.iter().filter(|(command, _)| command.starts_with("latchkey ")) {
+        if let Err(error) = Cli::try_parse_from(words(command))
+            && !is_incomplete(&error)
+        {
+            faults.push(format!("{page}: {command}: {error}"));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
     for (begin, by) in ELSEWHERE {
-        let before = all.len();
-        all.retain(|command, _| !command.starts_with(begin));
-        assert!(all.len() < before, "no page says {begin} any more: take it off the list");
+        assert!(all.keys().any(|command| command.starts_with(begin)), "no page says {begin} any more: take it off the list");
         assert!(by.contains(' ') || repository().join(by).is_file(), "{begin}: there is no {by}");
     }
+}
 
+/// One of each name, that which says the most: whether the others are commands clap knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_command_of_the_documentation_runs() {
+    let mut longest = BTreeMap::<String, (String, String)>::new();
+    for (command, page) in to_run().into_iter().filter(|(command, _)| is_call(command)) {
+        let says = |command: &str| (command.matches(" --").count(), command.len());
+        let kept = longest.entry(verb(&command)).or_insert_with(|| (command.clone(), page.clone()));
+        if says(&command) > says(&kept.0) {
+            *kept = (command, page);
+        }
+    }
+    assert!(longest.len() > 20, "{:?}", longest.keys());
+    run(longest.into_values().collect()).await;
+}
+
+/// Each beside a copy of the database, as a shell would.
+pub(super) async fn run(commands: BTreeMap<String, String>) {
     let seeded = Arc::new(Seeded::new().await);
     let asked = seeded.database.copy().await;
     let sink = SmtpSink::start().await;
@@ -295,23 +360,20 @@ async fn every_command_of_the_documentation_runs() {
     // The machine's, all of whose processors a command can use.
     let turns = Arc::new(Semaphore::new(3));
     let mut running = JoinSet::new();
-    for (n, (command, page)) in all.into_iter().enumerate() {
+    for (n, (command, page)) in commands.into_iter().enumerate() {
         let (seeded, turns, instance) = (seeded.clone(), turns.clone(), server.address.to_string());
         running.spawn(async move {
             let _turn = turns.acquire().await.expect("open");
-            let is_name =
-                command.starts_with("latchkey ") && Cli::try_parse_from(words(&command)).is_err_and(|error| is_incomplete(&error));
-            // A command's name alone, as in a sentence: it must be one.
-            let line = if is_name { format!("{command} --help") } else { seeded.filled(&command).replace("INSTANCE", &instance) };
+            let line = seeded.filled(&command).replace("INSTANCE", &instance);
             let database = seeded.database.copy().await;
             tokio::task::spawn_blocking(move || {
-                let place = Place::new(&database, &n.to_string());
-                let before = BEFORE.iter().filter(|(begin, _)| line.starts_with(begin) && !is_name);
+                let place = Place::new(&database, &format!("{}-{n}", database.name));
+                let before = BEFORE.iter().filter(|(begin, _)| line.starts_with(begin));
                 before.flat_map(|(_, earlier)| *earlier).for_each(|earlier| drop(place.run_well(earlier)));
                 let output = place.run(&line);
                 let said = [output.stdout, output.stderr].concat();
                 let said = String::from_utf8_lossy(&said);
-                let well = output.status.success() && (is_name || !said.contains("Usage:"));
+                let well = output.status.success() && !said.contains("Usage:");
                 (!well).then(|| format!("{page}: {command}\n{}: {}", output.status, said.trim()))
             })
             .await

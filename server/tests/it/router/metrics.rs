@@ -1,6 +1,6 @@
 //! What is counted, and that no stranger can make it more than it is.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use auth::{
     Auth,
@@ -11,6 +11,7 @@ use auth::{
     policy::NamedDomains,
     reporting::gauges,
     rollout::{DEFAULT_PLAN, LOOK_EVERY},
+    limits::throttle::{Limits, Rate},
 };
 use axum::{Router, routing::get};
 use http::{HeaderValue, Method, StatusCode, header};
@@ -112,7 +113,9 @@ async fn the_database_is_asked_for_the_worst_and_the_oldest() {
     }
     send(&app, request(&Method::POST, routes::LOGIN, "", "email=tom%40example.org")).await;
     kit.clock.advance(time::Duration::seconds(42));
+    let taken = (kit.pool.acquire().await.expect("one"), kit.pool.acquire().await.expect("another"));
     kit.auth.reporting().publish_gauges().await.expect("the database answers");
+    drop(taken);
     kit.auth.flag().read().await.expect("the database answers");
     kit.auth.limits().watch_request_bursts().await.expect("the database answers");
     kit.auth.rollout().watch().await.expect("the database answers");
@@ -124,6 +127,7 @@ async fn the_database_is_asked_for_the_worst_and_the_oldest() {
         ("mail_outbox_messages{state=\"queued\"}", 1.0),
         ("mail_outbox_messages{state=\"failed\"}", 0.0),
         ("mail_outbox_oldest_seconds", 42.0),
+        ("database_connections{state=\"used\"}", 2.0),
         ("encryption_key_secrets{state=\"missing\"}", 0.0),
         ("rollout_state{flag=\"passwordless_auth\"}", 0.0),
         ("rollout_percent{flag=\"passwordless_auth\"}", 100.0),
@@ -282,6 +286,25 @@ async fn a_burst_and_the_rollout_it_holds_are_told() {
     kit.auth.rollout().abort(Who::Operator, "ticket 7").await.expect("aborted");
     kit.auth.rollout().watch().await.expect("the database answers");
     assert_eq!(counted.value(&kit, "rollout_state{flag=\"passwordless_auth\"}").await, Some(5.0));
+    sqlx::query("update rollouts set state = 'rolled_back'").execute(&kit.pool).await.expect("updated");
+    kit.auth.rollout().watch().await.expect("the database answers");
+    assert_eq!(counted.value(&kit, "rollout_state{flag=\"passwordless_auth\"}").await, Some(6.0));
+}
+
+/// The limit on all mails is an alert of its own, the others' is on how many a second.
+#[tokio::test]
+async fn what_limits_refuse_is_counted() {
+    let limits = Limits { link_all: Rate::new(1, Duration::from_hours(1)), ..Limits::default() };
+    let kit = Kit::with(auth::policy::Policy { limits, ..policy() }).await;
+    let counted = Counted::begin(&kit);
+    let app = service(&config(&[]), kit.auth.clone());
+    for (email, status) in [("mara", 303), ("tom", 429), ("priya", 429)] {
+        let asked = send(&app, request(&Method::POST, routes::LOGIN, "", &format!("email={email}%40example.org"))).await;
+        assert_eq!(asked.status().as_u16(), status, "{email}");
+    }
+    for (limit, refused) in [("link_all", 2.0), ("link_network", 0.0)] {
+        assert_eq!(counted.value(&kit, &format!("rate_limited_total{{limit=\"{limit}\"}}")).await, Some(refused), "{limit}");
+    }
 }
 
 /// Every route has its latency and its request's id, also where there is no route, and where one panics.

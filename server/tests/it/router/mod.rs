@@ -323,6 +323,8 @@ async fn sign_in_by_link(kit: &Kit, app: &Router, email: &str) -> String {
 }
 
 const SIGNED_IN: &str = "select count(*) from sessions where user_id is not null";
+const ASKED: &str = "select count(*) from magic_links";
+const LIVE: &str = "select count(*) from magic_links where used = 0 and closed_at is null";
 
 /// Walks every route with every method in a browser that holds a live link, and with the code in every field there is. Only the
 /// two confirmed redemptions sign anybody in.
@@ -332,18 +334,24 @@ async fn nothing_but_a_confirmed_redemption_signs_anybody_in() {
     // Without the limit per process: a walk posts faster than people.
     let app = service(&config(&[("LIMITS", "off")]), kit.auth.clone());
     let redemptions = [routes::LOGIN_CONFIRM, routes::LOGIN_SENT];
+    let (mut cookies, mut code) = about_to_sign_in(&kit, &app).await;
     for path in paths() {
         for method in [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS] {
             if method == Method::POST && redemptions.contains(&path.as_str()) {
                 continue;
             }
-            let (cookies, code) = about_to_sign_in(&kit, &app).await;
             let body = format!("email=mara%40example.org&token={0}&next=%2Faccount&user_id=1&level=email", code.replace(' ', ""));
             send(&app, request(&method, &path, &cookies, &body)).await;
             assert_eq!(kit.count(SIGNED_IN).await, 0, "{method} {path}");
-            kit.clock.advance(time::Duration::hours(2));
+            // The next one has a live link too: some forms close it, or ask for another.
+            if kit.count(ASKED).await != 1 || kit.count(LIVE).await != 1 {
+                kit.clock.advance(time::Duration::hours(2));
+                sqlx::query("delete from magic_links").execute(&kit.pool).await.expect("deleted");
+                (cookies, code) = about_to_sign_in(&kit, &app).await;
+            }
         }
     }
+    kit.clock.advance(time::Duration::hours(2));
     // The positive twin: the two that may, do.
     let (cookies, _) = about_to_sign_in(&kit, &app).await;
     send(&app, request(&Method::POST, routes::LOGIN_CONFIRM, &cookies, "")).await;

@@ -279,6 +279,50 @@ async fn a_mail_server_that_hangs_anywhere_costs_one_lane_for_a_while() {
     }
 }
 
+/// As many mails as the worker sends at once.
+const LANES: usize = 8;
+
+/// Every lane of the worker ends at a mail server that says nothing more: pages don't wait for it, and the mail after those goes
+/// out all the same, once the worker has had enough.
+async fn mail_server_hangs(stage: Stage) {
+    let (database, sink) = (Database::new().await, SmtpSink::start().await);
+    sink.play(Fault::new(stage, Act::Silence).during(0..LANES));
+    let server = Server::start(&database, &sink, "off").await;
+    let ask = async |email: &str| {
+        let mut browser = Browser::new(server.address, ORIGIN);
+        assert_eq!(browser.post("/login", &[("email", email)]).await.location(), "/login/sent");
+        browser
+    };
+    let stuck: Vec<String> = (0..LANES).map(|n| format!("stuck{n}@example.org")).collect();
+    for email in &stuck {
+        ask(email).await;
+    }
+    sink.fallen_silent(LANES).await;
+
+    let mut browser = ask("mara@example.org").await;
+    assert_eq!(browser.get("/login/sent").await.status, 200);
+    assert_eq!(sink.silent(), LANES, "answered while all of them hang");
+
+    let code = sink.nth_to("mara@example.org", 1).await.code();
+    assert_eq!(browser.post("/login/sent", &[("code", &code)]).await.location(), "/account");
+    for email in &stuck {
+        match stage {
+            // What was taken without a word is sent again, as the same mail.
+            Stage::Taken => {
+                let (first, second) = (sink.nth_to(email, 1).await, sink.nth_to(email, 2).await);
+                assert_eq!(first.identity(), second.identity());
+            }
+            _ => drop(sink.nth_to(email, 1).await),
+        }
+    }
+}
+
+/// Half a minute, which is how long the worker waits; so both at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_server_that_hangs_costs_no_page_and_no_other_mail() {
+    tokio::join!(mail_server_hangs(Stage::Greeting), mail_server_hangs(Stage::Taken));
+}
+
 /// Bytes that are no SMTP, lines without end and single bytes now and then: neither memory nor anybody else's mail.
 #[tokio::test(flavor = "multi_thread")]
 async fn nonsense_costs_neither_memory_nor_mail() {

@@ -2,6 +2,7 @@
 //! What is as quick as the others lies with them, in the folder above.
 //! A new one is a file here, and its program in `support/scripts/install.sh`.
 
+mod docs_programs;
 mod mail_faults;
 mod mail_kills;
 mod notes;
