@@ -10,7 +10,9 @@ use rustls::{
     ServerConfig,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
 };
+use sqlx::PgPool;
 use testkit::{Act, Browser, Database, Fault, Manner, SmtpSink, Stage};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::processes::{ORIGIN, Server};
 
@@ -67,106 +69,118 @@ fn start_tls(address: SocketAddr) -> String {
     format!("smtp://mailer:secret@0.0.0.0:{}", address.port())
 }
 
-/// A server that sends by `smtp`, and was asked for a link.
-async fn asked(database: &Database, smtp: &str, trust: &Trust) -> Server {
-    let trust = trust.file.to_str().expect("UTF-8");
-    let server = Server::start_with(database, &[("EMAIL_SMTP", smtp), ("SSL_CERT_FILE", trust)]).await;
-    let mut browser = Browser::new(server.address, ORIGIN);
-    assert_eq!(browser.post("/login", &[("email", "mara@example.org")]).await.location(), "/login/sent");
-    server
+/// A server, and mail servers at the address it sends to, one after the other.
+struct Site {
+    mail_server: SocketAddr,
+    server: Server,
+    owner: PgPool,
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn mail_goes_through_tls_to_a_server_that_proves_its_name() {
-    let trust = Trust::new("good");
-    let config = certified(&GOOD_NAMES, Some(&trust.authority), false);
-    for (manner, url, in_clear) in [
-        (Manner::Tls(config.clone()), implicit as fn(SocketAddr) -> String, &[][..]),
-        (Manner::StartTls(config), start_tls, &["EHLO", "STARTTLS"]),
-    ] {
-        let (database, sink) = (Database::new().await, SmtpSink::start_as(manner).await);
-        let _server = asked(&database, &url(sink.address), &trust).await;
-        let mail = sink.nth_to("mara@example.org", 1).await;
-        assert_eq!(mail.code().len(), 6);
+impl Site {
+    async fn new(url: fn(SocketAddr) -> String, trust: &Trust) -> Self {
+        let mail_server = TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("bound");
+        let database = Database::new().await;
+        let trust = trust.file.to_str().expect("UTF-8");
+        let variables = [("EMAIL_SMTP", &*url(mail_server)), ("SSL_CERT_FILE", trust), ("LIMITS", "off")];
+        Self { mail_server, server: Server::start_with(&database, &variables).await, owner: database.owner().await }
+    }
+
+    /// Once the one before has let go of the address.
+    async fn mail_server(&self, manner: Manner) -> SmtpSink {
+        while TcpStream::connect(self.mail_server).await.is_ok() {}
+        SmtpSink::start_at(self.mail_server, manner).await
+    }
+
+    async fn ask(&self) {
+        let mut browser = Browser::new(self.server.address, ORIGIN);
+        assert_eq!(browser.post("/login", &[("email", "mara@example.org")]).await.location(), "/login/sent");
+    }
+
+    /// What operators see of the one mail, once it was tried.
+    async fn tried(&self) -> (String, String) {
+        let tried = async {
+            loop {
+                let row: (String, Option<String>) =
+                    sqlx::query_as("select state, last_error from mail_outbox").fetch_one(&self.owner).await.expect("one mail");
+                if let (state, Some(error)) = row {
+                    return (state, error);
+                }
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(30), tried).await.expect("it is tried")
+    }
+
+    async fn sends(&self, manner: Manner, in_clear: &[&str]) {
+        let sink = self.mail_server(manner).await;
+        self.ask().await;
+        assert_eq!(sink.nth_to("mara@example.org", 1).await.code().len(), 6);
         assert_eq!(sink.heard(false), in_clear);
         assert_eq!(sink.heard(true)[..5], ["EHLO", "AUTH", "MAIL", "RCPT", "DATA"]);
     }
-}
 
-/// What operators see of the one mail, once it was tried.
-async fn tried(database: &Database) -> (String, String) {
-    let pool = database.pool_of(1).await;
-    let tried = async {
-        loop {
-            let row: (String, Option<String>) =
-                sqlx::query_as("select state, last_error from mail_outbox").fetch_one(&pool).await.expect("one mail");
-            if let (state, Some(error)) = row {
-                return (state, error);
-            }
+    /// The mail waits, and nothing was said in clear.
+    async fn refuses(&self, manner: Manner, fault: Option<Fault>, error: &str) {
+        let sink = self.mail_server(manner).await;
+        if let Some(fault) = fault {
+            sink.play(fault);
         }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(30), tried).await.expect("it is tried")
+        self.ask().await;
+        assert_eq!(self.tried().await, ("queued".to_owned(), error.to_owned()));
+        let in_clear = sink.heard(false);
+        for verb in ["AUTH", "MAIL", "RCPT", "DATA"] {
+            assert!(!in_clear.iter().any(|heard| heard == verb), "{error}: {in_clear:?}");
+        }
+        assert_eq!(sink.heard(true), [] as [String; 0], "{error}");
+        // The next mail server is asked for another.
+        sqlx::query("delete from mail_outbox").execute(&self.owner).await.expect("the superuser may");
+    }
 }
 
-fn assert_discreet(sink: &SmtpSink, what: &str) {
-    let in_clear = sink.heard(false);
-    for verb in ["AUTH", "MAIL", "RCPT", "DATA"] {
-        assert!(!in_clear.iter().any(|heard| heard == verb), "{what}: {in_clear:?}");
+const NO_NAME: &str = "no safe connection to the mail server: its certificate is for another name";
+const OVER: &str = "no safe connection to the mail server: its certificate has expired";
+const UNKNOWN: &str = "no safe connection to the mail server: its certificate is of nobody this machine trusts";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_tls_at_once_mail_goes_only_to_a_server_that_proves_its_name() {
+    let (trust, stranger) = (Trust::new("implicit"), Trust::new("stranger"));
+    let authority = Some(&trust.authority);
+    let site = Site::new(implicit, &trust).await;
+    // A greeting is no handshake.
+    site.refuses(Manner::Plain, None, "no safe connection to the mail server").await;
+    for (config, error) in [
+        (certified(&["mail.example.org"], authority, false), NO_NAME),
+        (certified(&GOOD_NAMES, authority, true), OVER),
+        (certified(&GOOD_NAMES, None, false), UNKNOWN),
+        (certified(&GOOD_NAMES, Some(&stranger.authority), false), UNKNOWN),
+    ] {
+        site.refuses(Manner::Tls(config), None, error).await;
     }
-    assert_eq!(sink.heard(true), [] as [String; 0], "{what}");
+    site.sends(Manner::Tls(certified(&GOOD_NAMES, authority, false)), &[]).await;
 }
 
 /// A server that offers STARTTLS and won't have it after all is no reason to go on in clear, nor to give a mail up.
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_handshake_mail_waits_and_nothing_is_said() {
-    let trust = Trust::new("unshaken");
-    let config = certified(&GOOD_NAMES, Some(&trust.authority), false);
+async fn with_starttls_mail_goes_only_to_a_server_that_proves_its_name() {
+    let trust = Trust::new("starttls");
+    let authority = Some(&trust.authority);
+    let good = certified(&GOOD_NAMES, authority, false);
+    let site = Site::new(start_tls, &trust).await;
+    let lacks = "the mail server lacks what this needs: STARTTLS, a way to sign in, or SMTPUTF8";
+    site.refuses(Manner::Plain, None, lacks).await;
+    for (config, error) in [
+        (certified(&["mail.example.org"], authority, false), NO_NAME),
+        (certified(&GOOD_NAMES, authority, true), OVER),
+        (certified(&GOOD_NAMES, None, false), UNKNOWN),
+    ] {
+        site.refuses(Manner::StartTls(config), None, error).await;
+    }
     for (act, error) in [
         (Act::Answer(454), "the mail server refused it for now (454)"),
         (Act::Answer(554), "the mail server refused STARTTLS (554)"),
         (Act::Say(b"220 go on\r\n250 ok\r\n".to_vec()), "no safe connection to the mail server"),
         (Act::HangUp, "the mail server broke off, or what it says is no SMTP"),
     ] {
-        let (database, sink) = (Database::new().await, SmtpSink::start_as(Manner::StartTls(config.clone())).await);
-        sink.play(Fault::new(Stage::StartTls, act));
-        let _server = asked(&database, &start_tls(sink.address), &trust).await;
-        assert_eq!(tried(&database).await, ("queued".to_owned(), error.to_owned()));
-        assert_discreet(&sink, error);
+        site.refuses(Manner::StartTls(good.clone()), Some(Fault::new(Stage::StartTls, act)), error).await;
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn without_a_safe_connection_mail_waits_and_nothing_is_said() {
-    let trust = Trust::new("refused");
-    let stranger = Trust::new("stranger");
-    let authority = Some(&trust.authority);
-    let other_name = certified(&["mail.example.org"], authority, false);
-    let expired = certified(&GOOD_NAMES, authority, true);
-    let self_signed = certified(&GOOD_NAMES, None, false);
-    let by_a_stranger = certified(&GOOD_NAMES, Some(&stranger.authority), false);
-    let other = "no safe connection to the mail server: its certificate is for another name";
-    let over = "no safe connection to the mail server: its certificate has expired";
-    let unknown = "no safe connection to the mail server: its certificate is of nobody this machine trusts";
-    for (manner, url, error) in [
-        (
-            Manner::Plain,
-            start_tls as fn(SocketAddr) -> String,
-            "the mail server lacks what this needs: STARTTLS, a way to sign in, or SMTPUTF8",
-        ),
-        // Plain where TLS was to begin at once: a greeting is no handshake.
-        (Manner::Plain, implicit, "no safe connection to the mail server"),
-        (Manner::Tls(other_name.clone()), implicit, other),
-        (Manner::Tls(expired.clone()), implicit, over),
-        (Manner::Tls(self_signed.clone()), implicit, unknown),
-        (Manner::Tls(by_a_stranger), implicit, unknown),
-        (Manner::StartTls(other_name), start_tls, other),
-        (Manner::StartTls(expired), start_tls, over),
-        (Manner::StartTls(self_signed), start_tls, unknown),
-    ] {
-        let (database, sink) = (Database::new().await, SmtpSink::start_as(manner).await);
-        let url = url(sink.address);
-        let _server = asked(&database, &url, &trust).await;
-        assert_eq!(tried(&database).await, ("queued".to_owned(), error.to_owned()), "{url}");
-        assert_discreet(&sink, &url);
-    }
+    site.sends(Manner::StartTls(good), &["EHLO", "STARTTLS"]).await;
 }
