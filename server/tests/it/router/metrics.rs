@@ -8,10 +8,10 @@ use auth::{
     api_keys::Scope,
     crypto::Keys,
     delivery::SendError,
+    limits::throttle::{Limits, Rate},
     policy::NamedDomains,
     reporting::gauges,
     rollout::{DEFAULT_PLAN, LOOK_EVERY},
-    limits::throttle::{Limits, Rate},
 };
 use axum::{Router, routing::get};
 use http::{HeaderValue, Method, StatusCode, header};
