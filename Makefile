@@ -1,29 +1,41 @@
 # Thin on purpose: every line here also works alone, typed into a shell.
 
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
-LATCHKEY_BIN ?= $(TARGET)/debug/latchkey
 
 # Queries are checked against `.sqlx`, also where a DATABASE_URL is set for the program itself.
 export SQLX_OFFLINE = true
+# Built by `cargo test`, taken by the browser tests.
+export LATCHKEY_BIN ?= $(TARGET)/debug/latchkey
+# What each test took.
+export TEST_TIMES ?= $(TARGET)/test-times
 
-.PHONY: run test check bench load sqlx pictures
+.PHONY: run test test-all check bench load sqlx pictures
 
 # Pages at http://localhost:3000/login, mail at http://localhost:3000/dev/inbox.
 run:
 	support/scripts/install.sh postgresql
 	APP_ENV=development cargo run
 
+# All but what is called `thorough`, which takes longer and needs more programs.
 test:
-	support/scripts/install.sh postgresql pgbouncer patroni chromium node java python curl openssl zbar nginx caddy traefik prometheus
-	cargo test --workspace
-	cargo build
+	support/scripts/install.sh postgresql chromium node
+	rm -f $(TEST_TIMES)
+	support/scripts/cargo-test.mjs --workspace -- --skip thorough::
+	support/scripts/quickstart.sh
+	npm --prefix end2end ci --no-audit --no-fund
+	cd end2end && npx playwright test --grep-invert thorough
+	@echo "The slowest tests, in seconds:"; sort -rn $(TEST_TIMES) | head -n 20
+
+test-all:
+	support/scripts/install.sh postgresql chromium node pgbouncer patroni java python curl openssl nginx caddy traefik prometheus
+	rm -f $(TEST_TIMES)
+	support/scripts/cargo-test.mjs --workspace
 	support/scripts/quickstart.sh
 	support/scripts/api.sh
 	npm --prefix end2end ci --no-audit --no-fund
-	cargo build --workspace --example gallery
-	$(TARGET)/debug/examples/gallery $(TARGET)/gallery
 	support/scripts/html.sh
-	cd end2end && LATCHKEY_BIN=$(LATCHKEY_BIN) GALLERY=$(TARGET)/gallery npx playwright test
+	cd end2end && npx playwright test
+	@echo "The slowest tests, in seconds:"; sort -rn $(TEST_TIMES) | head -n 20
 
 check:
 	support/scripts/install.sh postgresql python prometheus
@@ -53,8 +65,8 @@ sqlx:
 
 # After a screen has changed: its pictures in help and in the README, and what a screen reader says of it. Read the diff.
 pictures:
-	support/scripts/install.sh postgresql chromium node zbar pngquant
+	support/scripts/install.sh postgresql chromium node pngquant
 	cargo build
-	cargo build --workspace --example gallery
+	cargo run -p app --example gallery -- $(TARGET)/gallery
 	npm --prefix end2end ci --no-audit --no-fund
-	support/scripts/pictures.sh $(LATCHKEY_BIN)
+	support/scripts/pictures.sh

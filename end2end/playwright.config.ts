@@ -50,13 +50,9 @@ const withFonts = {
 };
 
 const afterwards = ["events.spec.ts", "secrets.spec.ts"];
-/** What is the same in every browser. */
-const once = ["keyboard.spec.ts"];
-/** How every page looks, and what it says. */
-const stills = ["gallery.spec.ts", "lighthouse.spec.ts"];
-const spoken = ["spoken.spec.ts"];
-const pictures = ["pictures.spec.ts"];
-const journeys = { testIgnore: ["ready.spec.ts", ...afterwards, ...once, ...spoken, ...pictures, ...stills], dependencies: ["ready"] };
+/** Each has a project of its own. */
+const others = ["gallery.spec.ts", "lighthouse.spec.ts", "pictures.spec.ts"];
+const journeys = { testIgnore: ["ready.spec.ts", ...afterwards, ...others], dependencies: ["ready"] };
 
 export default defineConfig<Options>({
   testDir: "tests",
@@ -67,7 +63,7 @@ export default defineConfig<Options>({
   timeout: 90_000,
   expect: { timeout: 20_000 },
   forbidOnly: Boolean(process.env["CI"]),
-  reporter: [["list"]],
+  reporter: [["list"], ["./support/times.ts"]],
   // By its whole path: pictures lie where the binary takes them from.
   snapshotPathTemplate: "../{arg}{ext}",
   use: {
@@ -79,13 +75,12 @@ export default defineConfig<Options>({
     // The teardown of a project that all others depend on runs last, and runs even where they failed.
     { name: "ready", testMatch: "ready.spec.ts", teardown: "afterwards" },
     { name: "afterwards", testMatch: afterwards },
+    { name: "pictures", testMatch: "pictures.spec.ts", dependencies: ["ready"], use: { ...pictured, launchOptions: withFonts } },
     { name: "nojs-desktop", ...journeys, use: { ...desktop, javaScriptEnabled: false } },
-    { name: "nojs-phone", ...journeys, use: { ...phone, javaScriptEnabled: false } },
-    { name: "js-desktop", ...journeys, use: desktop },
-    { name: "js-phone", ...journeys, use: phone },
-    { name: "once", testMatch: once, dependencies: ["ready"], use: { ...desktop, javaScriptEnabled: false } },
-    { name: "gallery", testMatch: stills, dependencies: ["ready"], use: { ...phone, userAgent: undefined } },
-    { name: "spoken", testMatch: spoken, dependencies: ["ready"], use: { ...desktop, javaScriptEnabled: false } },
-    { name: "pictures", testMatch: pictures, dependencies: ["ready"], use: { ...pictured, launchOptions: withFonts } },
+    { name: "gallery", testMatch: "gallery.spec.ts", dependencies: ["ready"], use: { ...phone, userAgent: undefined } },
+    // `make test` leaves these out by their name: journeys where a small screen or JavaScript could make another one of them, and Lighthouse.
+    { name: "thorough-phone", ...journeys, grep: /@phone/, use: { ...phone, javaScriptEnabled: false } },
+    { name: "thorough-js", ...journeys, grep: /@js/, use: desktop },
+    { name: "thorough-lighthouse", testMatch: "lighthouse.spec.ts", dependencies: ["ready"] },
   ],
 });

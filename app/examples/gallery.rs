@@ -1,7 +1,14 @@
 //! Writes every page in every state, and every mail, as files to be opened in a browser:
 //! `cargo run -p app --example gallery -- FOLDER` (`target/gallery` if none is given), then `FOLDER/index.html`.
 
-use std::{collections::BTreeMap, env, error::Error, fs, io, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    env,
+    error::Error,
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use app::{
     assets,
@@ -84,9 +91,23 @@ const LONG: &str = "the.longest.address.anyone.could.ever.have.typed.into.this.p
 
 fn main() -> io::Result<()> {
     let folder = PathBuf::from(env::args().nth(1).unwrap_or_else(|| "target/gallery".to_owned()));
+    write(&folder)?;
+    println!("{}", folder.join("index.html").display());
+    Ok(())
+}
+
+/// The browser tests look at what this leaves.
+#[test]
+fn it_is_written_whole() -> io::Result<()> {
+    let test = env::current_exe()?;
+    let target = test.ancestors().nth(3).ok_or_else(|| io::Error::other("not in target/debug/examples"))?;
+    write(&target.join("gallery"))
+}
+
+fn write(folder: &Path) -> io::Result<()> {
     for asset in assets::ALL {
         let file = folder.join(asset.path.trim_start_matches('/'));
-        fs::create_dir_all(file.parent().unwrap_or(&folder))?;
+        fs::create_dir_all(file.parent().unwrap_or(folder))?;
         fs::write(file, asset.raw)?;
     }
     let mut index = String::from("<!DOCTYPE html><html lang=en><meta charset=utf-8><title>Gallery</title>");
@@ -98,9 +119,7 @@ fn main() -> io::Result<()> {
         fs::write(folder.join(format!("{name}.html")), html)?;
         index.extend(["<p><a href=", name, ".html>", name, "</a>"]);
     }
-    fs::write(folder.join("index.html"), index)?;
-    println!("{}", folder.join("index.html").display());
-    Ok(())
+    fs::write(folder.join("index.html"), index)
 }
 
 /// Every page in every state, and every mail.

@@ -1,12 +1,12 @@
 // An authenticator app, written from RFC 6238 and nothing of ours.
 
-import { execFile } from "node:child_process";
 import { createHmac } from "node:crypto";
-import { promisify } from "node:util";
+
+import readCode from "jsqr";
+import { PNG } from "pngjs";
 
 import { note } from "./seen.ts";
 
-const run = promisify(execFile);
 const ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
 export function base32(text: string): Buffer {
@@ -39,8 +39,9 @@ export class Authenticator {
   }
 }
 
-/** What a phone's camera reads in a picture. */
-export async function scan(picture: string): Promise<URL> {
-  const { stdout } = await run("zbarimg", ["--quiet", "--raw", picture]);
-  return new URL(stdout.trim());
+/** What a phone's camera reads in a picture, if it reads anything. */
+export function scan(picture: Buffer): URL | undefined {
+  const { data, width, height } = PNG.sync.read(picture);
+  const code = readCode.default(new Uint8ClampedArray(data), width, height);
+  return code ? new URL(code.data) : undefined;
 }

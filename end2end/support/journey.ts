@@ -2,7 +2,7 @@
 
 import type { Locator, Page, Response } from "@playwright/test";
 
-import type { Mail, Mailbox } from "./post_office.ts";
+import type { Mail, Mailbox } from "./mail_server.ts";
 import { expect } from "./test.ts";
 
 /** Presses and waits for the page that comes of it, behind all redirects. */

@@ -4,7 +4,7 @@ import type { Page } from "@playwright/test";
 
 import { Authenticator } from "./authenticator.ts";
 import { askForMail, button, expectPage, press, submitCode, tick } from "./journey.ts";
-import type { Mailbox } from "./post_office.ts";
+import type { Mailbox } from "./mail_server.ts";
 import { note } from "./seen.ts";
 import { expect } from "./test.ts";
 

@@ -2,7 +2,7 @@ import type { Locator, Page } from "@playwright/test";
 
 import { signedInByCode, signedUpByCode, times, twoFactorTurnedOn } from "../support/events.ts";
 import { button, expectAccount, expectPage, expectSignedOut, link, openLink, press, signIn } from "../support/journey.ts";
-import type { Mail, Mailbox } from "../support/post_office.ts";
+import type { Mail, Mailbox } from "../support/mail_server.ts";
 import { letFactorsAge, letUndoLinksAge, sql } from "../support/servers.ts";
 import { expect, test } from "../support/test.ts";
 import { enrol } from "../support/two_factor.ts";
@@ -23,7 +23,7 @@ function row(within: Locator, heading: string | RegExp): Locator {
   return within.locator(".row").filter({ has: within.page().getByRole("heading", { name: heading }) });
 }
 
-test("the account's page tells where one is signed in, what happened lately, and what to see to", async ({ page, server, mailbox, address, otherBrowser, checkPage, expectEvents }) => {
+test("the account's page tells where one is signed in, what happened lately, and what to see to", { tag: "@phone" }, async ({ page, server, mailbox, address, otherBrowser, checkPage, expectEvents }) => {
   expectEvents(signedUpByCode, signedInElsewhere, twoFactorTurnedOn, "session.revoked two_factor_changed");
   await signIn(page, mailbox, address);
   await signInElsewhere(await otherBrowser(), mailbox, address);
@@ -90,7 +90,7 @@ test("a name is set, refused where it is none, and taken away", async ({ page, m
   expect(await save(" ")).toBe(200);
 });
 
-test("another session is seen, ended, and told of", async ({ page, mailbox, address, otherBrowser, checkPage, expectEvents }) => {
+test("another session is seen, ended, and told of", { tag: "@phone" }, async ({ page, mailbox, address, otherBrowser, checkPage, expectEvents }) => {
   expectEvents(signedUpByCode, times(3, signedInElsewhere), times(3, "session.revoked signed_out_elsewhere"));
   await signIn(page, mailbox, address);
   await press(link(page, "All sessions"));
@@ -160,7 +160,7 @@ test("nobody ends what is not theirs", async ({ page, mailbox, address, anotherA
   await expectPage(third, "Security", "/account");
 });
 
-test("activity is told in words, by kind, and page by page", async ({ page, server, mailbox, address, baseURL, checkPage, expectEvents }) => {
+test("activity is told in words, by kind, and page by page", { tag: "@phone" }, async ({ page, server, mailbox, address, baseURL, checkPage, expectEvents }) => {
   const changes = 25;
   expectEvents(signedUpByCode, times(changes, "name.changed"), ["step_up.mailed", "mail.sent step_up", "step_up.refused"]);
   await signIn(page, mailbox, address);

@@ -2,22 +2,12 @@
 
 import type { Page } from "@playwright/test";
 
+import { administratorSignedIn, signInAsAdministrator } from "../support/administrator.ts";
 import { signInMailed, signedInByCode, signedUpByCode, times, twoFactorTurnedOn } from "../support/events.ts";
 import { askForMail, button, expectAccount, expectPage, expectSignedOut, link, press, signIn, submitCode } from "../support/journey.ts";
-import type { Mailbox } from "../support/post_office.ts";
-import { type Server, alone, latchkey, letFactorsAge, sql } from "../support/servers.ts";
+import { alone, latchkey, letFactorsAge, sql } from "../support/servers.ts";
 import { expect, test } from "../support/test.ts";
 import { enrol, giveSecondFactor } from "../support/two_factor.ts";
-
-/** An operator makes the account; its owner sets two-factor up before anything else. */
-const administratorSignedIn = ["user.created", signedInByCode, twoFactorTurnedOn];
-
-async function signInAsAdministrator(page: Page, server: Server, mailbox: Mailbox, address: string) {
-  await latchkey(server, "user", "create", address, "--admin");
-  await submitCode(page, (await askForMail(page, mailbox, address)).code);
-  await expectPage(page, "Set up two-factor", "/account/two-factor/setup");
-  return enrol(page);
-}
 
 /** By the list, as one who knows the address and nothing else. */
 async function open(page: Page, address: string): Promise<void> {
@@ -64,7 +54,7 @@ test("who is no administrator finds what everybody finds", async ({ page, baseUR
   }
 });
 
-test("an administrator sets up two-factor first, then finds somebody", async ({ page, server, mailbox, address, anotherAddress, otherBrowser, checkPage, expectEvents }) => {
+test("an administrator sets up two-factor first, then finds somebody", { tag: "@phone" }, async ({ page, server, mailbox, address, anotherAddress, otherBrowser, checkPage, expectEvents }) => {
   expectEvents(administratorSignedIn, [signedUpByCode, "name.changed"], viewed(1));
   const theirs = anotherAddress();
   const person = await otherBrowser();
@@ -147,8 +137,8 @@ test("an administrator turns an account off and on, and ends its sessions", asyn
 
   await expectSignedOut(person);
   const told = await mailbox.next(theirs, "Your account was turned off");
-  expect(told.letter.text).not.toContain("sends spam");
-  expect((await askForMail(person, mailbox, theirs)).letter.text).toContain("its account is turned off");
+  expect(told.text).not.toContain("sends spam");
+  expect((await askForMail(person, mailbox, theirs)).text).toContain("its account is turned off");
 
   await change(page, "Enable account", "they've stopped");
   await expect(page.locator(".notice")).toContainText("Account enabled");
@@ -190,7 +180,7 @@ test("an administrator gives their own code again, and resets somebody's two-fac
 
   await expectSignedOut(person);
   const told = await mailbox.next(theirs, "Two-factor was reset");
-  expect(told.letter.text).not.toContain("seen in person");
+  expect(told.text).not.toContain("seen in person");
   await signIn(person, mailbox, theirs);
 });
 
@@ -276,7 +266,7 @@ test.describe("where only who is invited signs up", () => {
 
       const { hostname } = new URL(server.url);
       const invitation = await mailbox.next(theirs, `You're invited to ${hostname}`);
-      expect(invitation.letter.text).toContain(`${address} invited you.`);
+      expect(invitation.text).toContain(`${address} invited you.`);
       const person = await otherBrowser();
       await person.goto(invitation.linkTo("/invite"));
       await expectPage(person, `You're invited to ${hostname}`);

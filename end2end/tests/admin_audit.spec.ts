@@ -2,24 +2,12 @@
 
 import { readFile } from "node:fs/promises";
 
-import type { Page } from "@playwright/test";
-
-import { signedInByCode, twoFactorTurnedOn } from "../support/events.ts";
-import { askForMail, button, expectPage, link, press, submitCode } from "../support/journey.ts";
-import type { Mailbox } from "../support/post_office.ts";
-import { type Server, latchkey } from "../support/servers.ts";
+import { administratorSignedIn, signInAsAdministrator } from "../support/administrator.ts";
+import { button, expectPage, link, press } from "../support/journey.ts";
+import { latchkey } from "../support/servers.ts";
 import { expect, test } from "../support/test.ts";
-import { enrol } from "../support/two_factor.ts";
 
-const administratorSignedIn = ["user.created", signedInByCode, twoFactorTurnedOn];
-
-async function signInAsAdministrator(page: Page, server: Server, mailbox: Mailbox, address: string): Promise<void> {
-  await latchkey(server, "user", "create", address, "--admin");
-  await submitCode(page, (await askForMail(page, mailbox, address)).code);
-  await enrol(page);
-}
-
-test("an administrator finds what happened, opens it, and follows a request", async ({ page, server, mailbox, address, checkPage, expectEvents }) => {
+test("an administrator finds what happened, opens it, and follows a request", { tag: "@phone" }, async ({ page, server, mailbox, address, checkPage, expectEvents }) => {
   expectEvents(administratorSignedIn);
   await signInAsAdministrator(page, server, mailbox, address);
   await page.goto("/account");

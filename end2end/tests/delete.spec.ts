@@ -11,7 +11,7 @@ import { enrol } from "../support/two_factor.ts";
 const deletionRequested = ["account.deletion_requested", "mail.sent deletion_requested"];
 const deletionCancelled = ["account.deletion_cancelled", "mail.sent deletion_cancelled"];
 
-test("somebody downloads what is kept about them, and nothing that signs in", async ({ page, context, mailbox, address, checkPage, expectEvents }) => {
+test("somebody downloads what is kept about them, and nothing that signs in", { tag: "@phone" }, async ({ page, context, mailbox, address, checkPage, expectEvents }) => {
   expectEvents(signedUpByCode, "name.changed", twoFactorTurnedOn, "account.exported");
   const mail = await signIn(page, mailbox, address);
   await page.getByLabel("Your name").fill("Mara Lindqvist");
@@ -68,7 +68,7 @@ test("somebody asks for their account to be deleted, and keeps it by the page's 
   await checkPage(page, "delete-asked");
   await expectSignedOut(other);
   const told = await mailbox.next(address, "Your account will be deleted");
-  expect(told.letter.text).toContain("Until then you can sign in, and keep it.");
+  expect(told.text).toContain("Until then you can sign in, and keep it.");
 
   await signOut(page);
   await signIn(page, mailbox, address);

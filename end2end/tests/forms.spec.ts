@@ -19,7 +19,7 @@ test("an address that is missing is asked for", async ({ page, checkPage }) => {
   await checkPage(page, "login-missing");
 });
 
-test("an address with a mistake stays, to be mended", async ({ page, checkPage }) => {
+test("an address with a mistake stays, to be mended", { tag: ["@phone", "@js"] }, async ({ page, checkPage }) => {
   await page.goto("/login");
   expect((await submitAddress(page, "mara@")).status()).toBe(422);
   await expect(page).toHaveTitle("Error: Sign in – Latchkey");
@@ -89,4 +89,13 @@ test("the icon and the style sheet are served and may be kept", async ({ page, s
     expect(answer.status).toBe(200);
     expect(answer.headers.get("cache-control")).toContain("max-age");
   }
+});
+
+test("robots are told where they may read, in lines that they understand", async ({ request }) => {
+  const answer = await request.get("/robots.txt");
+  expect(answer.status()).toBe(200);
+  const lines = (await answer.text()).trimEnd().split("\n");
+  expect(lines[0]).toBe("User-agent: *");
+  for (const line of lines.slice(1)) expect(line).toMatch(/^(Allow|Disallow): \/\S*$/);
+  expect(lines).toContain("Disallow: /");
 });

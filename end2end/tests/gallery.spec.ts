@@ -1,86 +1,122 @@
-// Every page in every state, and every mail, as `cargo run -p app --example gallery` writes them: what must hold of all, at every width, in
-// every colour and at every text size.
+// Every page in every state, and every mail, as `app/examples/gallery.rs` writes them: what must hold of all, at every width, in
+// every colour and at every text size, and what a screen reader says of each. That is the tree of roles and names, as it is kept in
+// `end2end/aria_snapshots`: where a page says something else, this fails, and `make pictures` writes it down anew.
 
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, readFileSync, readdirSync } from "node:fs";
+import { createRequire } from "node:module";
 import { join } from "node:path";
 
-import AxeBuilder from "@axe-core/playwright";
+import type axe from "axe-core";
 import { type Page, expect, test } from "@playwright/test";
 
-import { cutOff, structure, targets, unmarked } from "../support/look.ts";
-import { fleet } from "../support/servers.ts";
+import { ariaFaults, cutOff, structure, targets, unmarked } from "../support/page_checks.ts";
+import { binary, fleet } from "../support/servers.ts";
 
-const folder = process.env["GALLERY"] ?? join(import.meta.dirname, "../../target/gallery");
-const files = existsSync(folder) ? readdirSync(folder) : [];
-const states = files.filter((file) => file.endsWith(".html") && file !== "index.html").map((file) => file.replace(".html", ""));
-const mails = states.filter((name) => name.startsWith("mail-"));
-const pages = states.filter((name) => !mails.includes(name));
+/** Where the gallery's own test leaves it. */
+const folder = join(binary, "../../gallery");
+const index = join(folder, "index.html");
+const states = existsSync(index) ? [...readFileSync(index, "utf8").matchAll(/<a href=(.*?)\.html>/g)].map(([, name]) => name ?? "") : [];
+const isMail = (name: string) => name.startsWith("mail-");
 const origin = "http://gallery.test";
+const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 
 /** As the server would answer: with its policy, under which nothing but our own style is taken. A mail is shown by others. */
-async function open(page: Page, name: string): Promise<void> {
+async function serve(page: Page): Promise<string[]> {
   const answer = await page.request.get(`${fleet().main.url}/login`);
   const policy = answer.headers()["content-security-policy"];
   if (!policy) throw new Error("the server has no policy");
-  const headers: Record<string, string> = name.startsWith("mail-") ? {} : { "content-security-policy": policy };
   await page.route(`${origin}/**`, async (route) => {
-    const path = join(folder, new URL(route.request().url()).pathname);
+    const { pathname } = new URL(route.request().url());
+    const path = join(folder, pathname);
+    const headers: Record<string, string> = isMail(pathname.slice(1)) ? {} : { "content-security-policy": policy };
     await route.fulfill(existsSync(path) ? { path, headers } : { status: 404 });
   });
-  await page.emulateMedia({ colorScheme: "light", reducedMotion: "reduce" });
-  await page.goto(`${origin}/${name}.html`);
-}
-
-async function axe(page: Page, name: string, only?: "color-contrast"): Promise<void> {
-  // Legacy: in this page, without another one for what comes from frames. There are none.
-  const builder = new AxeBuilder({ page }).setLegacyMode();
-  // A mail is no page of its own: what shows it has the landmarks.
-  if (name.startsWith("mail-")) builder.disableRules(["landmark-one-main", "region"]);
-  const { violations } = await (only ? builder.withRules([only]) : builder).analyze();
-  expect.soft(violations.map(({ id, nodes }) => ({ id, at: nodes.map((node) => node.html) }))).toEqual([]);
-}
-
-async function colours(page: Page, name: string): Promise<void> {
-  await axe(page, name);
-  // Only colours are others.
-  await page.emulateMedia({ colorScheme: "dark" });
-  await axe(page, name, "color-contrast");
-}
-
-async function fits(page: Page, width: number, percent = 100): Promise<void> {
-  await test.step(`at ${width} px with ${percent}% of the text size`, async () => {
-    await page.setViewportSize({ width, height: 800 });
-    await page.evaluate((size) => document.documentElement.style.setProperty("font-size", size), `${percent}%`);
-    expect.soft(await page.evaluate(() => document.documentElement.scrollWidth), "its width").toBeLessThanOrEqual(width);
-    expect.soft(await page.evaluate(cutOff, percent > 100), "what is cut off").toEqual([]);
+  await page.addInitScript({ path: AXE });
+  const complaints: string[] = [];
+  page.on("console", (message) => {
+    if (/Content Security Policy|Refused to/.test(message.text())) complaints.push(message.text());
   });
+  page.on("pageerror", (error) => complaints.push(String(error)));
+  return complaints;
 }
 
-test("the gallery is there", () => {
-  expect(pages.length, `cargo run -p app --example gallery -- ${folder}`).toBeGreaterThan(180);
+/** What axe finds. Where only the colours have changed, only these are asked about. */
+async function violations(page: Page, name: string, only?: "color-contrast"): Promise<unknown[]> {
+  const options: axe.RunOptions = {
+    resultTypes: ["violations"],
+    ...(only ? { runOnly: [only] } : {}),
+    // A mail is no page of its own: what shows it has the landmarks.
+    ...(isMail(name) ? { rules: { "landmark-one-main": { enabled: false }, region: { enabled: false } } } : {}),
+  };
+  return page.evaluate(async (options) => {
+    const { violations } = await (window as unknown as { axe: typeof axe }).axe.run(document, options);
+    return violations.map(({ id, nodes }) => ({ id, at: nodes.map((node) => node.html) }));
+  }, options);
+}
+
+/** Nothing wider than the window, and nothing cut off, at each of these text sizes. */
+async function fits(page: Page, name: string, width: number, ...sizes: number[]): Promise<void> {
+  await page.setViewportSize({ width, height: 800 });
+  for (const percent of sizes) {
+    const at = `${name} at ${width} px with ${percent}% of the text size`;
+    await page.evaluate((size) => document.documentElement.style.setProperty("font-size", size), `${percent}%`);
+    expect.soft(await page.evaluate(() => document.documentElement.scrollWidth), `${at}: its width`).toBeLessThanOrEqual(width);
+    expect.soft(await page.evaluate(cutOff, percent > 100), `${at}: what is cut off`).toEqual([]);
+  }
+  await page.evaluate(() => document.documentElement.style.removeProperty("font-size"));
+}
+
+async function saysWhatItIsKnownToSay(page: Page, name: string): Promise<void> {
+  const tree = `${await page.locator("body").ariaSnapshot()}\n`;
+  const file = `${name}.yml`;
+  expect.soft(tree, `end2end/aria_snapshots/${file} is what the page says`).toMatchSnapshot(["end2end", "aria_snapshots", file]);
+  // A mail is a part of somebody else's page. The inbox is for who develops, and lists mails as they are called.
+  if (!isMail(name) && name !== "inbox") expect.soft(ariaFaults(tree), `${name}: what is said of it`).toEqual([]);
+}
+
+async function isSound(page: Page, name: string): Promise<void> {
+  await page.setViewportSize({ width: 390, height: 800 });
+  await page.emulateMedia({ colorScheme: "light", forcedColors: "none", reducedMotion: "reduce" });
+  await page.goto(`${origin}/${name}.html`);
+  expect.soft(await violations(page, name), `${name}: axe`).toEqual([]);
+  if (!isMail(name)) {
+    expect.soft(await page.evaluate(() => matchMedia("(pointer: coarse)").matches)).toBe(true);
+    expect.soft(await page.evaluate(structure), `${name}: how it is built`).toEqual([]);
+    await page.emulateMedia({ forcedColors: "active" });
+    expect.soft(await violations(page, name, "color-contrast"), `${name}: axe in forced colours`).toEqual([]);
+    expect.soft(await page.evaluate(unmarked), `${name}: what forced colours leave without an edge`).toEqual([]);
+    await page.emulateMedia({ forcedColors: "none" });
+  }
+  await page.emulateMedia({ colorScheme: "dark" });
+  expect.soft(await violations(page, name, "color-contrast"), `${name}: axe in dark`).toEqual([]);
+  await page.emulateMedia({ colorScheme: "light" });
+
+  if (isMail(name)) {
+    for (const width of [320, 600]) await fits(page, name, width, 100);
+  } else {
+    for (const width of [390, 768]) await fits(page, name, width, 100);
+    for (const width of [320, 1280]) await fits(page, name, width, 100, 200);
+    expect.soft(await page.evaluate(targets), `${name}: what is too small for a finger`).toEqual([]);
+  }
+  await page.setViewportSize({ width: 1280, height: 800 });
+  await saysWhatItIsKnownToSay(page, name);
+}
+
+test("the gallery is there, each page's words are kept, and those of no page that is gone", () => {
+  const mails = states.filter(isMail);
+  expect(states.length - mails.length, `cargo test -p app --example gallery writes ${folder}`).toBeGreaterThan(180);
   expect(mails.length).toBeGreaterThan(35);
+  const kept = readdirSync(join(import.meta.dirname, "../aria_snapshots")).map((file) => file.replace(/\.yml$/, ""));
+  expect(kept.sort()).toEqual(states.toSorted());
 });
 
-for (const name of pages) {
-  test(`${name} is sound`, async ({ page }) => {
-    await open(page, name);
-    expect.soft(await page.evaluate(() => matchMedia("(pointer: coarse)").matches)).toBe(true);
-    expect.soft(await page.evaluate(structure), "how it is built").toEqual([]);
-    await colours(page, name);
-    await page.emulateMedia({ colorScheme: "light", forcedColors: "active" });
-    await axe(page, name, "color-contrast");
-    expect.soft(await page.evaluate(unmarked), "what forced colours leave without an edge").toEqual([]);
-    await page.emulateMedia({ forcedColors: "none" });
-    for (const width of [320, 390, 768, 1280]) await fits(page, width);
-    expect.soft(await page.evaluate(targets), "what is too small for a finger").toEqual([]);
-    for (const width of [320, 1280]) await fits(page, width, 200);
-  });
-}
-
-for (const name of mails) {
-  test(`${name} is sound`, async ({ page }) => {
-    await open(page, name);
-    await colours(page, name);
-    for (const width of [320, 600]) await fits(page, width);
+for (let first = 0; first < states.length; first += 10) {
+  const names = states.slice(first, first + 10);
+  test(`sound: ${names.join(", ")}`, async ({ page }) => {
+    const complaints = await serve(page);
+    for (const name of names) {
+      await test.step(name, () => isSound(page, name));
+      expect.soft(complaints.splice(0), `${name}: what the browser complained of`).toEqual([]);
+    }
   });
 }

@@ -34,7 +34,7 @@ test("the index leads to every article, and every article to others and back", a
   await expectPage(page, "How can we help?", "/help#two-factor");
 });
 
-test("a long article says first what is in it", async ({ page, checkPage }) => {
+test("a long article says first what is in it", { tag: "@phone" }, async ({ page, checkPage }) => {
   await page.goto("/help/what-we-store");
   await checkPage(page, "help-article-long");
   await page.getByRole("navigation", { name: "On this page" }).getByRole("link", { name: "The log of what happened" }).click();
@@ -42,7 +42,7 @@ test("a long article says first what is in it", async ({ page, checkPage }) => {
   await expect(page.getByRole("heading", { name: "The log of what happened" })).toBeInViewport();
 });
 
-test("an article shows the screen it is about, in light and in dark", async ({ page, checkPage }) => {
+test("an article shows the screen it is about, in light and in dark", { tag: "@phone" }, async ({ page, checkPage }) => {
   await page.goto("/help/turn-on-two-factor");
   const picture = page.getByRole("img", { name: /^The page “Set up two-factor”/ });
   for (const colorScheme of ["light", "dark"] as const) {

@@ -1,5 +1,6 @@
 // What people do, without a mouse and without JavaScript.
 
+import { administratorSignedIn, signInAsAdministrator } from "../support/administrator.ts";
 import { Authenticator } from "../support/authenticator.ts";
 import {
   firstFactorGiven,
@@ -12,11 +13,11 @@ import {
   times,
   twoFactorTurnedOn,
 } from "../support/events.ts";
-import { askForMail, button, expectAccount, expectPage, expectSignedOut, link, openLink, signIn, submitCode } from "../support/journey.ts";
+import { askForMail, button, expectAccount, expectPage, expectSignedOut, link, openLink, signIn } from "../support/journey.ts";
 import { Keyboard } from "../support/keyboard.ts";
-import { latchkey, letFactorsAge } from "../support/servers.ts";
+import { letFactorsAge } from "../support/servers.ts";
 import { expect, test } from "../support/test.ts";
-import { enrol, shownCodes } from "../support/two_factor.ts";
+import { shownCodes } from "../support/two_factor.ts";
 
 test("signing in by code and by link, turning two-factor on, and the second step", async ({ page, server, mailbox, address, expectEvents }) => {
   expectEvents(
@@ -134,15 +135,13 @@ test("another session is ended", async ({ page, mailbox, address, otherBrowser, 
 test("an administrator turns an account off, and says why", async ({ page, server, mailbox, address, anotherAddress, otherBrowser, expectEvents }) => {
   expectEvents(
     signedUpByCode,
-    ["user.created", signedInByCode, twoFactorTurnedOn],
+    administratorSignedIn,
     times(3, "user.viewed"),
     ["user.disabled", "session.revoked account_off", "mail.sent account_disabled"],
   );
   const theirs = anotherAddress();
   await signIn(await otherBrowser(), mailbox, theirs);
-  await latchkey(server, "user", "create", address, "--admin");
-  await submitCode(page, (await askForMail(page, mailbox, address)).code);
-  await enrol(page);
+  await signInAsAdministrator(page, server, mailbox, address);
 
   const keyboard = new Keyboard(page);
   await page.goto("/admin");

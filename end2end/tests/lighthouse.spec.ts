@@ -28,12 +28,3 @@ for (const [name, config] of [["a phone", undefined], ["a computer", desktopConf
     }
   });
 }
-
-test("robots are told where they may read, in lines that they understand", async ({ request }) => {
-  const answer = await request.get(`${fleet().main.url}/robots.txt`);
-  expect(answer.status()).toBe(200);
-  const lines = (await answer.text()).trimEnd().split("\n");
-  expect(lines[0]).toBe("User-agent: *");
-  for (const line of lines.slice(1)) expect(line).toMatch(/^(Allow|Disallow): \/\S*$/);
-  expect(lines).toContain("Disallow: /");
-});

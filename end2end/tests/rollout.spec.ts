@@ -2,21 +2,12 @@
 
 import type { Page } from "@playwright/test";
 
-import { signInMailed, signedInByCode, twoFactorTurnedOn } from "../support/events.ts";
-import { askForMail, button, expectPage, link, press, submitCode, tick } from "../support/journey.ts";
-import type { Mailbox } from "../support/post_office.ts";
+import { administratorSignedIn, signInAsAdministrator } from "../support/administrator.ts";
+import { signInMailed } from "../support/events.ts";
+import { button, expectPage, link, press, tick } from "../support/journey.ts";
 import { note } from "../support/seen.ts";
-import { type Server, alone, latchkey } from "../support/servers.ts";
+import { alone } from "../support/servers.ts";
 import { expect, test } from "../support/test.ts";
-import { enrol } from "../support/two_factor.ts";
-
-const administratorSignedIn = ["user.created", signedInByCode, twoFactorTurnedOn];
-
-async function signInAsAdministrator(page: Page, server: Server, mailbox: Mailbox, address: string): Promise<void> {
-  await latchkey(server, "user", "create", address, "--admin");
-  await submitCode(page, (await askForMail(page, mailbox, address)).code);
-  await enrol(page);
-}
 
 /** By its words, which on a phone reach over the circle. */
 async function choose(page: Page, words: string): Promise<void> {
@@ -27,7 +18,7 @@ async function choose(page: Page, words: string): Promise<void> {
 test.describe("where the flag is turned", () => {
   test.use({ serverName: "rollout" });
 
-  test("the lever is reviewed before it moves, and holds everywhere", async ({ page, server, mailbox, address, anotherAddress, checkPage, otherBrowser, expectEvents }) => {
+  test("the lever is reviewed before it moves, and holds everywhere", { tag: "@phone" }, async ({ page, server, mailbox, address, anotherAddress, checkPage, otherBrowser, expectEvents }) => {
     expectEvents(administratorSignedIn, "flag.changed", "flag.changed", "flag.changed", signInMailed.slice(0, 1), "mail.sent not_yet");
     // It may have to wait for another.
     test.slow();
@@ -76,8 +67,8 @@ test.describe("where the flag is turned", () => {
         await press(button(visitor, "Send sign-in email"));
         await expectPage(visitor, "Check your email");
         const mail = await mailbox.next(theirs, "Sign in to Latchkey");
-        expect(mail.letter.text).toContain("isn't turned on for it yet");
-        expect(mail.letter.text).toContain("https://old.example.org/login");
+        expect(mail.text).toContain("isn't turned on for it yet");
+        expect(mail.text).toContain("https://old.example.org/login");
       });
       await test.step("and back, for whoever comes next", async () => {
         await choose(page, "Everyone");
@@ -90,7 +81,7 @@ test.describe("where the flag is turned", () => {
   });
 });
 
-test("a program's key is shown once, and ends at once", async ({ page, server, mailbox, address, checkPage, expectEvents }) => {
+test("a program's key is shown once, and ends at once", { tag: "@phone" }, async ({ page, server, mailbox, address, checkPage, expectEvents }) => {
   expectEvents(administratorSignedIn, "api_key.created", "mail.sent api_key_created", "api_key.revoked", "mail.sent api_key_revoked");
   await signInAsAdministrator(page, server, mailbox, address);
   await page.goto("/admin/api-keys");

@@ -15,8 +15,7 @@ if [[ $("$venv/bin/schemathesis" --version 2>/dev/null) != "schemathesis, versio
     python3 -m venv --clear "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check "schemathesis==$version"
 fi
-cargo build --quiet --bin latchkey
-latchkey=$target/debug/latchkey
+latchkey=${LATCHKEY_BIN:-$target/debug/latchkey}
 
 dir=$(mktemp -d "${TMPDIR:-/tmp}/latchkey-api.XXXXXX")
 server=

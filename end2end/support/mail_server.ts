@@ -10,7 +10,7 @@ import { SMTPServer } from "smtp-server";
 import { note } from "./seen.ts";
 
 /** As it came over the wire. */
-export interface Letter {
+export interface Message {
   to: string;
   from: string;
   subject: string;
@@ -18,7 +18,7 @@ export interface Letter {
   html: string;
 }
 
-const OFFICE = "END2END_POST_OFFICE";
+const MAIL_SERVER = "END2END_MAIL_SERVER";
 
 /** The subject of every mail that someone asked for to sign in. */
 const SIGN_IN = "Sign in to Latchkey";
@@ -28,12 +28,20 @@ const CODE = /^(\d{3}) (\d{3})$/m;
 
 /** A mail, taken apart as its reader would. */
 export class Mail {
-  constructor(readonly letter: Letter) {}
+  constructor(private readonly message: Message) {}
+
+  get text(): string {
+    return this.message.text;
+  }
+
+  get html(): string {
+    return this.message.html;
+  }
 
   /** The link that brings a token to this page of ours. */
   linkTo(path: string): string {
-    const link = this.letter.text.split(/\s/).find((word) => word.startsWith("http") && word.includes(`${path}?token=`));
-    if (!link) throw new Error(`no link to ${path} in the mail: ${this.letter.text}`);
+    const link = this.text.split(/\s/).find((word) => word.startsWith("http") && word.includes(`${path}?token=`));
+    if (!link) throw new Error(`no link to ${path} in the mail: ${this.text}`);
     return link;
   }
 
@@ -44,8 +52,8 @@ export class Mail {
 
   /** As it is printed: "482 931". */
   get code(): string {
-    const code = CODE.exec(this.letter.text)?.[0];
-    if (!code) throw new Error(`no code in the mail: ${this.letter.text}`);
+    const code = CODE.exec(this.text)?.[0];
+    if (!code) throw new Error(`no code in the mail: ${this.text}`);
     return code;
   }
 
@@ -65,13 +73,13 @@ export function noteSecrets(text: string): void {
 
 const boxOf = (address: string) => address.replace(/@.*$/, (domain) => domain.toLowerCase());
 
-export interface PostOffice {
+export interface MailServer {
   smtpPort: number;
   close(): Promise<void>;
 }
 
-export async function openPostOffice(): Promise<PostOffice> {
-  const boxes = new Map<string, Letter[]>();
+export async function startMailServer(): Promise<MailServer> {
+  const boxes = new Map<string, Message[]>();
   let waiting: (() => void)[] = [];
 
   const smtp = new SMTPServer({
@@ -108,20 +116,20 @@ export async function openPostOffice(): Promise<PostOffice> {
   smtp.listen(0, "127.0.0.1");
   await once(smtp.server, "listening");
 
-  // `?to=…&subject=…&n=…` is answered with that box's nth letter of this subject once it is there.
+  // `?to=…&subject=…&n=…` is answered with that box's nth mail of this subject once it is there.
   const counter = createServer((request, response) => {
     const query = new URL(request.url ?? "/", "http://localhost").searchParams;
     const answer = () => {
       const box = boxes.get(boxOf(query.get("to") ?? "")) ?? [];
-      const letter = box.filter(({ subject }) => subject === query.get("subject"))[Number(query.get("n"))];
-      if (letter) response.end(JSON.stringify(letter));
+      const message = box.filter(({ subject }) => subject === query.get("subject"))[Number(query.get("n"))];
+      if (message) response.end(JSON.stringify(message));
       else if (!response.destroyed) waiting.push(answer);
     };
     answer();
   });
   counter.listen(0, "127.0.0.1");
   await once(counter, "listening");
-  process.env[OFFICE] = String((counter.address() as AddressInfo).port);
+  process.env[MAIL_SERVER] = String((counter.address() as AddressInfo).port);
 
   return {
     smtpPort: (smtp.server.address() as AddressInfo).port,
@@ -145,10 +153,10 @@ export class Mailbox {
     const n = this.taken.get(kind) ?? 0;
     this.taken.set(kind, n + 1);
     const query = new URLSearchParams({ to: boxOf(address), subject, n: String(n) });
-    const office = `http://127.0.0.1:${process.env[OFFICE]}/?${query}`;
-    const answer = await fetch(office, { signal: AbortSignal.timeout(15_000) }).catch((cause: unknown) => {
+    const url = `http://127.0.0.1:${process.env[MAIL_SERVER]}/?${query}`;
+    const answer = await fetch(url, { signal: AbortSignal.timeout(15_000) }).catch((cause: unknown) => {
       throw new Error(`no mail "${subject}" has come to ${address}`, { cause });
     });
-    return new Mail((await answer.json()) as Letter);
+    return new Mail((await answer.json()) as Message);
   }
 }

@@ -1,4 +1,4 @@
-// What a look at a page finds. Each of these runs in the page, and answers with what is wrong.
+// What can be wrong with a page. Each of these answers with what is; all but the last run in the page.
 
 /** What the rules of accessibility say that axe doesn't ask. */
 export function structure(): string[] {
@@ -8,6 +8,7 @@ export function structure(): string[] {
   const said = (element: Element | null | undefined): string => (element?.textContent ?? "").replace(/\s+/g, " ").trim();
 
   if (document.documentElement.lang !== "en") wrong.push("no language");
+  for (const part of document.body.children) if (!part.matches(".skip, header, main, footer, div")) wrong.push(`in no landmark: ${part.outerHTML}`);
   for (const selector of ["main", "h1"]) if (all(selector).length !== 1) wrong.push(`${all(selector).length} ${selector}`);
   const error = document.querySelector(".error, .summary");
   const title = `${error ? "Error: " : ""}${said(document.querySelector("h1"))} – Latchkey${document.querySelector("header.admin") ? " admin" : ""}`;
@@ -105,4 +106,29 @@ export function unmarked(): string[] {
     if (edge < (box.ariaInvalid && !box.matches("[type=checkbox]") ? 3 : 1)) wrong.add(`${box.className || box.tagName}: ${edge} px`);
   }
   return [...wrong];
+}
+
+/** What no tree of roles and names may have, whatever else is in it. */
+export function ariaFaults(tree: string): string[] {
+  const lines = tree.split("\n").map((line) => line.trim());
+  const nameless = lines.filter((line) => /^- (button|link|textbox|searchbox|checkbox|radio|combobox|img|navigation|table|group|region)( \[.*\])?:?$/.test(line));
+  const levels = lines.flatMap((line) => /^- heading .*\[level=(\d)\]/.exec(line)?.[1] ?? []).map(Number);
+  const headings = [
+    ...(levels.filter((level) => level === 1).length === 1 ? [] : ["not one first heading"]),
+    ...levels.flatMap((level, n) => (n > 0 && level > (levels[n - 1] ?? 0) + 1 ? [`a heading of level ${level} below one of ${levels[n - 1]}`] : [])),
+  ];
+  const buttons = lines.flatMap((line) => /^- button "(.*?)"/.exec(line)?.[1] ?? []);
+  const twice = buttons.filter((name, n) => buttons.indexOf(name) < n).map((name) => `two buttons are called ${name}`);
+  const inMain = lines.slice(lines.indexOf("- main:"));
+  const links = new Map<string, string>();
+  const ambiguous = inMain.flatMap((line, n) => {
+    const name = /^- '?link "(.*?)"/.exec(line)?.[1];
+    const leads = /^- \/url: (.*)/.exec(inMain[n + 1] ?? "")?.[1];
+    if (name === undefined || leads === undefined) return [];
+    const before = links.get(name) ?? leads;
+    links.set(name, leads);
+    return before === leads ? [] : [`links called ${name} lead to ${before} and to ${leads}`];
+  });
+  const mains = lines.filter((line) => /^- main\b/.test(line)).length;
+  return [...nameless, ...headings, ...twice, ...ambiguous, ...(mains === 1 ? [] : ["not one main part"])];
 }
