@@ -16,23 +16,26 @@ run:
 	support/scripts/install.sh postgresql
 	APP_ENV=development cargo run
 
+PLAYWRIGHT := end2end/node_modules/.package-lock.json
+$(PLAYWRIGHT): end2end/package-lock.json
+	support/scripts/install.sh node
+	npm --prefix end2end ci --no-audit --no-fund
+
 # All but what is called `thorough`, which takes longer and needs more programs.
-test:
+test: $(PLAYWRIGHT)
 	support/scripts/install.sh postgresql chromium node
 	rm -f $(TEST_TIMES)
 	support/scripts/cargo-test.mjs --workspace -- --skip thorough::
 	support/scripts/quickstart.sh
-	npm --prefix end2end ci --no-audit --no-fund
 	cd end2end && npx playwright test --grep-invert thorough
 	@echo "The slowest tests, in seconds:"; sort -rn $(TEST_TIMES) | head -n 20
 
-test-all:
+test-all: $(PLAYWRIGHT)
 	support/scripts/install.sh postgresql chromium node pgbouncer patroni java python curl openssl nginx caddy traefik prometheus
 	rm -f $(TEST_TIMES)
 	support/scripts/cargo-test.mjs --workspace
 	support/scripts/quickstart.sh
 	support/scripts/api.sh
-	npm --prefix end2end ci --no-audit --no-fund
 	support/scripts/html.sh
 	cd end2end && npx playwright test
 	@echo "The slowest tests, in seconds:"; sort -rn $(TEST_TIMES) | head -n 20
@@ -64,9 +67,8 @@ sqlx:
 	support/scripts/sqlx.sh
 
 # After a screen has changed: its pictures in help and in the README, and what a screen reader says of it. Read the diff.
-pictures:
+pictures: $(PLAYWRIGHT)
 	support/scripts/install.sh postgresql chromium node pngquant
 	cargo build
 	cargo run -p app --example gallery -- $(TARGET)/gallery
-	npm --prefix end2end ci --no-audit --no-fund
 	support/scripts/pictures.sh

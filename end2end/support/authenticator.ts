@@ -2,7 +2,7 @@
 
 import { createHmac } from "node:crypto";
 
-import readCode from "jsqr";
+import jsQR from "jsqr";
 import { PNG } from "pngjs";
 
 import { note } from "./seen.ts";
@@ -42,6 +42,6 @@ export class Authenticator {
 /** What a phone's camera reads in a picture, if it reads anything. */
 export function scan(picture: Buffer): URL | undefined {
   const { data, width, height } = PNG.sync.read(picture);
-  const code = readCode.default(new Uint8ClampedArray(data), width, height);
+  const code = jsQR(new Uint8ClampedArray(data), width, height);
   return code ? new URL(code.data) : undefined;
 }

@@ -4,7 +4,6 @@ import { readFile } from "node:fs/promises";
 
 import { administratorSignedIn, signInAsAdministrator } from "../support/administrator.ts";
 import { button, expectPage, link, press } from "../support/journey.ts";
-import { latchkey } from "../support/servers.ts";
 import { expect, test } from "../support/test.ts";
 
 test("an administrator finds what happened, opens it, and follows a request", { tag: "@phone" }, async ({ page, server, mailbox, address, checkPage, expectEvents }) => {
