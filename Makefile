@@ -70,5 +70,5 @@ sqlx:
 pictures: $(PLAYWRIGHT)
 	support/scripts/install.sh postgresql chromium node pngquant
 	cargo build
-	cargo run -p app --example gallery -- $(TARGET)/gallery
+	cargo test --workspace --example gallery
 	support/scripts/pictures.sh
