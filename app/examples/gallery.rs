@@ -23,7 +23,7 @@ use app::{
         audit::{self as audit_page, AuditPage, Event, Events, Narrowed, Oddity, SearchError},
         change::{Change, ChangePage, LastAdminPage, ReasonError},
         invite::{AddressError, InviteSomeonePage},
-        limits::{Held, LimitsPage},
+        limits::{LimitsPage, Throttled},
         mail::{self, MailPage, MailRow},
         overview::{OverviewPage, Shown as OverviewShown},
         rollout::{Act, ReviewPage, RolloutPage, Shown, Typed},
@@ -58,19 +58,18 @@ use app::{
     routes,
 };
 use auth::{
-    administration::{HeldBy, Status, UserFilter},
-    api_keys::{KeyState, Scope},
+    administration::{Status, ThrottledBy, UserFilter},
+    api_keys::KeyState,
     audit::{Head, Kind as AuditKind, LastVerified, SealState},
-    event::{Method, SecondFactor},
     flag::{Flag, FlagRow, PASSWORDLESS_AUTH},
-    limits::{request_bursts::NetworkRequests, throttle::Limit},
+    identity::{Method, Scope, SecondFactor},
+    limits::request_bursts::NetworkRequests,
+    one_time::revert_link::Revert,
     outbox::{Delivery, MailFilter, MailState, QueueState},
+    policy::{checks::Check, limits::Limit},
     reporting::overview::{Accounts, Bucket, Counts, Overview, Seconds, Span},
-    rollout::{Check, DEFAULT_PLAN, Reading, Rollout, State, Status as RolloutStatus, Told},
-    self_service::{
-        activity::Filter,
-        revert::{Undoes, Undone},
-    },
+    rollout::{DEFAULT_PLAN, Reading, Rollout, State, Status as RolloutStatus, Told},
+    self_service::{activity::Filter, revert::Reverted},
 };
 use leptos::prelude::*;
 use serde_json::{Value, json};
@@ -888,7 +887,7 @@ fn admin_api_keys() -> Vec<(&'static str, String)> {
 }
 
 fn admin_limits() -> Vec<(&'static str, String)> {
-    let held = |by, address: Option<&str>, network: Option<&str>, user: Option<&str>, seconds| Held {
+    let held = |by, address: Option<&str>, network: Option<&str>, user: Option<&str>, seconds| Throttled {
         by,
         key: "key".to_owned(),
         address: address.map(Into::into),
@@ -898,15 +897,15 @@ fn admin_limits() -> Vec<(&'static str, String)> {
     };
     let rows = || {
         vec![
-            held(HeldBy::WrongAppCodes, Some(EMAIL), None, Some("7"), 3_500),
-            held(HeldBy::Limit(Limit::LinkAddress), Some(LONG), None, None, 350),
-            held(HeldBy::Limit(Limit::LinkAddressNetwork), Some("bert@example.com"), Some("203.0.113.24"), None, 220),
-            held(HeldBy::Limit(Limit::TotpKnownBrowser), Some("ada@example.org"), None, Some("7"), 170),
-            held(HeldBy::Limit(Limit::LinkNetwork), None, Some("2001:db8:85a3:8d3::/64"), None, 28),
-            held(HeldBy::Limit(Limit::LinkAll), None, None, None, 1),
+            held(ThrottledBy::WrongAppCodes, Some(EMAIL), None, Some("7"), 3_500),
+            held(ThrottledBy::Limit(Limit::LinkAddress), Some(LONG), None, None, 350),
+            held(ThrottledBy::Limit(Limit::LinkAddressNetwork), Some("bert@example.com"), Some("203.0.113.24"), None, 220),
+            held(ThrottledBy::Limit(Limit::TotpKnownBrowser), Some("ada@example.org"), None, Some("7"), 170),
+            held(ThrottledBy::Limit(Limit::LinkNetwork), None, Some("2001:db8:85a3:8d3::/64"), None, 28),
+            held(ThrottledBy::Limit(Limit::LinkAll), None, None, None, 1),
         ]
     };
-    let page = |by, held: Vec<Held>, all, too_many, released| {
+    let page = |by, held: Vec<Throttled>, all, too_many, released| {
         render(move || view! { <LimitsPage who=ADMIN.to_owned() by held all too_many released now=NOW/> })
     };
     let busy = |network: &str, requests| NetworkRequests { network: network.to_owned(), requests };
@@ -914,7 +913,7 @@ fn admin_limits() -> Vec<(&'static str, String)> {
     vec![
         ("admin-limits", page(None, rows(), 6, vec![], false)),
         ("admin-limits-busy", page(None, rows(), 1_204, two, false)),
-        ("admin-limits-released", page(Some(HeldBy::Limit(Limit::LinkAddress)), vec![], 0, vec![], true)),
+        ("admin-limits-released", page(Some(ThrottledBy::Limit(Limit::LinkAddress)), vec![], 0, vec![], true)),
     ]
 }
 
@@ -1160,13 +1159,13 @@ fn undo() -> Vec<(&'static str, String)> {
         ("undo-email-backup-code", change("mallory@example.net", Some(AskedFactor::BackupCode(None)))),
         ("undo-sign-in", ask(sign_in)),
         ("undo-deletion", ask(Question::Deletion { address: EMAIL.into(), within: "in 6 days".to_owned() })),
-        ("undone-email", done(Undone::EmailChange { email: EMAIL.to_owned() })),
-        ("undone-sign-in", done(Undone::Session { ended_now: true })),
-        ("undone-sign-in-before", done(Undone::Session { ended_now: false })),
-        ("undone-deletion", done(Undone::Deletion)),
-        ("undo-used", dead(DeadUndo::Used(Undoes::EmailChange))),
-        ("undo-overtaken", dead(DeadUndo::Overtaken(Undoes::EmailChange))),
-        ("undo-expired", dead(DeadUndo::Expired(Undoes::EmailChange))),
+        ("undone-email", done(Reverted::EmailChange { email: EMAIL.to_owned() })),
+        ("undone-sign-in", done(Reverted::Session { ended_now: true })),
+        ("undone-sign-in-before", done(Reverted::Session { ended_now: false })),
+        ("undone-deletion", done(Reverted::Deletion)),
+        ("undo-used", dead(DeadUndo::Used(Revert::EmailChange))),
+        ("undo-overtaken", dead(DeadUndo::Overtaken(Revert::EmailChange))),
+        ("undo-expired", dead(DeadUndo::Expired(Revert::EmailChange))),
         ("undo-broken", dead(DeadUndo::Broken)),
     ]
 }

@@ -1,6 +1,6 @@
 //! The rollout's checks, in words.
 
-use auth::rollout::Check;
+use auth::policy::checks::Check;
 
 /// What has to hold.
 pub fn title(check: Check) -> &'static str {

@@ -1,6 +1,6 @@
 //! The other hosts that people are signed in for: a proxy in front of each asks us whose a request is.
 
-use auth::sessions::Level;
+use auth::identity::Level;
 use url::Url;
 
 #[derive(Debug, Clone)]

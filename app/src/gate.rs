@@ -12,7 +12,7 @@
 //! Everybody else is sent where they have to go first; where being signed in is not enough, there is no such page. A form asks
 //! [`crate::form::Form`] for the same.
 
-use auth::sessions::{Authority, Level};
+use auth::identity::{Authority, Level};
 use axum::{
     extract::FromRequestParts,
     response::{IntoResponse, Redirect, Response},
@@ -33,7 +33,7 @@ pub struct Administrator(pub Visitor, pub Authority);
 #[derive(Debug, PartialEq, Eq)]
 pub enum Barred {
     /// They have to go there first.
-    Elsewhere(String),
+    ClientApplication(String),
     /// What everybody finds at a path that is none: whoever is no administrator learns nothing of their pages.
     NoSuchPage,
 }
@@ -41,7 +41,7 @@ pub enum Barred {
 impl IntoResponse for Barred {
     fn into_response(self) -> Response {
         match self {
-            Self::Elsewhere(path) => Redirect::to(&path).into_response(),
+            Self::ClientApplication(path) => Redirect::to(&path).into_response(),
             Self::NoSuchPage => StatusCode::NOT_FOUND.into_response(),
         }
     }
@@ -61,7 +61,9 @@ impl Admit for Anybody {
 impl Admit for Passerby {
     fn admit(visitor: Visitor, _: &AppState, _: &str) -> Result<Self, Barred> {
         match &visitor.authority {
-            Some(authority) if authority.level == Level::FirstFactor => Err(Barred::Elsewhere(routes::LOGIN_TWO_FACTOR.to_owned())),
+            Some(authority) if authority.level == Level::FirstFactor => {
+                Err(Barred::ClientApplication(routes::LOGIN_TWO_FACTOR.to_owned()))
+            }
             _ => Ok(Self(visitor)),
         }
     }
@@ -71,8 +73,8 @@ impl Admit for HalfSignedIn {
     fn admit(visitor: Visitor, _: &AppState, _: &str) -> Result<Self, Barred> {
         match visitor.authority.clone() {
             Some(authority) if authority.level == Level::FirstFactor => Ok(Self(visitor, authority)),
-            Some(_) => Err(Barred::Elsewhere(routes::ACCOUNT.to_owned())),
-            None => Err(Barred::Elsewhere(routes::LOGIN.to_owned())),
+            Some(_) => Err(Barred::ClientApplication(routes::ACCOUNT.to_owned())),
+            None => Err(Barred::ClientApplication(routes::LOGIN.to_owned())),
         }
     }
 }
@@ -80,7 +82,7 @@ impl Admit for HalfSignedIn {
 impl Admit for Enrolling {
     fn admit(visitor: Visitor, state: &AppState, here: &str) -> Result<Self, Barred> {
         let Passerby(visitor) = Passerby::admit(visitor, state, here)?;
-        let authority = visitor.authority.clone().ok_or_else(|| Barred::Elsewhere(next::carried(routes::LOGIN, here)))?;
+        let authority = visitor.authority.clone().ok_or_else(|| Barred::ClientApplication(next::carried(routes::LOGIN, here)))?;
         Ok(Self(visitor, authority))
     }
 }
@@ -89,7 +91,7 @@ impl Admit for SignedIn {
     fn admit(visitor: Visitor, state: &AppState, here: &str) -> Result<Self, Barred> {
         let Enrolling(visitor, authority) = Enrolling::admit(visitor, state, here)?;
         if authority.owes_two_factor(state.auth.policy().require_two_factor) {
-            return Err(Barred::Elsewhere(routes::TWO_FACTOR_SETUP.to_owned()));
+            return Err(Barred::ClientApplication(routes::TWO_FACTOR_SETUP.to_owned()));
         }
         Ok(Self(visitor, authority))
     }

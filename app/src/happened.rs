@@ -1,6 +1,6 @@
 //! What happened, in the words of the one it happened to: from an audit row to a line of the account's activity.
 
-use auth::event::Method;
+use auth::identity::Method;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 

@@ -8,10 +8,10 @@ use std::{collections::HashMap, sync::Arc};
 use async_trait::async_trait;
 use auth::{
     Auth,
-    crypto::{BrowserNonce, ForwardAuthToken, KnownBrowserToken, LinkToken, SessionKey, TrustedDeviceToken, UndoToken},
+    crypto::{BrowserNonce, ForwardAuthToken, KnownBrowserToken, LinkToken, RevertToken, SessionKey, TrustedDeviceToken},
+    identity::Authority,
     policy::KNOWN_BROWSER_TTL,
-    sessions::Authority,
-    sign_in::first_factor::{BrowserProof, Handover},
+    sign_in::first_factor::{BrowserProof, SessionChange},
 };
 use axum::response::Response;
 use cookie::{Cookie, SameSite};
@@ -82,7 +82,7 @@ pub struct Visitor {
     pub authority: Option<Authority>,
     pub known: Option<KnownBrowserToken>,
     pub link: Option<LinkToken>,
-    pub undo: Option<UndoToken>,
+    pub undo: Option<RevertToken>,
     trusted: Option<TrustedDeviceToken>,
     nonce: Option<BrowserNonce>,
 }
@@ -102,7 +102,7 @@ impl Visitor {
             authority,
             known: read(headers, KNOWN).and_then(KnownBrowserToken::parse),
             link: read(headers, LINK).and_then(LinkToken::parse),
-            undo: read(headers, UNDO).and_then(UndoToken::parse),
+            undo: read(headers, UNDO).and_then(RevertToken::parse),
             trusted: read(headers, DEVICE).and_then(TrustedDeviceToken::parse),
             nonce,
         })
@@ -129,11 +129,11 @@ impl Visitor {
     ///
     /// The id is new, whatever the browser held before. Until the sign-in has succeeded the browser's old session stays as it is,
     /// so of two parallel tries the loser can't take the winner's cookie away.
-    pub fn handover(&self, sessions: &Sessions) -> (Handover, Cookie<'static>) {
+    pub fn handover(&self, sessions: &Sessions) -> (SessionChange, Cookie<'static>) {
         let id = Id::default();
         let data = HashMap::from([(VISIT, Visit { asked: None, user_search: None, after_setup: None, ..self.visit.clone() })]);
         let data = serde_json::to_value(data).unwrap_or_default();
-        (Handover { fresh: key(id), data, old: self.key() }, sessions.cookie(id))
+        (SessionChange { fresh: key(id), data, old: self.key() }, sessions.cookie(id))
     }
 
     /// Takes the browser's cookie away. The row is [`Auth::sign_out`]'s business.
@@ -173,7 +173,7 @@ pub fn link(token: &LinkToken, lifetime: std::time::Duration) -> Cookie<'static>
 }
 
 /// The token of a link that takes something back: for as long as a page is looked at. Its mail still has it.
-pub fn undo(token: &UndoToken) -> Cookie<'static> {
+pub fn undo(token: &RevertToken) -> Cookie<'static> {
     cookie(UNDO, token.reveal(), Duration::minutes(15))
 }
 

@@ -5,7 +5,7 @@
 
 use std::{fmt, time::Duration};
 
-use auth::event::{Method, SecondFactor};
+use auth::identity::{Method, SecondFactor};
 use time::OffsetDateTime;
 
 /// "1 minute", "12 minutes", "1,204 minutes".

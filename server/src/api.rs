@@ -19,7 +19,7 @@ mod users;
 use std::sync::Arc;
 
 use app::state::Site;
-use auth::{Auth, api_keys::Scope};
+use auth::{Auth, identity::Scope};
 use axum::{
     Router,
     body::Bytes,

@@ -6,8 +6,10 @@ use app::{
 };
 use auth::{
     crypto::Keys,
-    limits::throttle::{Limits, Rate},
-    policy::{NamedDomains, Policy, SignUp},
+    policy::{
+        NamedDomains, Policy, SignUp,
+        limits::{Limits, Rate},
+    },
 };
 
 use crate::config::{self, Config, Key, Signup, development_key};

@@ -5,8 +5,8 @@ use std::io::{self, ErrorKind, Write as _};
 use anyhow::Context as _;
 use auth::{
     Auth,
-    administration::Who,
     audit::{AuditFilter, Format, Head, Unusual, Verified},
+    identity::Actor,
 };
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -55,7 +55,7 @@ pub async fn audit(config: &Config, pool: PgPool, command: AuditCommand) -> anyh
 
 /// To standard output, as it comes. Whoever reads may stop reading.
 async fn export(auth: &Auth, filter: AuditFilter, format: Format) -> anyhow::Result<()> {
-    let mut export = auth.audit().export(Who::Operator, filter, format, usize::MAX).await.map_err(refusal)?;
+    let mut export = auth.audit().export(Actor::Operator, filter, format, usize::MAX).await.map_err(refusal)?;
     let mut out = io::stdout();
     while let Some(piece) = auth.audit().next_of_export(&mut export).await.context("the copy is not whole")? {
         match out.write_all(piece.as_bytes()) {

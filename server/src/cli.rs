@@ -8,11 +8,11 @@ use std::{
 };
 
 use auth::{
-    api_keys::{Prefix, Scope},
     audit::KnownHead,
-    flag::PASSWORDLESS_AUTH,
+    flag::{PASSWORDLESS_AUTH, Target},
+    identity::{Prefix, Scope},
     primitives::email_address::EmailAddress,
-    rollout::{Step, Target},
+    rollout::Step,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};

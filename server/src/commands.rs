@@ -5,11 +5,13 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use auth::{
     Auth,
-    administration::{ActError, InviteError, UserFilter, UserRow, Who},
+    administration::{InviteError, UserFilter, UserRow},
     api_keys::{ApiKeyRow, CreateKeyError, MAX_NAME, MOST_SHOWN, Maker},
-    operations::key_rotation::{KeyUse, Rotated},
+    factors::key_use::KeyUse,
+    identity::{ActionError, Actor},
+    one_time::revert_link::EMAIL_CHANGE_UNDO,
+    operations::key_rotation::Rotated,
     primitives::{clock::SystemClock, email_address::EmailAddress},
-    self_service::revert::EMAIL_CHANGE_UNDO,
     sessions::SessionView,
     users::account::CreateUserError,
 };
@@ -79,7 +81,7 @@ pub async fn user(config: &Config, pool: PgPool, command: User) -> anyhow::Resul
         }
         User::Invite { email, output } => {
             let email = parse(&email)?;
-            let invite = auth.administration().invite(Who::Operator, &email).await.map_err(|error| match error {
+            let invite = auth.administration().invite(Actor::Operator, &email).await.map_err(|error| match error {
                 InviteError::AccountExists => anyhow::anyhow!("There is already an account with this address."),
                 InviteError::HeldBack => held_back(),
                 InviteError::Closed => anyhow::anyhow!("SIGNUP is closed: an invitation would let nobody in."),
@@ -93,8 +95,8 @@ pub async fn user(config: &Config, pool: PgPool, command: User) -> anyhow::Resul
         User::List { search, output } => list_users(&auth, search, output).await?,
         User::Disable { email, reason, output } => {
             let (id, email) = account(&auth, &email).await?;
-            auth.administration().disable_user(Who::Operator, id, &reason).await.map_err(|error| match error {
-                ActError::Nothing => anyhow::anyhow!("This account is off already."),
+            auth.administration().disable_user(Actor::Operator, id, &reason).await.map_err(|error| match error {
+                ActionError::Nothing => anyhow::anyhow!("This account is off already."),
                 other => refusal(other),
             })?;
             let text = format!("The account of {} is off. Its sessions are over, and its owner is told by mail.", email.as_str());
@@ -102,8 +104,8 @@ pub async fn user(config: &Config, pool: PgPool, command: User) -> anyhow::Resul
         }
         User::Enable { email, reason, output } => {
             let (id, email) = account(&auth, &email).await?;
-            auth.administration().enable_user(Who::Operator, id, &reason).await.map_err(|error| match error {
-                ActError::Nothing => anyhow::anyhow!("This account is on already."),
+            auth.administration().enable_user(Actor::Operator, id, &reason).await.map_err(|error| match error {
+                ActionError::Nothing => anyhow::anyhow!("This account is on already."),
                 other => refusal(other),
             })?;
             print(
@@ -114,8 +116,8 @@ pub async fn user(config: &Config, pool: PgPool, command: User) -> anyhow::Resul
         }
         User::ResetTwoFactor { email, reason, output } => {
             let (id, email) = account(&auth, &email).await?;
-            auth.administration().reset_user_two_factor(Who::Operator, id, &reason).await.map_err(|error| match error {
-                ActError::Nothing => anyhow::anyhow!("This account has no two-factor."),
+            auth.administration().reset_user_two_factor(Actor::Operator, id, &reason).await.map_err(|error| match error {
+                ActionError::Nothing => anyhow::anyhow!("This account has no two-factor."),
                 other => refusal(other),
             })?;
             print(
@@ -131,7 +133,7 @@ pub async fn user(config: &Config, pool: PgPool, command: User) -> anyhow::Resul
 /// The account with this address.
 async fn account(auth: &Auth, email: &str) -> anyhow::Result<(Uuid, EmailAddress)> {
     let email = parse(email)?;
-    let id = auth.administration().user_id(&email).await?.ok_or_else(|| refusal(ActError::NoSuchUser))?;
+    let id = auth.administration().user_id(&email).await?.ok_or_else(|| refusal(ActionError::NoSuchUser))?;
     Ok((id, email))
 }
 
@@ -140,10 +142,10 @@ fn held_back() -> anyhow::Error {
     anyhow::anyhow!("An account moved away from this address less than {hours} hours ago, and may have it back. Try again later.")
 }
 
-pub fn refusal(error: ActError) -> anyhow::Error {
+pub fn refusal(error: ActionError) -> anyhow::Error {
     match error {
-        ActError::NoSuchUser => anyhow::anyhow!("There is no account with this address."),
-        ActError::LastAdmin => anyhow::anyhow!("This is the last administrator. Make somebody else one first."),
+        ActionError::NoSuchUser => anyhow::anyhow!("There is no account with this address."),
+        ActionError::LastAdmin => anyhow::anyhow!("This is the last administrator. Make somebody else one first."),
         other => other.into(),
     }
 }
@@ -196,7 +198,7 @@ pub async fn session(config: &Config, pool: PgPool, command: SessionCommand) -> 
     match command {
         SessionCommand::List { email, output } => {
             let (id, _) = account(&auth, &email).await?;
-            let sessions = auth.administration().user(Who::Operator, id).await?.map(|user| user.sessions).unwrap_or_default();
+            let sessions = auth.administration().user(Actor::Operator, id).await?.map(|user| user.sessions).unwrap_or_default();
             let ip = |session: &SessionView| session.ip.map(|ip| ip.to_string()).unwrap_or_default();
             let lines: Vec<String> = sessions
                 .iter()
@@ -229,8 +231,8 @@ pub async fn session(config: &Config, pool: PgPool, command: SessionCommand) -> 
                 users.push(account(&auth, email).await?.0);
             }
             for id in users {
-                ended += match auth.administration().end_user_sessions(Who::Operator, id, &reason).await {
-                    Err(ActError::Nothing) => 0,
+                ended += match auth.administration().end_user_sessions(Actor::Operator, id, &reason).await {
+                    Err(ActionError::Nothing) => 0,
                     other => other.map_err(refusal)?,
                 };
             }
@@ -244,7 +246,7 @@ pub async fn key(config: &Config, pool: PgPool, command: KeyCommand) -> anyhow::
     let auth = auth(config, pool).await?;
     match command {
         KeyCommand::Status { output } => {
-            let keys = auth.operations().key_status().await?;
+            let keys = auth.factors().key_status().await?;
             let line = |key: &KeyUse| {
                 let is = match (key.current, key.known) {
                     (true, _) => "current",
@@ -274,7 +276,7 @@ pub async fn api_key(config: &Config, pool: PgPool, command: ApiKeyCommand) -> a
     let auth = auth(config, pool).await?;
     match command {
         ApiKeyCommand::Create { name, scopes, expires, output } => {
-            let new = auth.api_keys().create(Who::Operator, &name, &scopes, expires).await.map_err(|error| match error {
+            let new = auth.api_keys().create(Actor::Operator, &name, &scopes, expires).await.map_err(|error| match error {
                 CreateKeyError::Name => anyhow::anyhow!("A key needs a name: one line of at most {MAX_NAME} characters."),
                 CreateKeyError::Act(error) => refusal(error),
                 other => other.into(),
@@ -304,8 +306,8 @@ pub async fn api_key(config: &Config, pool: PgPool, command: ApiKeyCommand) -> a
             print(output, &text, &json!({ "keys": keys }));
         }
         ApiKeyCommand::Revoke { prefix, reason, output } => {
-            auth.api_keys().revoke(Who::Operator, prefix, &reason).await.map_err(|error| match error {
-                ActError::Nothing => anyhow::anyhow!("No key that works begins with {prefix}."),
+            auth.api_keys().revoke(Actor::Operator, prefix, &reason).await.map_err(|error| match error {
+                ActionError::Nothing => anyhow::anyhow!("No key that works begins with {prefix}."),
                 other => refusal(other),
             })?;
             print(output, &format!("Revoked {prefix}. It stopped working at once."), &json!({ "prefix": prefix }));

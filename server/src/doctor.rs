@@ -266,7 +266,7 @@ async fn clock(pool: &PgPool) -> Said {
 }
 
 async fn keys(auth: &Auth) -> Said {
-    match auth.operations().key_status().await {
+    match auth.factors().key_status().await {
         Ok(keys) => {
             let missing: Vec<&str> = keys.iter().filter(|key| !key.known).map(|key| key.id.as_str()).collect();
             let secrets: i64 = keys.iter().map(|key| key.totp_secrets).sum();

@@ -17,7 +17,7 @@ use app::{
 };
 use auth::{
     Auth,
-    sessions::Level,
+    identity::Level,
     sign_in::forward_auth::{Access, Identity},
 };
 use axum::{

@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use app::{help, mails, routes, state::Site, words};
 use auth::{
-    delivery::{Content, Letter, Mailer, SendError},
+    delivery::{Content, MailSender, OutgoingMail, SendError},
     factors::backup_code,
+    one_time::revert_link::EMAIL_CHANGE_UNDO,
     outbox::Notice,
     policy::{ADDRESS_CODE_TTL, INVITE_TTL, STEP_UP_CODE_TTL},
-    self_service::revert::EMAIL_CHANGE_UNDO,
 };
 use lettre::{
     Address, Message,
@@ -167,7 +167,7 @@ impl MailRoom {
     }
 
     /// The whole message. Every header is built by the library from typed parts; no text of a stranger's reaches one.
-    fn message(&self, letter: &Letter, mail: mails::Mail) -> anyhow::Result<Message> {
+    fn message(&self, letter: &OutgoingMail, mail: mails::Mail) -> anyhow::Result<Message> {
         let to: Address = letter.to.as_str().parse().context("the address")?;
         let mut html = MultiPart::related().singlepart(
             SinglePart::builder().header(ContentType::TEXT_HTML).header(ContentTransferEncoding::QuotedPrintable).body(mail.html),
@@ -241,8 +241,8 @@ fn raw(name: &'static str, value: &str) -> HeaderValue {
     HeaderValue::new(HeaderName::new_from_ascii_str(name), value.to_owned())
 }
 
-impl Mailer for MailRoom {
-    async fn send(&self, letter: Letter) -> Result<(), SendError> {
+impl MailSender for MailRoom {
+    async fn send(&self, letter: OutgoingMail) -> Result<(), SendError> {
         // What can't be put into words or headers now can't be later.
         let mail = self.words(&letter.content).map_err(|error| SendError::Permanent(error.to_string()))?;
         match &self.transport {
@@ -295,7 +295,7 @@ mod tests {
             site,
             link_ttl: Duration::from_mins(10),
         };
-        let letter = Letter {
+        let letter = OutgoingMail {
             id: uuid::Uuid::nil(),
             to: "mara@example.org".parse().expect("an address"),
             queued_at: datetime!(2026-11-24 14:29 UTC),

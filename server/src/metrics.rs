@@ -11,7 +11,7 @@ mod statsd;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use auth::{Auth, api_keys::Scope};
+use auth::{Auth, identity::Scope};
 use axum::{
     Router,
     response::IntoResponse,

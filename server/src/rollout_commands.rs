@@ -2,9 +2,9 @@
 
 use auth::{
     Auth,
-    administration::{ActError, Who},
-    flag::{Change, Flag, FlagRow, MOST_ALLOWED, Of, PASSWORDLESS_AUTH, Reach},
-    rollout::{DEFAULT_PLAN, Rollout, StartError, State, Status, Step, Target, Verdict},
+    flag::{Change, Flag, FlagRow, MOST_ALLOWED, Of, PASSWORDLESS_AUTH, Reach, Target},
+    identity::{ActionError, Actor},
+    rollout::{DEFAULT_PLAN, Rollout, StartError, State, Status, Step, Verdict},
 };
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -51,13 +51,13 @@ pub async fn flag(config: &Config, pool: PgPool, command: FlagCommand) -> anyhow
         }
         FlagCommand::Disallow { email, flag, reason, output } => (flag, Change::Disallow(parse(&email)?), reason, output),
     };
-    let (flag, text) = match auth.rollout().set_flag(Who::Operator, &key, &change, &reason).await {
+    let (flag, text) = match auth.rollout().set_flag(Actor::Operator, &key, &change, &reason).await {
         Ok(flag) => {
             let text = format!("{key} is for {} now. Running servers follow within five seconds.", who(&flag));
             (flag, text)
         }
         // Whoever turns it off in a hurry, and perhaps twice, has what they wanted.
-        Err(ActError::Nothing) => {
+        Err(ActionError::Nothing) => {
             let flag = auth.flag().get(&key);
             let text = format!("It is so already: {key} is for {}. Nothing was changed.", who(&flag));
             (flag, text)
@@ -122,7 +122,7 @@ pub async fn rollout(config: &Config, pool: PgPool, command: RolloutCommand) -> 
     let output = match command {
         RolloutCommand::Start { plan, reason, output } => {
             let plan = plan.map_or(DEFAULT_PLAN.to_vec(), |plan| plan.0);
-            auth.rollout().start(Who::Operator, &plan, &reason).await.map_err(|error| match error {
+            auth.rollout().start(Actor::Operator, &plan, &reason).await.map_err(|error| match error {
                 StartError::UnderWay => {
                     anyhow::anyhow!("A rollout is under way. `latchkey rollout status` shows it; `abort` ends it.")
                 }
@@ -138,15 +138,15 @@ pub async fn rollout(config: &Config, pool: PgPool, command: RolloutCommand) -> 
         }
         RolloutCommand::Status { output } => output,
         RolloutCommand::Pause { reason, output } => {
-            auth.rollout().pause(Who::Operator, &reason).await.map_err(no_rollout)?;
+            auth.rollout().pause(Actor::Operator, &reason).await.map_err(no_rollout)?;
             output
         }
         RolloutCommand::Resume { reason, output } => {
-            auth.rollout().resume(Who::Operator, &reason).await.map_err(no_rollout)?;
+            auth.rollout().resume(Actor::Operator, &reason).await.map_err(no_rollout)?;
             output
         }
         RolloutCommand::Abort { reason, output } => {
-            auth.rollout().abort(Who::Operator, &reason).await.map_err(no_rollout)?;
+            auth.rollout().abort(Actor::Operator, &reason).await.map_err(no_rollout)?;
             output
         }
     };
@@ -155,9 +155,9 @@ pub async fn rollout(config: &Config, pool: PgPool, command: RolloutCommand) -> 
     Ok(())
 }
 
-fn no_rollout(error: ActError) -> anyhow::Error {
+fn no_rollout(error: ActionError) -> anyhow::Error {
     match error {
-        ActError::Nothing => anyhow::anyhow!("There is no rollout for which that would change anything."),
+        ActionError::Nothing => anyhow::anyhow!("There is no rollout for which that would change anything."),
         other => refusal(other),
     }
 }

@@ -66,7 +66,7 @@ pub async fn serve(config: &Config, database: &Database) -> anyhow::Result<()> {
         tracing::warn!(error = %error, "the database does not answer yet; not ready until it does");
     }
     let auth = Arc::new(Auth::new(pool.clone(), clock.clone(), assemble::keys(config)?, assemble::policy(config)));
-    match auth.operations().key_status().await {
+    match auth.factors().key_status().await {
         // A key was dropped that secrets still lie under. Their owners would find out at their next sign-in; better now.
         Ok(keys) => {
             let missing: Vec<&str> = keys.iter().filter(|key| !key.known).map(|key| key.id.as_str()).collect();
@@ -298,7 +298,7 @@ fn every<F: Future<Output = ()>, T: FnMut() -> F>(
                 () = &mut stop => return,
                 _ = interval.tick() => task().await,
             }
-            gauges::beat(name, auth.now());
+            gauges::heartbeat(name, auth.now());
         }
     }
 }

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use askama::Template;
-use auth::rollout::Check;
+use auth::policy::checks::Check;
 use data_encoding::BASE64;
 use time::OffsetDateTime;
 

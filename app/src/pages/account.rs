@@ -1,9 +1,9 @@
 //! `/account`: how someone signs in, where they are signed in, and what happened lately.
 
 use auth::{
+    identity::Authority,
     policy::DELETION_WAIT,
     self_service::activity::Filter,
-    sessions::Authority,
     users::account::{MAX_NAME, SetNameError},
 };
 use axum::{extract::State, response::Response};
@@ -302,7 +302,7 @@ pub async fn change_name(#[server(default)] name: String) -> Result<(), FormErro
 mod tests {
     use super::*;
     use crate::{happened::told, page::render};
-    use auth::event::Method;
+    use auth::identity::Method;
     use serde_json::json;
     use time::macros::datetime;
 

@@ -2,14 +2,12 @@
 
 use auth::{
     crypto::Code,
-    limits::throttle::{self, Limit},
-    policy::ADDRESS_CODE_TTL,
+    identity::Authority,
+    limits::throttle,
+    one_time::revert_link::EMAIL_CHANGE_UNDO,
+    policy::{ADDRESS_CODE_TTL, limits::Limit},
     primitives::email_address::{EmailAddress, EmailAddressError},
-    self_service::{
-        address_change::{ConfirmChangeError, RequestChangeError},
-        revert::EMAIL_CHANGE_UNDO,
-    },
-    sessions::Authority,
+    self_service::address_change::{ConfirmChangeError, RequestChangeError},
 };
 use axum::{
     extract::{Query, State},

@@ -1,6 +1,6 @@
 //! `/account/delete`: asks first, waits a week, and can be called off meanwhile.
 
-use auth::{policy::DELETION_WAIT, self_service::deletion::DeletionError, sessions::Authority};
+use auth::{identity::Authority, policy::DELETION_WAIT, self_service::deletion::DeletionError};
 use axum::{
     extract::State,
     response::{IntoResponse, Redirect, Response},

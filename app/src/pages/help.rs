@@ -268,7 +268,6 @@ mod tests {
             factors::{backup_code, totp},
             limits::request_bursts,
             policy::{self, Policy},
-            self_service::revert,
         };
         let text = |slug: &str| {
             let article = help::find(slug).expect("an article");
@@ -277,7 +276,7 @@ mod tests {
             })
         };
         let days = |lifetime: std::time::Duration| words::count(lifetime.as_secs() / 86_400, "day");
-        let hours = words::count(revert::EMAIL_CHANGE_UNDO.as_secs() / 3_600, "hour");
+        let hours = words::count(auth::one_time::revert_link::EMAIL_CHANGE_UNDO.as_secs() / 3_600, "hour");
         let usual = Policy::default();
         for (slug, said) in [
             ("link-expired-or-used", words::lasting(policy::MAX_LINK_TTL)),
@@ -287,7 +286,7 @@ mod tests {
             ("change-your-email-address", format!("It works for {}", words::lasting(policy::ADDRESS_CODE_TTL))),
             ("change-your-email-address", hours.clone()),
             ("take-back-a-change", hours),
-            ("take-back-a-change", format!("“Sign that device out” works for {}", days(revert::SESSION_UNDO))),
+            ("take-back-a-change", format!("“Sign that device out” works for {}", days(auth::one_time::revert_link::SESSION_UNDO))),
             ("take-back-a-change", format!("“Keep my account” works for {}", days(policy::DELETION_WAIT))),
             ("delete-account", format!("It takes {}", days(policy::DELETION_WAIT))),
             ("invitation-doesnt-work", format!("An invitation works for {}", days(policy::INVITE_TTL))),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use auth::limits::throttle::{self, Limit};
+use auth::{limits::throttle, policy::limits::Limit};
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header::RETRY_AFTER};
 use leptos::prelude::*;

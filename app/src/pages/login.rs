@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use auth::{
-    limits::throttle::Limit,
+    policy::limits::Limit,
     primitives::email_address::{EmailAddress, EmailAddressError},
     sign_in::first_factor::RequestLinkError,
 };

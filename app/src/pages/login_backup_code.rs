@@ -2,7 +2,7 @@
 
 use auth::{
     factors::backup_code::{BackupCode, BackupCodeFormat},
-    sign_in::second_factor::{Factor, Finishing, SecondFactorError},
+    sign_in::second_factor::{Factor, PendingSignIn, SecondFactorError},
 };
 use axum::response::Response;
 use http::StatusCode;
@@ -102,7 +102,7 @@ pub async fn enter_backup_code(#[server(default)] code: String) -> Result<(), Fo
     };
     let Some(half) = visitor.key() else { return form.see_other(routes::LOGIN) };
     let (handover, cookie) = visitor.handover(&form.state.sessions);
-    let finishing = Finishing { half, user: authority.user, handover: &handover };
+    let finishing = PendingSignIn { half, user: authority.user, handover: &handover };
     match form
         .state
         .auth
@@ -114,7 +114,7 @@ pub async fn enter_backup_code(#[server(default)] code: String) -> Result<(), Fo
         Err(error) => match refused(&form, error, routes::LOGIN_BACKUP_CODE, backup_code_field)? {
             Refused::Field(error) => refuse(error),
             Refused::Page(page) => form.refuse(page),
-            Refused::Elsewhere(path) => form.see_other(path),
+            Refused::ClientApplication(path) => form.see_other(path),
         },
     }
 }

@@ -2,7 +2,7 @@
 
 use auth::{
     crypto::SessionKey,
-    sessions::{Authority, Level},
+    identity::{Authority, Level},
     sign_in::forward_auth::Access,
 };
 use axum::{

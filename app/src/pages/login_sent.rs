@@ -6,7 +6,7 @@ use auth::{
     crypto::{Code, CodeFormat},
     one_time::magic_link::LinkState,
     outbox::{Delivery, LONGEST_WAIT},
-    sign_in::first_factor::{EnterCodeError, Handover, Outcome},
+    sign_in::first_factor::{EnterCodeError, Outcome, SessionChange},
 };
 use axum::{
     extract::{Query, State},
@@ -252,7 +252,7 @@ pub async fn signed_in(
     form: &Form,
     visitor: &Visitor,
     outcome: Outcome,
-    handover: &Handover,
+    handover: &SessionChange,
     session: &Cookie<'_>,
 ) -> Result<(), FormError> {
     form.set_cookie(session);

@@ -3,8 +3,8 @@
 use auth::{
     crypto::{Code, CodeFormat},
     sign_in::{
-        first_factor::Handover,
-        second_factor::{Factor, Finishing, SecondFactorError, SignedIn},
+        first_factor::SessionChange,
+        second_factor::{Factor, PendingSignIn, SecondFactorError, SignedIn},
     },
 };
 use axum::{extract::State, response::Response};
@@ -146,7 +146,7 @@ impl From<CodeFormat> for TotpError {
 pub(crate) enum Refused<E> {
     Field(E),
     Page(Response),
-    Elsewhere(&'static str),
+    ClientApplication(&'static str),
 }
 
 impl TotpError {
@@ -180,7 +180,7 @@ pub(crate) fn refused<E>(
         | SecondFactorError::NotEnrolled
         | SecondFactorError::Wrong { .. }
         | SecondFactorError::Used
-        | SecondFactorError::Clock { .. } => Refused::Elsewhere(routes::LOGIN),
+        | SecondFactorError::Clock { .. } => Refused::ClientApplication(routes::LOGIN),
     })
 }
 
@@ -222,14 +222,14 @@ pub async fn enter_totp(#[server(default)] code: String, #[server(default)] trus
     };
     let Some(half) = visitor.key() else { return form.see_other(routes::LOGIN) };
     let (handover, cookie) = visitor.handover(&form.state.sessions);
-    let finishing = Finishing { half, user: authority.user, handover: &handover };
+    let finishing = PendingSignIn { half, user: authority.user, handover: &handover };
     let trust = !trust_device.is_empty();
     match form.state.auth.sign_in().enter_second_factor(finishing, Factor::App(&code), trust, visitor.proof(), &form.from).await {
         Ok(signed_in) => finish(&form, &visitor, &signed_in, &handover, &cookie).await,
         Err(error) => match refused(&form, error, routes::LOGIN_BACKUP_CODE, totp_field)? {
             Refused::Field(error) => refuse(StatusCode::UNPROCESSABLE_ENTITY, error),
             Refused::Page(page) => form.refuse(page),
-            Refused::Elsewhere(path) => form.see_other(path),
+            Refused::ClientApplication(path) => form.see_other(path),
         },
     }
 }
@@ -239,7 +239,7 @@ pub(crate) async fn finish(
     form: &Form,
     visitor: &Visitor,
     signed_in: &SignedIn,
-    handover: &Handover,
+    handover: &SessionChange,
     cookie: &Cookie<'_>,
 ) -> Result<(), FormError> {
     form.set_cookie(cookie);

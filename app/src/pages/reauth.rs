@@ -3,11 +3,11 @@
 use auth::{
     crypto::Code,
     factors::backup_code::BackupCode,
+    identity::Authority,
     policy::STEP_UP_CODE_TTL,
-    sessions::Authority,
     sign_in::{
         second_factor::Factor,
-        step_up::{MailedCodeError, SendCodeError, Stepping},
+        step_up::{MailedCodeError, SendCodeError, StepUpSession},
     },
 };
 use axum::{
@@ -223,9 +223,13 @@ pub async fn get_backup_code(
 }
 
 /// The session that steps up, and the cookie it gets if it does.
-pub(crate) fn stepping<'a>(form: &Form, visitor: &Visitor, authority: &'a Authority) -> Option<(Stepping<'a>, Cookie<'static>)> {
+pub(crate) fn stepping<'a>(
+    form: &Form,
+    visitor: &Visitor,
+    authority: &'a Authority,
+) -> Option<(StepUpSession<'a>, Cookie<'static>)> {
     let (handover, cookie) = visitor.handover(&form.state.sessions);
-    Some((Stepping { authority, old: visitor.key()?, fresh: handover.fresh }, cookie))
+    Some((StepUpSession { authority, old: visitor.key()?, fresh: handover.fresh }, cookie))
 }
 
 fn passed(form: &Form, cookie: &Cookie<'_>, next: &str) -> Result<(), FormError> {
@@ -277,7 +281,7 @@ pub async fn step_up(#[server(default)] code: String, #[server(default)] next: S
         Err(error) => match refused(&form, error, &next::carried(routes::REAUTH_BACKUP_CODE, &next), totp_field)? {
             Refused::Field(error) => refuse(StatusCode::UNPROCESSABLE_ENTITY, ReauthError::App(error)),
             Refused::Page(page) => form.refuse(page),
-            Refused::Elsewhere(path) => form.see_other(path),
+            Refused::ClientApplication(path) => form.see_other(path),
         },
     }
 }
@@ -306,7 +310,7 @@ pub async fn step_up_with_backup_code(#[server(default)] code: String, #[server(
         Err(error) => match refused(&form, error, routes::REAUTH_BACKUP_CODE, backup_code_field)? {
             Refused::Field(error) => refuse(error),
             Refused::Page(page) => form.refuse(page),
-            Refused::Elsewhere(path) => form.see_other(path),
+            Refused::ClientApplication(path) => form.see_other(path),
         },
     }
 }

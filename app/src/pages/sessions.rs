@@ -1,8 +1,8 @@
 //! `/account/sessions`: every browser that is signed in to the account.
 
 use auth::{
-    event::{Method, SecondFactor},
-    sessions::{Authority, MOST_SHOWN, SessionView},
+    identity::{Authority, Method, SecondFactor},
+    sessions::{MOST_SHOWN, SessionView},
 };
 use axum::{extract::State, response::Response};
 use http::StatusCode;

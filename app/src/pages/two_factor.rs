@@ -2,8 +2,8 @@
 
 use auth::{
     factors::{backup_code, totp::MAX_AUTHENTICATORS},
+    identity::Authority,
     self_service::two_factor::{ChangeError, TwoFactor},
-    sessions::Authority,
 };
 use axum::{extract::State, response::Response};
 use http::StatusCode;

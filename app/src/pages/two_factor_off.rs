@@ -1,6 +1,6 @@
 //! `/account/two-factor/turn-off`: asks first.
 
-use auth::{crypto::Code, self_service::two_factor::ChangeError, sessions::Authority};
+use auth::{crypto::Code, identity::Authority, self_service::two_factor::ChangeError};
 use axum::{
     extract::State,
     response::{IntoResponse, Redirect, Response},
@@ -97,7 +97,7 @@ pub async fn turn_two_factor_off(#[server(default)] code: String) -> Result<(), 
             match refused(&form, error, &next::carried(routes::REAUTH_BACKUP_CODE, routes::TWO_FACTOR_OFF), totp_field)? {
                 Refused::Field(error) => refuse(error).await,
                 Refused::Page(page) => form.refuse(page),
-                Refused::Elsewhere(path) => form.see_other(path),
+                Refused::ClientApplication(path) => form.see_other(path),
             }
         }
         Err(error) => changed(&form, error, routes::TWO_FACTOR_OFF),

@@ -2,8 +2,8 @@
 
 use auth::{
     crypto::Code,
+    identity::Authority,
     self_service::two_factor::{ChangeError, DEFAULT_NAME},
-    sessions::Authority,
 };
 use axum::{
     extract::State,

@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use auth::{
-    crypto::{Code, UndoToken},
+    crypto::{Code, RevertToken},
     factors::backup_code::BackupCode,
+    one_time::revert_link::{EMAIL_CHANGE_UNDO, Revert, SESSION_UNDO},
     policy::DELETION_WAIT,
-    self_service::revert::{EMAIL_CHANGE_UNDO, SESSION_UNDO, UndoError, UndoState, UndoView, Undoes, Undone},
+    self_service::revert::{RevertError, RevertState, RevertView, Reverted},
     sign_in::second_factor::{Factor, SecondFactorError},
 };
 use axum::{
@@ -157,9 +158,9 @@ fn OtherFactor(factor: AskedFactor) -> impl IntoView {
 
 /// It was taken back.
 #[component]
-pub fn UndonePage(undone: Undone) -> impl IntoView {
+pub fn UndonePage(undone: Reverted) -> impl IntoView {
     match undone {
-        Undone::EmailChange { email } => {
+        Reverted::EmailChange { email } => {
             let address = MaskedAddress::from(email.as_str());
             view! {
                 <Flow title="Your address is back">
@@ -172,7 +173,7 @@ pub fn UndonePage(undone: Undone) -> impl IntoView {
             }
             .into_any()
         }
-        Undone::Deletion => view! {
+        Reverted::Deletion => view! {
             <Flow title="Your account stays">
                 <p class="lede">"It won't be deleted. You can sign in as before."</p>
                 <div class="actions">
@@ -182,7 +183,7 @@ pub fn UndonePage(undone: Undone) -> impl IntoView {
             </Flow>
         }
         .into_any(),
-        Undone::Session { ended_now } => {
+        Reverted::Session { ended_now } => {
             let text = if ended_now {
                 "It can't use your account any more, and it's not a trusted browser."
             } else {
@@ -218,10 +219,10 @@ fn SomeoneElse() -> impl IntoView {
 /// Why a link takes nothing back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeadUndo {
-    Used(Undoes),
+    Used(Revert),
     /// There is nothing left to take back.
-    Overtaken(Undoes),
-    Expired(Undoes),
+    Overtaken(Revert),
+    Expired(Revert),
     Broken,
 }
 
@@ -232,9 +233,9 @@ pub fn DeadUndoPage(why: DeadUndo) -> impl IntoView {
         DeadUndo::Used(undoes) => (
             "This link has already been used",
             match undoes {
-                Undoes::EmailChange => "The change of address was taken back. Sign in with the address this email went to.",
-                Undoes::Deletion => "The account stays. You can sign in as before.",
-                Undoes::Session(_) => {
+                Revert::EmailChange => "The change of address was taken back. Sign in with the address this email went to.",
+                Revert::Deletion => "The account stays. You can sign in as before.",
+                Revert::Session(_) => {
                     "That device is signed out. If you don't recognise another one, sign it out on your account's page."
                 }
             }
@@ -243,8 +244,8 @@ pub fn DeadUndoPage(why: DeadUndo) -> impl IntoView {
         DeadUndo::Overtaken(undoes) => (
             "There's nothing to take back",
             match undoes {
-                Undoes::Deletion => "The account already stays. You can sign in as before.",
-                Undoes::EmailChange | Undoes::Session(_) => {
+                Revert::Deletion => "The account already stays. You can sign in as before.",
+                Revert::EmailChange | Revert::Session(_) => {
                     "An earlier change of address was taken back, and this one with it. Sign in with the address from before."
                 }
             }
@@ -253,17 +254,17 @@ pub fn DeadUndoPage(why: DeadUndo) -> impl IntoView {
         DeadUndo::Expired(undoes) => (
             "This link has expired",
             match undoes {
-                Undoes::EmailChange => format!(
+                Revert::EmailChange => format!(
                     "A change of address can be taken back for {}. This one is older than that. If it wasn't you, ask whoever runs this service.",
                     words::count(EMAIL_CHANGE_UNDO.as_secs() / 3_600, "hour")
                 ),
-                Undoes::Deletion => {
+                Revert::Deletion => {
                     format!(
                         "An account can be kept for {} after its deletion was asked for. That time is over.",
                         days(DELETION_WAIT)
                     )
                 }
-                Undoes::Session(_) => {
+                Revert::Session(_) => {
                     format!("It worked for {}. Sign in, and sign out every session you don't recognise.", days(SESSION_UNDO))
                 }
             },
@@ -300,7 +301,7 @@ pub async fn get(
     Anybody(visitor): Anybody,
 ) -> Result<Response, Fault> {
     if let Some(token) = token {
-        let Some(token) = UndoToken::parse(&token) else { return Ok(dead(DeadUndo::Broken)) };
+        let Some(token) = RevertToken::parse(&token) else { return Ok(dead(DeadUndo::Broken)) };
         let cookie = session::undo(&token).to_string();
         return Ok((AppendHeaders([(SET_COOKIE, cookie)]), Redirect::to(routes::UNDO)).into_response());
     }
@@ -310,29 +311,29 @@ pub async fn get(
 }
 
 /// The page for where a link stands. `factor` is asked for where one is needed.
-fn answer(state: &AppState, status: StatusCode, link: UndoState, factor: AskedFactor) -> Response {
+fn answer(state: &AppState, status: StatusCode, link: RevertState, factor: AskedFactor) -> Response {
     match link {
-        UndoState::Live(view) => {
+        RevertState::Live(view) => {
             let question = question(state.auth.now(), view, factor);
             page(status, || view! { <UndoPage question/> })
         }
-        UndoState::Used(undoes) => dead(DeadUndo::Used(undoes)),
-        UndoState::Closed(undoes) => dead(DeadUndo::Overtaken(undoes)),
-        UndoState::Expired(undoes) => dead(DeadUndo::Expired(undoes)),
-        UndoState::Unknown => dead(DeadUndo::Broken),
+        RevertState::Used(undoes) => dead(DeadUndo::Used(undoes)),
+        RevertState::Closed(undoes) => dead(DeadUndo::Overtaken(undoes)),
+        RevertState::Expired(undoes) => dead(DeadUndo::Expired(undoes)),
+        RevertState::Unknown => dead(DeadUndo::Broken),
     }
 }
 
-fn question(now: OffsetDateTime, view: UndoView, factor: AskedFactor) -> Question {
+fn question(now: OffsetDateTime, view: RevertView, factor: AskedFactor) -> Question {
     match view {
-        UndoView::EmailChange { old, now, factor_needed } => {
+        RevertView::EmailChange { old, now, factor_needed } => {
             Question::EmailChange { old: old.as_str().into(), now: now.as_str().into(), factor: factor_needed.then_some(factor) }
         }
-        UndoView::Deletion { email, deletes_at } => Question::Deletion {
+        RevertView::Deletion { email, deletes_at } => Question::Deletion {
             address: email.as_str().into(),
             within: words::within((deletes_at - now).try_into().unwrap_or_default()),
         },
-        UndoView::Session { email, device, ip, at } => Question::SignIn {
+        RevertView::Session { email, device, ip, at } => Question::SignIn {
             address: email.as_str().into(),
             device,
             ip: ip.map(|ip| ip.to_string()).unwrap_or_default(),
@@ -386,7 +387,7 @@ pub async fn take_back(#[server(default)] code: String, #[server(default)] with:
     let link = auth.self_service().peek_revert(token).await.map_err(|error| form.fail(error.into()))?;
     let refuse = |factor| form.refuse(answer(&form.state, StatusCode::UNPROCESSABLE_ENTITY, link.clone(), factor));
     let entered = match &link {
-        UndoState::Live(UndoView::EmailChange { factor_needed: true, .. }) => match Entered::read(&code, &with) {
+        RevertState::Live(RevertView::EmailChange { factor_needed: true, .. }) => match Entered::read(&code, &with) {
             Ok(entered) => entered,
             Err(factor) => return refuse(factor),
         },
@@ -394,10 +395,10 @@ pub async fn take_back(#[server(default)] code: String, #[server(default)] with:
     };
     match auth.self_service().revert(token, entered.factor(), visitor.proof(), &form.from).await {
         Ok(undone) => form.reveal(|| view! { <UndonePage undone/> }),
-        Err(UndoError::NotLive(link)) => form.refuse(answer(&form.state, StatusCode::GONE, link, AskedFactor::App(None))),
+        Err(RevertError::NotLive(link)) => form.refuse(answer(&form.state, StatusCode::GONE, link, AskedFactor::App(None))),
         // Two-factor was turned on or off this very moment: the page shows what is asked for now.
-        Err(UndoError::FactorNeeded | UndoError::Factor(SecondFactorError::NotEnrolled)) => form.see_other(routes::UNDO),
-        Err(UndoError::Factor(error)) => {
+        Err(RevertError::FactorNeeded | RevertError::Factor(SecondFactorError::NotEnrolled)) => form.see_other(routes::UNDO),
+        Err(RevertError::Factor(error)) => {
             let field = |error: &SecondFactorError| match entered {
                 Entered::BackupCode(_) => backup_code_field(error).map(|error| AskedFactor::BackupCode(Some(error))),
                 Entered::App(_) | Entered::Nothing => totp_field(error).map(|error| AskedFactor::App(Some(error))),
@@ -405,10 +406,10 @@ pub async fn take_back(#[server(default)] code: String, #[server(default)] with:
             match refused(&form, error, routes::UNDO_BACKUP_CODE, field)? {
                 Refused::Field(factor) => refuse(factor),
                 Refused::Page(page) => form.refuse(page),
-                Refused::Elsewhere(path) => form.see_other(path),
+                Refused::ClientApplication(path) => form.see_other(path),
             }
         }
-        Err(UndoError::Unavailable(error)) => Err(form.fail(error.into())),
+        Err(RevertError::Unavailable(error)) => Err(form.fail(error.into())),
     }
 }
 
@@ -470,10 +471,10 @@ mod tests {
     #[test]
     fn what_was_done_leads_on() {
         for (undone, title) in [
-            (Undone::EmailChange { email: "mara@example.org".to_owned() }, "Your address is back"),
-            (Undone::Deletion, "Your account stays"),
-            (Undone::Session { ended_now: true }, "That device is signed out"),
-            (Undone::Session { ended_now: false }, "That device is signed out"),
+            (Reverted::EmailChange { email: "mara@example.org".to_owned() }, "Your address is back"),
+            (Reverted::Deletion, "Your account stays"),
+            (Reverted::Session { ended_now: true }, "That device is signed out"),
+            (Reverted::Session { ended_now: false }, "That device is signed out"),
         ] {
             let html = render(move || view! { <UndonePage undone/> });
             assert!(html.contains(&format!("<h1>{title}</h1>")) && !html.contains("mara@"));
@@ -484,23 +485,23 @@ mod tests {
 
     #[test]
     fn every_dead_link_says_why_and_has_a_way_on() {
-        let session = Undoes::Session(uuid::Uuid::nil());
+        let session = Revert::Session(uuid::Uuid::nil());
         for (why, title, words) in [
             (
-                DeadUndo::Used(Undoes::EmailChange),
+                DeadUndo::Used(Revert::EmailChange),
                 "This link has already been used",
                 "Sign in with the address this email went to.",
             ),
-            (DeadUndo::Used(Undoes::Deletion), "This link has already been used", "The account stays."),
+            (DeadUndo::Used(Revert::Deletion), "This link has already been used", "The account stays."),
             (DeadUndo::Used(session), "This link has already been used", "That device is signed out."),
             (
-                DeadUndo::Overtaken(Undoes::EmailChange),
+                DeadUndo::Overtaken(Revert::EmailChange),
                 "There's nothing to take back",
                 "An earlier change of address was taken back",
             ),
-            (DeadUndo::Overtaken(Undoes::Deletion), "There's nothing to take back", "The account already stays."),
-            (DeadUndo::Expired(Undoes::EmailChange), "This link has expired", "can be taken back for 72 hours."),
-            (DeadUndo::Expired(Undoes::Deletion), "This link has expired", "can be kept for 7 days"),
+            (DeadUndo::Overtaken(Revert::Deletion), "There's nothing to take back", "The account already stays."),
+            (DeadUndo::Expired(Revert::EmailChange), "This link has expired", "can be taken back for 72 hours."),
+            (DeadUndo::Expired(Revert::Deletion), "This link has expired", "can be kept for 7 days"),
             (DeadUndo::Expired(session), "This link has expired", "It worked for 7 days."),
             (DeadUndo::Broken, "This link doesn't work", "Open it from the email again."),
         ] {

@@ -6,15 +6,17 @@ use data_encoding::BASE64URL_NOPAD;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{ActError, Who};
 use crate::{
     Administration, Error,
     event::Event,
+    event::UnitOfWork,
     factors::totp,
+    identity::{ActionError, Actor},
     limits::{
         request_bursts::{NetworkRequests, TOO_MANY},
-        throttle::{self, Limit, Subject},
+        throttle::{self, MaskedSubject},
     },
+    policy::limits::Limit,
     users::account,
 };
 
@@ -23,13 +25,13 @@ const MOST: i64 = 100;
 
 /// What holds somebody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HeldBy {
+pub enum ThrottledBy {
     Limit(Limit),
     /// So many wrong authenticator codes in a row that the next has to wait, in browsers the account doesn't know.
     WrongAppCodes,
 }
 
-impl HeldBy {
+impl ThrottledBy {
     const WRONG_APP_CODES: &'static str = "totp_wait";
 
     /// The limits that hold people up. A browser waits 30 seconds after every mail, a notice is left out without anybody waiting, and
@@ -57,19 +59,19 @@ impl HeldBy {
 
 /// Somebody a limit holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
-    pub by: HeldBy,
+pub struct Throttled {
+    pub by: ThrottledBy,
     /// Names the row, for letting it go.
     pub key: String,
     /// Whole where it is an account's.
-    pub subject: Subject,
+    pub subject: MaskedSubject,
     pub free_at: OffsetDateTime,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitsInForce {
     /// Those with the longest wait first.
-    pub held: Vec<Held>,
+    pub held: Vec<Throttled>,
     /// How many there are, shown or not.
     pub all: i64,
     /// The networks that asked for too many mails within the hour.
@@ -81,27 +83,27 @@ impl Administration<'_> {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn limits_in_force(self, by: Option<HeldBy>) -> Result<LimitsInForce, Error> {
+    pub async fn limits_in_force(self, by: Option<ThrottledBy>) -> Result<LimitsInForce, Error> {
         let now = self.0.now();
-        let asked = by.map_or_else(HeldBy::all, |by| vec![by]);
+        let asked = by.map_or_else(ThrottledBy::all, |by| vec![by]);
         let limits: Vec<Limit> =
-            asked.iter().filter_map(|by| if let HeldBy::Limit(limit) = by { Some(*limit) } else { None }).collect();
+            asked.iter().filter_map(|by| if let ThrottledBy::Limit(limit) = by { Some(*limit) } else { None }).collect();
         let (full, mut all) = self.0.limits().throttle().full(&self.0.pool, &limits, MOST, now).await?;
-        let mut held: Vec<Held> = full
+        let mut held: Vec<Throttled> = full
             .into_iter()
-            .map(|row| Held {
-                by: HeldBy::Limit(row.limit),
+            .map(|row| Throttled {
+                by: ThrottledBy::Limit(row.limit),
                 key: BASE64URL_NOPAD.encode(&row.key),
                 subject: row.subject,
                 free_at: row.free_at,
             })
             .collect();
-        if asked.contains(&HeldBy::WrongAppCodes) {
+        if asked.contains(&ThrottledBy::WrongAppCodes) {
             let (waiting, count) = totp::store::waiting(&self.0.pool, MOST, now).await?;
             all += count;
             held.extend(waiting.into_iter().map(|(user, free_at)| {
-                let subject = Subject { address: None, network: None, user: Some(user) };
-                Held { by: HeldBy::WrongAppCodes, key: user.simple().to_string(), subject, free_at }
+                let subject = MaskedSubject { address: None, network: None, user: Some(user) };
+                Throttled { by: ThrottledBy::WrongAppCodes, key: user.simple().to_string(), subject, free_at }
             }));
         }
         held.sort_by_key(|held| Reverse(held.free_at));
@@ -123,25 +125,25 @@ impl Administration<'_> {
     /// protects against guessing over months (NIST 800-63B-4 §3.2.2), and no help desk should lift it by mistake.
     ///
     /// # Errors
-    /// [`ActError`]; [`ActError::Nothing`] where nothing holds it.
-    pub async fn release(self, who: Who<'_>, by: HeldBy, key: &str) -> Result<(), ActError> {
+    /// [`ActionError`]; [`ActionError::Nothing`] where nothing holds it.
+    pub async fn release(self, who: Actor<'_>, by: ThrottledBy, key: &str) -> Result<(), ActionError> {
         let now = self.0.now();
-        let mut work = self.begin_action(who, now).await?;
+        let mut work = UnitOfWork::begin_action(self.0, who, now).await?;
         let released = match by {
-            HeldBy::Limit(limit) => {
-                let key = BASE64URL_NOPAD.decode(key.as_bytes()).map_err(|_| ActError::Nothing)?;
+            ThrottledBy::Limit(limit) => {
+                let key = BASE64URL_NOPAD.decode(key.as_bytes()).map_err(|_| ActionError::Nothing)?;
                 throttle::store::release(work.connection(), limit, &key, now).await?
             }
-            HeldBy::WrongAppCodes => {
-                let user = Uuid::try_parse(key).map_err(|_| ActError::Nothing)?;
-                totp::store::stop_waiting(work.connection(), user, now).await?.then_some(Subject {
+            ThrottledBy::WrongAppCodes => {
+                let user = Uuid::try_parse(key).map_err(|_| ActionError::Nothing)?;
+                totp::store::stop_waiting(work.connection(), user, now).await?.then_some(MaskedSubject {
                     address: None,
                     network: None,
                     user: Some(user),
                 })
             }
         };
-        let Subject { address, network, user } = released.ok_or(ActError::Nothing)?;
+        let MaskedSubject { address, network, user } = released.ok_or(ActionError::Nothing)?;
         work.record(Event::LimitReleased { limit: by.name(), user, address, network });
         Ok(work.commit().await?)
     }

@@ -2,17 +2,20 @@
 
 use uuid::Uuid;
 
-use super::{ActError, PAGE, Who};
+use super::PAGE;
 use crate::{
     Administration, Error,
     event::Event,
-    limits::throttle::{Limit, Limited, Whose},
+    event::UnitOfWork,
+    identity::Authority,
+    identity::{ActionError, Actor},
+    limits::throttle::{Limited, Subject},
     outbox::{self, MailFilter, MailRow, Notice, QueueState},
+    policy::limits::Limit,
     primitives::{
         cursor::{Cursor, Page},
         requester::Requester,
     },
-    sessions::Authority,
 };
 
 /// Why no test mail was sent.
@@ -47,12 +50,12 @@ impl Administration<'_> {
     /// Sends a mail that waits for its next try, or was given up, at once; as long as it is of use.
     ///
     /// # Errors
-    /// [`ActError`]; [`ActError::Nothing`] where it was sent, is being sent, or is too old.
-    pub async fn retry_mail(self, who: Who<'_>, id: Uuid) -> Result<(), ActError> {
+    /// [`ActionError`]; [`ActionError::Nothing`] where it was sent, is being sent, or is too old.
+    pub async fn retry_mail(self, who: Actor<'_>, id: Uuid) -> Result<(), ActionError> {
         let now = self.0.now();
-        let mut work = self.begin_action(who, now).await?;
+        let mut work = UnitOfWork::begin_action(self.0, who, now).await?;
         if !outbox::store::send_now(work.connection(), id, now).await? {
-            return Err(ActError::Nothing);
+            return Err(ActionError::Nothing);
         }
         work.record(Event::MailRetried { mail: id });
         work.commit().await?;
@@ -66,7 +69,7 @@ impl Administration<'_> {
     /// [`TestMailError`].
     pub async fn send_test_mail(self, authority: &Authority, from: &Requester) -> Result<(), TestMailError> {
         let now = self.0.now();
-        let charge = self.0.limits().throttle().charge(Limit::MailTest, Whose::Account(authority.user));
+        let charge = self.0.limits().throttle().charge(Limit::MailTest, Subject::Account(authority.user));
         self.0.limits().throttle().take(&self.0.pool, &[charge], now).await?.map_err(TestMailError::Limited)?;
         let mut connection = self.0.pool.acquire().await?;
         outbox::store::enqueue_notice(&mut connection, authority.user, Notice::Test, Some(from), now).await?;

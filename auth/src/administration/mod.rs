@@ -14,18 +14,19 @@ use uuid::Uuid;
 
 use crate::{
     Administration, Error,
-    api_keys::{ApiKey, Scope},
-    event::{Event, Origin, RevokeReason, Work},
+    event::{Event, RevokeReason, UnitOfWork},
+    identity::{ActionError, Actor, Origin, Scope},
     one_time::magic_link,
     outbox::{self, Notice},
     policy::{MAX_LINK_TTL, SignUp},
-    primitives::{email_address::EmailAddress, requester::Requester},
-    self_service::{revert, two_factor::TwoFactor},
-    sessions::{self, Authority, SessionView},
+    primitives::email_address::EmailAddress,
+    self_service::two_factor::TwoFactor,
+    sessions::{self, SessionView},
     users::account::{self, store::Account},
+    users::held_address,
 };
 
-pub use limits::{Held, HeldBy, LimitsInForce};
+pub use limits::{LimitsInForce, Throttled, ThrottledBy};
 pub use mail_queue::TestMailError;
 pub use store::{Status, UserFilter, UserRow};
 
@@ -34,70 +35,6 @@ pub const PAGE: usize = 25;
 
 /// How far a list is counted.
 pub const COUNTED: i64 = 10_000;
-
-/// Who does something to somebody else's account.
-#[derive(Clone, Copy)]
-pub enum Who<'a> {
-    /// At the shell. Whoever gets that far needs no factor of ours.
-    Operator,
-    Admin {
-        authority: &'a Authority,
-        from: &'a Requester,
-    },
-    /// A program, over the API.
-    Key {
-        key: &'a ApiKey,
-        from: &'a Requester,
-    },
-}
-
-impl<'a> Who<'a> {
-    pub(crate) fn actor(self) -> Option<Uuid> {
-        match self {
-            Self::Operator => None,
-            Self::Admin { authority, .. } => Some(authority.user),
-            Self::Key { key, .. } => Some(key.id),
-        }
-    }
-
-    pub(crate) fn from(self) -> Option<&'a Requester> {
-        match self {
-            Self::Operator => None,
-            Self::Admin { from, .. } | Self::Key { from, .. } => Some(from),
-        }
-    }
-
-    pub(crate) fn origin(self) -> Origin {
-        match self {
-            Self::Operator => Origin::Operator,
-            Self::Admin { .. } => Origin::Admin,
-            Self::Key { .. } => Origin::ApiKey,
-        }
-    }
-}
-
-/// Why nothing was done.
-#[derive(Debug, thiserror::Error)]
-pub enum ActError {
-    /// The administrator has to give their strongest factor first.
-    #[error("the session has to step up first")]
-    NotFresh,
-    /// Or the key lacks the scope.
-    #[error("the account is no administrator's")]
-    NotAdmin,
-    #[error("there is no such account")]
-    NoSuchUser,
-    /// Nobody would be left to look after accounts.
-    #[error("this is the last administrator")]
-    LastAdmin,
-    /// It is so already.
-    #[error("there is nothing to change")]
-    Nothing,
-    #[error(transparent)]
-    Unavailable(#[from] Error),
-}
-
-from_sqlx!(ActError);
 
 /// A page of users.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,24 +72,6 @@ fn as_count(rows: usize) -> i64 {
 }
 
 impl Administration<'_> {
-    /// For what only people do, whatever scopes a key has: one that made keys, or administrators, would outlive its own end.
-    pub(crate) fn permit(self, who: Who<'_>) -> Result<(), ActError> {
-        match who {
-            Who::Admin { authority, .. } if !authority.admin => Err(ActError::NotAdmin),
-            Who::Admin { authority, .. } if !self.0.sign_in().is_fresh(authority) => Err(ActError::NotFresh),
-            Who::Key { .. } => Err(ActError::NotAdmin),
-            Who::Operator | Who::Admin { .. } => Ok(()),
-        }
-    }
-
-    /// For what a program may do too, with this scope.
-    pub(crate) fn permit_with(self, who: Who<'_>, scope: Scope) -> Result<(), ActError> {
-        match who {
-            Who::Key { key, .. } if key.allows(scope) => Ok(()),
-            who => self.permit(who),
-        }
-    }
-
     /// The accounts and open invitations that match, by address.
     ///
     /// # Errors
@@ -219,13 +138,13 @@ impl Administration<'_> {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn user(self, who: Who<'_>, id: Uuid) -> Result<Option<UserDetail>, Error> {
+    pub async fn user(self, who: Actor<'_>, id: Uuid) -> Result<Option<UserDetail>, Error> {
         let now = self.0.now();
         let Some(found) = store::one(&self.0.pool, id, now, now - self.0.policy.session_idle).await? else {
             return Ok(None);
         };
         if who.actor().is_some() {
-            let mut work = Work::begin(&self.0.pool, who.from(), now).await?.by(who.actor());
+            let mut work = UnitOfWork::begin(&self.0.pool, who.from(), now).await?.by(who.actor());
             work.record(Event::UserViewed { user: id });
             work.commit().await?;
         }
@@ -248,18 +167,13 @@ impl Administration<'_> {
         Ok(account::store::by_email(&mut connection, email.key(), self.0.now()).await?.map(|account| account.id))
     }
 
-    pub(crate) async fn begin_action<'a>(self, who: Who<'a>, now: OffsetDateTime) -> Result<Work<'a>, ActError> {
-        self.permit(who)?;
-        Ok(Work::begin(&self.0.pool, who.from(), now).await?.by(who.actor()))
-    }
-
     async fn finish_action(
         self,
-        mut work: Work<'_>,
+        mut work: UnitOfWork<'_>,
         account: &Account,
         notice: Notice,
         now: OffsetDateTime,
-    ) -> Result<(), ActError> {
+    ) -> Result<(), ActionError> {
         // Without the administrator's browser: that is nobody's business but the audit's.
         outbox::store::enqueue_notice(work.connection(), account.id, notice, None, now).await?;
         work.commit().await?;
@@ -270,19 +184,19 @@ impl Administration<'_> {
     /// Turns an account off: it signs nobody in, and its sessions and open links end.
     ///
     /// # Errors
-    /// [`ActError`].
-    pub async fn disable_user(self, who: Who<'_>, id: Uuid, reason: &str) -> Result<(), ActError> {
+    /// [`ActionError`].
+    pub async fn disable_user(self, who: Actor<'_>, id: Uuid, reason: &str) -> Result<(), ActionError> {
         let now = self.0.now();
-        let mut work = self.begin_action(who, now).await?;
-        let account = account::store::by_id(work.connection(), id, now).await?.ok_or(ActError::NoSuchUser)?;
+        let mut work = UnitOfWork::begin_action(self.0, who, now).await?;
+        let account = account::store::by_id(work.connection(), id, now).await?.ok_or(ActionError::NoSuchUser)?;
         // Links before sessions before accounts, as signing in takes them: the other way round the two could wait for each other.
         magic_link::store::close_all(work.connection(), &account.email_key, now).await?;
         sessions::end_all(&mut work, id, None, RevokeReason::AccountOff, now).await?;
         if account::store::is_last_admin(work.connection(), id).await? {
-            return Err(ActError::LastAdmin);
+            return Err(ActionError::LastAdmin);
         }
         if !account::store::disable(work.connection(), id, now).await? {
-            return Err(ActError::Nothing);
+            return Err(ActionError::Nothing);
         }
         // Once more, for a session that a second step made while the first look waited for it: turned on again, the account must
         // not find it alive.
@@ -292,13 +206,13 @@ impl Administration<'_> {
     }
 
     /// # Errors
-    /// [`ActError`].
-    pub async fn enable_user(self, who: Who<'_>, id: Uuid, reason: &str) -> Result<(), ActError> {
+    /// [`ActionError`].
+    pub async fn enable_user(self, who: Actor<'_>, id: Uuid, reason: &str) -> Result<(), ActionError> {
         let now = self.0.now();
-        let mut work = self.begin_action(who, now).await?;
-        let account = account::store::by_id(work.connection(), id, now).await?.ok_or(ActError::NoSuchUser)?;
+        let mut work = UnitOfWork::begin_action(self.0, who, now).await?;
+        let account = account::store::by_id(work.connection(), id, now).await?.ok_or(ActionError::NoSuchUser)?;
         if !account::store::enable(work.connection(), id).await? {
-            return Err(ActError::Nothing);
+            return Err(ActionError::Nothing);
         }
         work.record(Event::UserEnabled { user: id, by: who.origin(), reason: reason.to_owned() });
         self.finish_action(work, &account, Notice::AccountEnabled, now).await
@@ -307,15 +221,15 @@ impl Administration<'_> {
     /// Ends every session of an account. Returns how many.
     ///
     /// # Errors
-    /// [`ActError`].
-    pub async fn end_user_sessions(self, who: Who<'_>, id: Uuid, reason: &str) -> Result<u64, ActError> {
+    /// [`ActionError`].
+    pub async fn end_user_sessions(self, who: Actor<'_>, id: Uuid, reason: &str) -> Result<u64, ActionError> {
         let now = self.0.now();
-        self.permit_with(who, Scope::Users)?;
-        let mut work = Work::begin(&self.0.pool, who.from(), now).await?.by(who.actor());
-        let account = account::store::by_id(work.connection(), id, now).await?.ok_or(ActError::NoSuchUser)?;
+        who.permit_with(self.0, Scope::Users)?;
+        let mut work = UnitOfWork::begin(&self.0.pool, who.from(), now).await?.by(who.actor());
+        let account = account::store::by_id(work.connection(), id, now).await?.ok_or(ActionError::NoSuchUser)?;
         let ended = sessions::end_all(&mut work, id, None, RevokeReason::EndedByAdmin, now).await?;
         if ended == 0 {
-            return Err(ActError::Nothing);
+            return Err(ActionError::Nothing);
         }
         let sessions = ended as u64;
         work.record(Event::UserSessionsEnded { user: id, by: who.origin(), reason: reason.to_owned(), sessions });
@@ -326,13 +240,13 @@ impl Administration<'_> {
     /// Takes two-factor off an account whose owner has lost every factor. All its sessions end.
     ///
     /// # Errors
-    /// [`ActError`]; [`ActError::Nothing`] where two-factor is off.
-    pub async fn reset_user_two_factor(self, who: Who<'_>, id: Uuid, reason: &str) -> Result<(), ActError> {
+    /// [`ActionError`]; [`ActionError::Nothing`] where two-factor is off.
+    pub async fn reset_user_two_factor(self, who: Actor<'_>, id: Uuid, reason: &str) -> Result<(), ActionError> {
         let now = self.0.now();
-        let mut work = self.begin_action(who, now).await?;
-        let account = account::store::by_id(work.connection(), id, now).await?.ok_or(ActError::NoSuchUser)?;
+        let mut work = UnitOfWork::begin_action(self.0, who, now).await?;
+        let account = account::store::by_id(work.connection(), id, now).await?.ok_or(ActionError::NoSuchUser)?;
         if !self.0.self_service().reset_two_factor(&mut work, &account, now).await? {
-            return Err(ActError::Nothing);
+            return Err(ActionError::Nothing);
         }
         work.record(Event::TwoFactorReset { user: id, by: who.origin(), reason: reason.to_owned() });
         self.finish_action(work, &account, Notice::TwoFactorReset, now).await
@@ -341,17 +255,17 @@ impl Administration<'_> {
     /// Makes an account an administrator's, or an ordinary one again. It holds from the account's next request.
     ///
     /// # Errors
-    /// [`ActError`].
-    pub async fn set_admin(self, who: Who<'_>, id: Uuid, admin: bool, reason: &str) -> Result<(), ActError> {
+    /// [`ActionError`].
+    pub async fn set_admin(self, who: Actor<'_>, id: Uuid, admin: bool, reason: &str) -> Result<(), ActionError> {
         let now = self.0.now();
-        let mut work = self.begin_action(who, now).await?;
-        let account = account::store::by_id(work.connection(), id, now).await?.ok_or(ActError::NoSuchUser)?;
+        let mut work = UnitOfWork::begin_action(self.0, who, now).await?;
+        let account = account::store::by_id(work.connection(), id, now).await?.ok_or(ActionError::NoSuchUser)?;
         let (by, reason) = (who.origin(), reason.to_owned());
         if !admin && account::store::is_last_admin(work.connection(), id).await? {
-            return Err(ActError::LastAdmin);
+            return Err(ActionError::LastAdmin);
         }
         if !account::store::set_admin(work.connection(), id, admin).await? {
-            return Err(ActError::Nothing);
+            return Err(ActionError::Nothing);
         }
         let (event, notice) = if admin {
             (Event::AdminGranted { user: id, by, reason }, Notice::AdminGranted)
@@ -366,13 +280,13 @@ impl Administration<'_> {
     ///
     /// # Errors
     /// [`InviteError`].
-    pub async fn invite(self, who: Who<'_>, email: &EmailAddress) -> Result<Uuid, InviteError> {
+    pub async fn invite(self, who: Actor<'_>, email: &EmailAddress) -> Result<Uuid, InviteError> {
         let now = self.0.now();
-        let mut work = self.begin_action(who, now).await.map_err(InviteError::Act)?;
+        let mut work = UnitOfWork::begin_action(self.0, who, now).await.map_err(InviteError::Act)?;
         if self.0.policy.sign_up == SignUp::Closed {
             return Err(InviteError::Closed);
         }
-        if revert::store::is_held(work.connection(), email.key(), None, now).await? {
+        if held_address::is_held(work.connection(), email.key(), None, now).await? {
             return Err(InviteError::HeldBack);
         }
         let id =
@@ -394,7 +308,7 @@ impl Administration<'_> {
             let now = self.0.now();
             // What is older is dead, whatever this server's configuration says of how long a link works.
             let asked_since = since.unwrap_or(now - MAX_LINK_TTL).max(now - MAX_LINK_TTL);
-            let mut work = Work::begin(&self.0.pool, None, now).await?;
+            let mut work = UnitOfWork::begin(&self.0.pool, None, now).await?;
             let links = magic_link::store::close_since(work.connection(), asked_since, BATCH, now).await?;
             closed += links;
             let why = RevokeReason::EndedByAdmin;
@@ -405,7 +319,13 @@ impl Administration<'_> {
             ended += some.len() as u64;
             let done = some.is_empty() && links == 0;
             if done {
-                work.record(Event::SessionsEnded { since, reason: reason.to_owned(), sessions: ended, links: closed });
+                work.record(Event::SessionsEnded {
+                    by: Origin::Operator,
+                    since,
+                    reason: reason.to_owned(),
+                    sessions: ended,
+                    links: closed,
+                });
             }
             work.commit().await?;
             if done {
@@ -430,7 +350,7 @@ pub enum InviteError {
     #[error("there is already an account with this address")]
     AccountExists,
     #[error(transparent)]
-    Act(ActError),
+    Act(ActionError),
     #[error(transparent)]
     Unavailable(#[from] Error),
 }

@@ -8,106 +8,18 @@ pub(crate) mod store;
 
 use std::{fmt, time::Duration};
 
-use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
     ApiKeys, Error,
-    administration::{ActError, Who},
-    crypto::{ApiSecret, new_id, random},
-    event::{Event, Work},
-    limits::throttle::{Limit, Limited, Standing, Whose},
+    crypto::{ApiSecret, new_id},
+    event::{Event, UnitOfWork},
+    identity::{ActionError, Actor, ApiKey, MARK, Prefix, Scope},
+    limits::throttle::{Limited, Standing, Subject},
     outbox::{self, Notice},
+    policy::limits::Limit,
 };
-
-/// What a key may do. Each route of the API asks for one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Scope {
-    SignIn,
-    Sessions,
-    Users,
-    AuditRead,
-    Flags,
-    MetricsRead,
-}
-
-impl Scope {
-    pub const ALL: [Self; 6] = [Self::SignIn, Self::Sessions, Self::Users, Self::AuditRead, Self::Flags, Self::MetricsRead];
-
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::SignIn => "signin",
-            Self::Sessions => "sessions",
-            Self::Users => "users",
-            Self::AuditRead => "audit:read",
-            Self::Flags => "flags",
-            Self::MetricsRead => "metrics:read",
-        }
-    }
-
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|scope| scope.as_str() == text)
-    }
-
-    /// Opens what else only administrators see or do. The other two open nothing without a person's own code or session, so an
-    /// application goes on signing people in when the one who set it up has left.
-    #[must_use]
-    pub fn is_admins(self) -> bool {
-        !matches!(self, Self::SignIn | Self::Sessions)
-    }
-}
-
-/// The part of a key that names it, in lists, mails and the audit. It is no secret.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Prefix([u8; 8]);
-
-impl Prefix {
-    /// Letters and digits that nobody takes for one another.
-    const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-
-    fn new() -> Self {
-        // 256 is a multiple of 32: no character is likelier than another.
-        Self(random::<8>().map(|byte| Self::ALPHABET[usize::from(byte) % Self::ALPHABET.len()]))
-    }
-
-    /// With `lk_` before it, as pages show it, or without.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let bytes: [u8; 8] = text.strip_prefix(MARK).unwrap_or(text).as_bytes().try_into().ok()?;
-        bytes.iter().all(|byte| Self::ALPHABET.contains(byte)).then_some(Self(bytes))
-    }
-
-    fn bare(self) -> String {
-        self.0.iter().copied().map(char::from).collect()
-    }
-}
-
-impl fmt::Display for Prefix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{MARK}{}", self.bare())
-    }
-}
-
-impl From<Prefix> for String {
-    fn from(prefix: Prefix) -> Self {
-        prefix.to_string()
-    }
-}
-
-impl TryFrom<String> for Prefix {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        Self::parse(&text).ok_or("not the beginning of an API key")
-    }
-}
-
-/// What every key begins with, so that a scanner of source code knows one.
-const MARK: &str = "lk_";
 
 /// A key as its bearer has it.
 pub(crate) struct Presented {
@@ -123,23 +35,6 @@ impl Presented {
 
     fn reveal(&self) -> String {
         format!("{}_{}", self.prefix, self.secret.reveal())
-    }
-}
-
-/// A key that works, as a request finds it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ApiKey {
-    pub id: Uuid,
-    pub name: String,
-    pub prefix: Prefix,
-    /// What it may do at this moment: without its maker's rights, where its maker has lost them.
-    pub scopes: Vec<Scope>,
-}
-
-impl ApiKey {
-    #[must_use]
-    pub fn allows(&self, scope: Scope) -> bool {
-        self.scopes.contains(&scope)
     }
 }
 
@@ -221,7 +116,7 @@ pub enum CreateKeyError {
     #[error("the key may do nothing")]
     NoScope,
     #[error(transparent)]
-    Act(ActError),
+    Act(ActionError),
     #[error(transparent)]
     Unavailable(#[from] Error),
 }
@@ -272,13 +167,13 @@ impl ApiKeys<'_> {
     /// As above.
     pub async fn count_request(self, key: &ApiKey) -> Result<Result<Option<Standing>, Limited>, Error> {
         let throttle = self.0.limits().throttle();
-        let charge = throttle.charge(Limit::ApiKey, Whose::ApiKey(key.id));
+        let charge = throttle.charge(Limit::ApiKey, Subject::ApiKey(key.id));
         Ok(throttle.take_one(&self.0.pool, &charge, self.0.now()).await?)
     }
 
     /// The budget of each key. `None` where limits are off.
     #[must_use]
-    pub fn rate(self) -> Option<crate::limits::throttle::Rate> {
+    pub fn rate(self) -> Option<crate::policy::limits::Rate> {
         let limits = &self.0.policy.limits;
         limits.enabled.then(|| limits.rate(Limit::ApiKey))
     }
@@ -297,13 +192,13 @@ impl ApiKeys<'_> {
     /// [`CreateKeyError`].
     pub async fn create(
         self,
-        who: Who<'_>,
+        who: Actor<'_>,
         name: &str,
         scopes: &[Scope],
         lifetime: Option<Duration>,
     ) -> Result<NewApiKey, CreateKeyError> {
         let now = self.0.now();
-        self.0.administration().permit(who).map_err(CreateKeyError::Act)?;
+        who.permit(self.0).map_err(CreateKeyError::Act)?;
         let name = name.trim();
         if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
             return Err(CreateKeyError::Name);
@@ -315,7 +210,7 @@ impl ApiKeys<'_> {
         let presented = Presented { prefix: Prefix::new(), secret: ApiSecret::new() };
         let (id, maker, expires_at) = (new_id(now), who.actor(), lifetime.map(|lifetime| now + lifetime));
         // Whoever made it is whose it is: no second name stands beside it in the audit.
-        let mut work = Work::begin(&self.0.pool, who.from(), now).await?;
+        let mut work = UnitOfWork::begin(&self.0.pool, who.from(), now).await?;
         let new = store::New { id, name, prefix: &presented.prefix.bare(), hash: &presented.secret.hash(), maker, expires_at, now };
         store::insert(work.connection(), &new, &scopes.iter().map(|scope| scope.as_str().to_owned()).collect::<Vec<_>>()).await?;
         work.record(Event::ApiKeyCreated {
@@ -338,12 +233,12 @@ impl ApiKeys<'_> {
     /// Ends a key, at once and on every instance: each asks the database at every request.
     ///
     /// # Errors
-    /// [`ActError`]; [`ActError::Nothing`] where no key that lives has this prefix.
-    pub async fn revoke(self, who: Who<'_>, prefix: Prefix, reason: &str) -> Result<(), ActError> {
+    /// [`ActionError`]; [`ActionError::Nothing`] where no key that lives has this prefix.
+    pub async fn revoke(self, who: Actor<'_>, prefix: Prefix, reason: &str) -> Result<(), ActionError> {
         let now = self.0.now();
-        self.0.administration().permit(who)?;
-        let mut work = Work::begin(&self.0.pool, who.from(), now).await?;
-        let revoked = store::revoke(work.connection(), &prefix.bare(), now).await?.ok_or(ActError::Nothing)?;
+        who.permit(self.0)?;
+        let mut work = UnitOfWork::begin(&self.0.pool, who.from(), now).await?;
+        let revoked = store::revoke(work.connection(), &prefix.bare(), now).await?.ok_or(ActionError::Nothing)?;
         let own = revoked.maker.is_some() && revoked.maker == who.actor();
         work = work.by(who.actor().filter(|_| !own));
         let by = (!own).then(|| who.origin());
@@ -360,7 +255,7 @@ impl ApiKeys<'_> {
     /// Tells of keys that end within a week, once each: their makers, or all administrators where the maker is none any more.
     pub(crate) async fn remind(self, now: OffsetDateTime) -> Result<(), sqlx::Error> {
         loop {
-            let mut work = Work::begin(&self.0.pool, None, now).await?;
+            let mut work = UnitOfWork::begin(&self.0.pool, None, now).await?;
             let ending =
                 store::due_for_reminder(work.connection(), now + REMIND_BEFORE, REMIND_BEFORE, REMINDED_AT_ONCE, now).await?;
             if ending.is_empty() {

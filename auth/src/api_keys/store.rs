@@ -4,7 +4,9 @@ use sqlx::{PgConnection, PgPool, postgres::types::PgInterval};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{ApiKeyRow, KeyState, MOST_SHOWN, Maker, Prefix, scopes};
+use crate::identity::Prefix;
+
+use super::{ApiKeyRow, KeyState, MOST_SHOWN, Maker, scopes};
 
 pub(super) struct New<'a> {
     pub id: Uuid,

@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::{About, AuditFilter, AuditRow, store};
 use crate::{
     Audit, Error,
-    administration::{ActError, Who},
-    event::{Event, Work},
+    event::{Event, UnitOfWork},
+    identity::{ActionError, Actor},
     primitives::cursor::{Cursor, Towards},
 };
 
@@ -58,9 +58,15 @@ impl Audit<'_> {
     /// Begins a copy of at most `most` rows. An administrator's session must have given its strongest factor lately.
     ///
     /// # Errors
-    /// [`ActError`]; then nothing is handed out.
-    pub async fn export(self, who: Who<'_>, filter: AuditFilter, format: Format, most: usize) -> Result<AuditExport, ActError> {
-        self.0.administration().permit(who)?;
+    /// [`ActionError`]; then nothing is handed out.
+    pub async fn export(
+        self,
+        who: Actor<'_>,
+        filter: AuditFilter,
+        format: Format,
+        most: usize,
+    ) -> Result<AuditExport, ActionError> {
+        who.permit(self.0)?;
         let now = self.0.now();
         let mut narrowed = BTreeMap::new();
         if !filter.events.is_empty() {
@@ -72,7 +78,7 @@ impl Audit<'_> {
             Some(About::Request(request)) => narrowed.insert("request", request.clone()),
             None => None,
         };
-        let mut work = Work::begin(&self.0.pool, who.from(), now).await?.by(who.actor());
+        let mut work = UnitOfWork::begin(&self.0.pool, who.from(), now).await?.by(who.actor());
         work.record(Event::AuditExported {
             by: who.origin(),
             format: format.as_str(),

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     Audit, Error,
-    event::{Event, Work},
+    event::{Event, UnitOfWork},
     primitives::schedule,
 };
 
@@ -300,7 +300,7 @@ impl Audit<'_> {
         for finding in &findings {
             tracing::error!(problem = finding.problem.as_str(), batch = finding.batch, "audit.tampered: {finding}");
         }
-        let mut work = Work::begin(&self.0.pool, None, now).await?;
+        let mut work = UnitOfWork::begin(&self.0.pool, None, now).await?;
         store::save_verified(work.connection(), &last).await?;
         if !counts.is_empty() {
             work.record(Event::AuditTampered { findings: counts });

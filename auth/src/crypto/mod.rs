@@ -72,7 +72,7 @@ pub enum ForwardAuth {}
 pub enum ApiKeySecret {}
 /// The token in a mail's link that takes something back.
 #[derive(Clone, PartialEq, Eq)]
-pub enum UndoLink {}
+pub enum RevertLink {}
 /// What ties a request to the application that made it, as a browser's nonce ties one to its browser.
 #[derive(Clone, PartialEq, Eq)]
 pub enum ApiRequest {}
@@ -89,7 +89,7 @@ pub type BrowserNonce = Token<Browser>;
 pub type KnownBrowserToken = Token<KnownBrowser>;
 pub type TrustedDeviceToken = Token<TrustedDevice>;
 pub type ForwardAuthToken = Token<ForwardAuth>;
-pub type UndoToken = Token<UndoLink>;
+pub type RevertToken = Token<RevertLink>;
 pub(crate) type ApiSecret = Token<ApiKeySecret>;
 pub type RequestSecret = Token<ApiRequest>;
 pub type SessionToken = Token<ApiSession>;
@@ -376,7 +376,7 @@ impl Keys {
         Some(six_digits(&mac(&self.by_id(&seed.key_id)?.email_change_code, &seed.nonce)))
     }
 
-    pub(crate) fn undo_token(&self, seed: &Seed) -> Option<UndoToken> {
+    pub(crate) fn undo_token(&self, seed: &Seed) -> Option<RevertToken> {
         let key = self.by_id(&seed.key_id)?;
         Some(Token::from_bytes(mac(&key.undo_token, &seed.nonce)))
     }

@@ -8,20 +8,22 @@ use uuid::Uuid;
 
 use crate::{
     Auth, Delivery,
-    crypto::{self, Code, InviteToken, LinkToken, UndoToken, new_id},
-    event::{Event, Work},
+    crypto::{self, Code, InviteToken, LinkToken, RevertToken, new_id},
+    event::{Event, UnitOfWork},
     one_time::magic_link::{MagicLink, store as links},
+    one_time::revert_link,
     outbox::{By, Details, LANES, Notice, WAITS, store},
     primitives::{email_address::EmailAddress, requester::device},
     reporting::gauges,
-    self_service::{address_change, revert},
+    self_service::address_change,
     sign_in::step_up,
+    users::held_address,
     users::{account, invitation},
 };
 
 /// One mail, ready to be put into words and sent.
 #[derive(Debug, Clone)]
-pub struct Letter {
+pub struct OutgoingMail {
     /// Names the mail for good: sending twice under one id lets mail programs show it once.
     pub id: Uuid,
     pub to: EmailAddress,
@@ -39,7 +41,7 @@ pub struct Asked {
 
 /// Where a sign-in mail leads, if not here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Elsewhere {
+pub struct ClientApplication {
     /// Operators' words.
     pub name: String,
     /// Where the mail's link leads, with its token added. Without one the mail has a code and no link: ours would open in a browser
@@ -56,7 +58,7 @@ pub enum Content {
         code: Code,
         asked: Asked,
         /// The application they sign in to; none where that is here.
-        application: Option<Elsewhere>,
+        application: Option<ClientApplication>,
     },
     /// No account has this address, and none may be made.
     NoAccount { asked: Asked },
@@ -78,7 +80,7 @@ pub enum Content {
         at: OffsetDateTime,
         by: Option<By>,
         /// The token of a link that takes it back.
-        undo: Option<UndoToken>,
+        undo: Option<RevertToken>,
     },
 }
 
@@ -113,8 +115,8 @@ pub enum SendError {
 }
 
 /// Puts a letter into words and hands it to a mail server. Every step has a time limit.
-pub trait Mailer: Send + Sync + 'static {
-    fn send(&self, letter: Letter) -> impl Future<Output = Result<(), SendError>> + Send;
+pub trait MailSender: Send + Sync + 'static {
+    fn send(&self, letter: OutgoingMail) -> impl Future<Output = Result<(), SendError>> + Send;
 }
 
 /// How long a mail stays with a process that has died. Extended every third while its sending goes on.
@@ -144,13 +146,13 @@ enum Fate {
 }
 
 /// Sends mail until told to stop. Mails under way then are finished; what is left is for the next start or another process.
-pub async fn run<M: Mailer>(auth: Arc<Auth>, mailer: Arc<M>, stop: impl Future<Output = ()>) {
+pub async fn run<M: MailSender>(auth: Arc<Auth>, mailer: Arc<M>, stop: impl Future<Output = ()>) {
     let worker = new_id(auth.now());
     let lanes = Arc::new(Semaphore::new(LANES));
     let mut running = JoinSet::new();
     tokio::pin!(stop);
     loop {
-        gauges::beat("mail", auth.now());
+        gauges::heartbeat("mail", auth.now());
         let free = lanes.available_permits();
         let claimed = if free == 0 {
             Vec::new()
@@ -190,7 +192,7 @@ impl Delivery<'_> {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn drain<M: Mailer>(self, mailer: &M) -> Result<usize, crate::Error> {
+    pub async fn drain<M: MailSender>(self, mailer: &M) -> Result<usize, crate::Error> {
         let mut drained = 0;
         loop {
             let claimed = store::claim(&self.0.pool, Uuid::nil(), LANES, LEASE, self.0.now()).await?;
@@ -205,7 +207,7 @@ impl Delivery<'_> {
         }
     }
 
-    async fn deliver_leased<M: Mailer>(self, mailer: &M, mail: &store::Claimed) {
+    async fn deliver_leased<M: MailSender>(self, mailer: &M, mail: &store::Claimed) {
         let work = async {
             let fate = match tokio::time::timeout(SEND_TIMEOUT, self.deliver(mailer, mail)).await {
                 Ok(Ok(fate)) => fate,
@@ -232,7 +234,7 @@ impl Delivery<'_> {
         }
     }
 
-    async fn deliver<M: Mailer>(self, mailer: &M, mail: &store::Claimed) -> Result<Fate, sqlx::Error> {
+    async fn deliver<M: MailSender>(self, mailer: &M, mail: &store::Claimed) -> Result<Fate, sqlx::Error> {
         if mail.deadline <= self.0.now() {
             return Ok(Fate::Expired("its time was over before it could be sent"));
         }
@@ -271,12 +273,12 @@ impl Delivery<'_> {
         self.hand_over(mailer, mail, &to, content).await
     }
 
-    async fn deliver_notice<M: Mailer>(self, mailer: &M, mail: &store::Claimed, user: Uuid) -> Result<Fate, sqlx::Error> {
+    async fn deliver_notice<M: MailSender>(self, mailer: &M, mail: &store::Claimed, user: Uuid) -> Result<Fate, sqlx::Error> {
         let Some(Details { notice, by, to }) = mail.details.clone().and_then(|details| serde_json::from_value(details).ok()) else {
             return Ok(Fate::Failed("what it says can't be read".to_owned()));
         };
         let (to, undo) = if let Some(id) = mail.undo_link_id {
-            let link = revert::store::by_id(&self.0.pool, id).await?.filter(|link| link.is_live(self.0.now()));
+            let link = revert_link::store::by_id(&self.0.pool, id).await?.filter(|link| link.is_live(self.0.now()));
             let Some(link) = link else {
                 return Ok(Fate::Expired("its link was dead before it could be sent"));
             };
@@ -307,7 +309,7 @@ impl Delivery<'_> {
         let mut connection = self.0.pool.acquire().await?;
         let (now, key) = (self.0.now(), change.email_key.as_str());
         if account::store::by_email(&mut connection, key, now).await?.is_some()
-            || revert::store::is_held(&mut connection, key, Some(change.user), now).await?
+            || held_address::is_held(&mut connection, key, Some(change.user), now).await?
         {
             return Ok(Some(Content::EmailTaken));
         }
@@ -315,7 +317,7 @@ impl Delivery<'_> {
         Ok(self.0.keys.email_change_code(&change.seed).map(|code| Content::EmailChange { code, asked }))
     }
 
-    async fn hand_over<M: Mailer>(
+    async fn hand_over<M: MailSender>(
         self,
         mailer: &M,
         mail: &store::Claimed,
@@ -326,7 +328,7 @@ impl Delivery<'_> {
             return Ok(Fate::Failed("its address can't be read".to_owned()));
         };
         let kind = content.kind();
-        let letter = Letter { id: mail.id, to, queued_at: mail.created_at, content };
+        let letter = OutgoingMail { id: mail.id, to, queued_at: mail.created_at, content };
         Ok(match mailer.send(letter).await {
             Ok(()) => Fate::Sent(kind),
             Err(SendError::Temporary(error)) => Fate::Retry { error, server: false },
@@ -344,7 +346,7 @@ impl Delivery<'_> {
         let admitted = match account {
             Some(account) if account.disabled => return Ok(Some(Content::AccountOff { asked })),
             Some(_) => true,
-            None if revert::store::is_held(&mut connection, &link.email_key, None, self.0.now()).await? => false,
+            None if held_address::is_held(&mut connection, &link.email_key, None, self.0.now()).await? => false,
             None => {
                 let invited = invitation::store::is_invited(&mut connection, &link.email_key, self.0.now()).await?;
                 EmailAddress::stored(&link.email).is_some_and(|email| self.0.policy.sign_up.admits(&email, invited))
@@ -358,7 +360,7 @@ impl Delivery<'_> {
             return Ok(Some(Content::NotYet { asked }));
         }
         let (token, code) = (self.0.keys.link_token(&link.seed), self.0.keys.code(&link.seed));
-        let application = link.application.as_ref().map(|application| Elsewhere {
+        let application = link.application.as_ref().map(|application| ClientApplication {
             name: application.name.clone(),
             redirect_url: link.redirect_url.clone(),
             client_named: link.client_named,
@@ -380,7 +382,7 @@ impl Delivery<'_> {
             Fate::Expired(why) => ("expired", Some(*why), Event::MailFailed { mail: mail.id, state: "expired" }),
             Fate::Failed(error) => ("failed", Some(error.as_str()), Event::MailFailed { mail: mail.id, state: "failed" }),
         };
-        let mut work = Work::begin(&self.0.pool, None, now).await?;
+        let mut work = UnitOfWork::begin(&self.0.pool, None, now).await?;
         let ours = store::settle(work.connection(), mail, state, error, now).await?;
         if ours {
             if let Some(error) = error {

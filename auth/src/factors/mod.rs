@@ -4,5 +4,6 @@
 //! To add one: a folder with `mod.rs` (rules) and `store.rs` (SQL).
 
 pub mod backup_code;
+pub mod key_use;
 pub mod totp;
 pub mod trusted_device;

@@ -14,18 +14,18 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgListener;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
     Error, Flags,
-    administration::Who,
     crypto::sha256,
-    event::{Event, Origin, Work},
+    event::{Event, FlagState, UnitOfWork},
+    identity::{Actor, Origin},
     primitives::email_address::{self, EmailAddress},
     reporting::gauges,
-    rollout::Target,
 };
 
 /// Signing in by mail, and with it the second factor of such a sign-in.
@@ -55,6 +55,11 @@ pub enum Reach {
 }
 
 impl Flag {
+    fn state(&self) -> FlagState {
+        let Self { allowed, percent_admins, percent_everyone } = self;
+        FlagState { addresses: allowed.len(), percent_admins: *percent_admins, percent_everyone: *percent_everyone }
+    }
+
     pub const ON: Self = Self { allowed: Vec::new(), percent_admins: 0, percent_everyone: 100 };
     pub const OFF: Self = Self { allowed: Vec::new(), percent_admins: 0, percent_everyone: 0 };
 
@@ -125,6 +130,16 @@ pub fn is_key(text: &str) -> bool {
 pub enum Of {
     Admins,
     Everyone,
+}
+
+/// Whom a step lets in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// Those the flag names, and nobody else.
+    Named,
+    Admins(u8),
+    Everyone(u8),
 }
 
 /// What is done to a flag by hand.
@@ -233,7 +248,7 @@ impl Flags<'_> {
                     None => std::future::pending().await,
                 }
             };
-            gauges::beat("flags", self.0.now());
+            gauges::heartbeat("flags", self.0.now());
             tokio::select! {
                 () = &mut stop => return,
                 heard = told => if !heard { listener = None },
@@ -257,7 +272,7 @@ impl Flags<'_> {
     }
 
     /// The flag as its row has it, which nobody else changes until the transaction is over.
-    pub(crate) async fn lock(self, work: &mut Work<'_>, key: &str) -> Result<Flag, sqlx::Error> {
+    pub(crate) async fn lock(self, work: &mut UnitOfWork<'_>, key: &str) -> Result<Flag, sqlx::Error> {
         // Made first where there is none, with what holds without it.
         let now = work.now();
         store::make(work.connection(), key, &self.without_row(key), now).await?;
@@ -267,7 +282,7 @@ impl Flags<'_> {
     /// Changes a flag as part of a larger change. `None` where it is so already.
     pub(crate) async fn write(
         self,
-        work: &mut Work<'_>,
+        work: &mut UnitOfWork<'_>,
         key: &str,
         by: By,
         reason: &str,
@@ -288,8 +303,8 @@ impl Flags<'_> {
             flag: key.to_owned(),
             allowed: named(&after, &before),
             disallowed: named(&before, &after),
-            before,
-            after: after.clone(),
+            before: before.state(),
+            after: after.state(),
             by: by.origin(),
             reason: reason.to_owned(),
         });
@@ -328,12 +343,12 @@ impl By {
     }
 }
 
-impl From<Who<'_>> for By {
-    fn from(who: Who<'_>) -> Self {
+impl From<Actor<'_>> for By {
+    fn from(who: Actor<'_>) -> Self {
         match who {
-            Who::Operator => Self::Operator,
-            Who::Admin { authority, .. } => Self::Admin(authority.user),
-            Who::Key { .. } => Self::Key,
+            Actor::Operator => Self::Operator,
+            Actor::Admin { authority, .. } => Self::Admin(authority.user),
+            Actor::Key { .. } => Self::Key,
         }
     }
 }

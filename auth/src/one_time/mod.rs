@@ -4,3 +4,4 @@
 //! To add one: a kind here, and who redeems it above.
 
 pub mod magic_link;
+pub mod revert_link;

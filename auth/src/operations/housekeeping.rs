@@ -5,7 +5,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::{
     Error, Operations,
-    event::{Event, Work},
+    event::{Event, UnitOfWork},
     policy::{IDEMPOTENCY_TTL, SETUP_TTL},
     primitives::schedule,
     users::account,
@@ -89,7 +89,7 @@ impl Operations<'_> {
     /// Those whose owners asked for it, and whose time to think again is over.
     async fn delete_accounts(self, now: OffsetDateTime) -> Result<(), sqlx::Error> {
         loop {
-            let mut work = Work::begin(&self.0.pool, None, now).await?;
+            let mut work = UnitOfWork::begin(&self.0.pool, None, now).await?;
             let gone = account::store::delete_due(work.connection(), ACCOUNTS_AT_ONCE, now).await?;
             if gone.is_empty() {
                 return Ok(());

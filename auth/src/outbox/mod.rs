@@ -12,9 +12,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    api_keys::Prefix,
-    event::{Method, SecondFactor},
-    rollout::Check,
+    identity::{Method, Prefix, SecondFactor},
+    policy::checks::Check,
 };
 
 /// A notice may wait as long.

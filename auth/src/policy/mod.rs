@@ -1,10 +1,13 @@
 //! What the operator decides: lifetimes, limits, who may sign up. Plain values; where they come from is the process's business.
 
+pub mod checks;
+pub mod limits;
+
 use std::time::Duration;
 
 use metrics::SharedString;
 
-use crate::{limits::throttle::Limits, primitives::email_address::EmailAddress};
+use crate::{policy::limits::Limits, primitives::email_address::EmailAddress};
 
 /// An emailed link or code must be complete within ten minutes (NIST 800-63B-4 §3.1.3.2; ASVS 6.5.5).
 pub const MAX_LINK_TTL: Duration = Duration::from_mins(10);

@@ -11,7 +11,7 @@ pub struct Requester {
     pub ip: IpAddr,
     user_agent: String,
     pub request_id: String,
-    behalf: Option<Behalf>,
+    behalf: Option<OnBehalfOf>,
 }
 
 /// An application that signs people in through the API.
@@ -32,7 +32,7 @@ pub struct Client {
 
 /// An application asks, for somebody.
 #[derive(Debug, Clone)]
-struct Behalf {
+struct OnBehalfOf {
     application: Application,
     /// It said for whom: address and user agent are that client's.
     client_named: bool,
@@ -63,7 +63,7 @@ impl Requester {
             Some(client) => Self::new(client.ip, &client.user_agent, self.request_id.clone()),
             None => self.clone(),
         };
-        Self { behalf: Some(Behalf { application: application.clone(), client_named: client.is_some() }), ..asker }
+        Self { behalf: Some(OnBehalfOf { application: application.clone(), client_named: client.is_some() }), ..asker }
     }
 
     /// The application that asks; `None` where a browser does.
@@ -93,15 +93,15 @@ impl Requester {
         let ip = self.ip.to_string();
         match &self.behalf {
             None => (self.device(), ip),
-            Some(Behalf { application, client_named: true }) => (format!("{}, {}", application.name, self.device()), ip),
-            Some(Behalf { application, client_named: false }) => (application.name.clone(), "address not given".to_owned()),
+            Some(OnBehalfOf { application, client_named: true }) => (format!("{}, {}", application.name, self.device()), ip),
+            Some(OnBehalfOf { application, client_named: false }) => (application.name.clone(), "address not given".to_owned()),
         }
     }
 
     /// Whom a network limit counts: an IPv4 address, or the /64 that one IPv6 subscriber has whole (RFC 6177). An application that
     /// doesn't say for whom it asks is one network, by its key: its servers' addresses stand for all its people.
     pub(crate) fn network(&self) -> String {
-        if let Some(Behalf { application, client_named: false }) = &self.behalf {
+        if let Some(OnBehalfOf { application, client_named: false }) = &self.behalf {
             return format!("API key {}", application.key);
         }
         match self.ip {

@@ -7,11 +7,13 @@ pub mod event_counts;
 pub mod gauges;
 pub mod overview;
 
+use strum::VariantArray;
+
 use crate::{
     Reporting,
-    event::{DELIVERY_RESULTS, FACTOR_RESULTS, Method, REQUEST_STATUSES, RevokeReason, VERIFICATION_RESULTS},
-    limits::throttle::Limit,
-    sessions::Level,
+    event::{DELIVERY_RESULTS, FACTOR_RESULTS, REQUEST_STATUSES, RevokeReason, VERIFICATION_RESULTS},
+    identity::{Level, Method},
+    policy::limits::Limit,
 };
 
 impl Reporting<'_> {
@@ -37,8 +39,8 @@ impl Reporting<'_> {
         for level in [Level::FirstFactor, Level::Email, Level::TwoFactor] {
             metrics::counter!("auth_sessions_created_total", "level" => level.as_str()).increment(0);
         }
-        for reason in RevokeReason::ALL {
-            metrics::counter!("auth_sessions_revoked_total", "reason" => reason.as_str()).increment(0);
+        for reason in RevokeReason::VARIANTS {
+            metrics::counter!("auth_sessions_revoked_total", "reason" => <&str>::from(reason)).increment(0);
         }
         for result in DELIVERY_RESULTS {
             metrics::counter!("mail_deliveries_total", "result" => result).increment(0);

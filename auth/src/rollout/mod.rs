@@ -14,20 +14,20 @@ use uuid::Uuid;
 
 use crate::{
     Error, Rollouts,
-    administration::{ActError, Who},
-    api_keys::Scope,
     crypto::new_id,
-    event::{Event, Origin, Work},
-    flag::Change,
-    flag::{self, Flag, FlagRow, PASSWORDLESS_AUTH},
+    event::{Event, RolloutStep, UnitOfWork},
+    flag::Target,
+    flag::{self, Change, Flag, FlagRow, PASSWORDLESS_AUTH},
+    identity::{ActionError, Actor, Origin, Scope},
     operations::migrate,
     outbox::{self, Notice},
+    policy::checks::Check,
     primitives::schedule,
     reporting::{event_counts, overview},
     users::account,
 };
 
-pub use check::{Check, Reading, Verdict};
+pub use check::{Reading, Verdict};
 pub use store::{LEAST_VERIFICATIONS, Rollout, State};
 
 /// Between two looks.
@@ -36,16 +36,6 @@ pub const LOOK_EVERY: Duration = Duration::seconds(30);
 pub const CLEAR_FOR: Duration = Duration::minutes(30);
 /// Administrators who are told.
 const MOST_TOLD: i64 = 50;
-
-/// Whom a step lets in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Target {
-    /// Those the flag names, and nobody else.
-    Named,
-    Admins(u8),
-    Everyone(u8),
-}
 
 /// A step of a plan, and how long it has to go well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,26 +85,15 @@ pub enum StartError {
     #[error("the plan does not go up")]
     NotUp,
     #[error(transparent)]
-    Act(#[from] ActError),
+    Act(#[from] ActionError),
     #[error(transparent)]
     Unavailable(#[from] Error),
 }
 
 from_sqlx!(StartError);
 
-/// What happened to a rollout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Happened {
-    Started,
-    Moved,
-    Held,
-    Released,
-    Paused,
-    Resumed,
-    Aborted,
-    RolledBack,
-    Finished,
-}
+/// What happened to a rollout: the variant that says so.
+type RolloutEvent = fn(RolloutStep) -> Event;
 
 /// Where things stand.
 #[derive(Debug, Clone, PartialEq)]
@@ -221,12 +200,12 @@ impl Rollouts<'_> {
     ///
     /// # Errors
     /// [`StartError`].
-    pub async fn start(self, who: Who<'_>, plan: &[Step], reason: &str) -> Result<Rollout, StartError> {
+    pub async fn start(self, who: Actor<'_>, plan: &[Step], reason: &str) -> Result<Rollout, StartError> {
         if !migrate::is_ready(&self.0.pool).await? {
             return Err(StartError::PendingMigrations);
         }
         let now = self.0.now();
-        let mut work = self.0.administration().begin_action(who, now).await?;
+        let mut work = UnitOfWork::begin_action(self.0, who, now).await?;
         // Its lock decides who starts first.
         let flag = self.0.flag().lock(&mut work, PASSWORDLESS_AUTH).await?;
         if store::active(work.connection(), PASSWORDLESS_AUTH).await?.is_some() {
@@ -256,7 +235,7 @@ impl Rollouts<'_> {
         };
         let by = flag::By::from(who);
         store::insert(work.connection(), PASSWORDLESS_AUTH, &rollout, &by.text()).await?;
-        record(&mut work, Happened::Started, &rollout, who.origin(), reason);
+        record(&mut work, Event::RolloutStarted, &rollout, who.origin(), reason);
         self.0.flag().write(&mut work, PASSWORDLESS_AUTH, by, reason, |flag| first.raise(flag)).await?;
         work.commit().await?;
         self.0.flag().read().await?;
@@ -266,10 +245,12 @@ impl Rollouts<'_> {
     /// Stops it where it is until it is resumed. Checks go on, and can still turn the flag off.
     ///
     /// # Errors
-    /// [`ActError::Nothing`] where there is none, or it is paused.
-    pub async fn pause(self, who: Who<'_>, reason: &str) -> Result<Rollout, ActError> {
+    /// [`ActionError::Nothing`] where there is none, or it is paused.
+    pub async fn pause(self, who: Actor<'_>, reason: &str) -> Result<Rollout, ActionError> {
         self.change(who, reason, |rollout, now| {
-            (rollout.state != State::Paused).then(|| rollout.stop(State::Paused, reason, now)).map(|()| Happened::Paused)
+            (rollout.state != State::Paused)
+                .then(|| rollout.stop(State::Paused, reason, now))
+                .map(|()| Event::RolloutPaused as RolloutEvent)
         })
         .await
     }
@@ -277,10 +258,10 @@ impl Rollouts<'_> {
     /// Goes on with one that is paused, or held. A check that is still over its limit holds it again.
     ///
     /// # Errors
-    /// [`ActError::Nothing`] where none is stopped.
-    pub async fn resume(self, who: Who<'_>, reason: &str) -> Result<Rollout, ActError> {
+    /// [`ActionError::Nothing`] where none is stopped.
+    pub async fn resume(self, who: Actor<'_>, reason: &str) -> Result<Rollout, ActionError> {
         self.change(who, reason, |rollout, now| {
-            (rollout.state != State::Running).then(|| rollout.go_on(now)).map(|()| Happened::Resumed)
+            (rollout.state != State::Running).then(|| rollout.go_on(now)).map(|()| Event::RolloutResumed as RolloutEvent)
         })
         .await
     }
@@ -288,11 +269,11 @@ impl Rollouts<'_> {
     /// Ends the plan. Who is in stays in.
     ///
     /// # Errors
-    /// [`ActError::Nothing`] where there is none.
-    pub async fn abort(self, who: Who<'_>, reason: &str) -> Result<Rollout, ActError> {
+    /// [`ActionError::Nothing`] where there is none.
+    pub async fn abort(self, who: Actor<'_>, reason: &str) -> Result<Rollout, ActionError> {
         self.change(who, reason, |rollout, now| {
             rollout.end(State::Aborted, Some(reason), now);
-            Some(Happened::Aborted)
+            Some(Event::RolloutAborted)
         })
         .await
     }
@@ -301,17 +282,17 @@ impl Rollouts<'_> {
     /// off: two hands at one lever would undo each other's work.
     ///
     /// # Errors
-    /// [`ActError`]; [`ActError::Nothing`] where it is so already.
-    pub async fn set_flag(self, who: Who<'_>, key: &str, change: &Change, reason: &str) -> Result<Flag, ActError> {
+    /// [`ActionError`]; [`ActionError::Nothing`] where it is so already.
+    pub async fn set_flag(self, who: Actor<'_>, key: &str, change: &Change, reason: &str) -> Result<Flag, ActionError> {
         let now = self.0.now();
-        self.0.administration().permit_with(who, Scope::Flags)?;
-        let mut work = Work::begin(&self.0.pool, who.from(), now).await?.by(who.actor());
+        who.permit_with(self.0, Scope::Flags)?;
+        let mut work = UnitOfWork::begin(&self.0.pool, who.from(), now).await?.by(who.actor());
         let flag = self
             .0
             .flag()
             .write(&mut work, key, who.into(), reason, |flag| flag.changed_by(change))
             .await?
-            .ok_or(ActError::Nothing)?;
+            .ok_or(ActionError::Nothing)?;
         if key == PASSWORDLESS_AUTH {
             changed_by_hand(&mut work, &flag, who.origin(), now).await?;
         }
@@ -322,14 +303,14 @@ impl Rollouts<'_> {
 
     async fn change(
         self,
-        who: Who<'_>,
+        who: Actor<'_>,
         reason: &str,
-        change: impl FnOnce(&mut Rollout, OffsetDateTime) -> Option<Happened>,
-    ) -> Result<Rollout, ActError> {
+        change: impl FnOnce(&mut Rollout, OffsetDateTime) -> Option<RolloutEvent>,
+    ) -> Result<Rollout, ActionError> {
         let now = self.0.now();
-        let mut work = self.0.administration().begin_action(who, now).await?;
-        let mut rollout = store::active(work.connection(), PASSWORDLESS_AUTH).await?.ok_or(ActError::Nothing)?;
-        let happened = change(&mut rollout, now).ok_or(ActError::Nothing)?;
+        let mut work = UnitOfWork::begin_action(self.0, who, now).await?;
+        let mut rollout = store::active(work.connection(), PASSWORDLESS_AUTH).await?.ok_or(ActionError::Nothing)?;
+        let happened = change(&mut rollout, now).ok_or(ActionError::Nothing)?;
         store::update(work.connection(), &rollout).await?;
         record(&mut work, happened, &rollout, who.origin(), reason);
         work.commit().await?;
@@ -392,10 +373,10 @@ impl Rollouts<'_> {
             return Ok(());
         }
         self.0.reporting().roll_up(now).await?;
-        let unreadable = self.0.operations().key_status().await?.iter().filter(|key| !key.known).map(|key| key.totp_secrets).sum();
+        let unreadable = self.0.factors().key_status().await?.iter().filter(|key| !key.known).map(|key| key.totp_secrets).sum();
         let values = store::measure(&self.0.pool, unreadable, now).await?;
 
-        let mut work = Work::begin(&self.0.pool, None, now).await?;
+        let mut work = UnitOfWork::begin(&self.0.pool, None, now).await?;
         // The flag before the plan, as wherever a plan and its flag change together. It makes no row where there is none: from then on
         // the environment would have no say.
         flag::store::hold(work.connection(), PASSWORDLESS_AUTH).await?;
@@ -413,12 +394,12 @@ impl Rollouts<'_> {
 
     async fn carry_out(
         self,
-        work: &mut Work<'_>,
+        work: &mut UnitOfWork<'_>,
         rollout: &mut Rollout,
         decision: Decision,
         now: OffsetDateTime,
     ) -> Result<(), sqlx::Error> {
-        let (happened, why, notice) = match decision {
+        let (happened, why, notice): (RolloutEvent, _, _) = match decision {
             Decision::Nothing => return Ok(()),
             Decision::Clear(since) => {
                 if rollout.clear_since != since {
@@ -429,16 +410,16 @@ impl Rollouts<'_> {
             }
             Decision::Hold(check) => {
                 rollout.stop(State::Held, check.name(), now);
-                (Happened::Held, check.name(), Some(Notice::RolloutHeld { check }))
+                (Event::RolloutHeld, check.name(), Some(Notice::RolloutHeld { check }))
             }
             Decision::Release => {
                 rollout.go_on(now);
-                (Happened::Released, "", None)
+                (Event::RolloutReleased, "", None)
             }
             Decision::RollBack(check) => {
                 rollout.end(State::RolledBack, Some(check.name()), now);
                 self.0.flag().write(work, PASSWORDLESS_AUTH, flag::By::Rollout, check.name(), |_| Flag::OFF).await?;
-                (Happened::RolledBack, check.name(), Some(Notice::RolloutRolledBack { check }))
+                (Event::RolloutRolledBack, check.name(), Some(Notice::RolloutRolledBack { check }))
             }
             Decision::Advance => {
                 rollout.advance(now);
@@ -447,11 +428,11 @@ impl Rollouts<'_> {
                     .flag()
                     .write(work, PASSWORDLESS_AUTH, flag::By::Rollout, "the step before went well", |flag| step.raise(flag))
                     .await?;
-                (Happened::Moved, "", None)
+                (Event::RolloutMoved, "", None)
             }
             Decision::Finish => {
                 rollout.end(State::Finished, None, now);
-                (Happened::Finished, "", Some(Notice::RolloutFinished))
+                (Event::RolloutFinished, "", Some(Notice::RolloutFinished))
             }
         };
         store::update(work.connection(), rollout).await?;
@@ -465,25 +446,30 @@ impl Rollouts<'_> {
     }
 }
 
-fn record(work: &mut Work<'_>, happened: Happened, rollout: &Rollout, by: Origin, why: &str) {
+fn record(work: &mut UnitOfWork<'_>, happened: RolloutEvent, rollout: &Rollout, by: Origin, why: &str) {
     let (rollout, step) = (rollout.id, rollout.step);
-    work.record(Event::Rollout { happened, rollout, step, by, reason: why.to_owned() });
+    work.record(happened(RolloutStep { rollout, step, by, reason: why.to_owned() }));
 }
 
 /// The flag was changed by hand: turned off, the plan is over; else it pauses.
-pub(crate) async fn changed_by_hand(work: &mut Work<'_>, flag: &Flag, by: Origin, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+pub(crate) async fn changed_by_hand(
+    work: &mut UnitOfWork<'_>,
+    flag: &Flag,
+    by: Origin,
+    now: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
     let Some(mut rollout) = store::active(work.connection(), PASSWORDLESS_AUTH).await? else {
         return Ok(());
     };
     let why = "the flag was changed by hand";
-    let happened = if *flag == Flag::OFF {
+    let happened: RolloutEvent = if *flag == Flag::OFF {
         rollout.end(State::Aborted, Some(why), now);
-        Happened::Aborted
+        Event::RolloutAborted
     } else if rollout.state == State::Paused {
         return Ok(());
     } else {
         rollout.stop(State::Paused, why, now);
-        Happened::Paused
+        Event::RolloutPaused
     };
     store::update(work.connection(), &rollout).await?;
     record(work, happened, &rollout, by, why);

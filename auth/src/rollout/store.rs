@@ -2,7 +2,9 @@ use sqlx::{PgConnection, PgPool, types::Json};
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
-use super::{Check, Reading, Step, Told};
+use crate::policy::checks::Check;
+
+use super::{Reading, Step, Told};
 use crate::reporting::event_counts;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

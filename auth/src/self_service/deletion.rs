@@ -6,13 +6,16 @@ use uuid::Uuid;
 
 use crate::{
     Error, SelfService,
-    event::{Event, RevokeReason, Work},
-    one_time::magic_link,
+    event::{Event, RevokeReason, UnitOfWork},
+    identity::Authority,
+    one_time::{
+        magic_link,
+        revert_link::{self, Revert},
+    },
     outbox::{self, Notice},
     policy::DELETION_WAIT,
     primitives::requester::Requester,
-    self_service::revert::{self, Undoes},
-    sessions::{self, Authority},
+    sessions,
     users::account::{self, store::is_last_admin},
 };
 
@@ -43,7 +46,7 @@ impl SelfService<'_> {
             return Err(DeletionError::NotFresh);
         }
         let (now, user) = (self.0.now(), authority.user);
-        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         let account = account::store::by_id(work.connection(), user, now).await?.ok_or(DeletionError::SessionOver)?;
         // Links before sessions before accounts, as signing in takes them: the other way round the two could wait for each other.
         magic_link::store::close_all(work.connection(), &account.email_key, now).await?;
@@ -59,7 +62,7 @@ impl SelfService<'_> {
             return Ok(());
         };
         work.record(Event::DeletionRequested { user });
-        let undo = self.revert_link(&mut work, &account, Undoes::Deletion, now).await?;
+        let undo = revert_link::create(&self.0.keys, &mut work, &account, Revert::Deletion, now).await?;
         let notice = Notice::DeletionRequested { deletes_at };
         outbox::store::enqueue_undoable(work.connection(), user, notice, undo, Some(from), now).await?;
         work.commit().await?;
@@ -73,7 +76,7 @@ impl SelfService<'_> {
     /// When the database does not answer.
     pub async fn cancel_deletion(self, authority: &Authority, from: &Requester) -> Result<(), Error> {
         let now = self.0.now();
-        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         stay(&mut work, authority.user, Some(from), now).await?;
         work.commit().await?;
         self.0.outbox.notify_one();
@@ -83,13 +86,13 @@ impl SelfService<'_> {
 
 /// The account stays, as part of what called its deletion off. `false` where it was not to be deleted.
 pub(crate) async fn stay(
-    work: &mut Work<'_>,
+    work: &mut UnitOfWork<'_>,
     user: Uuid,
     from: Option<&Requester>,
     now: OffsetDateTime,
 ) -> Result<bool, sqlx::Error> {
     // Links that take back before the account, as using one takes them: the other way round the two could wait for each other.
-    revert::store::close_deletions(work.connection(), user, now).await?;
+    revert_link::store::close_deletions(work.connection(), user, now).await?;
     if !account::store::stay(work.connection(), user, now).await? {
         return Ok(false);
     }

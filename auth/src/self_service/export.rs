@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::PgPool;
@@ -11,10 +12,10 @@ use uuid::Uuid;
 
 use crate::{
     Error, SelfService,
-    event::{Event, Work},
-    limits::known_browser,
+    event::{Event, UnitOfWork},
+    identity::Authority,
     primitives::requester::{Requester, device},
-    sessions::{self, Authority},
+    sessions,
     users::account::Profile,
 };
 
@@ -165,15 +166,56 @@ impl SelfService<'_> {
                     expires_at: browser.expires_at,
                 })
                 .collect(),
-            sessions: sessions::store::export(&self.0.pool, user).await?,
-            known_browsers: known_browser::store::export(&self.0.pool, user).await?,
+            sessions: sessions(&self.0.pool, user).await?,
+            known_browsers: known_browsers(&self.0.pool, user).await?,
             activity: activity(&self.0.pool, user, now - ACTIVITY).await?,
         };
-        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         work.record(Event::AccountExported { user });
         work.commit().await?;
         Ok(export)
     }
+}
+
+/// All sessions of an account, as far back as they are kept, for its owner's copy of their data.
+async fn sessions(pool: &PgPool, user: Uuid) -> Result<Vec<Session>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"
+        select ip as "ip: IpNet", user_agent, application, method, second_method, authenticated_at as "authenticated_at!", last_seen_at, expires_at,
+               revoked_at, revoke_reason
+        from sessions where user_id = $1 order by authenticated_at desc
+        "#,
+        user,
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Session {
+            device: sessions::store::place(row.application, row.user_agent.as_deref()),
+            ip: row.ip.map(|ip| ip.addr()),
+            method: row.method,
+            second_method: row.second_method,
+            signed_in_at: row.authenticated_at,
+            last_seen_at: row.last_seen_at,
+            expires_at: row.expires_at,
+            ended_at: row.revoked_at,
+            ended_because: row.revoke_reason,
+        })
+        .collect())
+}
+
+async fn known_browsers(pool: &PgPool, user: Uuid) -> Result<Vec<KnownBrowser>, sqlx::Error> {
+    sqlx::query_as!(
+        KnownBrowser,
+        r#"
+        select created_at as first_signed_in_at, last_used_at as last_signed_in_at, expires_at
+        from known_browsers where user_id = $1 order by created_at desc
+        "#,
+        user,
+    )
+    .fetch_all(pool)
+    .await
 }
 
 async fn activity(pool: &PgPool, user: Uuid, since: OffsetDateTime) -> Result<Activity, sqlx::Error> {

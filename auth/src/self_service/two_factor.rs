@@ -9,21 +9,22 @@ use uuid::Uuid;
 use crate::{
     Error, SelfService,
     crypto::{Code, new_id},
-    event::{Event, Purpose, RevokeReason, SecondFactor, Work},
+    event::{Event, Purpose, RevokeReason, UnitOfWork},
     factors::{
         backup_code::{BackupCode, store as codes},
         totp::{self, History, MAX_FAILURES, MAX_NAME, Secret, Verdict, store as authenticators},
         trusted_device,
     },
+    identity::{Authority, SecondFactor},
     one_time::magic_link,
     outbox::{self, Notice},
     policy::SETUP_TTL,
     primitives::requester::Requester,
-    sessions::{self, Authority},
+    sessions,
     sign_in::{
         first_factor::BrowserProof,
-        second_factor::{Factor, Giving, Right, SecondFactorError},
-        step_up::{self, Stepping},
+        second_factor::{Factor, SecondFactorContext, SecondFactorError, VerifiedFactor},
+        step_up::{self, StepUpSession},
     },
     users::account::{self, store::Account},
 };
@@ -137,7 +138,7 @@ impl SelfService<'_> {
         let (now, user) = (self.0.now(), authority.user);
         let credential = new_id(now);
         let sealed = Secret::new().seal(&self.0.keys, credential, user);
-        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         if !authenticators::begin(work.connection(), credential, user, &sealed, now).await? {
             return Err(ChangeError::Full);
         }
@@ -161,7 +162,7 @@ impl SelfService<'_> {
     /// [`ChangeError`].
     pub async fn confirm_two_factor_setup(
         self,
-        stepping: Stepping<'_>,
+        stepping: StepUpSession<'_>,
         code: &Code,
         typed_name: &str,
         from: &Requester,
@@ -183,7 +184,7 @@ impl SelfService<'_> {
         // Before the transaction: ten slow hashes must hold no lock.
         let proposed = if stepping.authority.two_factor { None } else { Some(Proposed::new(now).await) };
 
-        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         let account = account::store::by_id(work.connection(), user, now).await?.ok_or(ChangeError::SessionOver)?;
         if account.two_factor != stepping.authority.two_factor {
             // Turned on or off by another request this very moment.
@@ -211,7 +212,7 @@ impl SelfService<'_> {
     /// What every change brings with it, and the mail that tells its owner.
     async fn changed(
         self,
-        work: &mut Work<'_>,
+        work: &mut UnitOfWork<'_>,
         account: &Account,
         keep: Option<Uuid>,
         notice: Notice,
@@ -229,7 +230,7 @@ impl SelfService<'_> {
     pub async fn remove_authenticator(self, authority: &Authority, id: Uuid, from: &Requester) -> Result<(), ChangeError> {
         self.fresh(authority)?;
         let (now, user) = (self.0.now(), authority.user);
-        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         if !authenticators::remove(work.connection(), user, id).await? {
             return Err(ChangeError::Nothing);
         }
@@ -253,7 +254,7 @@ impl SelfService<'_> {
     /// [`ChangeError`].
     pub async fn turn_two_factor_off(
         self,
-        stepping: Stepping<'_>,
+        stepping: StepUpSession<'_>,
         code: Option<&Code>,
         browser: BrowserProof<'_>,
         from: &Requester,
@@ -265,13 +266,13 @@ impl SelfService<'_> {
         if self.0.policy.require_two_factor.covers(authority.admin) {
             return Err(ChangeError::Required);
         }
-        let giving = Giving { user: authority.user, purpose: Purpose::TurnOff, browser, from, now };
+        let giving = SecondFactorContext { user: authority.user, purpose: Purpose::TurnOff, browser, from, now };
         let right = match code {
             Some(code) => Some(self.0.sign_in().verify(Factor::App(code), giving).await.map_err(ChangeError::Factor)?),
             None if self.may_turn_off_without_code(authority) => None,
             None => return Err(ChangeError::NotFresh),
         };
-        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         if let Some(right) = &right
             && !self.0.sign_in().consume(&mut work, right, giving).await?
         {
@@ -283,7 +284,7 @@ impl SelfService<'_> {
             return Err(ChangeError::Nothing);
         }
         codes::remove_all(work.connection(), account.id).await?;
-        let given = right.as_ref().map_or(SecondFactor::BackupCode, Right::factor);
+        let given = right.as_ref().map_or(SecondFactor::BackupCode, VerifiedFactor::factor);
         if !step_up::renew(&mut work, stepping, false, Some(given), now).await? {
             return Err(ChangeError::SessionOver);
         }
@@ -305,7 +306,7 @@ impl SelfService<'_> {
         }
         let now = self.0.now();
         let proposed = Proposed::new(now).await;
-        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         proposed.insert(&mut work, authority.user, now).await?;
         work.commit().await?;
         Ok(proposed.reveal())
@@ -317,7 +318,7 @@ impl SelfService<'_> {
     /// [`ChangeError::Nothing`] where there is no such set.
     pub async fn save_backup_codes(self, authority: &Authority, set: Uuid, from: &Requester) -> Result<(), ChangeError> {
         let (now, user) = (self.0.now(), authority.user);
-        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         let before = codes::standing(&mut *work.connection(), user).await?;
         if !codes::save(work.connection(), user, set, now).await? {
             return if codes::is_saved(work.connection(), user, set).await? { Ok(()) } else { Err(ChangeError::Nothing) };
@@ -336,7 +337,7 @@ impl SelfService<'_> {
     /// Takes two-factor off an account, its owner's factors or not, and what every change brings with it. `false`: it is off.
     pub(crate) async fn reset_two_factor(
         self,
-        work: &mut Work<'_>,
+        work: &mut UnitOfWork<'_>,
         account: &Account,
         now: OffsetDateTime,
     ) -> Result<bool, sqlx::Error> {
@@ -351,7 +352,7 @@ impl SelfService<'_> {
 
 /// What every change brings with it: trust dies, other sessions and open links end.
 async fn end_what_depends(
-    work: &mut Work<'_>,
+    work: &mut UnitOfWork<'_>,
     account: &Account,
     keep: Option<Uuid>,
     now: OffsetDateTime,
@@ -378,7 +379,7 @@ impl Proposed {
         Self { set: new_id(now), codes, hashes, made_at: now }
     }
 
-    async fn insert(&self, work: &mut Work<'_>, user: Uuid, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+    async fn insert(&self, work: &mut UnitOfWork<'_>, user: Uuid, now: OffsetDateTime) -> Result<(), sqlx::Error> {
         let ids: Vec<Uuid> = self.codes.iter().map(|_| new_id(now)).collect();
         codes::propose(work.connection(), user, self.set, &ids, &self.codes, &self.hashes, now).await?;
         work.record(Event::BackupCodesProposed { user, set: self.set });

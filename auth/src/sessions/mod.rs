@@ -5,7 +5,6 @@ pub(crate) mod store;
 
 use std::net::IpAddr;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
@@ -13,7 +12,8 @@ use uuid::Uuid;
 use crate::{
     Error, Sessions,
     crypto::{SessionKey, new_id},
-    event::{Event, Method, RevokeReason, SecondFactor, Work},
+    event::{Event, RevokeReason, UnitOfWork},
+    identity::{Authority, Level, Method, SecondFactor},
     policy::{PRE_SIGN_IN_TTL, RequireTwoFactor},
     primitives::requester::Requester,
 };
@@ -21,83 +21,6 @@ use crate::{
 /// Sessions in a list, at most. More can only be a mistake or an attack; those that were not used for the longest time are then not in it,
 /// and can be ended all at once.
 pub const MOST_SHOWN: u16 = 100;
-
-/// How much a session has proven.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Level {
-    /// The first of two factors. It opens nothing but the second step.
-    FirstFactor,
-    Email,
-    TwoFactor,
-}
-
-impl Level {
-    /// What a session has proven of an account that has two-factor, or not. The one rule; whoever gives a session authority asks it.
-    pub(crate) fn of(two_factor: bool, second: Option<SecondFactor>) -> Self {
-        match (two_factor, second) {
-            (false, _) => Self::Email,
-            (true, None) => Self::FirstFactor,
-            (true, Some(_)) => Self::TwoFactor,
-        }
-    }
-
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::FirstFactor => "first_factor",
-            Self::Email => "email",
-            Self::TwoFactor => "two_factor",
-        }
-    }
-
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        [Self::FirstFactor, Self::Email, Self::TwoFactor].into_iter().find(|level| level.as_str() == text)
-    }
-
-    /// What a session's stored level is worth at this moment; `None` where it can't be read.
-    pub(crate) fn stands(stored: &str, two_factor: bool) -> Option<Self> {
-        Some(match Self::parse(stored)? {
-            // Signed in while two-factor was being turned on: it has given one factor of two.
-            Self::Email if two_factor => Self::FirstFactor,
-            level => level,
-        })
-    }
-}
-
-/// Who a session speaks for. It comes from the row's own columns at each request, never from what the session stores.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Authority {
-    pub session: Uuid,
-    pub user: Uuid,
-    pub email: String,
-    pub admin: bool,
-    /// The account has two-factor, at this very moment.
-    pub two_factor: bool,
-    pub level: Level,
-    pub method: Method,
-    pub second: Option<SecondFactor>,
-    #[serde(with = "time::serde::rfc3339")]
-    pub authenticated_at: OffsetDateTime,
-    /// When the account's strongest factor was last given in this session.
-    #[serde(with = "time::serde::rfc3339::option")]
-    pub verified_at: Option<OffsetDateTime>,
-    pub ip: IpAddr,
-    pub device: String,
-}
-
-impl Authority {
-    /// Whether the strongest factor was given lately enough for a change to the account (NIST 800-63B-4 §4.1.2.1).
-    #[must_use]
-    pub fn is_fresh(&self, now: OffsetDateTime, step_up_ttl: std::time::Duration) -> bool {
-        self.level != Level::FirstFactor && self.verified_at.is_some_and(|at| at + step_up_ttl > now)
-    }
-
-    /// Whether it must set two-factor up before it may do anything else.
-    #[must_use]
-    pub fn owes_two_factor(&self, required: RequireTwoFactor) -> bool {
-        !self.two_factor && required.covers(self.admin)
-    }
-}
 
 /// A session that an application holds for somebody, as the application is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -211,7 +134,7 @@ impl Sessions<'_> {
     pub async fn end(self, authority: &Authority, id: Uuid, from: &Requester) -> Result<bool, Error> {
         let now = self.0.now();
         let reason = RevokeReason::SignedOutElsewhere;
-        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         let ended = store::revoke_one(work.connection(), authority.user, id, reason, now).await?;
         if ended {
             work.record(Event::SessionRevoked { user: authority.user, session: id, reason });
@@ -225,7 +148,7 @@ impl Sessions<'_> {
     /// # Errors
     /// As above.
     pub async fn end_others(self, authority: &Authority, from: &Requester) -> Result<usize, Error> {
-        let mut work = Work::begin(&self.0.pool, Some(from), self.0.now()).await?;
+        let mut work = UnitOfWork::begin(&self.0.pool, Some(from), self.0.now()).await?;
         let keep = Some(authority.session);
         let ended = end_all(&mut work, authority.user, keep, RevokeReason::SignedOutElsewhere, self.0.now()).await?;
         work.commit().await?;
@@ -235,7 +158,7 @@ impl Sessions<'_> {
     /// Ends a session, at once and on every instance. Doing it twice does no harm.
     pub async fn sign_out(self, key: SessionKey, from: &Requester) -> Result<(), Error> {
         let now = self.0.now();
-        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         if let Some((session, user)) = store::revoke(work.connection(), key, RevokeReason::SignedOut, now).await? {
             work.record(Event::SessionRevoked { user, session, reason: RevokeReason::SignedOut });
         }
@@ -245,7 +168,7 @@ impl Sessions<'_> {
 
 /// Ends the sessions of an account, as part of a larger change. Returns how many.
 pub(crate) async fn end_all(
-    work: &mut Work<'_>,
+    work: &mut UnitOfWork<'_>,
     user: Uuid,
     keep: Option<Uuid>,
     reason: RevokeReason,

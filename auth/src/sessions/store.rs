@@ -6,12 +6,13 @@ use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{ApiSession, Authority, Level, MOST_SHOWN, SessionView, Stored};
+use super::{ApiSession, MOST_SHOWN, SessionView, Stored};
 use crate::{
     crypto::SessionKey,
-    event::{Method, RevokeReason, SecondFactor},
+    event::RevokeReason,
+    identity::{Authority, Level},
+    identity::{Method, SecondFactor},
     primitives::requester::{Application, Client, Requester, device},
-    self_service::export,
 };
 
 pub(super) async fn create(
@@ -233,7 +234,7 @@ pub(crate) async fn revoke_of_application(
         &key.0,
         application.name,
         now,
-        reason.as_str(),
+        <&str>::from(reason),
     )
     .fetch_optional(connection)
     .await?;
@@ -274,7 +275,7 @@ pub(crate) async fn revoke(
         "#,
         &key.0,
         now,
-        reason.as_str(),
+        <&str>::from(reason),
     )
     .fetch_optional(connection)
     .await?;
@@ -282,7 +283,7 @@ pub(crate) async fn revoke(
 }
 
 /// Where somebody signed in, in the words people use: a browser, or an application, with the browser it named.
-fn place(application: Option<String>, user_agent: Option<&str>) -> String {
+pub(crate) fn place(application: Option<String>, user_agent: Option<&str>) -> String {
     match (application, user_agent) {
         (None, user_agent) => device(user_agent.unwrap_or_default()),
         (Some(application), None) => application,
@@ -348,7 +349,7 @@ pub(super) async fn revoke_one(
         user,
         id,
         now,
-        reason.as_str(),
+        <&str>::from(reason),
     )
     .execute(connection)
     .await?;
@@ -378,7 +379,7 @@ pub(crate) async fn revoke_since(
         since,
         now,
         limit,
-        reason.as_str(),
+        <&str>::from(reason),
     )
     .fetch_all(connection)
     .await?;
@@ -402,7 +403,7 @@ pub(crate) async fn revoke_others(
         user,
         keep,
         now,
-        reason.as_str(),
+        <&str>::from(reason),
     )
     .fetch_all(connection)
     .await
@@ -467,7 +468,7 @@ pub(crate) async fn finish_half(
         "#,
         &key.0,
         now,
-        RevokeReason::Replaced.as_str(),
+        <&str>::from(RevokeReason::Replaced),
         api_key,
     )
     .fetch_optional(connection)
@@ -636,36 +637,8 @@ pub(crate) async fn undo(
         session,
         since,
         now,
-        RevokeReason::Undone.as_str(),
+        <&str>::from(RevokeReason::Reverted),
     )
     .fetch_all(connection)
     .await
-}
-
-/// All sessions of an account, as far back as they are kept, for its owner's copy of their data.
-pub(crate) async fn export(pool: &PgPool, user: Uuid) -> Result<Vec<export::Session>, sqlx::Error> {
-    let rows = sqlx::query!(
-        r#"
-        select ip as "ip: IpNet", user_agent, application, method, second_method, authenticated_at as "authenticated_at!", last_seen_at, expires_at,
-               revoked_at, revoke_reason
-        from sessions where user_id = $1 order by authenticated_at desc
-        "#,
-        user,
-    )
-    .fetch_all(pool)
-    .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| export::Session {
-            device: place(row.application, row.user_agent.as_deref()),
-            ip: row.ip.map(|ip| ip.addr()),
-            method: row.method,
-            second_method: row.second_method,
-            signed_in_at: row.authenticated_at,
-            last_seen_at: row.last_seen_at,
-            expires_at: row.expires_at,
-            ended_at: row.revoked_at,
-            ended_because: row.revoke_reason,
-        })
-        .collect())
 }

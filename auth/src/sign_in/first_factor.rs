@@ -12,18 +12,19 @@ use uuid::Uuid;
 use crate::{
     Error, SignIn,
     crypto::{BrowserNonce, Code, KnownBrowserToken, LinkToken, Seed, SessionKey, TrustedDeviceToken, new_id, same},
-    event::{self, Event, Method, Origin, Refusal, RevokeReason, SecondFactor, Work},
+    event::{self, Event, Refusal, RevokeReason, UnitOfWork},
     factors::trusted_device,
+    identity::{Level, Method, Origin, SecondFactor},
     limits::{
         known_browser,
-        throttle::{Charge, Limit, Limited, Whose},
+        throttle::{Charge, Limited, Subject},
     },
     one_time::magic_link::{LinkState, LinkView, MagicLink, store as links},
     outbox::{self, Delivery},
-    policy::{RETIRED_FOR, SECOND_STEP_TTL},
+    policy::{RETIRED_FOR, SECOND_STEP_TTL, limits::Limit},
     primitives::{email_address::EmailAddress, requester::Requester},
-    self_service::revert,
-    sessions::{self, Level},
+    sessions,
+    users::held_address,
     users::{
         account::{self, store::Account},
         invitation,
@@ -43,13 +44,13 @@ pub struct BrowserProof<'a> {
 
 /// Who gives a first factor: a browser, or an application that has none to show for its people.
 #[derive(Clone, Copy)]
-pub(crate) struct Giver<'a> {
+pub(crate) struct FirstFactorContext<'a> {
     /// What the request must be bound to: the hash of the browser's nonce, or of the application's secret.
     pub binding: Option<[u8; 32]>,
     pub browser: BrowserProof<'a>,
 }
 
-impl<'a> From<BrowserProof<'a>> for Giver<'a> {
+impl<'a> From<BrowserProof<'a>> for FirstFactorContext<'a> {
     fn from(browser: BrowserProof<'a>) -> Self {
         Self { binding: browser.nonce.map(BrowserNonce::hash), browser }
     }
@@ -59,7 +60,7 @@ impl<'a> From<BrowserProof<'a>> for Giver<'a> {
 pub(crate) struct Request<'a> {
     pub email: &'a EmailAddress,
     pub seed: Seed,
-    /// As in [`Giver`].
+    /// As in [`FirstFactorContext`].
     pub binding: [u8; 32],
     pub from_known_browser: bool,
     pub redirect_url: Option<&'a str>,
@@ -68,7 +69,7 @@ pub(crate) struct Request<'a> {
 /// The session that signing in makes, for a browser or an application, and the one it takes the place of. `fresh` is the key of an id made for this and used
 /// nowhere yet; its row is made in the transaction that redeems, or not at all.
 #[derive(Debug, Clone)]
-pub struct Handover {
+pub struct SessionChange {
     pub fresh: SessionKey,
     /// What the new session stores.
     pub data: Value,
@@ -179,7 +180,7 @@ impl SignIn<'_> {
 
         let seed = self.0.keys.seed();
         let request = Request { email, seed, binding: nonce.hash(), from_known_browser: known, redirect_url: None };
-        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         self.queue_link(&mut work, new_id(now), &request, from, now).await?;
         work.commit().await?;
         self.0.outbox.notify_one();
@@ -189,7 +190,7 @@ impl SignIn<'_> {
     /// The request's row, its mail, and that it was made. Returns until when link and code work.
     pub(crate) async fn queue_link(
         self,
-        work: &mut Work<'_>,
+        work: &mut UnitOfWork<'_>,
         id: Uuid,
         request: &Request<'_>,
         from: &Requester,
@@ -227,10 +228,13 @@ impl SignIn<'_> {
         from: &Requester,
     ) -> Vec<Charge> {
         let throttle = self.0.limits().throttle();
-        let this_browser = throttle.charge(Limit::LinkBrowser, Whose::Browser(nonce));
+        let this_browser = throttle.charge(Limit::LinkBrowser, Subject::Browser(nonce));
         if let (true, Some(token)) = (known, browser.known) {
             // Its own budget for this account instead of the shared ones, which strangers can use up.
-            return vec![this_browser, throttle.charge(Limit::LinkKnownBrowser, Whose::KnownBrowserOfAddress(token, email.key()))];
+            return vec![
+                this_browser,
+                throttle.charge(Limit::LinkKnownBrowser, Subject::KnownBrowserOfAddress(token, email.key())),
+            ];
         }
         let mut charges = self.strangers_charges(email, from);
         charges.push(this_browser);
@@ -241,10 +245,10 @@ impl SignIn<'_> {
     pub(crate) fn strangers_charges(self, email: &EmailAddress, from: &Requester) -> Vec<Charge> {
         let (throttle, network) = (self.0.limits().throttle(), from.network());
         vec![
-            throttle.charge(Limit::LinkAddressNetwork, Whose::AddressFrom(email.key(), &network)),
-            throttle.charge(Limit::LinkAddress, Whose::Address(email.key())),
-            throttle.charge(Limit::LinkNetwork, Whose::Network(&network)),
-            throttle.charge(Limit::LinkAll, Whose::Everybody),
+            throttle.charge(Limit::LinkAddressNetwork, Subject::AddressFrom(email.key(), &network)),
+            throttle.charge(Limit::LinkAddress, Subject::Address(email.key())),
+            throttle.charge(Limit::LinkNetwork, Subject::Network(&network)),
+            throttle.charge(Limit::LinkAll, Subject::Everybody),
         ]
     }
 
@@ -294,7 +298,7 @@ impl SignIn<'_> {
         let Some(link) = links::by_token(&self.0.pool, &token.hash()).await? else {
             return Ok(());
         };
-        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         if links::cancel(work.connection(), link.id, now).await? {
             work.record(Event::LinkCancelled { link: link.id });
         }
@@ -309,7 +313,7 @@ impl SignIn<'_> {
         self,
         token: &LinkToken,
         browser: BrowserProof<'_>,
-        handover: &Handover,
+        handover: &SessionChange,
         from: &Requester,
     ) -> Result<Outcome, ConfirmLinkError> {
         self.give_link(token, browser.into(), handover, from).await
@@ -318,8 +322,8 @@ impl SignIn<'_> {
     pub(crate) async fn give_link(
         self,
         token: &LinkToken,
-        giver: Giver<'_>,
-        handover: &Handover,
+        giver: FirstFactorContext<'_>,
+        handover: &SessionChange,
         from: &Requester,
     ) -> Result<Outcome, ConfirmLinkError> {
         if self.0.flag().sign_in_is_off() {
@@ -353,7 +357,7 @@ impl SignIn<'_> {
         self,
         code: &Code,
         browser: BrowserProof<'_>,
-        handover: &Handover,
+        handover: &SessionChange,
         from: &Requester,
     ) -> Result<Outcome, EnterCodeError> {
         self.give_code(code, browser.into(), handover, from).await
@@ -362,15 +366,15 @@ impl SignIn<'_> {
     pub(crate) async fn give_code(
         self,
         code: &Code,
-        giver: Giver<'_>,
-        handover: &Handover,
+        giver: FirstFactorContext<'_>,
+        handover: &SessionChange,
         from: &Requester,
     ) -> Result<Outcome, EnterCodeError> {
         if self.0.flag().sign_in_is_off() {
             return Err(EnterCodeError::Off);
         }
         let now = self.0.now();
-        let Giver { binding, browser } = giver;
+        let FirstFactorContext { binding, browser } = giver;
         let binding = binding.ok_or(EnterCodeError::NothingAsked)?;
         let link = links::newest_of_browser(&self.0.pool, &binding).await?.ok_or(EnterCodeError::NothingAsked)?;
         if let Some(refusal) = link.dead(now) {
@@ -431,11 +435,11 @@ impl SignIn<'_> {
     ) -> Result<Vec<Charge>, sqlx::Error> {
         let throttle = self.0.limits().throttle();
         if let (true, Some(token)) = (self.is_known(browser, &link.email_key, now).await?, browser.known) {
-            return Ok(vec![throttle.charge(Limit::CodeKnownBrowser, Whose::KnownBrowserOfAddress(token, &link.email_key))]);
+            return Ok(vec![throttle.charge(Limit::CodeKnownBrowser, Subject::KnownBrowserOfAddress(token, &link.email_key))]);
         }
         Ok(vec![
-            throttle.charge(Limit::CodeNetwork, Whose::Network(&from.network())),
-            throttle.charge(Limit::CodeAddress, Whose::Address(&link.email_key)),
+            throttle.charge(Limit::CodeNetwork, Subject::Network(&from.network())),
+            throttle.charge(Limit::CodeAddress, Subject::Address(&link.email_key)),
         ])
     }
 
@@ -456,7 +460,7 @@ impl SignIn<'_> {
         link: &MagicLink,
         method: Method,
         browser: BrowserProof<'_>,
-        handover: &Handover,
+        handover: &SessionChange,
         from: &Requester,
         now: OffsetDateTime,
     ) -> Result<Outcome, Redeem> {
@@ -464,7 +468,7 @@ impl SignIn<'_> {
             // Its binding says so already: what an application asked for signs no browser in, and the other way round.
             return Err(Redeem::NotLive(Refusal::OtherBrowser));
         }
-        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         if !links::consume(work.connection(), link, method, now).await? {
             drop(work);
             // It died between the look and the statement: say of what.
@@ -527,7 +531,7 @@ impl SignIn<'_> {
 
     async fn is_trusted(
         self,
-        work: &mut Work<'_>,
+        work: &mut UnitOfWork<'_>,
         user: Uuid,
         browser: BrowserProof<'_>,
         now: OffsetDateTime,
@@ -543,7 +547,7 @@ impl SignIn<'_> {
     /// The account of a proven address; made here the first time, where the policy admits it.
     async fn find_or_create(
         self,
-        work: &mut Work<'_>,
+        work: &mut UnitOfWork<'_>,
         link: &MagicLink,
         from: &Requester,
         now: OffsetDateTime,
@@ -552,7 +556,7 @@ impl SignIn<'_> {
             return if account.disabled { Err(Redeem::NotLive(Refusal::AccountOff)) } else { Ok(account) };
         }
         let email = EmailAddress::stored(&link.email).ok_or(Redeem::NotLive(Refusal::NotAdmitted))?;
-        if revert::store::is_held(work.connection(), email.key(), None, now).await? {
+        if held_address::is_held(work.connection(), email.key(), None, now).await? {
             // An account has moved away from it lately. Whoever lost it that way can have it back, so nobody else gets it.
             return Err(Redeem::NotLive(Refusal::NotAdmitted));
         }
@@ -561,7 +565,7 @@ impl SignIn<'_> {
             return Err(Redeem::NotLive(Refusal::NotAdmitted));
         }
         let throttle = self.0.limits().throttle();
-        let charge = throttle.charge(Limit::SignUpNetwork, Whose::Network(&from.network()));
+        let charge = throttle.charge(Limit::SignUpNetwork, Subject::Network(&from.network()));
         if let Err(limited) = throttle.take_within(work.connection(), &[charge], now).await? {
             return Err(Redeem::Limited(limited));
         }

@@ -10,31 +10,32 @@ use uuid::Uuid;
 use crate::{
     Error, SignIn,
     crypto::{Code, KnownBrowserToken, SessionKey, TrustedDeviceToken, new_id},
-    event::{self, CodeRefusal, Event, Purpose, RevokeReason, SecondFactor, Work},
+    event::{self, CodeRefusal, Event, Purpose, RevokeReason, UnitOfWork},
     factors::{
         backup_code::{self, BackupCode, store as codes},
         totp::{self, Secret, Verdict, store as authenticators},
         trusted_device,
     },
+    identity::SecondFactor,
     limits::{
         known_browser,
-        throttle::{Charge, Limit, Limited, Whose},
+        throttle::{Charge, Limited, Subject},
     },
+    one_time::revert_link::{self, Revert},
     outbox::{self, Notice},
-    policy::KNOWN_BROWSER_TTL,
+    policy::{KNOWN_BROWSER_TTL, limits::Limit},
     primitives::requester::Requester,
-    self_service::revert::Undoes,
     sessions::{self, store::Grant},
-    sign_in::first_factor::{BrowserProof, Handover},
+    sign_in::first_factor::{BrowserProof, SessionChange},
     users::account::{self, store::Account},
 };
 
 /// A sign-in that has one factor of two: its session, who that speaks for, and the session that takes its place.
 #[derive(Clone, Copy)]
-pub struct Finishing<'a> {
+pub struct PendingSignIn<'a> {
     pub half: SessionKey,
     pub user: Uuid,
-    pub handover: &'a Handover,
+    pub handover: &'a SessionChange,
 }
 
 /// A second factor as it was typed.
@@ -102,7 +103,7 @@ pub(crate) struct Remembered {
 
 /// Who gives it, and what for.
 #[derive(Clone, Copy)]
-pub(crate) struct Giving<'a> {
+pub(crate) struct SecondFactorContext<'a> {
     pub user: Uuid,
     pub purpose: Purpose,
     pub browser: BrowserProof<'a>,
@@ -111,7 +112,7 @@ pub(crate) struct Giving<'a> {
 }
 
 /// A right second factor, not used up yet.
-pub(crate) struct Right {
+pub(crate) struct VerifiedFactor {
     what: RightWhat,
     charge: Charge,
     /// The try was counted at the account rather than at a known browser.
@@ -123,7 +124,7 @@ enum RightWhat {
     Backup { code: Uuid },
 }
 
-impl Right {
+impl VerifiedFactor {
     pub fn factor(&self) -> SecondFactor {
         match self.what {
             RightWhat::Totp { .. } => SecondFactor::Totp,
@@ -140,7 +141,7 @@ impl SignIn<'_> {
     /// [`SecondFactorError`]. A wrong code was counted before it was compared; the sessions are as they were.
     pub async fn enter_second_factor(
         self,
-        finishing: Finishing<'_>,
+        finishing: PendingSignIn<'_>,
         factor: Factor<'_>,
         trust: bool,
         browser: BrowserProof<'_>,
@@ -149,7 +150,7 @@ impl SignIn<'_> {
         if self.0.flag().sign_in_is_off() {
             return Err(SecondFactorError::Off);
         }
-        let giving = Giving { user: finishing.user, purpose: Purpose::SignIn, browser, from, now: self.0.now() };
+        let giving = SecondFactorContext { user: finishing.user, purpose: Purpose::SignIn, browser, from, now: self.0.now() };
         let right = self.verify(factor, giving).await?;
         self.finish_sign_in(finishing, right, trust && matches!(factor, Factor::App(_)), giving).await
     }
@@ -157,14 +158,14 @@ impl SignIn<'_> {
     /// The factor is used up, the half-signed-in session ends, and one with authority takes its place: all of it, or nothing.
     async fn finish_sign_in(
         self,
-        finishing: Finishing<'_>,
-        right: Right,
+        finishing: PendingSignIn<'_>,
+        right: VerifiedFactor,
         trust: bool,
-        giving: Giving<'_>,
+        giving: SecondFactorContext<'_>,
     ) -> Result<SignedIn, SecondFactorError> {
-        let Giving { user, browser, from, now, .. } = giving;
-        let Finishing { half, handover, .. } = finishing;
-        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        let SecondFactorContext { user, browser, from, now, .. } = giving;
+        let PendingSignIn { half, handover, .. } = finishing;
+        let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         if !self.consume(&mut work, &right, giving).await? {
             drop(work);
             return Err(self.refuse(&right, giving).await?);
@@ -217,7 +218,7 @@ impl SignIn<'_> {
     /// its own. It is only asked whether the owner has to be told.
     pub(crate) async fn remember(
         self,
-        work: &mut Work<'_>,
+        work: &mut UnitOfWork<'_>,
         account: &Account,
         browser: BrowserProof<'_>,
         from: &Requester,
@@ -235,12 +236,12 @@ impl SignIn<'_> {
 
     /// Gives a session its authority, and tells the owner where the browser is one the account doesn't know. The mail has a link
     /// that ends this very session.
-    pub(crate) async fn grant(self, work: &mut Work<'_>, grant: &Grant<'_>, account: &Account) -> Result<(), sqlx::Error> {
+    pub(crate) async fn grant(self, work: &mut UnitOfWork<'_>, grant: &Grant<'_>, account: &Account) -> Result<(), sqlx::Error> {
         sessions::store::grant(work.connection(), grant).await?;
         work.record(Event::SessionCreated {
             user: grant.user,
             session: grant.id,
-            level: grant.level().as_str(),
+            level: grant.level(),
             method: grant.method,
             second: grant.second,
             new_device: grant.new_device,
@@ -254,23 +255,23 @@ impl SignIn<'_> {
             .0
             .limits()
             .throttle()
-            .charge(Limit::Notice, Whose::AccountAnd(account.id, &format!("new_sign_in\0{device}\0{ip}")));
+            .charge(Limit::Notice, Subject::AccountAnd(account.id, &format!("new_sign_in\0{device}\0{ip}")));
         if self.0.limits().throttle().take_within(work.connection(), &[charge], grant.now).await?.is_err() {
             return Ok(());
         }
-        let undo = self.0.self_service().revert_link(work, account, Undoes::Session(grant.id), grant.now).await?;
+        let undo = revert_link::create(&self.0.keys, work, account, Revert::Session(grant.id), grant.now).await?;
         let notice = Notice::NewSignIn { method: grant.method, second: grant.second };
         outbox::store::enqueue_undoable(work.connection(), account.id, notice, undo, Some(grant.from), grant.now).await
     }
 
     /// Records a refused code. Where the first factor was right before it, the owner is told: somebody can read their mail, or
     /// they themselves mistyped.
-    async fn refuse_factor(self, event: Event, giving: Giving<'_>) -> Result<(), sqlx::Error> {
-        let Giving { user, purpose, from, now, .. } = giving;
-        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+    async fn refuse_factor(self, event: Event, giving: SecondFactorContext<'_>) -> Result<(), sqlx::Error> {
+        let SecondFactorContext { user, purpose, from, now, .. } = giving;
+        let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         work.record(event);
         if purpose == Purpose::SignIn {
-            let charge = self.0.limits().throttle().charge(Limit::Notice, Whose::AccountAnd(user, "second_step_failed"));
+            let charge = self.0.limits().throttle().charge(Limit::Notice, Subject::AccountAnd(user, "second_step_failed"));
             if self.0.limits().throttle().take_within(work.connection(), &[charge], now).await?.is_ok() {
                 outbox::store::enqueue_notice(work.connection(), user, Notice::SecondStepFailed, Some(from), now).await?;
             }
@@ -281,7 +282,11 @@ impl SignIn<'_> {
     }
 
     /// Charges one look, and compares.
-    pub(crate) async fn verify(self, factor: Factor<'_>, giving: Giving<'_>) -> Result<Right, SecondFactorError> {
+    pub(crate) async fn verify(
+        self,
+        factor: Factor<'_>,
+        giving: SecondFactorContext<'_>,
+    ) -> Result<VerifiedFactor, SecondFactorError> {
         match factor {
             Factor::App(code) => self.verify_totp(code, giving).await,
             Factor::BackupCode(code) => self.verify_backup_code(code, giving).await,
@@ -289,8 +294,8 @@ impl SignIn<'_> {
     }
 
     /// With what each of the account's apps would show.
-    async fn verify_totp(self, code: &Code, giving: Giving<'_>) -> Result<Right, SecondFactorError> {
-        let Giving { user, purpose, from, now, .. } = giving;
+    async fn verify_totp(self, code: &Code, giving: SecondFactorContext<'_>) -> Result<VerifiedFactor, SecondFactorError> {
+        let SecondFactorContext { user, purpose, from, now, .. } = giving;
         let credentials = authenticators::confirmed(&self.0.pool, user).await?;
         if credentials.is_empty() {
             return Err(SecondFactorError::NotEnrolled);
@@ -336,7 +341,11 @@ impl SignIn<'_> {
             match totp::judge(secret, code, current, credential.history) {
                 Verdict::Right { steps, drift } => {
                     self.reseal(credential.id, user, secret, &credential.sealed).await?;
-                    return Ok(Right { what: RightWhat::Totp { credential: credential.id, steps, drift }, charge, by_account });
+                    return Ok(VerifiedFactor {
+                        what: RightWhat::Totp { credential: credential.id, steps, drift },
+                        charge,
+                        by_account,
+                    });
                 }
                 Verdict::Clock { steps } => {
                     let early = (steps > 0).then_some(current + steps);
@@ -366,14 +375,18 @@ impl SignIn<'_> {
     }
 
     /// At the price of one slow hash, whether or not there is a code that begins like it.
-    async fn verify_backup_code(self, code: &BackupCode, giving: Giving<'_>) -> Result<Right, SecondFactorError> {
-        let Giving { user, purpose, now, .. } = giving;
+    async fn verify_backup_code(
+        self,
+        code: &BackupCode,
+        giving: SecondFactorContext<'_>,
+    ) -> Result<VerifiedFactor, SecondFactorError> {
+        let SecondFactorContext { user, purpose, now, .. } = giving;
         let (charge, known) = self.take_look(Factor::BackupCode(code), giving).await?;
         let found = codes::by_selector(&self.0.pool, user, code.selector()).await?;
         let is = code.is(found.as_ref().map(|found| found.hash.clone())).await;
         match found {
             Some(found) if is && !found.used => {
-                Ok(Right { what: RightWhat::Backup { code: found.id }, charge, by_account: known.is_none() })
+                Ok(VerifiedFactor { what: RightWhat::Backup { code: found.id }, charge, by_account: known.is_none() })
             }
             Some(_) if is => {
                 self.refuse_factor(Event::BackupCodeRefused { user, refusal: CodeRefusal::Used, purpose }, giving).await?;
@@ -388,8 +401,13 @@ impl SignIn<'_> {
 
     /// Uses a right factor up, by the one statement that decides, and gives back what was charged for the look at it. `false`: it
     /// was used by a parallel try; nothing has changed.
-    pub(crate) async fn consume(self, work: &mut Work<'_>, right: &Right, giving: Giving<'_>) -> Result<bool, sqlx::Error> {
-        let Giving { user, purpose, browser, from, now } = giving;
+    pub(crate) async fn consume(
+        self,
+        work: &mut UnitOfWork<'_>,
+        right: &VerifiedFactor,
+        giving: SecondFactorContext<'_>,
+    ) -> Result<bool, sqlx::Error> {
+        let SecondFactorContext { user, purpose, browser, from, now } = giving;
         match &right.what {
             RightWhat::Totp { credential, steps, drift } => {
                 let mut used = false;
@@ -426,8 +444,12 @@ impl SignIn<'_> {
     }
 
     /// What a right code that was used by a parallel try comes to.
-    pub(crate) async fn refuse(self, right: &Right, giving: Giving<'_>) -> Result<SecondFactorError, SecondFactorError> {
-        let Giving { user, purpose, from, now, .. } = giving;
+    pub(crate) async fn refuse(
+        self,
+        right: &VerifiedFactor,
+        giving: SecondFactorContext<'_>,
+    ) -> Result<SecondFactorError, SecondFactorError> {
+        let SecondFactorContext { user, purpose, from, now, .. } = giving;
         let event = match right.what {
             RightWhat::Totp { .. } => Event::TotpRefused { user, refusal: CodeRefusal::Used, purpose },
             RightWhat::Backup { .. } => Event::BackupCodeRefused { user, refusal: CodeRefusal::Used, purpose },
@@ -440,21 +462,24 @@ impl SignIn<'_> {
     pub(crate) async fn charge_for<'a>(
         self,
         (account, known_browser): (Limit, Limit),
-        giving: Giving<'a>,
+        giving: SecondFactorContext<'a>,
     ) -> Result<(Charge, Option<&'a KnownBrowserToken>), sqlx::Error> {
         if let Some(token) = giving.browser.known
             && known_browser::store::knows_account(&self.0.pool, &token.hash(), giving.user, giving.now).await?
         {
-            return Ok((self.0.limits().throttle().charge(known_browser, Whose::KnownBrowserOf(token, giving.user)), Some(token)));
+            return Ok((
+                self.0.limits().throttle().charge(known_browser, Subject::KnownBrowserOf(token, giving.user)),
+                Some(token),
+            ));
         }
-        Ok((self.0.limits().throttle().charge(account, Whose::Account(giving.user)), None))
+        Ok((self.0.limits().throttle().charge(account, Subject::Account(giving.user)), None))
     }
 
     /// Takes one look from the budget of this factor, where it is given for this.
     async fn take_look<'a>(
         self,
         factor: Factor<'_>,
-        giving: Giving<'a>,
+        giving: SecondFactorContext<'a>,
     ) -> Result<(Charge, Option<&'a KnownBrowserToken>), SecondFactorError> {
         let limits = match (giving.purpose, factor) {
             (Purpose::SignIn, Factor::App(_)) => (Limit::TotpAccount, Limit::TotpKnownBrowser),

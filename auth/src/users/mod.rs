@@ -4,4 +4,5 @@
 //! To add one: an operation in `account` or `invitation`, its SQL in their `store.rs`.
 
 pub mod account;
+pub(crate) mod held_address;
 pub mod invitation;

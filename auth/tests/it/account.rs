@@ -2,11 +2,10 @@
 
 use auth::{
     delivery::Content,
-    event::Method,
+    identity::{Authority, Method},
     outbox::Notice,
     primitives::cursor::{Cursor, Page},
     self_service::activity::{Entry, Filter, PAGE},
-    sessions::Authority,
     sign_in::first_factor::Outcome,
 };
 use testkit::{Kit, Visitor, address};

@@ -5,28 +5,31 @@ use std::{sync::Arc, time::Duration};
 
 use auth::{
     Auth,
-    administration::{InviteError, Who},
-    crypto::{Code, SessionKey, UndoToken},
-    delivery::{Content, Letter},
+    administration::InviteError,
+    crypto::{Code, RevertToken, SessionKey},
+    delivery::{Content, OutgoingMail},
     factors::{
         backup_code::BackupCode,
         totp::{Secret, step},
     },
-    limits::throttle::{Limit, Limits},
+    identity::{Actor, Authority, Level},
+    one_time::revert_link::{EMAIL_CHANGE_UNDO, Revert, SESSION_UNDO},
     outbox::Notice,
-    policy::{DELETION_WAIT, Policy, RequireTwoFactor, SignUp},
+    policy::{
+        DELETION_WAIT, Policy, RequireTwoFactor, SignUp,
+        limits::{Limit, Limits},
+    },
     primitives::email_address::EmailAddress,
     self_service::{
         address_change::{ConfirmChangeError, RequestChangeError},
         deletion::DeletionError,
         export::ExportError,
-        revert::{EMAIL_CHANGE_UNDO, SESSION_UNDO, UndoError, UndoState, UndoView, Undoes, Undone},
+        revert::{RevertError, RevertState, RevertView, Reverted},
     },
-    sessions::{Authority, Level},
     sign_in::{
         first_factor::{ConfirmLinkError, EnterCodeError, Outcome},
-        second_factor::{Factor, Finishing, SecondFactorError},
-        step_up::Stepping,
+        second_factor::{Factor, PendingSignIn, SecondFactorError},
+        step_up::StepUpSession,
     },
     users::account::{CreateUserError, SetNameError},
 };
@@ -86,7 +89,7 @@ macro_rules! stepping {
     ($kit:expr, $visitor:expr, |$stepping:ident| $work:expr) => {{
         let authority = authority($kit, $visitor).await;
         let new = fresh();
-        let $stepping = Stepping { authority: &authority, old: $visitor.session.expect("a session"), fresh: new };
+        let $stepping = StepUpSession { authority: &authority, old: $visitor.session.expect("a session"), fresh: new };
         let result = $work.await;
         if result.is_ok() {
             $visitor.session = Some(new);
@@ -138,7 +141,7 @@ fn not(code: &Code) -> Code {
 async fn code_for(kit: &Kit, visitor: &Visitor, email: &EmailAddress) -> Code {
     kit.auth.self_service().request_address_change(&authority(kit, visitor).await, email, &visitor.from).await.expect("taken");
     let letters = kit.letters().await;
-    let [Letter { to, content: Content::EmailChange { code, .. }, .. }] = letters.as_slice() else {
+    let [OutgoingMail { to, content: Content::EmailChange { code, .. }, .. }] = letters.as_slice() else {
         panic!("expected one mail with a code, found {letters:?}")
     };
     assert_eq!(to, email);
@@ -155,7 +158,7 @@ async fn confirm(kit: &Kit, visitor: &mut Visitor, code: &Code) -> Result<(), Co
 }
 
 /// Moves the account, and returns the link that takes it back, from the mail to the old address.
-async fn change(kit: &Kit, visitor: &mut Visitor, email: &EmailAddress) -> UndoToken {
+async fn change(kit: &Kit, visitor: &mut Visitor, email: &EmailAddress) -> RevertToken {
     // Neither in the moment of a sign-in nor of another change.
     kit.clock.advance(Span::minutes(1));
     let old = authority(kit, visitor).await.email;
@@ -167,28 +170,28 @@ async fn change(kit: &Kit, visitor: &mut Visitor, email: &EmailAddress) -> UndoT
 }
 
 /// The link of the one mail that was sent.
-async fn undo_token(kit: &Kit, expected: Notice) -> (EmailAddress, UndoToken) {
+async fn undo_token(kit: &Kit, expected: Notice) -> (EmailAddress, RevertToken) {
     let letters = kit.letters().await;
-    let [Letter { to, content: Content::Notice { notice, undo: Some(token), .. }, .. }] = letters.as_slice() else {
+    let [OutgoingMail { to, content: Content::Notice { notice, undo: Some(token), .. }, .. }] = letters.as_slice() else {
         panic!("expected one mail with a link, found {letters:?}")
     };
     assert_eq!(*notice, expected);
     (to.clone(), token.clone())
 }
 
-async fn undo(kit: &Kit, token: &UndoToken) -> Result<Undone, UndoError> {
+async fn undo(kit: &Kit, token: &RevertToken) -> Result<Reverted, RevertError> {
     let stranger = Visitor::at([192, 0, 2, 9]);
     kit.auth.self_service().revert(token, None, stranger.proof(), &stranger.from).await
 }
 
-async fn undo_with(kit: &Kit, token: &UndoToken, factor: Factor<'_>) -> Result<Undone, UndoError> {
+async fn undo_with(kit: &Kit, token: &RevertToken, factor: Factor<'_>) -> Result<Reverted, RevertError> {
     let stranger = Visitor::at([192, 0, 2, 9]);
     kit.auth.self_service().revert(token, Some(factor), stranger.proof(), &stranger.from).await
 }
 
 async fn notices(kit: &Kit) -> Vec<(String, Notice)> {
     let letters = kit.letters().await;
-    let notice = |letter: Letter| match letter.content {
+    let notice = |letter: OutgoingMail| match letter.content {
         Content::Notice { notice, .. } => Some((letter.to.as_str().to_owned(), notice)),
         _ => None,
     };
@@ -249,7 +252,7 @@ async fn the_code_moves_the_account_and_ends_what_the_old_address_had_opened() {
     let mut other = Visitor::at([198, 51, 100, 8]);
     other.give_first_factor(&kit, &mara()).await;
     let (half, new_handover) = (other.session.expect("a session"), handover());
-    let finishing = Finishing { half, user, handover: &new_handover };
+    let finishing = PendingSignIn { half, user, handover: &new_handover };
     let right = totp(&kit, &secret);
     kit.auth.sign_in().enter_second_factor(finishing, Factor::App(&right), true, other.proof(), &other.from).await.expect("right");
     other.session = Some(new_handover.fresh);
@@ -371,7 +374,7 @@ async fn of_sixty_four_right_codes_on_two_servers_one_moves_the_account() {
         let auth: &Arc<Auth> = if n % 2 == 0 { &kit.auth } else { &second };
         let (now, code, visitor) = (&now, &code, &visitor);
         async move {
-            let stepping = Stepping { authority: now, old: visitor.session.expect("a session"), fresh: fresh() };
+            let stepping = StepUpSession { authority: now, old: visitor.session.expect("a session"), fresh: fresh() };
             auth.self_service().confirm_address_change(stepping, code, visitor.proof(), &visitor.from).await
         }
     });
@@ -409,7 +412,7 @@ async fn an_address_with_an_account_gets_the_same_answer_and_a_mail_without_a_co
     let change = kit.auth.self_service().address_change(&authority(&kit, &visitor).await).await.expect("answers").expect("asked");
     assert!(change.live, "and the same page");
     let letters = kit.letters().await;
-    assert!(matches!(letters.as_slice(), [Letter { content: Content::EmailTaken, .. }]), "{letters:?}");
+    assert!(matches!(letters.as_slice(), [OutgoingMail { content: Content::EmailTaken, .. }]), "{letters:?}");
     assert_eq!(kit.count("select count(*) from auth_audit where details ->> 'kind' = 'email_taken'").await, 1);
     let guess = Code::parse("000000").expect("six digits");
     assert!(matches!(confirm(&kit, &mut visitor, &guess).await, Err(ConfirmChangeError::Wrong { left: 4 })));
@@ -489,13 +492,13 @@ async fn the_old_address_takes_it_back_and_nobody_stays_signed_in() {
     let (open, _) = kit.sign_in_mail().await;
 
     let state = kit.auth.self_service().peek_revert(&token).await.expect("answers");
-    let view = UndoView::EmailChange { old: "mara@example.org".into(), now: "mara@example.net".into(), factor_needed: false };
-    assert_eq!(state, UndoState::Live(view));
+    let view = RevertView::EmailChange { old: "mara@example.org".into(), now: "mara@example.net".into(), factor_needed: false };
+    assert_eq!(state, RevertState::Live(view));
     let before = kit.count("select count(*) from auth_audit").await;
     assert_eq!(kit.auth.self_service().peek_revert(&token).await.expect("answers"), state, "looking changes nothing");
     assert_eq!(kit.count("select count(*) from auth_audit").await, before);
 
-    assert_eq!(undo(&kit, &token).await.expect("live"), Undone::EmailChange { email: "mara@example.org".into() });
+    assert_eq!(undo(&kit, &token).await.expect("live"), Reverted::EmailChange { email: "mara@example.org".into() });
     assert_eq!(address_of(&kit, user).await, "mara@example.org");
     for over in [&visitor, &thief] {
         assert!(over.authority(&kit.auth).await.is_none(), "nobody stays signed in");
@@ -509,8 +512,8 @@ async fn the_old_address_takes_it_back_and_nobody_stays_signed_in() {
     }
     assert_eq!(kit.count("select count(*) from users where deletes_at is not null").await, 0, "its deletion is off");
     assert_eq!(events(&kit, "email.change_undone").await, 1);
-    assert_eq!(kit.auth.self_service().peek_revert(&token).await.expect("answers"), UndoState::Used(Undoes::EmailChange));
-    assert!(matches!(undo(&kit, &token).await, Err(UndoError::NotLive(UndoState::Used(_)))));
+    assert_eq!(kit.auth.self_service().peek_revert(&token).await.expect("answers"), RevertState::Used(Revert::EmailChange));
+    assert!(matches!(undo(&kit, &token).await, Err(RevertError::NotLive(RevertState::Used(_)))));
 
     // The thief's browser is a stranger again; the one known before the change is not.
     kit.clock.advance(Span::hours(1));
@@ -531,8 +534,8 @@ async fn who_changes_it_twice_loses_it_to_the_first_link_all_the_same() {
     let second = change(&kit, &mut visitor, &address("third@example.net")).await;
     undo(&kit, &first).await.expect("live");
     assert_eq!(address_of(&kit, user).await, "mara@example.org");
-    assert_eq!(kit.auth.self_service().peek_revert(&second).await.expect("answers"), UndoState::Closed(Undoes::EmailChange));
-    assert!(matches!(undo(&kit, &second).await, Err(UndoError::NotLive(UndoState::Closed(_)))));
+    assert_eq!(kit.auth.self_service().peek_revert(&second).await.expect("answers"), RevertState::Closed(Revert::EmailChange));
+    assert!(matches!(undo(&kit, &second).await, Err(RevertError::NotLive(RevertState::Closed(_)))));
     assert_eq!(address_of(&kit, user).await, "mara@example.org");
 }
 
@@ -562,7 +565,7 @@ async fn a_change_can_be_taken_back_for_three_days_to_the_moment() {
         if works {
             undone.expect("to the last moment");
         } else {
-            assert!(matches!(undone, Err(UndoError::NotLive(UndoState::Expired(Undoes::EmailChange)))), "{undone:?}");
+            assert!(matches!(undone, Err(RevertError::NotLive(RevertState::Expired(Revert::EmailChange)))), "{undone:?}");
         }
     }
 }
@@ -578,12 +581,12 @@ async fn an_account_with_two_factor_gives_a_factor_first_and_a_wrong_one_uses_no
         let moved = address(&format!("new-{}", email.as_str()));
         let token = change(&kit, &mut visitor, &moved).await;
         let state = kit.auth.self_service().peek_revert(&token).await.expect("answers");
-        assert!(matches!(state, UndoState::Live(UndoView::EmailChange { factor_needed: true, .. })), "{state:?}");
+        assert!(matches!(state, RevertState::Live(RevertView::EmailChange { factor_needed: true, .. })), "{state:?}");
         let nothing = undo(&kit, &token).await;
-        assert!(matches!(nothing, Err(UndoError::FactorNeeded)), "{nothing:?}");
+        assert!(matches!(nothing, Err(RevertError::FactorNeeded)), "{nothing:?}");
         let right = totp(&kit, &secret);
         let wrong = undo_with(&kit, &token, Factor::App(&not(&right))).await;
-        assert!(matches!(wrong, Err(UndoError::Factor(SecondFactorError::Wrong { .. }))), "{wrong:?}");
+        assert!(matches!(wrong, Err(RevertError::Factor(SecondFactorError::Wrong { .. }))), "{wrong:?}");
         assert_eq!(address_of(&kit, user).await, moved.as_str());
         let factor = if by_app { Factor::App(&right) } else { Factor::BackupCode(&codes[0]) };
         undo_with(&kit, &token, factor).await.expect("the link works still");
@@ -621,7 +624,7 @@ async fn nor_does_one_that_was_set_up_to_keep_its_owner_from_taking_it_back() {
     enrol(&kit, &mut thief).await;
     let token = change(&kit, &mut thief, &new()).await;
     let state = kit.auth.self_service().peek_revert(&token).await.expect("answers");
-    assert!(matches!(state, UndoState::Live(UndoView::EmailChange { factor_needed: false, .. })), "{state:?}");
+    assert!(matches!(state, RevertState::Live(RevertView::EmailChange { factor_needed: false, .. })), "{state:?}");
     undo(&kit, &token).await.expect("the app is the thief's");
     assert_eq!(address_of(&kit, user).await, "mara@example.org");
 }
@@ -636,7 +639,7 @@ async fn wrong_factors_at_the_link_meet_the_limit() {
     let mut limited = false;
     for _ in 0..11 {
         limited |=
-            matches!(undo_with(&kit, &token, Factor::App(&wrong)).await, Err(UndoError::Factor(SecondFactorError::Limited(_))));
+            matches!(undo_with(&kit, &token, Factor::App(&wrong)).await, Err(RevertError::Factor(SecondFactorError::Limited(_))));
     }
     assert!(limited);
     let right = totp(&kit, &secret);
@@ -661,15 +664,15 @@ async fn of_many_tries_with_one_link_one_takes_it_back() {
     let results = join_all(tries).await;
     assert_eq!(results.iter().filter(|result| matches!(result, Ok(true))).count(), 1);
     assert!(results.iter().filter(|result| matches!(result, Ok(false))).count() <= 1);
-    assert!(!results.iter().any(|result| matches!(result, Err(UndoError::Unavailable(_)))), "{results:?}");
+    assert!(!results.iter().any(|result| matches!(result, Err(RevertError::Unavailable(_)))), "{results:?}");
     assert_eq!(address_of(&kit, user).await, "mara@example.org", "whichever came first");
 }
 
 #[tokio::test]
 async fn unknown_links_take_nothing_back() {
     let kit = kit().await;
-    assert_eq!(kit.auth.self_service().peek_revert(&UndoToken::new()).await.expect("answers"), UndoState::Unknown);
-    assert!(matches!(undo(&kit, &UndoToken::new()).await, Err(UndoError::NotLive(UndoState::Unknown))));
+    assert_eq!(kit.auth.self_service().peek_revert(&RevertToken::new()).await.expect("answers"), RevertState::Unknown);
+    assert!(matches!(undo(&kit, &RevertToken::new()).await, Err(RevertError::NotLive(RevertState::Unknown))));
 }
 
 // The old address meanwhile
@@ -685,7 +688,7 @@ async fn nobody_else_gets_the_old_address_while_it_can_be_taken_back() {
     // By signing up.
     kit.auth.sign_in().request_link(&mara(), &late.nonce, late.proof(), &late.from).await.expect("the same answer");
     let letters = kit.letters().await;
-    assert!(matches!(letters.as_slice(), [Letter { content: Content::NoAccount { .. }, .. }]), "{letters:?}");
+    assert!(matches!(letters.as_slice(), [OutgoingMail { content: Content::NoAccount { .. }, .. }]), "{letters:?}");
     // With the code it would have had, guessed.
     run(&kit, "update undo_links set expires_at = created_at").await;
     kit.clock.advance(Span::minutes(1));
@@ -706,14 +709,14 @@ async fn nobody_else_gets_the_old_address_while_it_can_be_taken_back() {
         .await
         .expect("the same answer");
     let letters = kit.letters().await;
-    assert!(matches!(letters.as_slice(), [Letter { content: Content::EmailTaken, .. }]), "{letters:?}");
+    assert!(matches!(letters.as_slice(), [OutgoingMail { content: Content::EmailTaken, .. }]), "{letters:?}");
     run(&kit, "update undo_links set expires_at = created_at").await;
     kit.clock.advance(Span::seconds(1));
     let code = code_for(&kit, &stranger, &mara()).await;
     run(&kit, "update undo_links set expires_at = created_at + interval '72 hours'").await;
     assert!(matches!(confirm(&kit, &mut stranger, &code).await, Err(ConfirmChangeError::Expired)));
     assert!(matches!(kit.auth.users().create(&mara(), false).await, Err(CreateUserError::HeldBack)));
-    assert!(matches!(kit.auth.administration().invite(Who::Operator, &mara()).await, Err(InviteError::HeldBack)));
+    assert!(matches!(kit.auth.administration().invite(Actor::Operator, &mara()).await, Err(InviteError::HeldBack)));
     assert_eq!(kit.count("select count(*) from users where email_key = 'mara@example.org'").await, 0);
 
     // Its own account may go back to it by another change; then it is like any address.
@@ -774,7 +777,7 @@ async fn a_second_step_under_way_while_a_change_is_taken_back_leaves_no_session(
     let mut held = kit.pool.begin().await.expect("begun");
     sqlx::query("select 1 from users for no key update").execute(&mut *held).await.expect("locked");
     let (whole, code) = (handover(), totp(&kit, &secret));
-    let finishing = Finishing { half: half.session.expect("half signed in"), user, handover: &whole };
+    let finishing = PendingSignIn { half: half.session.expect("half signed in"), user, handover: &whole };
     let finish = kit.auth.sign_in().enter_second_factor(finishing, Factor::App(&code), true, half.proof(), &half.from);
     let take_back = async {
         // The whole session is there, and nobody sees it: its transaction waits for the account.
@@ -802,16 +805,16 @@ async fn a_sign_in_is_taken_back_by_the_mail_that_told_of_it() {
     let (to, token) = undo_token(&kit, new_sign_in()).await;
     assert_eq!(to, mara());
     let state = kit.auth.self_service().peek_revert(&token).await.expect("answers");
-    let UndoState::Live(UndoView::Session { email, device, ip, .. }) = state else { panic!("{state:?}") };
+    let RevertState::Live(RevertView::Session { email, device, ip, .. }) = state else { panic!("{state:?}") };
     assert_eq!((email.as_str(), device.as_str(), ip), ("mara@example.org", "Firefox on Linux", Some([192, 0, 2, 66].into())));
 
-    assert_eq!(undo(&kit, &token).await.expect("live"), Undone::Session { ended_now: true });
+    assert_eq!(undo(&kit, &token).await.expect("live"), Reverted::Session { ended_now: true });
     assert!(other.authority(&kit.auth).await.is_none() && owner.authority(&kit.auth).await.is_some());
     assert_eq!(
         kit.count("select count(*) from auth_audit where event_type = 'session.revoked' and details ->> 'reason' = 'undone'").await,
         1
     );
-    assert!(matches!(undo(&kit, &token).await, Err(UndoError::NotLive(UndoState::Used(Undoes::Session(_))))));
+    assert!(matches!(undo(&kit, &token).await, Err(RevertError::NotLive(RevertState::Used(Revert::Session(_))))));
 
     // The browser is a stranger again: its next sign-in is told of.
     kit.clock.advance(Span::hours(1));
@@ -819,7 +822,7 @@ async fn a_sign_in_is_taken_back_by_the_mail_that_told_of_it() {
     again.give_first_factor(&kit, &mara()).await;
     let (_, token) = undo_token(&kit, new_sign_in()).await;
     kit.auth.sessions().sign_out(again.session.expect("a session"), &again.from).await.expect("ended");
-    assert_eq!(undo(&kit, &token).await.expect("live"), Undone::Session { ended_now: false });
+    assert_eq!(undo(&kit, &token).await.expect("live"), Reverted::Session { ended_now: false });
 }
 
 #[tokio::test]
@@ -829,7 +832,7 @@ async fn who_signed_in_again_meanwhile_is_out_too() {
     let mut other = signed_in_from(&kit, &mara(), [192, 0, 2, 66]).await;
     let (_, token) = undo_token(&kit, new_sign_in()).await;
     other.give_first_factor(&kit, &mara()).await;
-    assert_eq!(undo(&kit, &token).await.expect("live"), Undone::Session { ended_now: true });
+    assert_eq!(undo(&kit, &token).await.expect("live"), Reverted::Session { ended_now: true });
     assert!(other.authority(&kit.auth).await.is_none() && owner.authority(&kit.auth).await.is_some());
 }
 
@@ -845,14 +848,14 @@ async fn a_notice_that_waits_goes_where_the_account_was() {
     change(&kit, &mut visitor, &new()).await;
     kit.clock.advance(Span::hours(1));
     let letters = kit.letters().await;
-    let [Letter { to, content: Content::Notice { notice: Notice::DeletionCancelled, .. }, .. }] = letters.as_slice() else {
+    let [OutgoingMail { to, content: Content::Notice { notice: Notice::DeletionCancelled, .. }, .. }] = letters.as_slice() else {
         panic!("{letters:?}")
     };
     assert_eq!(to, &mara());
 }
 
 fn new_sign_in() -> Notice {
-    Notice::NewSignIn { method: auth::event::Method::Code, second: None }
+    Notice::NewSignIn { method: auth::identity::Method::Code, second: None }
 }
 
 #[tokio::test]
@@ -864,18 +867,18 @@ async fn trust_given_with_a_sign_in_goes_with_it_and_the_link_expires() {
     let mut other = Visitor::at([192, 0, 2, 66]);
     other.give_first_factor(&kit, &mara()).await;
     let new = handover();
-    let finishing = Finishing { half: other.session.expect("a session"), user, handover: &new };
+    let finishing = PendingSignIn { half: other.session.expect("a session"), user, handover: &new };
     let right = totp(&kit, &secret);
     kit.auth.sign_in().enter_second_factor(finishing, Factor::App(&right), true, other.proof(), &other.from).await.expect("right");
-    let second = Some(auth::event::SecondFactor::Totp);
-    let (_, token) = undo_token(&kit, Notice::NewSignIn { method: auth::event::Method::Code, second }).await;
+    let second = Some(auth::identity::SecondFactor::Totp);
+    let (_, token) = undo_token(&kit, Notice::NewSignIn { method: auth::identity::Method::Code, second }).await;
     let trusted = "select count(*) from trusted_devices where revoked_at is null";
     assert_eq!(kit.count(trusted).await, 1);
 
     kit.clock.advance(SESSION_UNDO - Span::microseconds(1));
-    assert!(matches!(kit.auth.self_service().peek_revert(&token).await.expect("answers"), UndoState::Live(_)));
+    assert!(matches!(kit.auth.self_service().peek_revert(&token).await.expect("answers"), RevertState::Live(_)));
     kit.clock.advance(Span::microseconds(1));
-    assert!(matches!(undo(&kit, &token).await, Err(UndoError::NotLive(UndoState::Expired(_)))));
+    assert!(matches!(undo(&kit, &token).await, Err(RevertError::NotLive(RevertState::Expired(_)))));
     kit.clock.advance(-Span::hours(1));
     undo(&kit, &token).await.expect("live");
     assert_eq!(kit.count(trusted).await, 0);
@@ -996,7 +999,7 @@ async fn an_account_that_leaves_signs_in_for_a_week_and_not_a_moment_longer() {
 
     kit.clock.advance(deletes_at - kit.auth.now() - Span::microseconds(1));
     assert!(visitor.authority(&kit.auth).await.is_some(), "to the last moment");
-    assert!(matches!(kit.auth.self_service().peek_revert(&token).await.expect("answers"), UndoState::Live(_)));
+    assert!(matches!(kit.auth.self_service().peek_revert(&token).await.expect("answers"), RevertState::Live(_)));
     let late = Visitor::at([198, 51, 100, 11]);
     kit.auth.sign_in().request_link(&mara(), &late.nonce, late.proof(), &late.from).await.expect("taken");
     let (link, _) = kit.sign_in_mail().await;
@@ -1004,7 +1007,7 @@ async fn an_account_that_leaves_signs_in_for_a_week_and_not_a_moment_longer() {
     assert!(visitor.authority(&kit.auth).await.is_none(), "whether or not the row is gone");
     let refused = kit.auth.sign_in().confirm_link(&link, late.proof(), &handover(), &late.from).await;
     assert!(matches!(refused, Err(ConfirmLinkError::NotLive(_))), "{refused:?}");
-    assert!(matches!(undo(&kit, &token).await, Err(UndoError::NotLive(UndoState::Expired(Undoes::Deletion)))));
+    assert!(matches!(undo(&kit, &token).await, Err(RevertError::NotLive(RevertState::Expired(Revert::Deletion)))));
     kit.auth.self_service().cancel_deletion(&now, &visitor.from).await.expect("answers");
     assert_eq!(events(&kit, "account.deletion_cancelled").await, 0, "it is too late");
 }
@@ -1019,13 +1022,13 @@ async fn it_can_be_called_off_by_its_owner_and_by_the_link() {
         let (_, token) = undo_token(&kit, Notice::DeletionRequested { deletes_at: kit.auth.now() + DELETION_WAIT }).await;
         if by_link {
             let state = kit.auth.self_service().peek_revert(&token).await.expect("answers");
-            assert!(matches!(state, UndoState::Live(UndoView::Deletion { .. })), "{state:?}");
-            assert_eq!(undo(&kit, &token).await.expect("live"), Undone::Deletion);
+            assert!(matches!(state, RevertState::Live(RevertView::Deletion { .. })), "{state:?}");
+            assert_eq!(undo(&kit, &token).await.expect("live"), Reverted::Deletion);
         } else {
             kit.auth.self_service().cancel_deletion(&now, &visitor.from).await.expect("called off");
             kit.auth.self_service().cancel_deletion(&now, &visitor.from).await.expect("twice does no harm");
             let state = kit.auth.self_service().peek_revert(&token).await.expect("answers");
-            assert_eq!(state, UndoState::Closed(Undoes::Deletion), "an old link calls no later deletion off");
+            assert_eq!(state, RevertState::Closed(Revert::Deletion), "an old link calls no later deletion off");
         }
         assert_eq!(notices(&kit).await, [("mara@example.org".to_owned(), Notice::DeletionCancelled)]);
         assert_eq!(kit.auth.users().profile(&now).await.expect("answers").deletes_at, None);
@@ -1085,7 +1088,7 @@ async fn housekeeping_deletes_whose_time_is_over_with_all_that_is_theirs_and_nev
     let user = authority(&kit, &visitor).await.user;
     enrol(&kit, &mut visitor).await;
     change(&kit, &mut visitor, &new()).await;
-    kit.auth.administration().invite(Who::Operator, &address("guest@example.org")).await.expect("invited");
+    kit.auth.administration().invite(Actor::Operator, &address("guest@example.org")).await.expect("invited");
     run(&kit, "insert into invites (id, email, email_key, nonce, key_id, token_hash, created_at, expires_at)
                select gen_random_uuid(), 'mara@example.net', 'mara@example.net', nonce, key_id, sha256(nonce), created_at, expires_at from invites").await;
     kit.auth.self_service().request_deletion(&authority(&kit, &visitor).await, &visitor.from).await.expect("asked");
@@ -1195,5 +1198,5 @@ async fn links_that_end_sign_ins_die_where_the_account_was_taken_back_from() {
     let (to, ends) = undo_token(&kit, new_sign_in()).await;
     assert_eq!(to, new());
     undo(&kit, &back).await.expect("live");
-    assert!(matches!(undo(&kit, &ends).await, Err(UndoError::NotLive(UndoState::Closed(_)))));
+    assert!(matches!(undo(&kit, &ends).await, Err(RevertError::NotLive(RevertState::Closed(_)))));
 }

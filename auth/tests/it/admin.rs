@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use auth::{
     Auth,
-    administration::{ActError, COUNTED, InviteError, PAGE, Status, UserFilter, Who},
+    administration::{COUNTED, InviteError, PAGE, Status, UserFilter},
     delivery::Content,
+    identity::{ActionError, Actor, Authority},
     outbox::Notice,
     policy::{Policy, RequireTwoFactor, SignUp},
-    sessions::Authority,
     sign_in::first_factor::Outcome,
     users::invitation::InviteState,
 };
@@ -39,8 +39,8 @@ async fn admin(kit: &Kit, email: &str) -> (Visitor, Authority) {
     (visitor, authority)
 }
 
-fn by((visitor, authority): &(Visitor, Authority)) -> Who<'_> {
-    Who::Admin { authority, from: &visitor.from }
+fn by((visitor, authority): &(Visitor, Authority)) -> Actor<'_> {
+    Actor::Admin { authority, from: &visitor.from }
 }
 
 async fn told(kit: &Kit, email: &str) -> Vec<Notice> {
@@ -118,7 +118,7 @@ async fn every_action_takes_effect_at_the_next_request_everywhere_is_audited_and
 }
 
 /// What each action says when it may not be done, whichever it is.
-async fn refusals(kit: &Kit, who: Who<'_>, user: Uuid) -> Vec<ActError> {
+async fn refusals(kit: &Kit, who: Actor<'_>, user: Uuid) -> Vec<ActionError> {
     let auth = &kit.auth;
     let invited = match auth.administration().invite(who, &address("new@example.org")).await.expect_err("refused") {
         InviteError::Act(error) => error,
@@ -147,11 +147,11 @@ async fn only_an_administrator_who_has_just_proven_it_may_and_nothing_changes_el
     let before: String = sqlx::query_scalar(state).fetch_one(&kit.pool).await.expect("rows");
 
     for error in refusals(&kit, by(&ordinary), root.1.user).await {
-        assert!(matches!(error, ActError::NotAdmin), "{error:?}");
+        assert!(matches!(error, ActionError::NotAdmin), "{error:?}");
     }
     kit.clock.advance(Duration::minutes(11));
     for error in refusals(&kit, by(&root), user).await {
-        assert!(matches!(error, ActError::NotFresh), "{error:?}");
+        assert!(matches!(error, ActionError::NotFresh), "{error:?}");
     }
     let after: String = sqlx::query_scalar(state).fetch_one(&kit.pool).await.expect("rows");
     assert_eq!(before, after);
@@ -165,18 +165,18 @@ async fn the_last_administrator_stays() {
     for error in [
         kit.auth.administration().disable_user(by(&root), root.1.user, WHY).await.expect_err("the last"),
         kit.auth.administration().set_admin(by(&root), root.1.user, false, WHY).await.expect_err("the last"),
-        kit.auth.administration().disable_user(Who::Operator, root.1.user, WHY).await.expect_err("the last, for an operator too"),
+        kit.auth.administration().disable_user(Actor::Operator, root.1.user, WHY).await.expect_err("the last, for an operator too"),
     ] {
-        assert!(matches!(error, ActError::LastAdmin), "{error:?}");
+        assert!(matches!(error, ActionError::LastAdmin), "{error:?}");
     }
     // One that is off counts as none.
     let other = kit.auth.users().create(&address("other@example.org"), true).await.expect("made");
-    kit.auth.administration().disable_user(Who::Operator, other, WHY).await.expect("not the last");
-    let error = kit.auth.administration().set_admin(Who::Operator, root.1.user, false, WHY).await.expect_err("the last");
-    assert!(matches!(error, ActError::LastAdmin), "{error:?}");
+    kit.auth.administration().disable_user(Actor::Operator, other, WHY).await.expect("not the last");
+    let error = kit.auth.administration().set_admin(Actor::Operator, root.1.user, false, WHY).await.expect_err("the last");
+    assert!(matches!(error, ActionError::LastAdmin), "{error:?}");
     // And one that is off can cease to be one.
-    kit.auth.administration().set_admin(Who::Operator, other, false, WHY).await.expect("it was no administrator left");
-    assert!(matches!(kit.auth.administration().set_admin(Who::Operator, other, false, WHY).await, Err(ActError::Nothing)));
+    kit.auth.administration().set_admin(Actor::Operator, other, false, WHY).await.expect("it was no administrator left");
+    assert!(matches!(kit.auth.administration().set_admin(Actor::Operator, other, false, WHY).await, Err(ActionError::Nothing)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,9 +192,9 @@ async fn two_administrators_who_remove_each_other_at_once_leave_one() {
             let auth = auth.clone();
             tokio::spawn(async move {
                 if off {
-                    auth.administration().disable_user(Who::Operator, user, WHY).await
+                    auth.administration().disable_user(Actor::Operator, user, WHY).await
                 } else {
-                    auth.administration().set_admin(Who::Operator, user, false, WHY).await
+                    auth.administration().set_admin(Actor::Operator, user, false, WHY).await
                 }
             })
         };
@@ -327,7 +327,7 @@ async fn everybodys_sessions_end_or_those_since_a_time() {
 #[tokio::test]
 async fn nobody_is_invited_who_could_not_sign_up() {
     let kit = Kit::with(Policy { passwordless_auth: true, sign_up: SignUp::Closed, ..Policy::default() }).await;
-    let invited = kit.auth.administration().invite(Who::Operator, &address("new@example.org")).await;
+    let invited = kit.auth.administration().invite(Actor::Operator, &address("new@example.org")).await;
     assert!(matches!(invited, Err(InviteError::Closed)), "{invited:?}");
     assert!(kit.letters().await.is_empty());
 }

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use auth::{
-    administration::{ActError, Who},
-    api_keys::{ApiKey, CreateKeyError, KeyState, MAX_NAME, Maker, Prefix, Scope},
+    api_keys::{CreateKeyError, KeyState, MAX_NAME, Maker},
     audit::{About, AuditFilter},
     delivery::Content,
+    identity::{ActionError, Actor, ApiKey, Authority, Prefix, Scope},
     outbox::Notice,
     policy::{Policy, RequireTwoFactor, SignUp},
-    sessions::Authority,
     sign_in::first_factor::Outcome,
 };
 use testkit::{Kit, Visitor, address};
@@ -45,8 +44,8 @@ impl Admin {
         Self { visitor, authority }
     }
 
-    fn who(&self) -> Who<'_> {
-        Who::Admin { authority: &self.authority, from: &self.visitor.from }
+    fn who(&self) -> Actor<'_> {
+        Actor::Admin { authority: &self.authority, from: &self.visitor.from }
     }
 }
 
@@ -54,13 +53,13 @@ async fn used(kit: &Kit, key: &str) -> Option<ApiKey> {
     kit.auth.api_keys().find(key).await.expect("answers")
 }
 
-async fn make(kit: &Kit, who: Who<'_>, scopes: &[Scope], lifetime: Option<Duration>) -> (String, Prefix) {
+async fn make(kit: &Kit, who: Actor<'_>, scopes: &[Scope], lifetime: Option<Duration>) -> (String, Prefix) {
     let new = kit.auth.api_keys().create(who, " Billing ", scopes, lifetime).await.expect("made");
     (new.key, new.prefix)
 }
 
 async fn notices(kit: &Kit) -> Vec<(String, Notice)> {
-    let notice = |letter: auth::delivery::Letter| match letter.content {
+    let notice = |letter: auth::delivery::OutgoingMail| match letter.content {
         Content::Notice { notice, .. } => Some((letter.to.as_str().to_owned(), notice)),
         _ => None,
     };
@@ -106,31 +105,31 @@ async fn a_key_is_found_by_its_secret_and_nothing_of_it_is_kept() {
 async fn one_is_made_by_a_fresh_administrator_or_at_the_shell_and_by_nobody_else() {
     let kit = kit().await;
     let root = Admin::new(&kit, ROOT).await;
-    let create = async |who: Who<'_>| kit.auth.api_keys().create(who, "Billing", &[Scope::Users], None).await;
+    let create = async |who: Actor<'_>| kit.auth.api_keys().create(who, "Billing", &[Scope::Users], None).await;
     assert!(create(root.who()).await.is_ok());
-    assert!(create(Who::Operator).await.is_ok());
+    assert!(create(Actor::Operator).await.is_ok());
 
     kit.clock.advance(Span::hours(1));
-    assert!(matches!(create(root.who()).await, Err(CreateKeyError::Act(ActError::NotFresh))));
+    assert!(matches!(create(root.who()).await, Err(CreateKeyError::Act(ActionError::NotFresh))));
     let mut mara = Visitor::at([198, 51, 100, 7]);
     mara.give_first_factor(&kit, &address("mara@example.org")).await;
     let authority = mara.authority(&kit.auth).await.expect("signed in");
-    let user = Who::Admin { authority: &authority, from: &mara.from };
-    assert!(matches!(create(user).await, Err(CreateKeyError::Act(ActError::NotAdmin))));
+    let user = Actor::Admin { authority: &authority, from: &mara.from };
+    assert!(matches!(create(user).await, Err(CreateKeyError::Act(ActionError::NotAdmin))));
 
     // A key makes no key and ends none, whatever it may do.
-    let (key, prefix) = make(&kit, Who::Operator, &Scope::ALL, None).await;
+    let (key, prefix) = make(&kit, Actor::Operator, &Scope::ALL, None).await;
     let key = used(&kit, &key).await.expect("it works");
-    let program = Who::Key { key: &key, from: &mara.from };
-    assert!(matches!(create(program).await, Err(CreateKeyError::Act(ActError::NotAdmin))));
-    assert!(matches!(kit.auth.api_keys().revoke(program, prefix, "why").await, Err(ActError::NotAdmin)));
+    let program = Actor::Key { key: &key, from: &mara.from };
+    assert!(matches!(create(program).await, Err(CreateKeyError::Act(ActionError::NotAdmin))));
+    assert!(matches!(kit.auth.api_keys().revoke(program, prefix, "why").await, Err(ActionError::NotAdmin)));
     assert_eq!(kit.count("select count(*) from api_keys").await, 3);
 
     let long = "x".repeat(MAX_NAME + 1);
     for (name, scopes, name_is_wrong) in
         [(" ", &[Scope::Users][..], true), (&long, &[Scope::Users], true), ("a\nb", &[Scope::Users], true), ("a", &[], false)]
     {
-        let refused = kit.auth.api_keys().create(Who::Operator, name, scopes, None).await;
+        let refused = kit.auth.api_keys().create(Actor::Operator, name, scopes, None).await;
         assert_eq!(matches!(refused, Err(CreateKeyError::Name)), name_is_wrong, "{name:?}");
         assert_eq!(matches!(refused, Err(CreateKeyError::NoScope)), !name_is_wrong, "{name:?}");
     }
@@ -143,7 +142,7 @@ async fn a_key_never_exceeds_its_makers_rights() {
     let second = kit.second().await;
     let root = Admin::new(&kit, ROOT).await;
     let (key, _) = make(&kit, root.who(), &Scope::ALL, None).await;
-    let (shell, _) = make(&kit, Who::Operator, &Scope::ALL, None).await;
+    let (shell, _) = make(&kit, Actor::Operator, &Scope::ALL, None).await;
     let scopes = async |key: &str| second.api_keys().find(key).await.expect("answers").expect("it works").scopes;
     assert_eq!(scopes(&key).await, Scope::ALL);
     let user = root.authority.user;
@@ -183,7 +182,7 @@ async fn a_key_ends_at_its_time_and_when_it_is_revoked_everywhere() {
     let root = Admin::again(&kit, ROOT).await;
     kit.auth.api_keys().revoke(root.who(), prefix, "lost").await.expect("revoked");
     assert_eq!(second.api_keys().find(&long).await.expect("answers"), None);
-    assert!(matches!(kit.auth.api_keys().revoke(root.who(), prefix, "lost").await, Err(ActError::Nothing)));
+    assert!(matches!(kit.auth.api_keys().revoke(root.who(), prefix, "lost").await, Err(ActionError::Nothing)));
     let states: Vec<KeyState> = kit.auth.api_keys().list().await.expect("answers").into_iter().map(|row| row.state).collect();
     assert_eq!(states.len(), 2);
     assert!(states.contains(&KeyState::Expired) && states.contains(&KeyState::Revoked));
@@ -192,7 +191,7 @@ async fn a_key_ends_at_its_time_and_when_it_is_revoked_everywhere() {
 #[tokio::test]
 async fn use_is_noted_once_a_minute() {
     let kit = kit().await;
-    let (key, _) = make(&kit, Who::Operator, &[Scope::Users], None).await;
+    let (key, _) = make(&kit, Actor::Operator, &[Scope::Users], None).await;
     let last = async || kit.auth.api_keys().list().await.expect("answers")[0].last_used_at;
     assert_eq!(last().await, None);
     used(&kit, &key).await;
@@ -213,12 +212,12 @@ async fn making_and_ending_one_is_audited_and_told() {
     assert_eq!(notices(&kit).await, [(ROOT.to_owned(), Notice::ApiKeyCreated { prefix })]);
     // Things that share a moment have no order.
     kit.clock.advance(Span::SECOND);
-    let (_, shell) = make(&kit, Who::Operator, &[Scope::Flags], None).await;
+    let (_, shell) = make(&kit, Actor::Operator, &[Scope::Flags], None).await;
     let other = Admin::new(&kit, "other@example.org").await;
     kit.auth.api_keys().revoke(other.who(), prefix, "ticket 7").await.expect("revoked");
     assert_eq!(notices(&kit).await, [(ROOT.to_owned(), Notice::ApiKeyRevoked { prefix })]);
     kit.clock.advance(Span::SECOND);
-    kit.auth.api_keys().revoke(Who::Operator, shell, "ticket 8").await.expect("revoked");
+    kit.auth.api_keys().revoke(Actor::Operator, shell, "ticket 8").await.expect("revoked");
     assert_eq!(notices(&kit).await, []);
 
     let of = async |event: &str| {
@@ -245,7 +244,7 @@ async fn a_week_before_its_end_its_maker_is_told_once_or_every_administrator() {
     let other = Admin::new(&kit, "other@example.org").await;
     let root = Admin::new(&kit, ROOT).await;
     let (_, mine) = make(&kit, root.who(), &[Scope::Users], Some(90 * DAY)).await;
-    let (_, shell) = make(&kit, Who::Operator, &[Scope::Users], Some(90 * DAY)).await;
+    let (_, shell) = make(&kit, Actor::Operator, &[Scope::Users], Some(90 * DAY)).await;
     // Neither is told of: one was made for a shorter time, the other is over.
     make(&kit, root.who(), &[Scope::Users], Some(3 * DAY)).await;
     let (_, gone) = make(&kit, root.who(), &[Scope::Users], Some(90 * DAY)).await;
@@ -298,18 +297,18 @@ async fn a_program_that_ends_sessions_is_in_the_audit() {
     let mut mara = Visitor::at([198, 51, 100, 7]);
     mara.give_first_factor(&kit, &address("mara@example.org")).await;
     let user = mara.authority(&kit.auth).await.expect("signed in").user;
-    let (key, _) = make(&kit, Who::Operator, &[Scope::Users], None).await;
-    let (narrow, _) = make(&kit, Who::Operator, &[Scope::Flags], None).await;
+    let (key, _) = make(&kit, Actor::Operator, &[Scope::Users], None).await;
+    let (narrow, _) = make(&kit, Actor::Operator, &[Scope::Flags], None).await;
     let (key, narrow) = (used(&kit, &key).await.expect("works"), used(&kit, &narrow).await.expect("works"));
     let from = Visitor::at([192, 0, 2, 1]).from;
-    let refused = kit.auth.administration().end_user_sessions(Who::Key { key: &narrow, from: &from }, user, "why").await;
-    assert!(matches!(refused, Err(ActError::NotAdmin)), "the scope is asked for here too");
-    let program = Who::Key { key: &key, from: &from };
+    let refused = kit.auth.administration().end_user_sessions(Actor::Key { key: &narrow, from: &from }, user, "why").await;
+    assert!(matches!(refused, Err(ActionError::NotAdmin)), "the scope is asked for here too");
+    let program = Actor::Key { key: &key, from: &from };
     assert!(
-        matches!(kit.auth.administration().disable_user(program, user, "why").await, Err(ActError::NotAdmin)),
+        matches!(kit.auth.administration().disable_user(program, user, "why").await, Err(ActionError::NotAdmin)),
         "for people only"
     );
-    assert!(matches!(kit.auth.administration().set_admin(program, user, true, "why").await, Err(ActError::NotAdmin)));
+    assert!(matches!(kit.auth.administration().set_admin(program, user, true, "why").await, Err(ActionError::NotAdmin)));
     assert_eq!(kit.auth.administration().end_user_sessions(program, user, "why").await.expect("ended"), 1);
     assert_eq!(mara.authority(&kit.auth).await, None);
     let filter =

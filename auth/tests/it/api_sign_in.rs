@@ -7,29 +7,26 @@ use std::{
 
 use auth::{
     Auth,
-    administration::Who,
-    api_keys::Scope,
     crypto::{BrowserNonce, Challenge, Code, Keys, LinkToken, RequestSecret, SessionKey, SessionToken},
-    delivery::{Content, Elsewhere},
-    event::{Method, SecondFactor},
+    delivery::{ClientApplication, Content},
     factors::{
         backup_code::BackupCode,
         totp::{Secret, step},
     },
-    limits::throttle::Limit,
+    identity::{Actor, Level, Method, Scope, SecondFactor},
     one_time::magic_link::LinkState,
     outbox::Notice,
-    policy::{Policy, RequireTwoFactor, SignUp},
+    policy::{Policy, RequireTwoFactor, SignUp, limits::Limit},
     primitives::{
         email_address::EmailAddress,
         requester::{Application, Client, Requester},
     },
-    sessions::{ApiSession, Level},
+    sessions::ApiSession,
     sign_in::{
         first_factor::{BrowserProof, ConfirmLinkError, EnterCodeError, Outcome},
         for_applications::{IdempotencyKey, LinkRequest, RequestError, Requested, SessionError, Verified},
-        second_factor::{Factor, Finishing, SecondFactorError},
-        step_up::Stepping,
+        second_factor::{Factor, PendingSignIn, SecondFactorError},
+        step_up::StepUpSession,
     },
 };
 use futures::future::join_all;
@@ -95,7 +92,7 @@ async fn signed_in(kit: &Kit, application: &Application) -> SessionToken {
 
 /// By both ways to find it: alone, and with a key of its application.
 async fn is_live(kit: &Kit, application: &Application, token: &SessionToken) -> bool {
-    let key = kit.auth.api_keys().create(Who::Operator, &application.name, &[Scope::Sessions], None).await.expect("a key").key;
+    let key = kit.auth.api_keys().create(Actor::Operator, &application.name, &[Scope::Sessions], None).await.expect("a key").key;
     let (_, with_key) = kit.auth.sign_in().api_key_and_session(&key, token).await.expect("answers").expect("the key works");
     let alone = kit.auth.sign_in().api_session(application, token).await;
     assert_eq!(with_key.is_some(), !matches!(alone, Err(SessionError::Over)), "both look at the same");
@@ -120,7 +117,7 @@ async fn enrol(kit: &Kit) -> (Uuid, Secret, Vec<BackupCode>) {
     kit.auth.self_service().start_two_factor_setup(&authority, &visitor.from).await.expect("may be set up");
     let secret = kit.auth.self_service().two_factor_setup(&authority).await.expect("answers").expect("under way");
     let fresh = handover().fresh;
-    let stepping = Stepping { authority: &authority, old: visitor.session.expect("a session"), fresh };
+    let stepping = StepUpSession { authority: &authority, old: visitor.session.expect("a session"), fresh };
     let first = secret.code(step(kit.auth.now()));
     let codes = kit
         .auth
@@ -185,7 +182,7 @@ async fn a_link_leads_to_the_applications_own_page_and_signs_in_there() {
     let requested = kit.auth.sign_in().request_link_for(&notes(), &request, &server()).await.expect("taken");
     let letter = kit.letters().await.pop().expect("a mail");
     let Content::SignIn { token, asked, application, .. } = letter.content else { panic!("{letter:?}") };
-    let told = Elsewhere { name: "Notes".to_owned(), redirect_url: Some(RETURN.to_owned()), client_named: true };
+    let told = ClientApplication { name: "Notes".to_owned(), redirect_url: Some(RETURN.to_owned()), client_named: true };
     assert_eq!(application, Some(told));
     assert_eq!((asked.device.as_str(), asked.ip.as_str()), ("Firefox on Windows", "203.0.113.24"));
 
@@ -205,7 +202,7 @@ async fn without_a_page_the_mail_has_a_code_only_and_without_a_client_it_names_n
     kit.auth.sign_in().request_link_for(&notes(), &plain(&mara()), &server()).await.expect("taken");
     let letter = kit.letters().await.pop().expect("a mail");
     let Content::SignIn { application, .. } = letter.content else { panic!("{letter:?}") };
-    assert_eq!(application, Some(Elsewhere { name: "Notes".to_owned(), redirect_url: None, client_named: false }));
+    assert_eq!(application, Some(ClientApplication { name: "Notes".to_owned(), redirect_url: None, client_named: false }));
 }
 
 #[tokio::test]
@@ -373,7 +370,7 @@ async fn its_owner_and_administrators_see_it_by_the_applications_name_and_end_it
     let sessions = kit.auth.sessions().list(&authority).await.expect("answers");
     let seen: Vec<&str> = sessions.iter().map(|session| session.device.as_str()).collect();
     assert_eq!(seen, ["Firefox on Linux", "Notes, Firefox on Windows"]);
-    let shown = kit.auth.administration().user(Who::Operator, authority.user).await.expect("answers").expect("an account");
+    let shown = kit.auth.administration().user(Actor::Operator, authority.user).await.expect("answers").expect("an account");
     assert_eq!((shown.sessions.len(), shown.row.sessions), (2, 2));
     assert!(kit.auth.sessions().end(&authority, sessions[1].id, &visitor.from).await.expect("ended"));
     assert!(!is_live(&kit, &notes(), &token).await);
@@ -382,7 +379,7 @@ async fn its_owner_and_administrators_see_it_by_the_applications_name_and_end_it
     kit.auth.sessions().end_others(&authority, &visitor.from).await.expect("ended");
     assert!(!is_live(&kit, &notes(), &token).await);
     let token = signed_in(&kit, &notes()).await;
-    kit.auth.administration().end_user_sessions(Who::Operator, authority.user, "lost").await.expect("ended");
+    kit.auth.administration().end_user_sessions(Actor::Operator, authority.user, "lost").await.expect("ended");
     assert!(!is_live(&kit, &notes(), &token).await);
     let (before, since) = (signed_in(&kit, &notes()).await, kit.auth.now() + Duration::seconds(1));
     let after = signed_in(&kit, &notes()).await;
@@ -618,8 +615,7 @@ async fn the_second_factor_is_asked_for_and_signs_in_with_both() {
 
 #[tokio::test]
 async fn sixty_four_second_factors_at_once_give_one_session() {
-    let kit =
-        Kit::with(Policy { limits: auth::limits::throttle::Limits { enabled: false, ..Default::default() }, ..policy() }).await;
+    let kit = Kit::with(Policy { limits: auth::policy::limits::Limits { enabled: false, ..Default::default() }, ..policy() }).await;
     let second = kit.second().await;
     let (_, secret, codes) = enrol(&kit).await;
     for by_app in [true, false] {
@@ -647,7 +643,7 @@ async fn a_challenge_is_finished_where_it_was_opened() {
     let planted = "update sessions set token_hash = sha256($1) where level = 'first_factor'";
     sqlx::query(planted).bind(&cookie[..]).execute(&kit.pool).await.expect("planted");
     let (new, visitor) = (handover(), Visitor::at([203, 0, 113, 24]));
-    let finishing = Finishing { half: SessionKey::of(cookie), user, handover: &new };
+    let finishing = PendingSignIn { half: SessionKey::of(cookie), user, handover: &new };
     let code = now_code(&kit, &secret);
     let browser =
         kit.auth.sign_in().enter_second_factor(finishing, Factor::App(&code), false, visitor.proof(), &visitor.from).await;
@@ -698,14 +694,14 @@ async fn a_session_speaks_for_nobody_who_has_come_to_need_two_factor() {
     let kit = Kit::with(policy()).await;
     let token = signed_in(&kit, &notes()).await;
     let user = kit.auth.sign_in().api_session(&notes(), &token).await.expect("live").user;
-    kit.auth.administration().set_admin(Who::Operator, user, true, "on call").await.expect("granted");
+    kit.auth.administration().set_admin(Actor::Operator, user, true, "on call").await.expect("granted");
     let owes = kit.auth.sign_in().api_session(&notes(), &token).await;
     assert!(matches!(owes, Err(SessionError::EnrolmentRequired)), "{owes:?}");
 
     let other = kit.auth.users().create(&address("admin@example.org"), false).await.expect("made");
-    kit.auth.administration().set_admin(Who::Operator, other, true, "instead").await.expect("granted");
+    kit.auth.administration().set_admin(Actor::Operator, other, true, "instead").await.expect("granted");
     // It gave one factor while another way of signing in had two-factor turned on.
-    kit.auth.administration().set_admin(Who::Operator, user, false, "off call").await.expect("revoked");
+    kit.auth.administration().set_admin(Actor::Operator, user, false, "off call").await.expect("revoked");
     assert!(is_live(&kit, &notes(), &token).await);
     sqlx::query("insert into totp_credentials (id, user_id, name, secret, key_id, created_at, confirmed_at) values ($1, $1, 'phone', '', '', $2, $2)")
         .bind(user)
@@ -786,12 +782,12 @@ async fn asking_costs_the_same_statements_whatever_is_behind_the_address() {
     for (n, state) in ["known", "disabled", "invited"].into_iter().enumerate() {
         let email = address(&format!("{state}@example.org"));
         if state == "invited" {
-            kit.auth.administration().invite(Who::Operator, &email).await.expect("invited");
+            kit.auth.administration().invite(Actor::Operator, &email).await.expect("invited");
             continue;
         }
         let user = kit.auth.users().create(&email, false).await.expect("made");
         if n == 1 {
-            kit.auth.administration().disable_user(Who::Operator, user, "gone").await.expect("disabled");
+            kit.auth.administration().disable_user(Actor::Operator, user, "gone").await.expect("disabled");
         }
     }
     let statements = Statements::default();

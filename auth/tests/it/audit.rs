@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use auth::{
     Auth,
-    administration::Who,
     audit::{About, AuditFilter, Finding, Format, Head, Kind, KnownHead, Problem, Verified},
     crypto::{Keys, new_id},
+    identity::Actor,
     policy::Policy,
     primitives::cursor::Cursor,
 };
@@ -282,7 +282,7 @@ async fn a_chain_made_anew_with_another_key_is_found() {
     assert_eq!(problems(&verify(&kit.auth).await), [Problem::KeyMissing]);
     // With the true key's name on it.
     let named = "update auth_audit_seals set key_id = (select key_id from auth_audit_seals limit 1)";
-    let id = kit.auth.operations().key_status().await.expect("answers")[0].id.clone();
+    let id = kit.auth.factors().key_status().await.expect("answers")[0].id.clone();
     tamper(&kit, &[named.replace("(select key_id from auth_audit_seals limit 1)", &format!("'{id}'"))]).await;
     assert!(problems(&verify(&kit.auth).await).contains(&Problem::BatchChanged));
 }
@@ -671,7 +671,7 @@ async fn a_list_is_narrowed_by_account_network_and_request_in_both_directions() 
 }
 
 async fn whole(kit: &Kit, filter: AuditFilter, format: Format, most: usize) -> String {
-    let mut export = kit.auth.audit().export(Who::Operator, filter, format, most).await.expect("an operator may");
+    let mut export = kit.auth.audit().export(Actor::Operator, filter, format, most).await.expect("an operator may");
     let mut text = String::new();
     while let Some(piece) = kit.auth.audit().next_of_export(&mut export).await.expect("the database answers") {
         text.push_str(&piece);

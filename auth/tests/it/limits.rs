@@ -2,8 +2,7 @@
 
 use auth::{
     crypto::Code,
-    limits::throttle::Limit,
-    policy::{Policy, SignUp},
+    policy::{Policy, SignUp, limits::Limit},
     sign_in::first_factor::{ConfirmLinkError, EnterCodeError, Outcome, RequestLinkError},
 };
 use testkit::{Kit, Visitor, address, handover};

@@ -1,13 +1,10 @@
 //! Whom limits hold, as administrators see it and let them go; and networks that ask for too much.
 
 use auth::{
-    administration::{ActError, Held, HeldBy, Who},
-    limits::{
-        request_bursts::{NetworkRequests, TOO_MANY},
-        throttle::Limit,
-    },
-    policy::{Policy, RequireTwoFactor, SignUp},
-    sessions::Authority,
+    administration::{Throttled, ThrottledBy},
+    identity::{ActionError, Actor, Authority},
+    limits::request_bursts::{NetworkRequests, TOO_MANY},
+    policy::{Policy, RequireTwoFactor, SignUp, limits::Limit},
     sign_in::first_factor::{Outcome, RequestLinkError},
 };
 use testkit::{Kit, Visitor, address};
@@ -29,8 +26,8 @@ async fn admin(kit: &Kit) -> (Visitor, Authority) {
     (visitor, authority)
 }
 
-fn by((visitor, authority): &(Visitor, Authority)) -> Who<'_> {
-    Who::Admin { authority, from: &visitor.from }
+fn by((visitor, authority): &(Visitor, Authority)) -> Actor<'_> {
+    Actor::Admin { authority, from: &visitor.from }
 }
 
 /// In a browser of its own.
@@ -39,13 +36,13 @@ async fn ask(kit: &Kit, ip: [u8; 4], email: &str) -> Result<(), RequestLinkError
     kit.auth.sign_in().request_link(&address(email), &visitor.nonce, visitor.proof(), &visitor.from).await
 }
 
-async fn held(kit: &Kit, by: Option<HeldBy>) -> Vec<Held> {
+async fn held(kit: &Kit, by: Option<ThrottledBy>) -> Vec<Throttled> {
     let found = kit.auth.administration().limits_in_force(by).await.expect("the database answers");
     assert_eq!(found.all, i64::try_from(found.held.len()).expect("few"));
     found.held
 }
 
-const ADDRESS_FROM_NETWORK: HeldBy = HeldBy::Limit(Limit::LinkAddressNetwork);
+const ADDRESS_FROM_NETWORK: ThrottledBy = ThrottledBy::Limit(Limit::LinkAddressNetwork);
 
 #[tokio::test]
 async fn who_is_limited_is_shown_as_long_as_it_holds() {
@@ -61,7 +58,7 @@ async fn who_is_limited_is_shown_as_long_as_it_holds() {
     assert_eq!(row.subject.network.as_deref(), Some("192.0.2.7"));
     assert_eq!(row.free_at - kit.auth.now(), Duration::seconds(225));
     assert_eq!(held(&kit, Some(ADDRESS_FROM_NETWORK)).await.len(), 1);
-    assert_eq!(held(&kit, Some(HeldBy::Limit(Limit::LinkNetwork))).await, [], "another limit");
+    assert_eq!(held(&kit, Some(ThrottledBy::Limit(Limit::LinkNetwork))).await, [], "another limit");
     kit.clock.advance(Duration::seconds(225));
     assert_eq!(held(&kit, None).await, [], "it has let go by itself");
 }
@@ -98,20 +95,20 @@ async fn who_may_not_lets_nobody_go_and_what_is_no_row_is_nothing() {
         ask(&kit, [192, 0, 2, 7], MARA).await.expect("within the limit");
     }
     let key = held(&kit, None).await.pop().expect("held").key;
-    let release = async |who: Who<'_>, by: HeldBy, key: &str| kit.auth.administration().release(who, by, key).await;
+    let release = async |who: Actor<'_>, by: ThrottledBy, key: &str| kit.auth.administration().release(who, by, key).await;
     for key in ["", "not base64!", "AAAA", "7f000001", &"A".repeat(10_000)] {
-        for limit in [ADDRESS_FROM_NETWORK, HeldBy::WrongAppCodes] {
-            assert!(matches!(release(by(&root), limit, key).await, Err(ActError::Nothing)), "{key}");
+        for limit in [ADDRESS_FROM_NETWORK, ThrottledBy::WrongAppCodes] {
+            assert!(matches!(release(by(&root), limit, key).await, Err(ActionError::Nothing)), "{key}");
         }
     }
     let mallory = Authority { admin: false, ..root.1.clone() };
-    let who = Who::Admin { authority: &mallory, from: &root.0.from };
-    assert!(matches!(release(who, ADDRESS_FROM_NETWORK, &key).await, Err(ActError::NotAdmin)));
+    let who = Actor::Admin { authority: &mallory, from: &root.0.from };
+    assert!(matches!(release(who, ADDRESS_FROM_NETWORK, &key).await, Err(ActionError::NotAdmin)));
     kit.clock.advance(Duration::minutes(11));
     for _ in 0..4 {
         let _ = ask(&kit, [192, 0, 2, 7], MARA).await;
     }
-    assert!(matches!(release(by(&root), ADDRESS_FROM_NETWORK, &key).await, Err(ActError::NotFresh)));
+    assert!(matches!(release(by(&root), ADDRESS_FROM_NETWORK, &key).await, Err(ActionError::NotFresh)));
     assert_eq!(held(&kit, None).await.len(), 1, "still held");
 }
 

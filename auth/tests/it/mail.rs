@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use auth::{
-    administration::{ActError, TestMailError, Who},
-    delivery,
-    delivery::{Content, Letter, Mailer, SendError},
+    administration::TestMailError,
+    delivery::{self, Content, MailSender, OutgoingMail, SendError},
+    identity::{ActionError, Actor, Authority},
     outbox::{Delivery, MailFilter, MailRow, MailState, Notice},
     policy::{Policy, RequireTwoFactor, SignUp},
     primitives::cursor::Page,
-    sessions::Authority,
     sign_in::first_factor::Outcome,
 };
 use testkit::{Kit, Visitor, address};
@@ -24,7 +23,7 @@ async fn ask(kit: &Kit) {
         .expect("taken");
 }
 
-fn secrets(letter: &Letter) -> (String, String) {
+fn secrets(letter: &OutgoingMail) -> (String, String) {
     match &letter.content {
         Content::SignIn { token, code, .. } => (token.reveal(), code.reveal()),
         other => panic!("{other:?}"),
@@ -33,9 +32,9 @@ fn secrets(letter: &Letter) -> (String, String) {
 
 #[tokio::test]
 async fn a_temporary_refusal_is_tried_again_with_the_same_link_code_and_id() {
-    struct Twice(std::sync::Mutex<Vec<Letter>>);
-    impl Mailer for Twice {
-        async fn send(&self, letter: Letter) -> Result<(), SendError> {
+    struct Twice(std::sync::Mutex<Vec<OutgoingMail>>);
+    impl MailSender for Twice {
+        async fn send(&self, letter: OutgoingMail) -> Result<(), SendError> {
             let mut letters = self.0.lock().expect("not poisoned");
             letters.push(letter);
             if letters.len() == 1 { Err(SendError::Temporary("451 later".to_owned())) } else { Ok(()) }
@@ -132,9 +131,9 @@ async fn a_mail_whose_worker_died_is_taken_up_after_its_lease() {
 
 #[tokio::test]
 async fn the_running_worker_is_woken_by_a_request() {
-    struct Channel(tokio::sync::mpsc::UnboundedSender<Letter>);
-    impl Mailer for Channel {
-        async fn send(&self, letter: Letter) -> Result<(), SendError> {
+    struct Channel(tokio::sync::mpsc::UnboundedSender<OutgoingMail>);
+    impl MailSender for Channel {
+        async fn send(&self, letter: OutgoingMail) -> Result<(), SendError> {
             self.0.send(letter).expect("the test listens");
             Ok(())
         }
@@ -186,8 +185,8 @@ async fn after_an_outage_the_newest_goes_first_and_nobody_gets_a_pile() {
 /// Ends with the first mail it is handed.
 struct First;
 
-impl Mailer for First {
-    async fn send(&self, letter: Letter) -> Result<(), SendError> {
+impl MailSender for First {
+    async fn send(&self, letter: OutgoingMail) -> Result<(), SendError> {
         panic!("{} is sent first", letter.to.as_str())
     }
 }
@@ -274,7 +273,7 @@ async fn mails(kit: &Kit, filter: MailFilter) -> Page<MailRow> {
 #[tokio::test]
 async fn administrators_see_what_waits_and_why_and_send_it_again() {
     let (kit, visitor, authority) = with_admin().await;
-    let who = Who::Admin { authority: &authority, from: &visitor.from };
+    let who = Actor::Admin { authority: &authority, from: &visitor.from };
     let refused = "the mail server refused it for now (450)";
     ask(&kit).await;
     kit.outbox.refuse([SendError::Temporary(refused.to_owned())]);
@@ -286,7 +285,7 @@ async fn administrators_see_what_waits_and_why_and_send_it_again() {
     assert!(mail.retriable && mail.run_at > kit.auth.now());
     kit.auth.administration().retry_mail(who, mail.id).await.expect("due at once");
     assert_eq!(kit.letters().await.len(), 1, "without waiting");
-    assert!(matches!(kit.auth.administration().retry_mail(who, mail.id).await, Err(ActError::Nothing)), "it is out");
+    assert!(matches!(kit.auth.administration().retry_mail(who, mail.id).await, Err(ActionError::Nothing)), "it is out");
     assert_eq!(mails(&kit, MailFilter::Waiting).await.rows, []);
     assert_eq!(kit.count("select count(*) from auth_audit where event_type = 'mail.retried' and actor_id is not null").await, 1);
 
@@ -304,27 +303,27 @@ async fn administrators_see_what_waits_and_why_and_send_it_again() {
     assert_eq!(kit.letters().await.len(), 1);
 
     let stranger = Authority { admin: false, ..authority.clone() };
-    let refused = kit.auth.administration().retry_mail(Who::Admin { authority: &stranger, from: &visitor.from }, mail.id).await;
-    assert!(matches!(refused, Err(ActError::NotAdmin)));
+    let refused = kit.auth.administration().retry_mail(Actor::Admin { authority: &stranger, from: &visitor.from }, mail.id).await;
+    assert!(matches!(refused, Err(ActionError::NotAdmin)));
     kit.clock.advance(Duration::minutes(11));
-    assert!(matches!(kit.auth.administration().retry_mail(who, mail.id).await, Err(ActError::NotFresh)));
+    assert!(matches!(kit.auth.administration().retry_mail(who, mail.id).await, Err(ActionError::NotFresh)));
 }
 
 #[tokio::test]
 async fn nothing_is_sent_again_whose_time_is_over_or_that_is_being_sent() {
     let (kit, visitor, authority) = with_admin().await;
-    let who = Who::Admin { authority: &authority, from: &visitor.from };
+    let who = Actor::Admin { authority: &authority, from: &visitor.from };
     ask(&kit).await;
     let id = mails(&kit, MailFilter::Waiting).await.rows[0].id;
     let lease = "update mail_outbox set lease_until = created_at + interval '15 seconds' where state = 'queued'";
     sqlx::query(lease).execute(&kit.pool).await.expect("claimed");
     assert_eq!(mails(&kit, MailFilter::Waiting).await.rows[0].state, MailState::Sending);
-    assert!(matches!(kit.auth.administration().retry_mail(who, id).await, Err(ActError::Nothing)), "it would be sent twice");
+    assert!(matches!(kit.auth.administration().retry_mail(who, id).await, Err(ActionError::Nothing)), "it would be sent twice");
     sqlx::query("update mail_outbox set lease_until = null, deadline = created_at where state = 'queued'")
         .execute(&kit.pool)
         .await
         .expect("too late");
-    assert!(matches!(kit.auth.administration().retry_mail(who, id).await, Err(ActError::Nothing)));
+    assert!(matches!(kit.auth.administration().retry_mail(who, id).await, Err(ActionError::Nothing)));
     assert!(!mails(&kit, MailFilter::Waiting).await.rows[0].retriable);
 }
 

@@ -3,11 +3,11 @@
 use auth::{
     Auth,
     factors::totp::{self, Secret},
+    flag::Target,
     reporting::overview::{Counts, Overview, Seconds, Span},
-    rollout::Target,
     sign_in::{
-        second_factor::{Factor, Finishing},
-        step_up::Stepping,
+        second_factor::{Factor, PendingSignIn},
+        step_up::StepUpSession,
     },
 };
 use testkit::{Kit, Visitor, address, handover};
@@ -193,7 +193,7 @@ async fn a_sign_in_with_two_factors_is_one_sign_in_and_takes_until_the_second() 
     let half = elsewhere.session.expect("half signed in");
     let authority = elsewhere.authority(&kit.auth).await.expect("half signed in");
     let handover = handover();
-    let finishing = Finishing { half, user: authority.user, handover: &handover };
+    let finishing = PendingSignIn { half, user: authority.user, handover: &handover };
     let code = secret.code(totp::step(kit.auth.now()));
     let (browser, from) = (elsewhere.proof(), &elsewhere.from);
     kit.auth.sign_in().enter_second_factor(finishing, Factor::App(&code), false, browser, from).await.expect("signs in");
@@ -226,7 +226,7 @@ async fn two_factor(kit: &Kit, visitor: &Visitor) -> Secret {
     let secret = kit.auth.self_service().two_factor_setup(&authority).await.expect("answers").expect("begun");
     let (old, fresh) = (visitor.session.expect("a session"), handover().fresh);
     let code = secret.code(totp::step(kit.auth.now()));
-    let stepping = Stepping { authority: &authority, old, fresh };
+    let stepping = StepUpSession { authority: &authority, old, fresh };
     kit.auth.self_service().confirm_two_factor_setup(stepping, &code, "", &visitor.from).await.expect("right");
     secret
 }

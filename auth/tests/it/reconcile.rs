@@ -1,16 +1,15 @@
 //! Each contradiction, made by hand in the tables, is found; and what the product does by itself never makes one.
 
 use auth::{
-    administration::Who,
     delivery::Content,
     factors::totp,
-    limits::throttle::Limits,
+    identity::Actor,
     operations::reconcile::Finding,
-    policy::{Policy, RequireTwoFactor, SignUp},
+    policy::{Policy, RequireTwoFactor, SignUp, limits::Limits},
     sign_in::{
-        first_factor::{Handover, Outcome},
-        second_factor::{Factor, Finishing},
-        step_up::Stepping,
+        first_factor::{Outcome, SessionChange},
+        second_factor::{Factor, PendingSignIn},
+        step_up::StepUpSession,
     },
 };
 use testkit::{Kit, Visitor, address, handover};
@@ -76,7 +75,7 @@ async fn what_people_do_contradicts_nothing() {
     asked(&kit).await;
 
     // Invited, by an operator.
-    kit.auth.administration().invite(Who::Operator, &address("ilse@example.org")).await.expect("invited");
+    kit.auth.administration().invite(Actor::Operator, &address("ilse@example.org")).await.expect("invited");
 
     // Stepped up by mail, and half-way to another address.
     let authority = mara.authority(&kit.auth).await.expect("signed in");
@@ -89,7 +88,7 @@ async fn what_people_do_contradicts_nothing() {
     kit.auth.self_service().start_two_factor_setup(&authority, &mara.from).await.expect("begun");
     let secret = kit.auth.self_service().two_factor_setup(&authority).await.expect("answers").expect("begun");
     let (old, fresh) = (mara.session.expect("a session"), handover().fresh);
-    let stepping = Stepping { authority: &authority, old, fresh };
+    let stepping = StepUpSession { authority: &authority, old, fresh };
     let code = secret.code(totp::step(kit.auth.now()));
     kit.auth.self_service().confirm_two_factor_setup(stepping, &code, "Phone", &mara.from).await.expect("right").expect("codes");
     mara.session = Some(fresh);
@@ -97,8 +96,8 @@ async fn what_people_do_contradicts_nothing() {
     let outcome = elsewhere.give_first_factor(&kit, &address("mara@example.org")).await;
     assert!(matches!(outcome, Outcome::SecondFactorNeeded));
     assert_eq!(findings(&kit).await, [], "half signed in");
-    let whole = Handover { old: elsewhere.session, ..handover() };
-    let half = Finishing { half: elsewhere.session.expect("a session"), user: authority.user, handover: &whole };
+    let whole = SessionChange { old: elsewhere.session, ..handover() };
+    let half = PendingSignIn { half: elsewhere.session.expect("a session"), user: authority.user, handover: &whole };
     let code = secret.code(totp::step(kit.auth.now()));
     kit.auth
         .sign_in()
@@ -209,7 +208,7 @@ async fn links_whose_mail_never_comes_are_found() {
 
     // The other kinds.
     let kit = self::kit().await;
-    kit.auth.administration().invite(Who::Operator, &address("ilse@example.org")).await.expect("invited");
+    kit.auth.administration().invite(Actor::Operator, &address("ilse@example.org")).await.expect("invited");
     let mara = signed_in(&kit, "mara@example.org").await;
     let authority = mara.authority(&kit.auth).await.expect("signed in");
     kit.auth.sign_in().mail_step_up_code(&authority, &mara.from).await.expect("queued");
@@ -248,7 +247,7 @@ async fn codes_of_an_account_that_is_gone_are_found() {
 #[tokio::test]
 async fn mail_that_nobody_sends_is_found() {
     let kit = kit().await;
-    kit.auth.administration().invite(Who::Operator, &address("ilse@example.org")).await.expect("invited");
+    kit.auth.administration().invite(Actor::Operator, &address("ilse@example.org")).await.expect("invited");
     kit.clock.advance(Duration::minutes(9));
     assert_eq!(findings(&kit).await, [], "a full queue takes a while");
     // Claimed by a process that goes on saying that it sends it.

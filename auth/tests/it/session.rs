@@ -92,7 +92,7 @@ async fn signing_in_again_takes_the_old_sessions_place() {
         .await
         .expect("taken");
     let (token, _) = kit.sign_in_mail().await;
-    let session = auth::sign_in::first_factor::Handover { old: Some(old), ..handover() };
+    let session = auth::sign_in::first_factor::SessionChange { old: Some(old), ..handover() };
     kit.auth.sign_in().confirm_link(&token, visitor.proof(), &session, &visitor.from).await.expect("live");
     assert!(!is_live(&kit, old).await);
     assert!(is_live(&kit, session.fresh).await);
@@ -111,7 +111,7 @@ async fn an_id_from_before_the_sign_in_never_gets_authority() {
         .await
         .expect("taken");
     let (token, _) = kit.sign_in_mail().await;
-    let session = auth::sign_in::first_factor::Handover { fresh: planted, ..handover() };
+    let session = auth::sign_in::first_factor::SessionChange { fresh: planted, ..handover() };
     kit.auth.sign_in().confirm_link(&token, visitor.proof(), &session, &visitor.from).await.expect_err("a row of that id exists");
     let stored = kit.auth.sessions().load(planted).await.expect("answers").expect("the visitor's row");
     assert!(stored.authority.is_none());
@@ -171,7 +171,7 @@ async fn a_visitors_session_outlives_its_sign_in_by_a_minute_and_without_power()
         .await
         .expect("taken");
     let (token, _) = kit.sign_in_mail().await;
-    let session = auth::sign_in::first_factor::Handover { old: Some(before), ..handover() };
+    let session = auth::sign_in::first_factor::SessionChange { old: Some(before), ..handover() };
     kit.auth.sign_in().confirm_link(&token, visitor.proof(), &session, &visitor.from).await.expect("live");
     let stored = kit.auth.sessions().load(before).await.expect("answers").expect("for a second press under way");
     assert!(stored.authority.is_none());

@@ -1,12 +1,10 @@
 //! Links and codes on a real database, with the clock moved.
 
 use auth::{
-    administration::Who,
     crypto::{Code, LinkToken},
-    event::Method,
+    identity::{Actor, Level, Method},
     one_time::magic_link::LinkState,
     policy::{Policy, SignUp},
-    sessions::Level,
     sign_in::first_factor::{ConfirmLinkError, EnterCodeError, Outcome, RequestLinkError},
 };
 use testkit::{Kit, Visitor, address, handover};
@@ -353,7 +351,7 @@ async fn redemption_asks_the_policy_again() {
 #[tokio::test]
 async fn an_invitation_lets_one_address_in_once() {
     let kit = Kit::with(Policy { passwordless_auth: true, sign_up: SignUp::Invite, ..Policy::default() }).await;
-    kit.auth.administration().invite(Who::Operator, &mara()).await.expect("invited");
+    kit.auth.administration().invite(Actor::Operator, &mara()).await.expect("invited");
     let letter = kit.letters().await.pop().expect("the invitation");
     let auth::delivery::Content::Invite { token, .. } = letter.content else { panic!("{letter:?}") };
     assert_eq!(
@@ -366,9 +364,9 @@ async fn an_invitation_lets_one_address_in_once() {
     kit.auth.sign_in().confirm_link(&link, visitor.proof(), &handover(), &visitor.from).await.expect("signs up");
     assert_eq!(kit.auth.users().peek_invite(&token).await.expect("answers"), auth::users::invitation::InviteState::Used);
     assert_eq!(kit.count("select count(*) from auth_audit where event_type = 'invite.used'").await, 1);
-    kit.auth.administration().invite(Who::Operator, &mara()).await.expect_err("an account exists");
+    kit.auth.administration().invite(Actor::Operator, &mara()).await.expect_err("an account exists");
 
-    kit.auth.administration().invite(Who::Operator, &address("late@example.org")).await.expect("invited");
+    kit.auth.administration().invite(Actor::Operator, &address("late@example.org")).await.expect("invited");
     let letter = kit.letters().await.pop().expect("the invitation");
     let auth::delivery::Content::Invite { token, .. } = letter.content else { panic!("{letter:?}") };
     kit.clock.advance(Duration::days(7));

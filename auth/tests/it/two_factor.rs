@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use auth::{
     Auth,
-    administration::{ActError, HeldBy, Who},
+    administration::ThrottledBy,
     crypto::{Code, Keys, random},
     delivery::Content,
     factors::{
@@ -12,16 +12,18 @@ use auth::{
         totp::{Secret, step},
     },
     flag::{Change, Of, PASSWORDLESS_AUTH, bucket},
-    limits::throttle::{Limit, Limits},
+    identity::{ActionError, Actor, Authority, Level},
     outbox::Notice,
-    policy::{Policy, RequireTwoFactor, SignUp},
+    policy::{
+        Policy, RequireTwoFactor, SignUp,
+        limits::{Limit, Limits},
+    },
     primitives::email_address::EmailAddress,
     self_service::two_factor::{ChangeError, NewBackupCodes},
-    sessions::{Authority, Level},
     sign_in::{
         first_factor::Outcome,
-        second_factor::{Factor, Finishing, SecondFactorError, SignedIn},
-        step_up::{MailedCodeError, SendCodeError, Stepping},
+        second_factor::{Factor, PendingSignIn, SecondFactorError, SignedIn},
+        step_up::{MailedCodeError, SendCodeError, StepUpSession},
     },
 };
 use futures::future::join_all;
@@ -69,7 +71,7 @@ macro_rules! stepping {
     ($kit:expr, $visitor:expr, |$stepping:ident| $work:expr) => {{
         let authority = authority($kit, $visitor).await;
         let new = fresh();
-        let $stepping = Stepping { authority: &authority, old: $visitor.session.expect("a session"), fresh: new };
+        let $stepping = StepUpSession { authority: &authority, old: $visitor.session.expect("a session"), fresh: new };
         let result = $work.await;
         if result.is_ok() {
             $visitor.session = Some(new);
@@ -127,7 +129,7 @@ async fn enter_totp_at(
     let half = visitor.session.expect("a session");
     let result = auth
         .sign_in()
-        .enter_second_factor(Finishing { half, user, handover: &new }, Factor::App(code), trust, visitor.proof(), &visitor.from)
+        .enter_second_factor(PendingSignIn { half, user, handover: &new }, Factor::App(code), trust, visitor.proof(), &visitor.from)
         .await;
     if let Ok(signed_in) = &result {
         visitor.session = Some(new.fresh);
@@ -150,7 +152,7 @@ async fn enter_backup(kit: &Kit, visitor: &mut Visitor, code: &BackupCode) -> Re
         .auth
         .sign_in()
         .enter_second_factor(
-            Finishing { half, user, handover: &new },
+            PendingSignIn { half, user, handover: &new },
             Factor::BackupCode(code),
             false,
             visitor.proof(),
@@ -366,7 +368,7 @@ async fn one_factor_of_two_opens_nothing_for_ten_minutes_and_dies_at_use() {
     let right = code(&kit, &secret, 0);
     enter_totp(&kit, &mut other, &right).await.expect("right");
     let whole = authority(&kit, &other).await;
-    assert_eq!((whole.level, whole.second), (Level::TwoFactor, Some(auth::event::SecondFactor::Totp)));
+    assert_eq!((whole.level, whole.second), (Level::TwoFactor, Some(auth::identity::SecondFactor::Totp)));
     assert!(kit.auth.sessions().load(before).await.expect("answers").is_none(), "it was used");
 
     let mut late = half_signed_in(&kit).await;
@@ -418,7 +420,7 @@ async fn the_flag_off_stops_the_second_step_too() {
     let refused = off
         .sign_in()
         .enter_second_factor(
-            Finishing { half, user, handover: &handover() },
+            PendingSignIn { half, user, handover: &handover() },
             Factor::App(&right),
             false,
             other.proof(),
@@ -429,7 +431,7 @@ async fn the_flag_off_stops_the_second_step_too() {
     let refused = off
         .sign_in()
         .enter_second_factor(
-            Finishing { half, user, handover: &handover() },
+            PendingSignIn { half, user, handover: &handover() },
             Factor::BackupCode(&codes[0]),
             false,
             other.proof(),
@@ -441,12 +443,12 @@ async fn the_flag_off_stops_the_second_step_too() {
     // On for others only: what was refused used nothing up, and the same code works once it is for this one too.
     let set = |change| {
         let auth = kit.auth.clone();
-        async move { auth.rollout().set_flag(Who::Operator, PASSWORDLESS_AUTH, &change, "ticket 7").await.expect("changed") }
+        async move { auth.rollout().set_flag(Actor::Operator, PASSWORDLESS_AUTH, &change, "ticket 7").await.expect("changed") }
     };
     set(Change::Percent(50, Of::Everyone)).await;
     assert!(bucket(PASSWORDLESS_AUTH, mara().key()) >= 50, "not among the fifty");
     let give = async || {
-        let finishing = Finishing { half, user, handover: &handover() };
+        let finishing = PendingSignIn { half, user, handover: &handover() };
         kit.auth.sign_in().enter_second_factor(finishing, Factor::App(&right), false, other.proof(), &other.from).await
     };
     let refused = give().await;
@@ -638,11 +640,15 @@ async fn an_administrator_sees_the_wait_and_ends_it_and_the_wrong_codes_stay_cou
     let held = kit.auth.administration().limits_in_force(None).await.expect("the database answers").held;
     let whose: Vec<_> = held.iter().map(|held| (held.by, held.subject.user, held.subject.address.as_deref())).collect();
     let address = Some("mara@example.org");
-    let limit = HeldBy::Limit(Limit::TotpAccount);
-    assert_eq!(whose, [(limit, Some(user), address), (HeldBy::WrongAppCodes, Some(user), address)], "whole: it is an account's");
+    let limit = ThrottledBy::Limit(Limit::TotpAccount);
+    assert_eq!(
+        whose,
+        [(limit, Some(user), address), (ThrottledBy::WrongAppCodes, Some(user), address)],
+        "whole: it is an account's"
+    );
     for held in &held {
-        kit.auth.administration().release(Who::Operator, held.by, &held.key).await.expect("let go");
-        assert!(matches!(kit.auth.administration().release(Who::Operator, held.by, &held.key).await, Err(ActError::Nothing)));
+        kit.auth.administration().release(Actor::Operator, held.by, &held.key).await.expect("let go");
+        assert!(matches!(kit.auth.administration().release(Actor::Operator, held.by, &held.key).await, Err(ActionError::Nothing)));
     }
     assert_eq!(kit.auth.administration().limits_in_force(None).await.expect("the database answers").held, []);
     assert_eq!(kit.count("select max(failures)::bigint from totp_credentials").await, 5);
@@ -701,7 +707,7 @@ async fn two_hundred_guesses_at_once_get_five_looks() {
         let auth = if n.is_multiple_of(2) { &*kit.auth } else { &*second };
         auth.sign_in()
             .enter_second_factor(
-                Finishing { half, user, handover: &handover() },
+                PendingSignIn { half, user, handover: &handover() },
                 Factor::App(&wrong),
                 false,
                 other.proof(),
@@ -716,7 +722,7 @@ async fn two_hundred_guesses_at_once_get_five_looks() {
         .auth
         .sign_in()
         .enter_second_factor(
-            Finishing { half, user, handover: &handover() },
+            PendingSignIn { half, user, handover: &handover() },
             Factor::App(&right),
             false,
             other.proof(),
@@ -747,7 +753,7 @@ async fn codes_work_once_saved_and_each_once_and_every_use_is_told() {
         let mut other = half_signed_in(&kit).await;
         let typed = BackupCode::parse(&code.reveal().to_uppercase().replace('-', " ")).expect("well-formed");
         enter_backup(&kit, &mut other, &typed).await.expect("works once");
-        assert_eq!(authority(&kit, &other).await.second, Some(auth::event::SecondFactor::BackupCode));
+        assert_eq!(authority(&kit, &other).await.second, Some(auth::identity::SecondFactor::BackupCode));
         let left = 9 - i64::try_from(n).expect("ten");
         let mut told = vec![Notice::BackupCodeUsed { left }];
         if left == 3 {
@@ -781,7 +787,7 @@ async fn one_backup_code_of_sixty_four_tries_and_ten_codes_at_once() {
         servers[n % 2]
             .sign_in()
             .enter_second_factor(
-                Finishing { half, user, handover: &handover() },
+                PendingSignIn { half, user, handover: &handover() },
                 Factor::BackupCode(code),
                 false,
                 visitor.proof(),
@@ -933,7 +939,7 @@ async fn neither_can_one_that_became_half_nor_one_that_says_it_is_whole() {
     // The row is asked too, whatever the caller believes of the session.
     let other = half_signed_in(&kit).await;
     let believed = Authority { level: Level::TwoFactor, ..authority(&kit, &other).await };
-    let stepping = Stepping { authority: &believed, old: other.session.expect("a session"), fresh: fresh() };
+    let stepping = StepUpSession { authority: &believed, old: other.session.expect("a session"), fresh: fresh() };
     let right = code(&kit, &secret, 0);
     let refused = kit.auth.sign_in().step_up(stepping, Factor::App(&right), other.proof(), &other.from).await;
     assert!(matches!(refused, Err(SecondFactorError::SessionOver)), "{refused:?}");
@@ -1019,7 +1025,7 @@ async fn fifty_guesses_at_once_at_a_mailed_code_get_five_looks() {
     let wrong = Code::parse(&format!("{:06}", (digits + 1) % 1_000_000)).expect("six digits");
     let old = visitor.session.expect("a session");
     let guess = async || {
-        let stepping = Stepping { authority: &now, old, fresh: fresh() };
+        let stepping = StepUpSession { authority: &now, old, fresh: fresh() };
         kit.auth.sign_in().step_up_with_mailed_code(stepping, &wrong, visitor.proof(), &visitor.from).await
     };
     join_all((0..50).map(|_| guess())).await;
@@ -1130,8 +1136,8 @@ async fn what_is_required_cannot_be_turned_off() {
 #[tokio::test]
 async fn an_operator_resets_it_with_a_reason_that_the_audit_keeps() {
     let kit = Kit::new().await;
-    let reset = async |user, reason| kit.auth.administration().reset_user_two_factor(Who::Operator, user, reason).await;
-    assert!(matches!(reset(uuid::Uuid::nil(), "lost phone").await, Err(ActError::NoSuchUser)));
+    let reset = async |user, reason| kit.auth.administration().reset_user_two_factor(Actor::Operator, user, reason).await;
+    assert!(matches!(reset(uuid::Uuid::nil(), "lost phone").await, Err(ActionError::NoSuchUser)));
     let (visitor, ..) = owner(&kit).await;
     let user = kit.auth.administration().user_id(&mara()).await.expect("answers").expect("an account");
     reset(user, "lost phone, ticket 7").await.expect("reset");
@@ -1144,7 +1150,7 @@ async fn an_operator_resets_it_with_a_reason_that_the_audit_keeps() {
             .await
             .expect("audited");
     assert_eq!(reason, "lost phone, ticket 7");
-    assert!(matches!(reset(user, "again").await, Err(ActError::Nothing)));
+    assert!(matches!(reset(user, "again").await, Err(ActionError::Nothing)));
     signed_in(&kit, &mara()).await;
 }
 
@@ -1166,7 +1172,7 @@ async fn a_trusted_browser_is_not_asked_and_may_change_nothing_without() {
     let mut visitor = trusting(&kit, &secret).await;
     assert!(matches!(visitor.give_first_factor(&kit, &mara()).await, Outcome::Complete { .. }));
     let now = authority(&kit, &visitor).await;
-    assert_eq!((now.level, now.second), (Level::TwoFactor, Some(auth::event::SecondFactor::TrustedDevice)));
+    assert_eq!((now.level, now.second), (Level::TwoFactor, Some(auth::identity::SecondFactor::TrustedDevice)));
     assert!(!kit.auth.sign_in().is_fresh(&now), "trust is no factor");
     let devices = kit.auth.factors().trusted_devices(&now, visitor.trusted.as_ref()).await.expect("answers");
     assert_eq!((devices.len(), devices[0].here), (1, true));
@@ -1225,7 +1231,7 @@ async fn a_backup_code_gives_no_trust_whatever_is_asked() {
     let (_, _, codes) = owner(&kit).await;
     let other = half_signed_in(&kit).await;
     let (half, user) = (other.session.expect("a session"), authority(&kit, &other).await.user);
-    let finishing = Finishing { half, user, handover: &handover() };
+    let finishing = PendingSignIn { half, user, handover: &handover() };
     let signed_in =
         kit.auth.sign_in().enter_second_factor(finishing, Factor::BackupCode(&codes[0]), true, other.proof(), &other.from).await;
     assert!(signed_in.expect("right").trusted_device.is_none());
@@ -1324,13 +1330,13 @@ async fn keys_rotate_while_people_sign_in() {
     let kit = unlimited().await;
     let (_, secret, _) = owner(&kit).await;
     let both = with_keys(&kit, [7; 32], &[TEST_KEY]).await;
-    let status = both.operations().key_status().await.expect("answers");
+    let status = both.factors().key_status().await.expect("answers");
     assert_eq!(
         status.iter().map(|key| (key.current, key.known, key.totp_secrets)).collect::<Vec<_>>(),
         [(true, true, 0), (false, true, 1)]
     );
     let only_new = with_keys(&kit, [7; 32], &[]).await;
-    let missing = only_new.operations().key_status().await.expect("answers");
+    let missing = only_new.factors().key_status().await.expect("answers");
     assert!(missing.iter().any(|key| !key.known && key.totp_secrets == 1), "{missing:?}");
     assert_eq!(only_new.operations().rotate_keys().await.expect("answers").unreadable, 1);
 
@@ -1351,7 +1357,7 @@ async fn keys_rotate_while_people_sign_in() {
     let right = code(&kit, &secret, 0);
     let user = authority(&kit, &other).await.user;
     enter_totp_at(&only_new, &mut other, user, &right, false).await.expect("the old key is not needed any more");
-    let status = only_new.operations().key_status().await.expect("answers");
+    let status = only_new.factors().key_status().await.expect("answers");
     assert_eq!(status.iter().map(|key| (key.known, key.totp_secrets)).collect::<Vec<_>>(), [(true, 1)]);
 }
 
@@ -1416,7 +1422,7 @@ async fn a_secret_that_is_used_comes_under_the_current_key() {
     let user = authority(&kit, &other).await.user;
     let right = code(&kit, &secret, 0);
     enter_totp_at(&both, &mut other, user, &right, false).await.expect("right");
-    assert_eq!(with_keys(&kit, [7; 32], &[]).await.operations().key_status().await.expect("answers").len(), 1);
+    assert_eq!(with_keys(&kit, [7; 32], &[]).await.factors().key_status().await.expect("answers").len(), 1);
 }
 
 #[tokio::test]

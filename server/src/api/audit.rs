@@ -2,8 +2,8 @@
 #![expect(unused_qualifications, reason = "utoipa's attributes write the paths out")]
 
 use auth::{
-    api_keys::Scope,
     audit::{About, AuditFilter, AuditRow},
+    identity::Scope,
     primitives::cursor::Cursor,
 };
 use axum::{Json, extract::State};

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use auth::{
     Auth,
-    administration::Who,
-    api_keys::{ApiKey, Scope},
-    limits::throttle::{Rate, Standing},
+    identity::{Actor, ApiKey, Scope},
+    limits::throttle::Standing,
+    policy::limits::Rate,
     primitives::requester::{Application, Requester},
     sessions::ApiSession,
 };
@@ -54,8 +54,8 @@ impl Caller {
     }
 
     /// As the domain knows it.
-    pub fn who(&self) -> Who<'_> {
-        Who::Key { key: &self.0.key, from: &self.0.from }
+    pub fn who(&self) -> Actor<'_> {
+        Actor::Key { key: &self.0.key, from: &self.0.from }
     }
 }
 

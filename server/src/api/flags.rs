@@ -1,9 +1,8 @@
 //! `/api/v1/flags`: who has a feature.
 
 use auth::{
-    administration::ActError,
-    api_keys::Scope,
     flag::{self, Change, PASSWORDLESS_AUTH},
+    identity::{ActionError, Scope},
     primitives::email_address::EmailAddress,
 };
 use axum::{
@@ -131,10 +130,10 @@ async fn set_flag(
     let wanted = flag::Flag { allowed, percent_admins: body.percent_admins, percent_everyone: body.percent_everyone };
     match state.auth.rollout().set_flag(caller.who(), &key, &Change::Set(wanted), reason(&body.reason)?).await {
         Ok(flag) => Ok(Json(Flag::of(key, flag))),
-        Err(ActError::Nothing) => Ok(Json(Flag::of(key.clone(), state.auth.flag().get(&key)))),
-        Err(ActError::NotFresh | ActError::NotAdmin | ActError::NoSuchUser | ActError::LastAdmin) => {
+        Err(ActionError::Nothing) => Ok(Json(Flag::of(key.clone(), state.auth.flag().get(&key)))),
+        Err(ActionError::NotFresh | ActionError::NotAdmin | ActionError::NoSuchUser | ActionError::LastAdmin) => {
             Err(Problem::of(StatusCode::FORBIDDEN))
         }
-        Err(ActError::Unavailable(error)) => Err(error.into()),
+        Err(ActionError::Unavailable(error)) => Err(error.into()),
     }
 }

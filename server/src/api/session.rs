@@ -1,10 +1,9 @@
 //! `/api/v1/session`: whom a session speaks for that an application holds, at this very moment; and its end.
 
 use auth::{
-    api_keys::Scope,
     crypto::SessionToken,
-    event::{Method, SecondFactor},
-    sessions::{ApiSession, Level},
+    identity::{Level, Method, Scope, SecondFactor},
+    sessions::ApiSession,
     sign_in::for_applications::SessionError,
 };
 use axum::{Extension, Json, extract::State};

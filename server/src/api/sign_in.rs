@@ -4,10 +4,9 @@
 use std::net::IpAddr;
 
 use auth::{
-    api_keys::Scope,
     crypto::{Challenge, Code, LinkToken, RequestSecret, SessionToken},
-    event::SecondFactor,
     factors::backup_code::BackupCode,
+    identity::{Scope, SecondFactor},
     limits::throttle::Limited,
     one_time::magic_link::LinkState,
     primitives::{email_address::EmailAddress, requester::Client},

@@ -2,8 +2,8 @@
 #![expect(unused_qualifications, reason = "utoipa's attributes write the paths out")]
 
 use auth::{
-    administration::{self, ActError, UserCursor, UserFilter},
-    api_keys::Scope,
+    administration::{self, UserCursor, UserFilter},
+    identity::{ActionError, Scope},
     sessions::SessionView,
 };
 use axum::{Extension, Json, extract::State};
@@ -139,9 +139,9 @@ struct Session {
     device: String,
     ip: Option<String>,
     #[schema(value_type = String)]
-    method: auth::event::Method,
+    method: auth::identity::Method,
     #[schema(value_type = Option<String>)]
-    second_method: Option<auth::event::SecondFactor>,
+    second_method: Option<auth::identity::SecondFactor>,
     two_factor: bool,
     new_device: bool,
     #[serde(with = "time::serde::rfc3339")]
@@ -247,10 +247,12 @@ async fn revoke_sessions(
 ) -> Result<Json<SessionsRevoked>, Problem> {
     let ended = match state.auth.administration().end_user_sessions(caller.who(), id, reason(&body.reason)?).await {
         Ok(ended) => ended,
-        Err(ActError::Nothing) => 0,
-        Err(ActError::NoSuchUser) => return Err(Problem::not_found()),
-        Err(ActError::NotFresh | ActError::NotAdmin | ActError::LastAdmin) => return Err(Problem::of(StatusCode::FORBIDDEN)),
-        Err(ActError::Unavailable(error)) => return Err(error.into()),
+        Err(ActionError::Nothing) => 0,
+        Err(ActionError::NoSuchUser) => return Err(Problem::not_found()),
+        Err(ActionError::NotFresh | ActionError::NotAdmin | ActionError::LastAdmin) => {
+            return Err(Problem::of(StatusCode::FORBIDDEN));
+        }
+        Err(ActionError::Unavailable(error)) => return Err(error.into()),
     };
     Ok(Json(SessionsRevoked { ended }))
 }

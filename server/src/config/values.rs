@@ -3,7 +3,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use auth::sessions::Level;
+use auth::identity::Level;
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 use ipnet::IpNet;
 use url::{Host, Url};

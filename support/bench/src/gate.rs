@@ -14,9 +14,8 @@ use std::{
 use anyhow::Context as _;
 use auth::{
     Auth,
-    administration::Who,
-    api_keys::Scope,
     crypto::{ForwardAuthToken, Keys, SessionToken, random},
+    identity::{Actor, Scope},
     policy::Policy,
     primitives::clock::{Clock as _, SystemClock},
 };
@@ -160,7 +159,7 @@ async fn api_sessions(cluster: &Cluster) -> anyhow::Result<Vec<Headers>> {
     let pool = PgPoolOptions::new().connect(&cluster.url(APPLICATION, DATABASE)).await?;
     let auth = Box::new(Auth::new(pool.clone(), Arc::new(SystemClock::new()), Keys::new(&TEST_KEY, &[]), Policy::default()));
     let scopes = [Scope::SignIn, Scope::Sessions];
-    let key = auth.api_keys().create(Who::Operator, APPLICATION_NAME, &scopes, None).await?.key;
+    let key = auth.api_keys().create(Actor::Operator, APPLICATION_NAME, &scopes, None).await?.key;
     let key: &str = format!("Bearer {key}").leak();
     let mut sessions = Vec::new();
     for _ in 0..CLIENTS {

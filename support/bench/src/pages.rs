@@ -11,15 +11,14 @@ use std::{
 use anyhow::Context as _;
 use auth::{
     Auth,
-    administration::{Status, UserFilter, Who},
+    administration::{Status, UserFilter},
     audit::{About, AuditFilter},
     crypto::Keys,
-    event::Method,
+    identity::{Actor, Authority, Level, Method},
     policy::Policy,
     primitives::{clock::Clock as _, cursor::Cursor, requester::Requester},
     reporting::overview::Span,
     self_service::activity::Filter,
-    sessions::{Authority, Level},
 };
 use ipnet::IpNet;
 use private_postgres::{APPLICATION, Cluster, DATABASE, OWNER};
@@ -140,7 +139,7 @@ async fn answer(auth: &Auth, ask: &Ask) -> anyhow::Result<usize> {
         // As an administrator: that they looked is recorded, which is part of the page's time.
         Ask::User(id) => {
             let from = Requester::new(IpAddr::V4(Ipv4Addr::LOCALHOST), "bench", "bench");
-            let who = Who::Admin { authority: &authority(auth, *id), from: &from };
+            let who = Actor::Admin { authority: &authority(auth, *id), from: &from };
             auth.administration().user(who, *id).await?.context("no such user")?.sessions.len()
         }
         Ask::Activity(user, filter, cursor) => auth.self_service().activity(*user, *filter, *cursor).await?.rows.len(),

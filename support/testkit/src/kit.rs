@@ -6,11 +6,11 @@ use std::{
 use auth::{
     Auth,
     crypto::{BrowserNonce, Code, Keys, KnownBrowserToken, LinkToken, SessionKey, TrustedDeviceToken, random},
-    delivery::{Content, Letter, Mailer, SendError},
+    delivery::{Content, MailSender, OutgoingMail, SendError},
+    identity::Authority,
     policy::{Policy, SignUp},
     primitives::{email_address::EmailAddress, requester::Requester},
-    sessions::Authority,
-    sign_in::first_factor::{BrowserProof, Handover, Outcome},
+    sign_in::first_factor::{BrowserProof, Outcome, SessionChange},
 };
 use sqlx::PgPool;
 
@@ -52,14 +52,14 @@ impl Kit {
     }
 
     /// Sends what is queued, and returns the letters sent since the last look, as they were asked for: the newest last.
-    pub async fn letters(&self) -> Vec<Letter> {
+    pub async fn letters(&self) -> Vec<OutgoingMail> {
         let mut letters = self.letters_as_sent().await;
         letters.sort_by_key(|letter| (letter.queued_at, letter.id));
         letters
     }
 
     /// The same, as they went out.
-    pub async fn letters_as_sent(&self) -> Vec<Letter> {
+    pub async fn letters_as_sent(&self) -> Vec<OutgoingMail> {
         self.auth.delivery().drain(&self.outbox).await.expect("the queue can be drained");
         self.outbox.take()
     }
@@ -118,7 +118,7 @@ impl Visitor {
         kit.clock.advance(time::Duration::minutes(6));
         kit.auth.sign_in().request_link(email, &self.nonce, self.proof(), &self.from).await.expect("the request is taken");
         let (_, code) = kit.sign_in_mail().await;
-        let handover = Handover { old: self.session, ..handover() };
+        let handover = SessionChange { old: self.session, ..handover() };
         let outcome = kit.auth.sign_in().enter_code(&code, self.proof(), &handover, &self.from).await.expect("the code is right");
         self.session = Some(handover.fresh);
         if let Outcome::Complete { known_browser } = &outcome {
@@ -137,14 +137,14 @@ pub fn address(text: &str) -> EmailAddress {
 
 /// A session id nobody has used, for a sign-in in a browser without a session.
 #[must_use]
-pub fn handover() -> Handover {
-    Handover { fresh: SessionKey::of(random()), data: serde_json::json!({}), old: None }
+pub fn handover() -> SessionChange {
+    SessionChange { fresh: SessionKey::of(random()), data: serde_json::json!({}), old: None }
 }
 
 /// Keeps letters instead of sending them; refuses as told.
 #[derive(Default)]
 pub struct Outbox {
-    letters: Mutex<Vec<Letter>>,
+    letters: Mutex<Vec<OutgoingMail>>,
     refusals: Mutex<Vec<SendError>>,
 }
 
@@ -159,13 +159,13 @@ impl Outbox {
         self.refusals.lock().expect("no test panics while it holds the lock").clear();
     }
 
-    fn take(&self) -> Vec<Letter> {
+    fn take(&self) -> Vec<OutgoingMail> {
         std::mem::take(&mut *self.letters.lock().expect("no test panics while it holds the lock"))
     }
 }
 
-impl Mailer for Outbox {
-    async fn send(&self, letter: Letter) -> Result<(), SendError> {
+impl MailSender for Outbox {
+    async fn send(&self, letter: OutgoingMail) -> Result<(), SendError> {
         if let Some(error) = self.refusals.lock().expect("no test panics while it holds the lock").pop() {
             return Err(error);
         }

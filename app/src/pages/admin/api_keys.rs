@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use auth::{
-    administration::{ActError, Who},
-    api_keys::{self, ApiKeyRow, CreateKeyError, KeyState, MAX_NAME, MOST_SHOWN, Prefix, Scope},
+    api_keys::{self, ApiKeyRow, CreateKeyError, KeyState, MAX_NAME, MOST_SHOWN},
+    identity::{ActionError, Actor, Prefix, Scope},
 };
 use axum::{
     extract::{Query, State},
@@ -375,7 +375,7 @@ pub async fn create_api_key(
         scopes: Scope::ALL.into_iter().filter(|scope| !ticked.sent(*scope).is_empty()).collect(),
         lifetime: Lifetime::parse(&expires),
     };
-    let (by, lifetime) = (Who::Admin { authority: &authority, from: &form.from }, draft.lifetime.duration());
+    let (by, lifetime) = (Actor::Admin { authority: &authority, from: &form.from }, draft.lifetime.duration());
     let made = form.state.auth.api_keys().create(by, &draft.name, &draft.scopes, lifetime).await;
     let who = authority.email.clone();
     let refuse = |draft: Draft, error| {
@@ -387,8 +387,12 @@ pub async fn create_api_key(
         Err(CreateKeyError::Name) if draft.name.is_empty() => refuse(draft, NewKeyError::NameMissing),
         Err(CreateKeyError::Name) => refuse(draft, NewKeyError::NameTooLong),
         Err(CreateKeyError::NoScope) => refuse(draft, NewKeyError::NoScope),
-        Err(CreateKeyError::Act(ActError::NotFresh)) => form.see_other(&next::carried(routes::REAUTH, routes::ADMIN_API_KEYS_NEW)),
-        Err(CreateKeyError::Act(ActError::Unavailable(error)) | CreateKeyError::Unavailable(error)) => Err(form.fail(error.into())),
+        Err(CreateKeyError::Act(ActionError::NotFresh)) => {
+            form.see_other(&next::carried(routes::REAUTH, routes::ADMIN_API_KEYS_NEW))
+        }
+        Err(CreateKeyError::Act(ActionError::Unavailable(error)) | CreateKeyError::Unavailable(error)) => {
+            Err(form.fail(error.into()))
+        }
         // Of what can be in the way of a change, only this is in the way here.
         Err(CreateKeyError::Act(_)) => form.refuse(Barred::NoSuchPage.into_response()),
     }
@@ -454,13 +458,15 @@ pub async fn revoke_api_key(#[server(default)] key: String, #[server(default)] r
             view! { <RevokeKeyPage who name prefix reason error=Some(error)/> }
         }));
     }
-    match form.state.auth.api_keys().revoke(Who::Admin { authority: &authority, from: &form.from }, found.prefix, &reason).await {
+    match form.state.auth.api_keys().revoke(Actor::Admin { authority: &authority, from: &form.from }, found.prefix, &reason).await {
         Ok(()) => form.see_other(&format!("{}?done={REVOKED}", routes::ADMIN_API_KEYS)),
         // Somebody was faster. The page shows how things are now.
-        Err(ActError::Nothing) => form.see_other(routes::ADMIN_API_KEYS),
-        Err(ActError::NotFresh) => form.see_other(&next::carried(routes::REAUTH, &path_to_revoke(found.prefix))),
-        Err(ActError::Unavailable(error)) => Err(form.fail(error.into())),
-        Err(ActError::NotAdmin | ActError::NoSuchUser | ActError::LastAdmin) => form.refuse(Barred::NoSuchPage.into_response()),
+        Err(ActionError::Nothing) => form.see_other(routes::ADMIN_API_KEYS),
+        Err(ActionError::NotFresh) => form.see_other(&next::carried(routes::REAUTH, &path_to_revoke(found.prefix))),
+        Err(ActionError::Unavailable(error)) => Err(form.fail(error.into())),
+        Err(ActionError::NotAdmin | ActionError::NoSuchUser | ActionError::LastAdmin) => {
+            form.refuse(Barred::NoSuchPage.into_response())
+        }
     }
 }
 

@@ -3,14 +3,14 @@
 use std::{collections::HashMap, net::IpAddr};
 
 use auth::{
-    administration::{ActError, Who},
     audit::{About, AuditFilter, AuditRow, Format, Kind, Name, SealState, Unusual},
+    identity::{ActionError, Actor},
+    policy::checks::Check,
     primitives::{
         cursor::{Cursor, Page},
         email_address::EmailAddress,
         requester::device,
     },
-    rollout::Check,
 };
 use axum::{
     body::Body,
@@ -769,13 +769,13 @@ pub async fn export_audit(
     let Ok(filter) = filter(&form.state, &narrowed, auth.now()).await.map_err(|error| form.fail(error))? else {
         return form.see_other(&narrowed.path(None));
     };
-    let who = Who::Admin { authority: &authority, from: &form.from };
+    let who = Actor::Admin { authority: &authority, from: &form.from };
     let export = match auth.audit().export(who, filter, Format::Csv, MOST_EXPORTED).await {
         Ok(export) => export,
-        Err(ActError::NotFresh) => return form.see_other(&next::carried(routes::REAUTH, &narrowed.path(None))),
-        Err(ActError::Unavailable(error)) => return Err(form.fail(error.into())),
+        Err(ActionError::NotFresh) => return form.see_other(&next::carried(routes::REAUTH, &narrowed.path(None))),
+        Err(ActionError::Unavailable(error)) => return Err(form.fail(error.into())),
         // Of what can be in the way of a change to an account, only this is in the way here.
-        Err(ActError::NotAdmin | ActError::NoSuchUser | ActError::LastAdmin | ActError::Nothing) => {
+        Err(ActionError::NotAdmin | ActionError::NoSuchUser | ActionError::LastAdmin | ActionError::Nothing) => {
             return form.refuse(Barred::NoSuchPage.into_response());
         }
     };

@@ -1,7 +1,8 @@
 //! `/admin/users/{id}/{change}`: asks first, and why.
 
 use auth::{
-    administration::{ActError, Status, Who},
+    administration::Status,
+    identity::{ActionError, Actor},
     primitives::requester::Requester,
 };
 use axum::{
@@ -257,7 +258,7 @@ async fn act(change: Change, id: &str, reason: &str) -> Result<(), FormError> {
             view! { <ChangePage who change user reason error=Some(error)/> }
         }));
     }
-    let by = Who::Admin { authority: &authority, from: &form.from };
+    let by = Actor::Admin { authority: &authority, from: &form.from };
     let done = match change {
         Change::Disable => auth.administration().disable_user(by, id, &reason).await,
         Change::Enable => auth.administration().enable_user(by, id, &reason).await,
@@ -271,11 +272,11 @@ async fn act(change: Change, id: &str, reason: &str) -> Result<(), FormError> {
         Ok(()) if id == authority.user => form.see_other(routes::ACCOUNT),
         Ok(()) => form.see_other(&user::path_after(change, &id.to_string())),
         // Somebody was faster. The page shows how things are now.
-        Err(ActError::Nothing) => form.see_other(&user::path(&id.to_string())),
-        Err(ActError::NotFresh) => form.see_other(&next::carried(routes::REAUTH, &here)),
-        Err(ActError::NotAdmin | ActError::NoSuchUser) => no_such_page(),
-        Err(ActError::LastAdmin) => form.refuse(page(StatusCode::CONFLICT, || view! { <LastAdminPage who id=id.to_string()/> })),
-        Err(ActError::Unavailable(error)) => Err(form.fail(error.into())),
+        Err(ActionError::Nothing) => form.see_other(&user::path(&id.to_string())),
+        Err(ActionError::NotFresh) => form.see_other(&next::carried(routes::REAUTH, &here)),
+        Err(ActionError::NotAdmin | ActionError::NoSuchUser) => no_such_page(),
+        Err(ActionError::LastAdmin) => form.refuse(page(StatusCode::CONFLICT, || view! { <LastAdminPage who id=id.to_string()/> })),
+        Err(ActionError::Unavailable(error)) => Err(form.fail(error.into())),
     }
 }
 

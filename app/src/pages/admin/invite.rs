@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use auth::{
-    administration::{ActError, InviteError, Who},
+    administration::InviteError,
+    identity::{ActionError, Actor},
     policy::INVITE_TTL,
     primitives::email_address::{EmailAddress, EmailAddressError},
 };
@@ -100,13 +101,13 @@ pub async fn invite_someone(#[server(default)] email: String) -> Result<(), Form
         Err(EmailAddressError::Missing) => return refuse(AddressError::Missing),
         Err(EmailAddressError::Malformed) => return refuse(AddressError::Malformed),
     };
-    match form.state.auth.administration().invite(Who::Admin { authority: &authority, from: &form.from }, &address).await {
+    match form.state.auth.administration().invite(Actor::Admin { authority: &authority, from: &form.from }, &address).await {
         Ok(_) => form.see_other(&format!("{}?done={DONE}", routes::ADMIN_USERS)),
         Err(InviteError::AccountExists) => refuse(AddressError::HasAccount),
         Err(InviteError::HeldBack) => refuse(AddressError::HeldBack),
         Err(InviteError::Closed) => refuse(AddressError::Closed),
-        Err(InviteError::Act(ActError::NotFresh)) => form.see_other(&next::carried(routes::REAUTH, routes::ADMIN_USERS_INVITE)),
-        Err(InviteError::Act(ActError::Unavailable(error)) | InviteError::Unavailable(error)) => Err(form.fail(error.into())),
+        Err(InviteError::Act(ActionError::NotFresh)) => form.see_other(&next::carried(routes::REAUTH, routes::ADMIN_USERS_INVITE)),
+        Err(InviteError::Act(ActionError::Unavailable(error)) | InviteError::Unavailable(error)) => Err(form.fail(error.into())),
         // Of what can be in the way of a change, only this is in the way of an invitation.
         Err(InviteError::Act(_)) => form.refuse(Barred::NoSuchPage.into_response()),
     }

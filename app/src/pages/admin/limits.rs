@@ -1,11 +1,10 @@
 //! `/admin/limits`: whom limits hold now, and letting one go.
 
 use auth::{
-    administration::{self, ActError, HeldBy, Who},
-    limits::{
-        request_bursts::{NetworkRequests, TOO_MANY},
-        throttle::Limit,
-    },
+    administration::{self, ThrottledBy},
+    identity::{ActionError, Actor},
+    limits::request_bursts::{NetworkRequests, TOO_MANY},
+    policy::limits::Limit,
 };
 use axum::{
     extract::{Query, State},
@@ -32,9 +31,9 @@ use crate::{
 const DONE: &str = "released";
 
 /// What a limit counts, for whoever looks after it.
-const fn counts(by: HeldBy) -> &'static str {
+const fn counts(by: ThrottledBy) -> &'static str {
     match by {
-        HeldBy::Limit(limit) => match limit {
+        ThrottledBy::Limit(limit) => match limit {
             Limit::LinkAddressNetwork => "Sign-in emails to one address, from one network",
             Limit::LinkAddress => "Sign-in emails to one address",
             Limit::LinkKnownBrowser => "Sign-in emails, in a browser that has signed in before",
@@ -57,14 +56,14 @@ const fn counts(by: HeldBy) -> &'static str {
             Limit::MailTest => "Test emails",
             Limit::ApiKey => "Requests of one API key",
         },
-        HeldBy::WrongAppCodes => "Wrong authenticator codes in a row",
+        ThrottledBy::WrongAppCodes => "Wrong authenticator codes in a row",
     }
 }
 
 /// Somebody a limit holds.
 #[derive(Clone, Debug)]
-pub struct Held {
-    pub by: HeldBy,
+pub struct Throttled {
+    pub by: ThrottledBy,
     /// Names it, for letting it go.
     pub key: String,
     pub address: Option<MaskedAddress>,
@@ -81,8 +80,8 @@ const COLUMNS: &[Column] =
 #[component]
 pub fn LimitsPage(
     who: String,
-    by: Option<HeldBy>,
-    held: Vec<Held>,
+    by: Option<ThrottledBy>,
+    held: Vec<Throttled>,
     all: u64,
     too_many: Vec<NetworkRequests>,
     released: bool,
@@ -135,18 +134,18 @@ fn TooMany(networks: Vec<NetworkRequests>) -> impl IntoView {
 }
 
 #[component]
-fn Filters(by: Option<HeldBy>) -> impl IntoView {
-    let options = [("", "Any")].into_iter().chain(HeldBy::all().into_iter().map(|by| (by.name(), counts(by)))).collect();
+fn Filters(by: Option<ThrottledBy>) -> impl IntoView {
+    let options = [("", "Any")].into_iter().chain(ThrottledBy::all().into_iter().map(|by| (by.name(), counts(by)))).collect();
     view! {
         <form class="filters" method="get" action=routes::ADMIN_LIMITS role="search">
-            <SelectField id="limit" label="What is counted" options chosen=by.map_or("", HeldBy::name)/>
+            <SelectField id="limit" label="What is counted" options chosen=by.map_or("", ThrottledBy::name)/>
             <button class="button">"Show"</button>
         </form>
     }
 }
 
-fn cells(held: Held, now: OffsetDateTime) -> Vec<AnyView> {
-    let Held { by, key, address, network, user, free_at } = held;
+fn cells(held: Throttled, now: OffsetDateTime) -> Vec<AnyView> {
+    let Throttled { by, key, address, network, user, free_at } = held;
     let nobody = address.is_none() && network.is_none() && user.is_none();
     let row = address.as_ref().map(MaskedAddress::spoken).or(network.clone()).unwrap_or_default();
     let address = address.map(|address| match user {
@@ -187,9 +186,9 @@ pub async fn get(
     Administrator(_, authority): Administrator,
     Query(query): Query<LimitsQuery>,
 ) -> Result<Response, Fault> {
-    let by = HeldBy::by_name(&query.limit);
+    let by = ThrottledBy::by_name(&query.limit);
     let found = state.auth.administration().limits_in_force(by).await?;
-    let held = |held: administration::Held| Held {
+    let held = |held: administration::Throttled| Throttled {
         by: held.by,
         key: held.key,
         address: held.subject.address.as_deref().map(Into::into),
@@ -207,17 +206,19 @@ pub async fn get(
 pub async fn release_limit(#[server(default)] limit: String, #[server(default)] key: String) -> Result<(), FormError> {
     let form = Form::current()?;
     let Administrator(_, authority) = form.admit(routes::ADMIN_LIMITS).await?;
-    let Some(by) = HeldBy::by_name(&limit) else {
+    let Some(by) = ThrottledBy::by_name(&limit) else {
         return form.see_other(routes::ADMIN_LIMITS);
     };
-    match form.state.auth.administration().release(Who::Admin { authority: &authority, from: &form.from }, by, &key).await {
+    match form.state.auth.administration().release(Actor::Admin { authority: &authority, from: &form.from }, by, &key).await {
         Ok(()) => form.see_other(&format!("{}?done={DONE}", routes::ADMIN_LIMITS)),
         // It let go by itself, or somebody was faster. The page shows how things are now.
-        Err(ActError::Nothing) => form.see_other(routes::ADMIN_LIMITS),
-        Err(ActError::NotFresh) => form.see_other(&next::carried(routes::REAUTH, routes::ADMIN_LIMITS)),
-        Err(ActError::Unavailable(error)) => Err(form.fail(error.into())),
+        Err(ActionError::Nothing) => form.see_other(routes::ADMIN_LIMITS),
+        Err(ActionError::NotFresh) => form.see_other(&next::carried(routes::REAUTH, routes::ADMIN_LIMITS)),
+        Err(ActionError::Unavailable(error)) => Err(form.fail(error.into())),
         // Of what can be in the way of a change to an account, only this is in the way here.
-        Err(ActError::NotAdmin | ActError::NoSuchUser | ActError::LastAdmin) => form.refuse(Barred::NoSuchPage.into_response()),
+        Err(ActionError::NotAdmin | ActionError::NoSuchUser | ActionError::LastAdmin) => {
+            form.refuse(Barred::NoSuchPage.into_response())
+        }
     }
 }
 
@@ -229,8 +230,8 @@ mod tests {
 
     const NOW: OffsetDateTime = datetime!(2026-11-24 14:29 UTC);
 
-    fn held(by: HeldBy) -> Held {
-        Held {
+    fn held(by: ThrottledBy) -> Throttled {
+        Throttled {
             by,
             key: "a-key".to_owned(),
             address: Some("m•••••@example.org".into()),
@@ -240,7 +241,7 @@ mod tests {
         }
     }
 
-    fn html(held: Vec<Held>, all: u64, too_many: Vec<NetworkRequests>) -> String {
+    fn html(held: Vec<Throttled>, all: u64, too_many: Vec<NetworkRequests>) -> String {
         render(move || {
             view! { <LimitsPage who="priya@example.org".to_owned() by=None held all too_many released=false now=NOW/> }
         })
@@ -248,7 +249,7 @@ mod tests {
 
     #[test]
     fn who_waits_for_what_and_how_long() {
-        let html = html(vec![held(HeldBy::Limit(Limit::LinkAddress))], 1, vec![]);
+        let html = html(vec![held(ThrottledBy::Limit(Limit::LinkAddress))], 1, vec![]);
         assert!(html.contains("<title>Limits – Latchkey admin</title>"));
         assert!(html.contains("m•••••@example.org") && html.contains("address starting with m at example.org"));
         assert!(html.contains("Sign-in emails to one address</p>") && html.contains("<code>link_address</code>"));
@@ -260,9 +261,10 @@ mod tests {
 
     #[test]
     fn an_account_has_a_link_a_network_none_and_everybody_is_everybody() {
-        let account = Held { user: Some("7".to_owned()), ..held(HeldBy::WrongAppCodes) };
-        let network = Held { address: None, network: Some("2001:db8::/64".to_owned()), ..held(HeldBy::Limit(Limit::LinkNetwork)) };
-        let everybody = Held { address: None, ..held(HeldBy::Limit(Limit::LinkAll)) };
+        let account = Throttled { user: Some("7".to_owned()), ..held(ThrottledBy::WrongAppCodes) };
+        let network =
+            Throttled { address: None, network: Some("2001:db8::/64".to_owned()), ..held(ThrottledBy::Limit(Limit::LinkNetwork)) };
+        let everybody = Throttled { address: None, ..held(ThrottledBy::Limit(Limit::LinkAll)) };
         let html = html(vec![account, network, everybody], 1_204, vec![]);
         assert!(html.contains(r#"<a href="/admin/users/7">"#) && html.contains("2001:db8::/64") && html.contains("Everybody"));
         assert!(html.contains("The 3 with the longest wait, of 1,204."));
@@ -282,13 +284,13 @@ mod tests {
 
     #[test]
     fn every_limit_that_holds_has_words_of_its_own() {
-        let mut words: Vec<&str> = HeldBy::all().into_iter().map(counts).collect();
+        let mut words: Vec<&str> = ThrottledBy::all().into_iter().map(counts).collect();
         let all = words.len();
         words.sort_unstable();
         words.dedup();
         assert_eq!(words.len(), all);
-        for by in HeldBy::all() {
-            assert_eq!(HeldBy::by_name(by.name()), Some(by));
+        for by in ThrottledBy::all() {
+            assert_eq!(ThrottledBy::by_name(by.name()), Some(by));
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use auth::{
-    administration::{ActError, TestMailError, Who},
+    administration::TestMailError,
+    identity::{ActionError, Actor},
     outbox::{self, MailFilter, MailState, QueueState},
     primitives::cursor::{Cursor, Page},
 };
@@ -309,14 +310,16 @@ pub async fn retry_mail(#[server(default)] id: String) -> Result<(), FormError> 
     let Ok(id) = id.parse::<Uuid>() else {
         return form.see_other(routes::ADMIN_MAIL);
     };
-    match form.state.auth.administration().retry_mail(Who::Admin { authority: &authority, from: &form.from }, id).await {
+    match form.state.auth.administration().retry_mail(Actor::Admin { authority: &authority, from: &form.from }, id).await {
         Ok(()) => form.see_other(&done(Done::Retried)),
         // It went out meanwhile, or its time is over. The page shows how things are now.
-        Err(ActError::Nothing) => form.see_other(routes::ADMIN_MAIL),
-        Err(ActError::NotFresh) => form.see_other(&next::carried(routes::REAUTH, routes::ADMIN_MAIL)),
-        Err(ActError::Unavailable(error)) => Err(form.fail(error.into())),
+        Err(ActionError::Nothing) => form.see_other(routes::ADMIN_MAIL),
+        Err(ActionError::NotFresh) => form.see_other(&next::carried(routes::REAUTH, routes::ADMIN_MAIL)),
+        Err(ActionError::Unavailable(error)) => Err(form.fail(error.into())),
         // Of what can be in the way of a change to an account, only this is in the way here.
-        Err(ActError::NotAdmin | ActError::NoSuchUser | ActError::LastAdmin) => form.refuse(Barred::NoSuchPage.into_response()),
+        Err(ActionError::NotAdmin | ActionError::NoSuchUser | ActionError::LastAdmin) => {
+            form.refuse(Barred::NoSuchPage.into_response())
+        }
     }
 }
 

@@ -2,8 +2,9 @@
 
 use auth::{
     flag::{Flag, PASSWORDLESS_AUTH},
+    policy::checks::Check,
     reporting::overview::{Accounts, Bucket, Counts, Overview, Span},
-    rollout::{Check, LEAST_VERIFICATIONS, Reading, Rollout, State as RolloutState, Verdict},
+    rollout::{LEAST_VERIFICATIONS, Reading, Rollout, State as RolloutState, Verdict},
 };
 use axum::{
     extract::{Query, State},

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use auth::{
-    administration::{ActError, Who},
-    flag::{self, Flag, FlagRow, PASSWORDLESS_AUTH, Reach},
-    rollout::{DEFAULT_PLAN, Population, Reading, Rollout, StartError, State as RolloutState, Status, Step, Target, Told, Verdict},
+    flag::{self, Flag, FlagRow, PASSWORDLESS_AUTH, Reach, Target},
+    identity::{ActionError, Actor},
+    rollout::{DEFAULT_PLAN, Population, Reading, Rollout, StartError, State as RolloutState, Status, Step, Told, Verdict},
 };
 use axum::{
     extract::{Query, State},
@@ -291,7 +291,7 @@ pub fn RolloutPage(who: String, shown: Shown, typed: Typed, done: bool) -> impl 
 /// Why the rollout stands still, or is over.
 fn stopped(shown: &Shown) -> Option<AnyView> {
     let rollout = shown.status.rollout.as_ref()?;
-    let check = rollout.why.as_deref().and_then(auth::rollout::Check::by_name);
+    let check = rollout.why.as_deref().and_then(auth::policy::checks::Check::by_name);
     let why = check.map_or_else(|| rollout.why.clone().unwrap_or_default(), |check| words::capitalised(checks::over(check)));
     Some(match rollout.state {
         RolloutState::Held => {
@@ -540,7 +540,7 @@ fn History(shown: Shown) -> impl IntoView {
         .map(|told| {
             let by = told.actor.map_or_else(|| told.by.clone(), |actor| actor.to_string());
             let why = told.reason.clone();
-            let why = auth::rollout::Check::by_name(&why)
+            let why = auth::policy::checks::Check::by_name(&why)
                 .map_or_else(|| begun_by(&by, why), |check| words::capitalised(checks::over(check)));
             vec![
                 what(told).into_any(),
@@ -680,14 +680,14 @@ pub async fn change_rollout(
         let (who, reason) = (who.clone(), reason.clone());
         return form.reveal(move || view! { <ReviewPage who act reason/> });
     }
-    let by = Who::Admin { authority: &authority, from: &form.from };
+    let by = Actor::Admin { authority: &authority, from: &form.from };
     let change = async |change| auth.rollout().set_flag(by, PASSWORDLESS_AUTH, &change, &reason).await.map(drop);
     let done = match act {
         Act::Off => change(flag::Change::Off).await,
         Act::Move(target) => change(flag::Change::To(target)).await,
         Act::Start => match auth.rollout().start(by, &DEFAULT_PLAN, &reason).await {
             Ok(_) => Ok(()),
-            Err(StartError::UnderWay) => Err(ActError::Nothing),
+            Err(StartError::UnderWay) => Err(ActionError::Nothing),
             Err(StartError::PendingMigrations) => {
                 return refuse(StatusCode::CONFLICT, None, Some("Migrations are pending. Run them first.")).await;
             }
@@ -704,20 +704,22 @@ pub async fn change_rollout(
     };
     match done {
         Ok(()) => form.see_other(&format!("{}?done={DONE}", routes::ADMIN_ROLLOUT)),
-        Err(ActError::Nothing) => {
+        Err(ActionError::Nothing) => {
             let why = "It is so already, or somebody else was faster. This page shows how it is now.";
             refuse(StatusCode::CONFLICT, None, Some(why)).await
         }
-        Err(ActError::NotFresh) => form.see_other(&next::carried(routes::REAUTH, routes::ADMIN_ROLLOUT)),
-        Err(ActError::Unavailable(error)) => Err(form.fail(error.into())),
-        Err(ActError::NotAdmin | ActError::NoSuchUser | ActError::LastAdmin) => form.refuse(Barred::NoSuchPage.into_response()),
+        Err(ActionError::NotFresh) => form.see_other(&next::carried(routes::REAUTH, routes::ADMIN_ROLLOUT)),
+        Err(ActionError::Unavailable(error)) => Err(form.fail(error.into())),
+        Err(ActionError::NotAdmin | ActionError::NoSuchUser | ActionError::LastAdmin) => {
+            form.refuse(Barred::NoSuchPage.into_response())
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use auth::rollout::Check;
+    use auth::policy::checks::Check;
     use time::{Duration, OffsetDateTime, macros::datetime};
 
     use crate::page::render;

@@ -1,10 +1,11 @@
 //! `/admin/users/{id}`: one account, and what can be done about it.
 
 use auth::{
-    administration::{Status, Who},
+    administration::Status,
+    identity::{Actor, Authority},
     primitives::{cursor::Cursor, requester::Requester},
     self_service::activity::Filter,
-    sessions::{Authority, SessionView},
+    sessions::SessionView,
 };
 use axum::{
     Extension,
@@ -251,7 +252,7 @@ fn cells(entry: Entry, now: OffsetDateTime) -> Vec<AnyView> {
 
 /// The account with this id, if there is one. That the administrator saw it is recorded.
 pub(crate) async fn find(state: &AppState, authority: &Authority, from: &Requester, id: Uuid) -> Result<Option<User>, auth::Error> {
-    let Some(found) = state.auth.administration().user(Who::Admin { authority, from }, id).await? else { return Ok(None) };
+    let Some(found) = state.auth.administration().user(Actor::Admin { authority, from }, id).await? else { return Ok(None) };
     let session = |session: SessionView| {
         let here = session.id == authority.session;
         Session { here, ..session.into() }
@@ -316,7 +317,7 @@ pub(crate) mod tests {
         page::render,
         pages::two_factor::{AuthenticatorApp, BackupCodes},
     };
-    use auth::event::{Method, SecondFactor};
+    use auth::identity::{Method, SecondFactor};
     use time::macros::datetime;
 
     const THEN: OffsetDateTime = datetime!(2026-11-03 10:12 UTC);

@@ -11,9 +11,9 @@ use uuid::Uuid;
 use crate::{
     Error, Factors,
     crypto::TrustedDeviceToken,
-    event::{Event, Work},
+    event::{Event, UnitOfWork},
+    identity::Authority,
     primitives::requester::Requester,
-    sessions::Authority,
 };
 
 /// Browsers in a list, at most. More can only be a mistake or an attack; the oldest are then not in it, and trust in all can be taken back
@@ -53,7 +53,7 @@ impl Factors<'_> {
     /// As above.
     pub async fn revoke_trusted_device(self, authority: &Authority, id: Uuid, from: &Requester) -> Result<bool, Error> {
         let now = self.0.now();
-        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         let revoked = store::revoke(work.connection(), authority.user, Some(id), now).await?;
         for device in &revoked {
             work.record(Event::DeviceRevoked { user: authority.user, device: *device });
@@ -68,14 +68,14 @@ impl Factors<'_> {
     /// As above.
     pub async fn revoke_trusted_devices(self, authority: &Authority, from: &Requester) -> Result<(), Error> {
         let now = self.0.now();
-        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         revoke_all(&mut work, authority.user, now).await?;
         Ok(work.commit().await?)
     }
 }
 
 /// All trust of an account dies, as part of a larger change.
-pub(crate) async fn revoke_all(work: &mut Work<'_>, user: Uuid, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+pub(crate) async fn revoke_all(work: &mut UnitOfWork<'_>, user: Uuid, now: OffsetDateTime) -> Result<(), sqlx::Error> {
     for device in store::revoke(work.connection(), user, None, now).await? {
         work.record(Event::DeviceRevoked { user, device });
     }

@@ -2,8 +2,6 @@ use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::self_service::export;
-
 /// Whether the browser with this cookie has signed this address in.
 pub(crate) async fn knows(pool: &PgPool, token_hash: &[u8; 32], email_key: &str, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
@@ -99,17 +97,4 @@ pub(crate) async fn clear(connection: &mut PgConnection, token_hash: &[u8; 32], 
 pub(crate) async fn forget_since(connection: &mut PgConnection, user: Uuid, since: OffsetDateTime) -> Result<(), sqlx::Error> {
     sqlx::query!("delete from known_browsers where user_id = $1 and created_at >= $2", user, since).execute(connection).await?;
     Ok(())
-}
-
-pub(crate) async fn export(pool: &PgPool, user: Uuid) -> Result<Vec<export::KnownBrowser>, sqlx::Error> {
-    sqlx::query_as!(
-        export::KnownBrowser,
-        r#"
-        select created_at as first_signed_in_at, last_used_at as last_signed_in_at, expires_at
-        from known_browsers where user_id = $1 order by created_at desc
-        "#,
-        user,
-    )
-    .fetch_all(pool)
-    .await
 }

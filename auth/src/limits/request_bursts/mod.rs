@@ -14,8 +14,9 @@ use time::{Duration, OffsetDateTime};
 
 use crate::{
     Error, RequestLimits,
-    event::{Event, Work},
-    limits::throttle::{Limit, Whose},
+    event::{Event, UnitOfWork},
+    limits::throttle::Subject,
+    policy::limits::Limit,
 };
 
 /// More in an hour from one network is told of.
@@ -84,8 +85,8 @@ impl RequestLimits<'_> {
     }
 
     async fn tell_of(self, network: String, requests: i64, now: OffsetDateTime) -> Result<(), sqlx::Error> {
-        let mut work = Work::begin(&self.0.pool, None, now).await?;
-        let charge = self.0.limits().throttle().charge(Limit::Notice, Whose::Network(&network));
+        let mut work = UnitOfWork::begin(&self.0.pool, None, now).await?;
+        let charge = self.0.limits().throttle().charge(Limit::Notice, Subject::Network(&network));
         if self.0.limits().throttle().once(work.connection(), charge, now).await? {
             tracing::warn!(network, requests, limit = TOO_MANY, "network.too_many_requests");
             work.record(Event::NetworkTooManyRequests { network, requests });

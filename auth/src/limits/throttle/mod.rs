@@ -13,208 +13,9 @@ use uuid::Uuid;
 use crate::{
     RequestLimits,
     crypto::{BrowserNonce, Keys, KnownBrowserToken},
+    policy::limits::{Limit, Limits, Rate},
     primitives::email_address,
 };
-
-/// What is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Limit {
-    /// Sign-in mails to one address asked for from one network.
-    LinkAddressNetwork,
-    /// Sign-in mails to one address, whoever asks.
-    LinkAddress,
-    /// Sign-in mails a browser asks for an account it has signed in before: instead of the others, so nobody can use them up.
-    LinkKnownBrowser,
-    /// Sign-in mails asked for from one network.
-    LinkNetwork,
-    /// Sign-in mails in all.
-    LinkAll,
-    /// Sign-in mails one browser asks for, known or not.
-    LinkBrowser,
-    /// Wrong codes from one network.
-    CodeNetwork,
-    /// Wrong codes for one address from browsers it doesn't know. It outlives the code: a new mail brings no new tries
-    /// (NIST 800-63B-4 §3.1.3.2).
-    CodeAddress,
-    /// Wrong codes from a browser the account knows.
-    CodeKnownBrowser,
-    /// Wrong authenticator codes for one account, from browsers it doesn't know.
-    TotpAccount,
-    /// Wrong authenticator codes from a browser the account knows.
-    TotpKnownBrowser,
-    /// Wrong backup codes for one account, from browsers it doesn't know.
-    BackupAccount,
-    /// Wrong backup codes from a browser the account knows.
-    BackupKnownBrowser,
-    /// Wrong codes for one account from someone signed in to it, on browsers it doesn't know.
-    StepUpAccount,
-    /// The same from a browser the account knows.
-    StepUpKnownBrowser,
-    /// Codes by mail for changes to one account.
-    StepUpMail,
-    /// Accounts made from one network.
-    SignUpNetwork,
-    /// Changes of one account's address that were asked for.
-    AddressChange,
-    /// Mails of one kind that tell an owner of something others can repeat at will.
-    Notice,
-    /// Test mails one administrator sends.
-    MailTest,
-    /// Requests of one API key.
-    ApiKey,
-}
-
-impl Limit {
-    pub const ALL: [Self; 21] = [
-        Self::LinkAddressNetwork,
-        Self::LinkAddress,
-        Self::LinkKnownBrowser,
-        Self::LinkNetwork,
-        Self::LinkAll,
-        Self::LinkBrowser,
-        Self::CodeNetwork,
-        Self::CodeAddress,
-        Self::CodeKnownBrowser,
-        Self::TotpAccount,
-        Self::TotpKnownBrowser,
-        Self::BackupAccount,
-        Self::BackupKnownBrowser,
-        Self::StepUpAccount,
-        Self::StepUpKnownBrowser,
-        Self::StepUpMail,
-        Self::SignUpNetwork,
-        Self::AddressChange,
-        Self::Notice,
-        Self::MailTest,
-        Self::ApiKey,
-    ];
-
-    /// The name in metrics, logs and the table.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::LinkAddressNetwork => "link_address_network",
-            Self::LinkAddress => "link_address",
-            Self::LinkKnownBrowser => "link_known_browser",
-            Self::LinkNetwork => "link_network",
-            Self::LinkAll => "link_all",
-            Self::LinkBrowser => "link_browser",
-            Self::CodeNetwork => "code_network",
-            Self::CodeAddress => "code_address",
-            Self::CodeKnownBrowser => "code_known_browser",
-            Self::TotpAccount => "totp_account",
-            Self::TotpKnownBrowser => "totp_known_browser",
-            Self::BackupAccount => "backup_account",
-            Self::BackupKnownBrowser => "backup_known_browser",
-            Self::StepUpAccount => "step_up_account",
-            Self::StepUpKnownBrowser => "step_up_known_browser",
-            Self::StepUpMail => "step_up_mail",
-            Self::SignUpNetwork => "signup_network",
-            Self::AddressChange => "address_change",
-            Self::Notice => "notice",
-            Self::MailTest => "mail_test",
-            Self::ApiKey => "api_key",
-        }
-    }
-
-    #[must_use]
-    pub fn by_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|limit| limit.name() == name)
-    }
-}
-
-/// `burst` at once, then one every `period / burst`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate {
-    pub burst: u32,
-    pub period: Duration,
-}
-
-impl Rate {
-    #[must_use]
-    pub const fn new(burst: u32, period: Duration) -> Self {
-        Self { burst, period }
-    }
-
-    /// The time one costs.
-    fn emission(self) -> Duration {
-        self.period / self.burst.max(1)
-    }
-
-    /// How many more pass at once where the count has run so far ahead of the clock.
-    fn left(self, ahead: Duration) -> u32 {
-        let free = self.period.saturating_sub(ahead);
-        u32::try_from(free.as_nanos() / self.emission().as_nanos().max(1)).unwrap_or(u32::MAX)
-    }
-}
-
-/// The rates in force. `enabled: false` (`LIMITS=off`, for load tests) switches these off; the five tries of a code stay.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    pub enabled: bool,
-    pub link_address_network: Rate,
-    pub link_address: Rate,
-    pub link_known_browser: Rate,
-    pub link_network: Rate,
-    pub link_all: Rate,
-    pub code_network: Rate,
-    pub totp_account: Rate,
-    pub backup_account: Rate,
-    pub step_up_account: Rate,
-    pub step_up_mail: Rate,
-    pub sign_up_network: Rate,
-    pub address_change: Rate,
-    pub api_key: Rate,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        const fn per(burst: u32, minutes: u64) -> Rate {
-            Rate::new(burst, Duration::from_mins(minutes))
-        }
-        Self {
-            enabled: true,
-            link_address_network: per(4, 15),
-            link_address: per(10, 60),
-            link_known_browser: per(5, 15),
-            link_network: per(30, 15),
-            link_all: per(2_000, 1),
-            code_network: per(30, 15),
-            totp_account: per(5, 15),
-            backup_account: per(5, 60),
-            step_up_account: per(10, 15),
-            step_up_mail: per(5, 60),
-            sign_up_network: per(20, 60),
-            address_change: per(5, 24 * 60),
-            api_key: per(600, 1),
-        }
-    }
-}
-
-impl Limits {
-    #[must_use]
-    pub fn rate(&self, limit: Limit) -> Rate {
-        match limit {
-            Limit::LinkAddressNetwork => self.link_address_network,
-            Limit::LinkAddress => self.link_address,
-            Limit::LinkKnownBrowser => self.link_known_browser,
-            Limit::LinkNetwork => self.link_network,
-            Limit::LinkAll => self.link_all,
-            Limit::LinkBrowser => Rate::new(1, Duration::from_secs(30)),
-            Limit::CodeNetwork | Limit::CodeKnownBrowser => self.code_network,
-            Limit::TotpAccount | Limit::TotpKnownBrowser => self.totp_account,
-            Limit::BackupAccount | Limit::BackupKnownBrowser => self.backup_account,
-            Limit::StepUpAccount | Limit::StepUpKnownBrowser => self.step_up_account,
-            Limit::StepUpMail => self.step_up_mail,
-            Limit::CodeAddress => Rate::new(30, Duration::from_hours(24)),
-            Limit::SignUpNetwork => self.sign_up_network,
-            Limit::AddressChange => self.address_change,
-            Limit::ApiKey => self.api_key,
-            Limit::Notice => Rate::new(1, Duration::from_hours(1)),
-            Limit::MailTest => Rate::new(5, Duration::from_mins(15)),
-        }
-    }
-}
 
 /// A limit refused. Nothing was counted, so asking again early costs nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,7 +36,7 @@ pub struct Standing {
 
 /// Whom a limit counts.
 #[derive(Clone, Copy)]
-pub(crate) enum Whose<'a> {
+pub(crate) enum Subject<'a> {
     /// An address, by its key.
     Address(&'a str),
     /// The same, asked for from one network.
@@ -254,7 +55,7 @@ pub(crate) enum Whose<'a> {
     Everybody,
 }
 
-impl Whose<'_> {
+impl Subject<'_> {
     /// What is hashed to a row's key.
     fn identity(self) -> String {
         // The parts are joined by a byte that stands in none of them, so ("ab", "c") and ("a", "bc") stay apart.
@@ -271,7 +72,7 @@ impl Whose<'_> {
         }
     }
 
-    fn subject(self) -> Subject {
+    fn subject(self) -> MaskedSubject {
         let (address, network, user) = match self {
             Self::Address(key) | Self::KnownBrowserOfAddress(_, key) => (Some(key), None, None),
             Self::AddressFrom(key, network) => (Some(key), Some(network), None),
@@ -279,13 +80,13 @@ impl Whose<'_> {
             Self::Account(user) | Self::AccountAnd(user, _) | Self::KnownBrowserOf(_, user) => (None, None, Some(user)),
             Self::Browser(_) | Self::ApiKey(_) | Self::Everybody => (None, None, None),
         };
-        Subject { address: address.map(email_address::masked), network: network.map(ToOwned::to_owned), user }
+        MaskedSubject { address: address.map(email_address::masked), network: network.map(ToOwned::to_owned), user }
     }
 }
 
 /// Whom a limit counts, for administrators. No row names an address that may have no account.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subject {
+pub struct MaskedSubject {
     /// Masked.
     pub address: Option<String>,
     pub network: Option<String>,
@@ -298,7 +99,7 @@ pub(crate) struct Charge {
     pub limit: Limit,
     key: [u8; 32],
     rate: Rate,
-    subject: Subject,
+    subject: MaskedSubject,
 }
 
 /// A row that would refuse the next request.
@@ -306,7 +107,7 @@ pub(crate) struct Charge {
 pub(crate) struct Full {
     pub limit: Limit,
     pub key: Vec<u8>,
-    pub subject: Subject,
+    pub subject: MaskedSubject,
     pub free_at: OffsetDateTime,
 }
 
@@ -323,7 +124,7 @@ impl<'a> RequestLimits<'a> {
 }
 
 impl Throttle<'_> {
-    pub fn charge(&self, limit: Limit, whose: Whose<'_>) -> Charge {
+    pub fn charge(&self, limit: Limit, whose: Subject<'_>) -> Charge {
         let key = self.keys.pseudonym(whose.identity().as_bytes());
         Charge { limit, key, rate: self.limits.rate(limit), subject: whose.subject() }
     }
@@ -461,7 +262,7 @@ mod tests {
 
     fn charge_of(limit: Limit) -> Charge {
         let (limits, keys) = (Limits::default(), keys());
-        Throttle { limits: &limits, keys: &keys }.charge(limit, Whose::Network("192.0.2.7"))
+        Throttle { limits: &limits, keys: &keys }.charge(limit, Subject::Network("192.0.2.7"))
     }
 
     /// N at once, and no more; then one for each emission, to the microsecond; after a whole period N again.
@@ -517,7 +318,7 @@ mod tests {
         let pool = database.pool().await;
         let (limits, keys) = (Limits { api_key: Rate::new(3, Duration::from_mins(1)), ..Limits::default() }, keys());
         let throttle = Throttle { limits: &limits, keys: &keys };
-        let charge = throttle.charge(Limit::ApiKey, Whose::ApiKey(Uuid::from_u128(7)));
+        let charge = throttle.charge(Limit::ApiKey, Subject::ApiKey(Uuid::from_u128(7)));
         for (left, reset) in [(2, 20), (1, 40), (0, 60)] {
             let standing = throttle.take_one(&pool, &charge, NOW).await.expect("answers");
             assert_eq!(standing, Ok(Some(Standing { left, reset: Duration::from_secs(reset) })));
@@ -536,7 +337,7 @@ mod tests {
         let (limits, keys, user) = (Limits::default(), keys(), Uuid::from_u128(7));
         let throttle = Throttle { limits: &limits, keys: &keys };
         let token = KnownBrowserToken::new();
-        let subject = |address: Option<&str>, network: Option<&str>, user| Subject {
+        let subject = |address: Option<&str>, network: Option<&str>, user| MaskedSubject {
             address: address.map(ToOwned::to_owned),
             network: network.map(ToOwned::to_owned),
             user,
@@ -544,16 +345,16 @@ mod tests {
         let masked = Some("m•••••@example.org");
         let mut identities = BTreeSet::new();
         for (whose, told) in [
-            (Whose::Address("mara@example.org"), subject(masked, None, None)),
-            (Whose::AddressFrom("mara@example.org", "192.0.2.7"), subject(masked, Some("192.0.2.7"), None)),
-            (Whose::Network("192.0.2.7"), subject(None, Some("192.0.2.7"), None)),
-            (Whose::Account(user), subject(None, None, Some(user))),
-            (Whose::AccountAnd(user, "new_sign_in"), subject(None, None, Some(user))),
-            (Whose::Browser(&BrowserNonce::new()), subject(None, None, None)),
-            (Whose::KnownBrowserOfAddress(&token, "mara@example.org"), subject(masked, None, None)),
-            (Whose::KnownBrowserOf(&token, user), subject(None, None, Some(user))),
-            (Whose::ApiKey(Uuid::from_u128(8)), subject(None, None, None)),
-            (Whose::Everybody, subject(None, None, None)),
+            (Subject::Address("mara@example.org"), subject(masked, None, None)),
+            (Subject::AddressFrom("mara@example.org", "192.0.2.7"), subject(masked, Some("192.0.2.7"), None)),
+            (Subject::Network("192.0.2.7"), subject(None, Some("192.0.2.7"), None)),
+            (Subject::Account(user), subject(None, None, Some(user))),
+            (Subject::AccountAnd(user, "new_sign_in"), subject(None, None, Some(user))),
+            (Subject::Browser(&BrowserNonce::new()), subject(None, None, None)),
+            (Subject::KnownBrowserOfAddress(&token, "mara@example.org"), subject(masked, None, None)),
+            (Subject::KnownBrowserOf(&token, user), subject(None, None, Some(user))),
+            (Subject::ApiKey(Uuid::from_u128(8)), subject(None, None, None)),
+            (Subject::Everybody, subject(None, None, None)),
         ] {
             let charge = throttle.charge(Limit::Notice, whose);
             assert_eq!(charge.subject, told);

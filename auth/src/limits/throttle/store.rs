@@ -4,7 +4,9 @@ use sqlx::{PgConnection, PgPool, postgres::types::PgInterval};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Charge, Full, Limit, Limited, Rate, Subject};
+use crate::policy::limits::{Limit, Rate};
+
+use super::{Charge, Full, Limited, MaskedSubject};
 
 /// In one order everywhere, so that two requests that share keys wait for each other and never deadlock.
 fn sorted(charges: &[Charge]) -> Vec<&Charge> {
@@ -43,7 +45,7 @@ pub(super) async fn take(
     let (names, keys, emissions, periods) = columns(charges);
     let subjects = sorted(charges).into_iter().map(|charge| charge.subject.clone());
     let (mut addresses, mut networks, mut users) = (Vec::new(), Vec::new(), Vec::new());
-    for Subject { address, network, user } in subjects {
+    for MaskedSubject { address, network, user } in subjects {
         addresses.push(address);
         networks.push(network);
         users.push(user);
@@ -155,7 +157,7 @@ pub(super) async fn full(
     .await?;
     let all = rows.first().map_or(0, |row| row.all);
     let full = rows.into_iter().filter_map(|row| {
-        let subject = Subject { address: row.address, network: row.network, user: row.user_id };
+        let subject = MaskedSubject { address: row.address, network: row.network, user: row.user_id };
         Some(Full { limit: Limit::by_name(&row.name)?, key: row.key, subject, free_at: row.free_at })
     });
     Ok((full.collect(), all))
@@ -168,9 +170,9 @@ pub(crate) async fn release(
     limit: Limit,
     key: &[u8],
     now: OffsetDateTime,
-) -> Result<Option<Subject>, sqlx::Error> {
+) -> Result<Option<MaskedSubject>, sqlx::Error> {
     sqlx::query_as!(
-        Subject,
+        MaskedSubject,
         r#"
         update rate_limits set tat = $3 where name = $1 and key = $2 and tat > $3
         returning address, network, user_id as "user"

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::MagicLink;
 use crate::{
     crypto::Seed,
-    event::Method,
+    identity::Method,
     policy::{CODE_TRIES, LIVE_LINKS},
     primitives::{
         email_address::EmailAddress,

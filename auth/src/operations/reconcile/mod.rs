@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     Error, Operations,
-    event::{Event, Work},
+    event::{Event, UnitOfWork},
     operations::housekeeping,
     primitives::schedule,
 };
@@ -71,7 +71,7 @@ impl Operations<'_> {
             tracing::warn!(kind, at = %at, ids = ?ids, "reconcile.found");
             *findings.entry(*kind).or_default() += 1;
         }
-        let mut work = Work::begin(&self.0.pool, None, now).await?;
+        let mut work = UnitOfWork::begin(&self.0.pool, None, now).await?;
         work.record(Event::ReconcileFinished { findings });
         Ok(work.commit().await?)
     }

@@ -14,7 +14,7 @@ const HOUR: Duration = Duration::HOUR;
 const DAY: Duration = Duration::DAY;
 
 /// Says that a background loop of this process has come round: one that stands still is seen by its time standing still.
-pub fn beat(worker: &'static str, now: OffsetDateTime) {
+pub fn heartbeat(worker: &'static str, now: OffsetDateTime) {
     metrics::gauge!("worker_heartbeat_timestamp_seconds", "worker" => worker)
         .set((now - OffsetDateTime::UNIX_EPOCH).as_seconds_f64());
 }
@@ -40,7 +40,7 @@ impl Reporting<'_> {
         metrics::gauge!("mail_outbox_oldest_seconds").set(waits);
 
         let (mut current, mut previous, mut missing) = (0, 0, 0);
-        for key in self.0.operations().key_status().await? {
+        for key in self.0.factors().key_status().await? {
             match (key.current, key.known) {
                 (true, _) => current += key.totp_secrets,
                 (false, true) => previous += key.totp_secrets,

@@ -11,17 +11,21 @@ use time::OffsetDateTime;
 use crate::{
     Error, SelfService,
     crypto::{Code, new_id, same},
-    event::{self, Event, Purpose, RevokeReason, Work},
+    event::{self, Event, Purpose, RevokeReason, UnitOfWork},
     factors::trusted_device,
-    limits::throttle::{Limit, Limited, Whose},
-    one_time::magic_link,
+    identity::Authority,
+    limits::throttle::{Limited, Subject},
+    one_time::{
+        magic_link,
+        revert_link::{self, Revert},
+    },
     outbox::{self, Notice},
-    policy::{ADDRESS_CODE_TTL, CODE_TRIES},
+    policy::{ADDRESS_CODE_TTL, CODE_TRIES, limits::Limit},
     primitives::{email_address::EmailAddress, requester::Requester},
-    self_service::revert::{self, Undoes},
-    sessions::{self, Authority},
-    sign_in::{first_factor::BrowserProof, second_factor::Giving, step_up::Stepping},
+    sessions,
+    sign_in::{first_factor::BrowserProof, second_factor::SecondFactorContext, step_up::StepUpSession},
     users::account,
+    users::held_address,
 };
 
 /// Why no code was queued.
@@ -111,8 +115,8 @@ impl SelfService<'_> {
         let throttle = self.0.limits().throttle();
         // The second is everybody's mail to that address: its owner is not to get more by way of accounts that strangers make.
         let charges = [
-            throttle.charge(Limit::AddressChange, Whose::Account(user)),
-            throttle.charge(Limit::LinkAddress, Whose::Address(email.key())),
+            throttle.charge(Limit::AddressChange, Subject::Account(user)),
+            throttle.charge(Limit::LinkAddress, Subject::Address(email.key())),
         ];
         throttle.take(&self.0.pool, &charges, now).await?.map_err(RequestChangeError::Limited)?;
         let seed = self.0.keys.seed();
@@ -128,7 +132,7 @@ impl SelfService<'_> {
             created_at: now,
             expires_at: now + ADDRESS_CODE_TTL,
         };
-        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         store::insert(work.connection(), &new).await?;
         outbox::store::enqueue_email_change(work.connection(), new_id(now), new.id, now, new.expires_at).await?;
         work.record(Event::EmailChangeRequested { user, change: new.id });
@@ -143,7 +147,7 @@ impl SelfService<'_> {
     /// [`ConfirmChangeError`]. A wrong code was counted before it was compared.
     pub async fn confirm_address_change(
         self,
-        stepping: Stepping<'_>,
+        stepping: StepUpSession<'_>,
         code: &Code,
         browser: BrowserProof<'_>,
         from: &Requester,
@@ -160,11 +164,11 @@ impl SelfService<'_> {
         if change.attempts >= CODE_TRIES {
             return Err(ConfirmChangeError::LastTry);
         }
-        let giving = Giving { user, purpose: Purpose::StepUp, browser, from, now };
+        let giving = SecondFactorContext { user, purpose: Purpose::StepUp, browser, from, now };
         let throttle = self.0.limits().throttle();
         let (by_session, _) = self.0.sign_in().charge_for((Limit::StepUpAccount, Limit::StepUpKnownBrowser), giving).await?;
         // By the address as well: whoever guesses at one they can't read gets no more tries by making more accounts.
-        let charges = [by_session, throttle.charge(Limit::CodeAddress, Whose::Address(&change.email_key))];
+        let charges = [by_session, throttle.charge(Limit::CodeAddress, Subject::Address(&change.email_key))];
         throttle.take(&self.0.pool, &charges, now).await?.map_err(ConfirmChangeError::Limited)?;
         let Some(spent) = store::charge_try(&self.0.pool, change.id, now).await? else {
             return Err(ConfirmChangeError::LastTry);
@@ -174,7 +178,7 @@ impl SelfService<'_> {
             let left = CODE_TRIES.saturating_sub(spent);
             return Err(if left == 0 { ConfirmChangeError::LastTry } else { ConfirmChangeError::Wrong { left } });
         }
-        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         throttle.give_back(work.connection(), &charges).await?;
         self.move_account(&mut work, stepping, &change, from, now).await?;
         work.commit().await?;
@@ -184,13 +188,13 @@ impl SelfService<'_> {
 
     async fn move_account(
         self,
-        work: &mut Work<'_>,
-        stepping: Stepping<'_>,
+        work: &mut UnitOfWork<'_>,
+        stepping: StepUpSession<'_>,
         change: &store::EmailChange,
         from: &Requester,
         now: OffsetDateTime,
     ) -> Result<(), ConfirmChangeError> {
-        let Stepping { authority, old, fresh } = stepping;
+        let StepUpSession { authority, old, fresh } = stepping;
         let user = authority.user;
         if !store::consume(work.connection(), change.id, now).await? {
             return Err(ConfirmChangeError::Expired);
@@ -208,7 +212,7 @@ impl SelfService<'_> {
         let reason = RevokeReason::EmailChanged;
         sessions::end_all(work, user, Some(authority.session), reason, now).await?;
         trusted_device::revoke_all(work, user, now).await?;
-        let free = !revert::store::is_held(work.connection(), &change.email_key, Some(user), now).await?;
+        let free = !held_address::is_held(work.connection(), &change.email_key, Some(user), now).await?;
         if !free || !account::store::set_email(work.connection(), user, &change.email, &change.email_key).await? {
             // The owner of that address was told that it has an account. Here it looks like a code that is dead.
             return Err(ConfirmChangeError::Expired);
@@ -219,7 +223,7 @@ impl SelfService<'_> {
         trusted_device::revoke_all(work, user, now).await?;
         work.record(Event::EmailChanged { user, change: change.id });
         // `account` is as it was before: the link and its mail are for the old address.
-        let undo = self.revert_link(work, &account, Undoes::EmailChange, now).await?;
+        let undo = revert_link::create(&self.0.keys, work, &account, Revert::EmailChange, now).await?;
         outbox::store::enqueue_undoable(work.connection(), user, Notice::EmailChanged, undo, Some(from), now).await?;
         Ok(())
     }

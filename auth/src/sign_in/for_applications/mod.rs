@@ -11,10 +11,11 @@ use uuid::Uuid;
 
 use crate::{
     Error, SignIn,
-    api_keys::{ApiKey, Presented},
+    api_keys::Presented,
     crypto::{Challenge, Code, LinkToken, RequestSecret, SessionToken, new_id, sha256},
-    event::{self, Event, RevokeReason, SecondFactor, Work},
+    event::{self, Event, RevokeReason, UnitOfWork},
     factors::backup_code,
+    identity::{ApiKey, SecondFactor},
     limits::throttle::Limited,
     one_time::magic_link::store as links,
     primitives::{
@@ -23,8 +24,8 @@ use crate::{
     },
     sessions::{self, ApiSession, TOUCH_EVERY},
     sign_in::{
-        first_factor::{BrowserProof, ConfirmLinkError, EnterCodeError, Giver, Handover, Outcome, Request},
-        second_factor::{Factor, Finishing, SecondFactorError},
+        first_factor::{BrowserProof, ConfirmLinkError, EnterCodeError, FirstFactorContext, Outcome, Request, SessionChange},
+        second_factor::{Factor, PendingSignIn, SecondFactorError},
     },
 };
 
@@ -141,7 +142,7 @@ impl SignIn<'_> {
         let (id, seed) = (new_id(now), self.0.keys.seed());
         let secret = self.0.keys.request_secret(&seed).expect("the current key is there");
         let binding = secret.binding(application.key);
-        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         if let Some((key_hash, body_hash)) = &named
             && !store::claim(work.connection(), key_hash, body_hash, id, now).await?
         {
@@ -186,7 +187,7 @@ impl SignIn<'_> {
     ) -> Result<Verified, ConfirmLinkError> {
         let (binding, session) = (secret.binding(application.key), SessionToken::new());
         let from = &self.speaking_for(application, &binding, from).await?;
-        let giver = Giver { binding: Some(binding), browser: NO_BROWSER };
+        let giver = FirstFactorContext { binding: Some(binding), browser: NO_BROWSER };
         let outcome = self.give_link(token, giver, &handover(&session), from).await?;
         Ok(self.verified(application, session, &outcome).await?)
     }
@@ -204,7 +205,7 @@ impl SignIn<'_> {
     ) -> Result<Verified, EnterCodeError> {
         let (binding, session) = (secret.binding(application.key), SessionToken::new());
         let from = &self.speaking_for(application, &binding, from).await?;
-        let giver = Giver { binding: Some(binding), browser: NO_BROWSER };
+        let giver = FirstFactorContext { binding: Some(binding), browser: NO_BROWSER };
         let outcome = self.give_code(code, giver, &handover(&session), from).await?;
         Ok(self.verified(application, session, &outcome).await?)
     }
@@ -224,7 +225,7 @@ impl SignIn<'_> {
         let half = half.ok_or(SecondFactorError::SessionOver)?;
         let from = &from.on_behalf(application, half.client.as_ref());
         let session = SessionToken::new();
-        let finishing = Finishing { half: challenge.key(), user: half.user, handover: &handover(&session) };
+        let finishing = PendingSignIn { half: challenge.key(), user: half.user, handover: &handover(&session) };
         self.enter_second_factor(finishing, factor, false, NO_BROWSER, from).await?;
         match self.api_session(application, &session).await {
             Ok(found) => Ok((session, found)),
@@ -283,7 +284,7 @@ impl SignIn<'_> {
     /// When the database does not answer.
     pub async fn end_api_session(self, application: &Application, token: &SessionToken, from: &Requester) -> Result<bool, Error> {
         let (now, reason, from) = (self.0.now(), RevokeReason::SignedOut, &from.on_behalf(application, None));
-        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         let ended = sessions::store::revoke_of_application(work.connection(), token.key(), application, reason, now).await?;
         if let Some((session, user)) = ended {
             work.record(Event::SessionRevoked { user, session, reason });
@@ -325,6 +326,6 @@ fn named(application: &Application, key: &IdempotencyKey) -> [u8; 32] {
     sha256(&bytes)
 }
 
-fn handover(token: &SessionToken) -> Handover {
-    Handover { fresh: token.key(), data: json!({}), old: None }
+fn handover(token: &SessionToken) -> SessionChange {
+    SessionChange { fresh: token.key(), data: json!({}), old: None }
 }

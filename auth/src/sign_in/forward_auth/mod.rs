@@ -11,9 +11,9 @@ use uuid::Uuid;
 use crate::{
     Error, SignIn,
     crypto::{ForwardAuthToken, SessionKey},
+    identity::Level,
     policy::RequireTwoFactor,
     primitives::email_address::EmailAddress,
-    sessions::Level,
 };
 
 /// `last_seen_at` moves at most this often, as for pages.

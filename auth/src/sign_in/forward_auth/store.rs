@@ -3,7 +3,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::Found;
-use crate::{crypto::SessionKey, sessions::Level};
+use crate::{crypto::SessionKey, identity::Level};
 
 /// A live session of a live account, by its own cookie or else by its token.
 pub(super) async fn find(

@@ -10,22 +10,23 @@ use time::OffsetDateTime;
 use crate::{
     Error, SignIn,
     crypto::{Code, SessionKey, new_id, same},
-    event::{self, Event, Purpose, SecondFactor, Work},
-    limits::throttle::{Limit, Limited, Whose},
+    event::{self, Event, Purpose, UnitOfWork},
+    identity::{Authority, Level, SecondFactor},
+    limits::throttle::{Limited, Subject},
     outbox,
-    policy::{CODE_TRIES, STEP_UP_CODE_TTL},
+    policy::{CODE_TRIES, STEP_UP_CODE_TTL, limits::Limit},
     primitives::requester::Requester,
-    sessions::{self, Authority, Level, store::Renewal},
+    sessions::{self, store::Renewal},
     sign_in::{
         first_factor::BrowserProof,
-        second_factor::{Factor, Giving, SecondFactorError},
+        second_factor::{Factor, SecondFactorContext, SecondFactorError},
     },
     users::account,
 };
 
 /// The session that steps up: who it speaks for, its id now, and an id nobody has used, which it gets.
 #[derive(Clone, Copy)]
-pub struct Stepping<'a> {
+pub struct StepUpSession<'a> {
     pub authority: &'a Authority,
     pub old: SessionKey,
     pub fresh: SessionKey,
@@ -82,7 +83,7 @@ impl SignIn<'_> {
     /// [`SecondFactorError`].
     pub async fn step_up(
         self,
-        stepping: Stepping<'_>,
+        stepping: StepUpSession<'_>,
         factor: Factor<'_>,
         browser: BrowserProof<'_>,
         from: &Requester,
@@ -90,9 +91,10 @@ impl SignIn<'_> {
         if stepping.authority.level == Level::FirstFactor {
             return Err(SecondFactorError::SessionOver);
         }
-        let giving = Giving { user: stepping.authority.user, purpose: Purpose::StepUp, browser, from, now: self.0.now() };
+        let giving =
+            SecondFactorContext { user: stepping.authority.user, purpose: Purpose::StepUp, browser, from, now: self.0.now() };
         let right = self.verify(factor, giving).await?;
-        let mut work = Work::begin(&self.0.pool, Some(from), giving.now).await?;
+        let mut work = UnitOfWork::begin(&self.0.pool, Some(from), giving.now).await?;
         if !self.consume(&mut work, &right, giving).await? {
             drop(work);
             return Err(self.refuse(&right, giving).await?);
@@ -124,7 +126,7 @@ impl SignIn<'_> {
             return Err(SendCodeError::TwoFactor);
         }
         let throttle = self.0.limits().throttle();
-        let charge = throttle.charge(Limit::StepUpMail, Whose::Account(authority.user));
+        let charge = throttle.charge(Limit::StepUpMail, Subject::Account(authority.user));
         throttle.take(&self.0.pool, &[charge], now).await?.map_err(SendCodeError::Limited)?;
         let seed = self.0.keys.seed();
         let code = self.0.keys.step_up_code(&seed).expect("the current key is there");
@@ -138,7 +140,7 @@ impl SignIn<'_> {
             created_at: now,
             expires_at: now + STEP_UP_CODE_TTL,
         };
-        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         store::insert(work.connection(), &new).await?;
         outbox::store::enqueue_step_up(work.connection(), new_id(now), new.id, now, new.expires_at).await?;
         work.record(Event::StepUpMailed { user: authority.user, code: new.id });
@@ -153,7 +155,7 @@ impl SignIn<'_> {
     /// [`MailedCodeError`]. A wrong code was counted before it was compared.
     pub async fn step_up_with_mailed_code(
         self,
-        stepping: Stepping<'_>,
+        stepping: StepUpSession<'_>,
         code: &Code,
         browser: BrowserProof<'_>,
         from: &Requester,
@@ -166,7 +168,7 @@ impl SignIn<'_> {
         if mailed.attempts >= CODE_TRIES {
             return Err(MailedCodeError::LastTry);
         }
-        let giving = Giving { user, purpose: Purpose::StepUp, browser, from, now };
+        let giving = SecondFactorContext { user, purpose: Purpose::StepUp, browser, from, now };
         let (charge, _) = self.charge_for((Limit::StepUpAccount, Limit::StepUpKnownBrowser), giving).await?;
         let charges = [charge];
         self.0.limits().throttle().take(&self.0.pool, &charges, now).await?.map_err(MailedCodeError::Limited)?;
@@ -178,7 +180,7 @@ impl SignIn<'_> {
             let left = CODE_TRIES.saturating_sub(spent);
             return Err(if left == 0 { MailedCodeError::LastTry } else { MailedCodeError::Wrong { left } });
         }
-        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         if !store::consume(work.connection(), mailed.id, now).await? {
             return Err(MailedCodeError::Expired);
         }
@@ -199,14 +201,14 @@ impl SignIn<'_> {
 /// Gives the session its new id, with what it has now proven. `given`: none for a code by mail. The
 /// session keeps it where the account has two-factor from now on. `false`: it is over, or another request has renewed it.
 pub(crate) async fn renew(
-    work: &mut Work<'_>,
-    stepping: Stepping<'_>,
+    work: &mut UnitOfWork<'_>,
+    stepping: StepUpSession<'_>,
     two_factor: bool,
     given: Option<SecondFactor>,
     now: OffsetDateTime,
 ) -> Result<bool, sqlx::Error> {
     let second = given.filter(|_| two_factor);
-    let Stepping { authority, old, fresh } = stepping;
+    let StepUpSession { authority, old, fresh } = stepping;
     let renewal = Renewal { session: authority.session, old, fresh, two_factor, second, now };
     if !sessions::store::renew(work.connection(), &renewal).await? {
         return Ok(false);

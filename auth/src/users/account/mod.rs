@@ -8,10 +8,10 @@ use uuid::Uuid;
 use crate::{
     Error, Users,
     crypto::new_id,
-    event::{Event, Origin, Work},
+    event::{Event, UnitOfWork},
+    identity::{Authority, Origin},
     primitives::{email_address::EmailAddress, requester::Requester},
-    self_service::revert,
-    sessions::Authority,
+    users::held_address,
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -78,8 +78,8 @@ impl Users<'_> {
     /// [`CreateUserError::Exists`], or the database did not answer.
     pub async fn create(self, email: &EmailAddress, admin: bool) -> Result<Uuid, CreateUserError> {
         let now = self.0.now();
-        let mut work = Work::begin(&self.0.pool, None, now).await?;
-        if revert::store::is_held(work.connection(), email.key(), None, now).await? {
+        let mut work = UnitOfWork::begin(&self.0.pool, None, now).await?;
+        if held_address::is_held(work.connection(), email.key(), None, now).await? {
             return Err(CreateUserError::HeldBack);
         }
         let user = store::create(work.connection(), new_id(now), email, admin, now).await?.ok_or(CreateUserError::Exists)?;
@@ -102,7 +102,7 @@ impl Users<'_> {
     /// [`SetNameError`].
     pub async fn set_name(self, authority: &Authority, typed: &str, from: &Requester) -> Result<(), SetNameError> {
         let name = name(typed)?;
-        let mut work = Work::begin(&self.0.pool, Some(from), self.0.now()).await?;
+        let mut work = UnitOfWork::begin(&self.0.pool, Some(from), self.0.now()).await?;
         if store::set_name(work.connection(), authority.user, name).await? {
             work.record(Event::NameChanged { user: authority.user });
         }

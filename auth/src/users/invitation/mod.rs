@@ -8,7 +8,8 @@ use uuid::Uuid;
 use crate::{
     Error, Users,
     crypto::{InviteToken, new_id},
-    event::{Event, Origin, Work},
+    event::{Event, UnitOfWork},
+    identity::Origin,
     outbox,
     policy::INVITE_TTL,
     primitives::email_address::EmailAddress,
@@ -28,7 +29,7 @@ impl Users<'_> {
     /// it has an account.
     pub(crate) async fn invite(
         self,
-        work: &mut Work<'_>,
+        work: &mut UnitOfWork<'_>,
         email: &EmailAddress,
         by: Option<Uuid>,
         origin: Origin,

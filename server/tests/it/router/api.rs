@@ -9,14 +9,15 @@ use std::{
 use app::routes;
 use auth::{
     Auth,
-    administration::Who,
-    api_keys::Scope,
     crypto::Keys,
     delivery::Content,
     factors::totp,
     flag::{Change, Of, PASSWORDLESS_AUTH, bucket},
-    limits::throttle::{Limits, Rate},
-    policy::{Policy, RequireTwoFactor, SignUp},
+    identity::{Actor, Scope},
+    policy::{
+        Policy, RequireTwoFactor, SignUp,
+        limits::{Limits, Rate},
+    },
 };
 use axum::{Router, body::Body, routing::get};
 use http::{Method, Request, Response, StatusCode, header};
@@ -75,7 +76,7 @@ impl World {
     }
 
     async fn key(&self, scopes: &[Scope]) -> String {
-        self.kit.auth.api_keys().create(Who::Operator, "Test", scopes, None).await.expect("made").key
+        self.kit.auth.api_keys().create(Actor::Operator, "Test", scopes, None).await.expect("made").key
     }
 
     fn real(&self, path: &str) -> String {
@@ -236,11 +237,11 @@ async fn nothing_but_a_key_that_works_in_its_header_opens_a_route() {
     let session = cookies.split("; ").find_map(|cookie| cookie.strip_prefix("__Host-latchkey=")).expect("a session").to_owned();
 
     let expired =
-        world.kit.auth.api_keys().create(Who::Operator, "a", &Scope::ALL, Some(Duration::from_hours(1))).await.expect("made");
-    let revoked = world.kit.auth.api_keys().create(Who::Operator, "b", &Scope::ALL, None).await.expect("made");
+        world.kit.auth.api_keys().create(Actor::Operator, "a", &Scope::ALL, Some(Duration::from_hours(1))).await.expect("made");
+    let revoked = world.kit.auth.api_keys().create(Actor::Operator, "b", &Scope::ALL, None).await.expect("made");
     assert_eq!(world.ask("GET", "/api/v1/users", Some(&expired.key), None).await.status, StatusCode::OK);
     world.kit.clock.advance(time::Duration::hours(1));
-    world.kit.auth.api_keys().revoke(Who::Operator, revoked.prefix, "lost").await.expect("revoked");
+    world.kit.auth.api_keys().revoke(Actor::Operator, revoked.prefix, "lost").await.expect("revoked");
 
     for (method, path, _) in TABLE.iter().chain([&ELSEWHERE]) {
         let (real, body) = (world.real(path), body_for(path));
@@ -280,7 +281,7 @@ async fn a_key_whose_maker_is_no_administrator_any_more_is_refused_what_needs_on
     world.kit.auth.users().create(&address("root@example.org"), true).await.expect("made");
     root.give_first_factor(&world.kit, &address("root@example.org")).await;
     let authority = root.authority(&world.kit.auth).await.expect("signed in");
-    let who = Who::Admin { authority: &authority, from: &root.from };
+    let who = Actor::Admin { authority: &authority, from: &root.from };
     let key = world.kit.auth.api_keys().create(who, "Test", &Scope::ALL, None).await.expect("made").key;
     assert_eq!(world.ask("GET", "/api/v1/users", Some(&key), None).await.status, StatusCode::OK);
     sqlx::query("update users set is_admin = false").execute(&world.kit.pool).await.expect("updated");
@@ -612,7 +613,7 @@ async fn what_is_off_is_off_for_applications_too_and_their_sessions_go_on() {
     let key = world.key(&[Scope::SignIn, Scope::Sessions]).await;
     let post = async |path: &str, body: &Value| world.ask("POST", path, Some(&key), Some(body)).await;
     let set = async |change: &Change| {
-        world.kit.auth.rollout().set_flag(Who::Operator, PASSWORDLESS_AUTH, change, "ticket 7").await.expect("changed");
+        world.kit.auth.rollout().set_flag(Actor::Operator, PASSWORDLESS_AUTH, change, "ticket 7").await.expect("changed");
     };
     let (links, verify, second_step) = ("/api/v1/magic-links", "/api/v1/magic-links/verify", "/api/v1/two-factor/verify");
     let secret = enrol(&world.kit, "mara@example.org", false).await;

@@ -3,8 +3,7 @@
 use app::routes;
 use auth::{
     factors::totp,
-    limits::throttle::Limits,
-    policy::{Policy, RequireTwoFactor, SignUp},
+    policy::{Policy, RequireTwoFactor, SignUp, limits::Limits},
 };
 use axum::{Router, body::Body};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};

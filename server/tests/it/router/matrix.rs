@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 use app::routes;
 use auth::{
     factors::totp::{self, Secret},
-    limits::throttle::Limits,
-    policy::{Policy, SignUp},
+    policy::{Policy, SignUp, limits::Limits},
 };
 use axum::Router;
 use http::{Method, Response, StatusCode, header};

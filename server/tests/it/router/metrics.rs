@@ -4,12 +4,13 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use auth::{
     Auth,
-    administration::Who,
-    api_keys::Scope,
     crypto::Keys,
     delivery::SendError,
-    limits::throttle::{Limits, Rate},
-    policy::NamedDomains,
+    identity::{Actor, Scope},
+    policy::{
+        NamedDomains,
+        limits::{Limits, Rate},
+    },
     reporting::gauges,
     rollout::{DEFAULT_PLAN, LOOK_EVERY},
 };
@@ -147,7 +148,7 @@ async fn the_database_is_asked_for_the_worst_and_the_oldest() {
     {
         assert_eq!(counted.value(&kit, series).await, Some(0.0), "{series}");
     }
-    gauges::beat("mail", kit.auth.now());
+    gauges::heartbeat("mail", kit.auth.now());
     let beat = counted.value(&kit, "worker_heartbeat_timestamp_seconds{worker=\"mail\"}").await;
     assert_eq!(beat, Some((kit.auth.now() - time::OffsetDateTime::UNIX_EPOCH).as_seconds_f64()));
 }
@@ -266,7 +267,7 @@ async fn an_audit_that_waits_is_cut_or_was_changed_is_told() {
 async fn a_burst_and_the_rollout_it_holds_are_told() {
     let kit = Kit::with(auth::policy::Policy { passwordless_auth: false, ..policy() }).await;
     let counted = Counted::begin(&kit);
-    kit.auth.rollout().start(Who::Operator, &DEFAULT_PLAN, "ticket 7").await.expect("started");
+    kit.auth.rollout().start(Actor::Operator, &DEFAULT_PLAN, "ticket 7").await.expect("started");
     let visitor = testkit::Visitor::at([192, 0, 2, 1]);
     for (asked, state) in [(100, 1.0), (1, 2.0)] {
         for n in 0..asked {
@@ -283,7 +284,7 @@ async fn a_burst_and_the_rollout_it_holds_are_told() {
         assert_eq!(counted.value(&kit, "rollout_state{flag=\"passwordless_auth\"}").await, Some(state));
     }
     assert_eq!(counted.value(&kit, "auth_magiclink_requests_max_per_ip").await, Some(101.0));
-    kit.auth.rollout().abort(Who::Operator, "ticket 7").await.expect("aborted");
+    kit.auth.rollout().abort(Actor::Operator, "ticket 7").await.expect("aborted");
     kit.auth.rollout().watch().await.expect("the database answers");
     assert_eq!(counted.value(&kit, "rollout_state{flag=\"passwordless_auth\"}").await, Some(5.0));
     sqlx::query("update rollouts set state = 'rolled_back'").execute(&kit.pool).await.expect("updated");
@@ -352,7 +353,7 @@ async fn no_stranger_adds_a_series() {
     .await;
     let counted = Counted::begin(&kit);
     let app = service(&config(&[("LIMITS", "off"), ("TRUSTED_PROXIES", "127.0.0.1/32")]), kit.auth.clone());
-    let key = kit.auth.api_keys().create(Who::Operator, "Test", &[Scope::MetricsRead], None).await.expect("made").key;
+    let key = kit.auth.api_keys().create(Actor::Operator, "Test", &[Scope::MetricsRead], None).await.expect("made").key;
     let visitor = testkit::Visitor::at([192, 0, 2, 1]);
     let mut before = None;
     for n in 0..ALL {

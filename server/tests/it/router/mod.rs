@@ -21,7 +21,7 @@ use auth::{
     factors::totp::{self, Secret},
     policy::{Policy, SignUp},
     primitives::requester::Requester,
-    sign_in::step_up::Stepping,
+    sign_in::step_up::StepUpSession,
 };
 use axum::{Extension, Router, body::Body, extract::ConnectInfo, routing::get};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
@@ -374,7 +374,7 @@ async fn enrol(kit: &Kit, email: &str, admin: bool) -> Secret {
     kit.auth.self_service().start_two_factor_setup(&authority, &owner.from).await.expect("fresh");
     let secret = kit.auth.self_service().two_factor_setup(&authority).await.expect("answers").expect("begun");
     let (old, fresh) = (owner.session.expect("a session"), testkit::handover().fresh);
-    let stepping = Stepping { authority: &authority, old, fresh };
+    let stepping = StepUpSession { authority: &authority, old, fresh };
     let code = secret.code(totp::step(kit.auth.now()));
     kit.auth.self_service().confirm_two_factor_setup(stepping, &code, "", &owner.from).await.expect("right");
     sqlx::query("update users set is_admin = $1 where email = $2")

@@ -3,10 +3,10 @@
 
 use app::routes;
 use auth::{
-    administration::Who,
     delivery::Content,
     factors::totp,
     flag::{Change, Flag, Of, PASSWORDLESS_AUTH, bucket},
+    identity::Actor,
 };
 use axum::Router;
 use http::{Method, StatusCode};
@@ -46,7 +46,7 @@ impl World {
     }
 
     async fn set(&self, change: Change) {
-        self.kit.auth.rollout().set_flag(Who::Operator, PASSWORDLESS_AUTH, &change, "ticket 7").await.expect("changed");
+        self.kit.auth.rollout().set_flag(Actor::Operator, PASSWORDLESS_AUTH, &change, "ticket 7").await.expect("changed");
     }
 
     /// What the account's app shows now.
@@ -172,7 +172,7 @@ async fn press(admin: &Admin, act: &str, question: &str, reason: &str) -> Answer
 }
 
 async fn turn_off(admin: &Admin) {
-    admin.kit.auth.rollout().set_flag(Who::Operator, PASSWORDLESS_AUTH, &Change::Off, "ticket 7").await.expect("changed");
+    admin.kit.auth.rollout().set_flag(Actor::Operator, PASSWORDLESS_AUTH, &Change::Off, "ticket 7").await.expect("changed");
 }
 
 #[tokio::test]

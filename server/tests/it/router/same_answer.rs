@@ -14,11 +14,13 @@ use std::{
 use app::routes;
 use auth::{
     Auth,
-    administration::Who,
     crypto::{Keys, new_id},
     delivery::Content,
-    limits::throttle::{Limit, Limits, Rate},
-    policy::{Policy, SignUp},
+    identity::Actor,
+    policy::{
+        Policy, SignUp,
+        limits::{Limit, Limits, Rate},
+    },
 };
 use axum::{Router, body::to_bytes, extract::ConnectInfo};
 use http::{HeaderMap, Method, StatusCode, header};
@@ -98,7 +100,7 @@ impl World {
             kit.auth.users().create(&address(state.email()), false).await.expect("made");
         }
         enrol(&kit, State::TwoFactor.email(), false).await;
-        kit.auth.administration().invite(Who::Operator, &address(State::Invited.email())).await.expect("invited");
+        kit.auth.administration().invite(Actor::Operator, &address(State::Invited.email())).await.expect("invited");
         let moved = kit.auth.users().create(&address("moved@example.org"), false).await.expect("made");
         let now = kit.auth.now();
         for (sql, state) in [

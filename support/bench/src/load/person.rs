@@ -18,7 +18,7 @@ const ANSWER: Duration = Duration::from_secs(12);
 
 /// Who it is that comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Who {
+pub enum Actor {
     /// With an address and a network of their own.
     Somebody,
     /// With an address of their own, from the network of many others.
@@ -27,7 +27,7 @@ pub enum Who {
     Stranger,
 }
 
-impl Who {
+impl Actor {
     /// One in ten of each crowd.
     pub fn of(n: u32) -> Self {
         match n % 10 {
@@ -65,7 +65,7 @@ pub struct Visit {
 }
 
 pub struct Person {
-    who: Who,
+    who: Actor,
     pub email: String,
     client: Client,
     since: Instant,
@@ -76,13 +76,13 @@ pub struct Person {
 impl Person {
     /// The `n`th.
     pub fn new(n: u32, server: SocketAddr) -> Self {
-        let who = Who::of(n);
+        let who = Actor::of(n);
         // RFC 2544 set these apart for measurements.
         let own = Ipv4Addr::from_bits(Ipv4Addr::new(198, 18, 0, 0).to_bits() | (n & 0x1_ffff));
         let (from, email) = match who {
-            Who::Somebody => (own, format!("person{n}@example.org")),
-            Who::Colleague => (Ipv4Addr::new(203, 0, 113, 7), format!("colleague{n}@example.org")),
-            Who::Stranger => (own, "wanted@example.org".to_owned()),
+            Actor::Somebody => (own, format!("person{n}@example.org")),
+            Actor::Colleague => (Ipv4Addr::new(203, 0, 113, 7), format!("colleague{n}@example.org")),
+            Actor::Stranger => (own, "wanted@example.org".to_owned()),
         };
         Self { who, email, client: Client::new(server, from), since: Instant::now(), pages: Vec::new(), mail: None }
     }
@@ -100,7 +100,7 @@ impl Person {
         let asked = Instant::now();
         self.post("POST /login", "/login", asking_for(&self.email), "/login/sent").await?;
         self.get("GET /login/sent", "/login/sent", "").await?;
-        if self.who == Who::Stranger {
+        if self.who == Actor::Stranger {
             return Ok(End::Asked);
         }
         let mail = timeout(PATIENCE, sink.nth_about(&self.email, "Sign in to Latchkey", 1)).await.map_err(|_| End::NoMail)?;

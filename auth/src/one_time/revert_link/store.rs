@@ -2,21 +2,21 @@ use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::Undoes;
+use super::Revert;
 use crate::{crypto::Seed, users::account::store::Account};
 
-pub(super) async fn insert(
+pub(crate) async fn insert(
     connection: &mut PgConnection,
     id: Uuid,
     account: &Account,
-    undoes: Undoes,
+    undoes: Revert,
     seed: &Seed,
     token_hash: &[u8; 32],
     now: OffsetDateTime,
 ) -> Result<(), sqlx::Error> {
     let session = match undoes {
-        Undoes::Session(session) => Some(session),
-        Undoes::EmailChange | Undoes::Deletion => None,
+        Revert::Session(session) => Some(session),
+        Revert::EmailChange | Revert::Deletion => None,
     };
     sqlx::query!(
         r#"
@@ -40,10 +40,10 @@ pub(super) async fn insert(
     Ok(())
 }
 
-pub(crate) struct UndoLink {
+pub(crate) struct RevertLink {
     pub id: Uuid,
     pub user: Uuid,
-    pub undoes: Undoes,
+    pub undoes: Revert,
     pub email: String,
     pub email_key: String,
     pub seed: Seed,
@@ -53,7 +53,7 @@ pub(crate) struct UndoLink {
     pub closed: bool,
 }
 
-impl UndoLink {
+impl RevertLink {
     pub fn is_live(&self, now: OffsetDateTime) -> bool {
         !self.used && !self.closed && self.expires_at > now
     }
@@ -76,11 +76,11 @@ struct Row {
 
 impl Row {
     /// `None` where the row is of a kind this version doesn't know: then it takes nothing back.
-    fn link(self) -> Option<UndoLink> {
-        Some(UndoLink {
+    fn link(self) -> Option<RevertLink> {
+        Some(RevertLink {
             id: self.id,
             user: self.user_id,
-            undoes: Undoes::parse(&self.kind, self.session_id)?,
+            undoes: Revert::parse(&self.kind, self.session_id)?,
             email: self.email,
             email_key: self.email_key,
             seed: Seed {
@@ -95,7 +95,7 @@ impl Row {
     }
 }
 
-pub(crate) async fn by_id(pool: &PgPool, id: Uuid) -> Result<Option<UndoLink>, sqlx::Error> {
+pub(crate) async fn by_id(pool: &PgPool, id: Uuid) -> Result<Option<RevertLink>, sqlx::Error> {
     let row = sqlx::query_as!(
         Row,
         r#"
@@ -109,7 +109,7 @@ pub(crate) async fn by_id(pool: &PgPool, id: Uuid) -> Result<Option<UndoLink>, s
     Ok(row.and_then(Row::link))
 }
 
-pub(super) async fn by_token(pool: &PgPool, token_hash: &[u8; 32]) -> Result<Option<UndoLink>, sqlx::Error> {
+pub(crate) async fn by_token(pool: &PgPool, token_hash: &[u8; 32]) -> Result<Option<RevertLink>, sqlx::Error> {
     let row = sqlx::query_as!(
         Row,
         r#"
@@ -127,7 +127,7 @@ pub(super) async fn by_token(pool: &PgPool, token_hash: &[u8; 32]) -> Result<Opt
 ///
 /// All links of the account are locked in one order first: two of them used at once, of which one closes the other, would else each
 /// hold its own and wait for the other's.
-pub(super) async fn consume(connection: &mut PgConnection, link: &UndoLink, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
+pub(crate) async fn consume(connection: &mut PgConnection, link: &RevertLink, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
     let consumed = sqlx::query!(
         r#"
         with theirs as materialized (
@@ -149,7 +149,7 @@ pub(super) async fn consume(connection: &mut PgConnection, link: &UndoLink, now:
 /// Closes the links of an account's changes of address after this moment: they were made from where it goes back from. Those before
 /// stay: who changed it twice must not keep its owner from taking back both. And the links that were mailed to the address it
 /// leaves and end sign-ins: its reader would go on ending the owner's.
-pub(super) async fn close_later(
+pub(crate) async fn close_later(
     connection: &mut PgConnection,
     user: Uuid,
     after: OffsetDateTime,
@@ -189,28 +189,4 @@ pub(crate) async fn close_deletions(connection: &mut PgConnection, user: Uuid, n
     .execute(connection)
     .await?;
     Ok(())
-}
-
-/// Whether an address is held back for an account that has moved from it and can still be moved back; `but` is an account that
-/// may have it all the same.
-pub(crate) async fn is_held(
-    connection: &mut PgConnection,
-    email_key: &str,
-    but: Option<Uuid>,
-    now: OffsetDateTime,
-) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar!(
-        r#"
-        select exists (
-            select 1 from undo_links
-            where email_key = $1 and kind = 'email_change' and ($2::uuid is null or user_id <> $2)
-                and used_at is null and closed_at is null and expires_at > $3
-        ) as "held!"
-        "#,
-        email_key,
-        but,
-        now,
-    )
-    .fetch_one(connection)
-    .await
 }

@@ -1,9 +1,7 @@
 //! Taking back what a mail has told of: a change of address, a deletion, a sign-in. The link in the mail signs nobody in, and
 //! looking at it changes nothing.
 
-pub(crate) mod store;
-
-use std::{net::IpAddr, time::Duration};
+use std::net::IpAddr;
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -11,11 +9,12 @@ use uuid::Uuid;
 
 use crate::{
     Error, SelfService,
-    crypto::{UndoToken, new_id},
-    event::{Event, Purpose, RevokeReason, Work},
+    crypto::RevertToken,
+    event::{Event, Purpose, RevokeReason, UnitOfWork},
     factors::{totp, trusted_device},
     limits::known_browser,
     one_time::magic_link,
+    one_time::revert_link::{self, Revert},
     outbox::{self, Notice},
     policy::DELETION_WAIT,
     primitives::requester::Requester,
@@ -23,67 +22,25 @@ use crate::{
     sessions,
     sign_in::{
         first_factor::BrowserProof,
-        second_factor::{Factor, Giving, SecondFactorError},
+        second_factor::{Factor, SecondFactorContext, SecondFactorError},
     },
     users::account::{self, store::Account},
 };
 
-/// How long a change of address can be taken back.
-pub const EMAIL_CHANGE_UNDO: Duration = Duration::from_hours(72);
-/// How long the mail about a new sign-in can end it: a mail is read within days or not at all.
-pub const SESSION_UNDO: Duration = Duration::from_hours(7 * 24);
-
-/// What a link takes back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Undoes {
-    /// The account goes back to the address it has when the link is made.
-    EmailChange,
-    Deletion,
-    /// The session that somebody signed in to.
-    Session(Uuid),
-}
-
-impl Undoes {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::EmailChange => "email_change",
-            Self::Deletion => "deletion",
-            Self::Session(_) => "session",
-        }
-    }
-
-    fn lifetime(self) -> Duration {
-        match self {
-            Self::EmailChange => EMAIL_CHANGE_UNDO,
-            Self::Deletion => DELETION_WAIT,
-            Self::Session(_) => SESSION_UNDO,
-        }
-    }
-
-    fn parse(kind: &str, session: Option<Uuid>) -> Option<Self> {
-        match (kind, session) {
-            ("email_change", None) => Some(Self::EmailChange),
-            ("deletion", None) => Some(Self::Deletion),
-            ("session", Some(session)) => Some(Self::Session(session)),
-            _ => None,
-        }
-    }
-}
-
 /// Where a link stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UndoState {
-    Live(UndoView),
-    Used(Undoes),
+pub enum RevertState {
+    Live(RevertView),
+    Used(Revert),
     /// Overtaken: what it takes back was taken back in another way.
-    Closed(Undoes),
-    Expired(Undoes),
+    Closed(Revert),
+    Expired(Revert),
     Unknown,
 }
 
 /// What a link would take back.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UndoView {
+pub enum RevertView {
     EmailChange {
         /// To where the account goes back.
         old: String,
@@ -106,7 +63,7 @@ pub enum UndoView {
 
 /// What was taken back.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Undone {
+pub enum Reverted {
     /// The account is back at this address.
     EmailChange {
         email: String,
@@ -120,9 +77,9 @@ pub enum Undone {
 
 /// Why nothing was taken back.
 #[derive(Debug, thiserror::Error)]
-pub enum UndoError {
+pub enum RevertError {
     #[error("the link does not work")]
-    NotLive(UndoState),
+    NotLive(RevertState),
     /// The account has two-factor, and nothing was entered.
     #[error("a second factor is needed")]
     FactorNeeded,
@@ -132,111 +89,97 @@ pub enum UndoError {
     Unavailable(#[from] Error),
 }
 
-from_sqlx!(UndoError);
+from_sqlx!(RevertError);
 
 impl SelfService<'_> {
-    /// Makes a link for the mail that is queued with it, to the account's address as it is now.
-    pub(crate) async fn revert_link(
-        self,
-        work: &mut Work<'_>,
-        account: &Account,
-        undoes: Undoes,
-        now: OffsetDateTime,
-    ) -> Result<Uuid, sqlx::Error> {
-        let seed = self.0.keys.seed();
-        let token = self.0.keys.undo_token(&seed).expect("the current key is there");
-        let id = new_id(now);
-        store::insert(work.connection(), id, account, undoes, &seed, &token.hash(), now).await?;
-        Ok(id)
-    }
-
     /// Looks at a link. It changes nothing: mail programs open links to scan them.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn peek_revert(self, token: &UndoToken) -> Result<UndoState, Error> {
+    pub async fn peek_revert(self, token: &RevertToken) -> Result<RevertState, Error> {
         let now = self.0.now();
-        let Some(link) = store::by_token(&self.0.pool, &token.hash()).await? else {
-            return Ok(UndoState::Unknown);
+        let Some(link) = revert_link::store::by_token(&self.0.pool, &token.hash()).await? else {
+            return Ok(RevertState::Unknown);
         };
         if let Some(dead) = dead(&link, now) {
             return Ok(dead);
         }
         let mut connection = self.0.pool.acquire().await?;
         let Some(account) = account::store::by_id(&mut connection, link.user, now).await? else {
-            return Ok(UndoState::Unknown);
+            return Ok(RevertState::Unknown);
         };
         let view = match link.undoes {
-            Undoes::EmailChange => {
+            Revert::EmailChange => {
                 let factor_needed = factor_needed(&mut connection, &link).await?;
-                UndoView::EmailChange { old: link.email, now: account.email, factor_needed }
+                RevertView::EmailChange { old: link.email, now: account.email, factor_needed }
             }
-            Undoes::Deletion => UndoView::Deletion { email: account.email, deletes_at: link.created_at + DELETION_WAIT },
-            Undoes::Session(session) => match sessions::store::sign_in_of(&self.0.pool, session).await? {
-                Some(sign_in) => UndoView::Session { email: link.email, device: sign_in.device, ip: sign_in.ip, at: sign_in.at },
-                None => return Ok(UndoState::Unknown),
+            Revert::Deletion => RevertView::Deletion { email: account.email, deletes_at: link.created_at + DELETION_WAIT },
+            Revert::Session(session) => match sessions::store::sign_in_of(&self.0.pool, session).await? {
+                Some(sign_in) => RevertView::Session { email: link.email, device: sign_in.device, ip: sign_in.ip, at: sign_in.at },
+                None => return Ok(RevertState::Unknown),
             },
         };
-        Ok(UndoState::Live(view))
+        Ok(RevertState::Live(view))
     }
 
     /// Takes back what the link is for. It signs nobody in.
     ///
     /// # Errors
-    /// [`UndoError`]. The link works on, unless it is dead.
+    /// [`RevertError`]. The link works on, unless it is dead.
     pub async fn revert(
         self,
-        token: &UndoToken,
+        token: &RevertToken,
         factor: Option<Factor<'_>>,
         browser: BrowserProof<'_>,
         from: &Requester,
-    ) -> Result<Undone, UndoError> {
+    ) -> Result<Reverted, RevertError> {
         let now = self.0.now();
-        let link = store::by_token(&self.0.pool, &token.hash()).await?.ok_or(UndoError::NotLive(UndoState::Unknown))?;
+        let link =
+            revert_link::store::by_token(&self.0.pool, &token.hash()).await?.ok_or(RevertError::NotLive(RevertState::Unknown))?;
         if let Some(dead) = dead(&link, now) {
-            return Err(UndoError::NotLive(dead));
+            return Err(RevertError::NotLive(dead));
         }
-        let giving = Giving { user: link.user, purpose: Purpose::Undo, browser, from, now };
+        let giving = SecondFactorContext { user: link.user, purpose: Purpose::Undo, browser, from, now };
         // Only where it is asked for: whoever holds a link of another kind must not use up what is counted of the owner's tries.
         let right = match factor {
-            Some(factor) if link.undoes == Undoes::EmailChange => {
-                Some(self.0.sign_in().verify(factor, giving).await.map_err(UndoError::Factor)?)
+            Some(factor) if link.undoes == Revert::EmailChange => {
+                Some(self.0.sign_in().verify(factor, giving).await.map_err(RevertError::Factor)?)
             }
             _ => None,
         };
-        let mut work = Work::begin(&self.0.pool, Some(from), now).await?;
+        let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         if let Some(right) = &right
             && !self.0.sign_in().consume(&mut work, right, giving).await?
         {
             drop(work);
-            return Err(UndoError::Factor(self.0.sign_in().refuse(right, giving).await.map_err(UndoError::Factor)?));
+            return Err(RevertError::Factor(self.0.sign_in().refuse(right, giving).await.map_err(RevertError::Factor)?));
         }
-        if !store::consume(work.connection(), &link, now).await? {
+        if !revert_link::store::consume(work.connection(), &link, now).await? {
             drop(work);
             // It died between the look and the statement: say of what.
-            return Err(UndoError::NotLive(self.peek_revert(token).await?));
+            return Err(RevertError::NotLive(self.peek_revert(token).await?));
         }
         let account = account::store::by_id(work.connection(), link.user, now).await?;
-        let account = account.ok_or(UndoError::NotLive(UndoState::Unknown))?;
+        let account = account.ok_or(RevertError::NotLive(RevertState::Unknown))?;
         let undone = match link.undoes {
-            Undoes::EmailChange => {
+            Revert::EmailChange => {
                 if right.is_none() && factor_needed(work.connection(), &link).await? {
-                    return Err(UndoError::FactorNeeded);
+                    return Err(RevertError::FactorNeeded);
                 }
                 if !undo_email_change(&mut work, &account, &link, from, now).await? {
-                    return Err(UndoError::NotLive(UndoState::Closed(link.undoes)));
+                    return Err(RevertError::NotLive(RevertState::Closed(link.undoes)));
                 }
-                Undone::EmailChange { email: link.email }
+                Reverted::EmailChange { email: link.email }
             }
-            Undoes::Deletion => {
+            Revert::Deletion => {
                 if !deletion::stay(&mut work, account.id, Some(from), now).await? {
-                    return Err(UndoError::NotLive(UndoState::Closed(link.undoes)));
+                    return Err(RevertError::NotLive(RevertState::Closed(link.undoes)));
                 }
-                Undone::Deletion
+                Reverted::Deletion
             }
-            Undoes::Session(session) => {
+            Revert::Session(session) => {
                 let ended_now = undo_sign_in(&mut work, account.id, session, link.created_at, now).await?;
-                Undone::Session { ended_now }
+                Reverted::Session { ended_now }
             }
         };
         work.commit().await?;
@@ -246,13 +189,13 @@ impl SelfService<'_> {
 }
 
 /// Why a link takes nothing back. What was used says so also after its time.
-fn dead(link: &store::UndoLink, now: OffsetDateTime) -> Option<UndoState> {
+fn dead(link: &revert_link::store::RevertLink, now: OffsetDateTime) -> Option<RevertState> {
     if link.used {
-        Some(UndoState::Used(link.undoes))
+        Some(RevertState::Used(link.undoes))
     } else if link.closed {
-        Some(UndoState::Closed(link.undoes))
+        Some(RevertState::Closed(link.undoes))
     } else if link.expires_at <= now {
-        Some(UndoState::Expired(link.undoes))
+        Some(RevertState::Expired(link.undoes))
     } else {
         None
     }
@@ -262,16 +205,16 @@ fn dead(link: &store::UndoLink, now: OffsetDateTime) -> Option<UndoState> {
 /// made it, and so may one set up shortly before: the thief's first act, so that the owner could not take back the second. It keeps
 /// nobody from taking it back unless the mail about it has been there for as long as the one about the change works. Two-factor stays as
 /// it is, whoever has the address: without the app's codes nobody signs in.
-async fn factor_needed(connection: &mut PgConnection, link: &store::UndoLink) -> Result<bool, sqlx::Error> {
-    totp::store::enrolled_before(connection, link.user, link.created_at - EMAIL_CHANGE_UNDO).await
+async fn factor_needed(connection: &mut PgConnection, link: &revert_link::store::RevertLink) -> Result<bool, sqlx::Error> {
+    totp::store::enrolled_before(connection, link.user, link.created_at - revert_link::EMAIL_CHANGE_UNDO).await
 }
 
 /// The account goes back to the address it had when the link was made, wherever it is now, and whoever is signed in to it is not any
 /// more. `false` where the address belongs to another account.
 async fn undo_email_change(
-    work: &mut Work<'_>,
+    work: &mut UnitOfWork<'_>,
     account: &Account,
-    link: &store::UndoLink,
+    link: &revert_link::store::RevertLink,
     from: &Requester,
     now: OffsetDateTime,
 ) -> Result<bool, sqlx::Error> {
@@ -282,7 +225,7 @@ async fn undo_email_change(
     sessions::end_all(work, user, None, reason, now).await?;
     trusted_device::revoke_all(work, user, now).await?;
     known_browser::store::forget_since(work.connection(), user, link.created_at).await?;
-    store::close_later(work.connection(), user, link.created_at, &account.email_key, now).await?;
+    revert_link::store::close_later(work.connection(), user, link.created_at, &account.email_key, now).await?;
     if !account::store::set_email(work.connection(), user, &link.email, &link.email_key).await? {
         return Ok(false);
     }
@@ -300,7 +243,7 @@ async fn undo_email_change(
 /// Ends the session and those since, and what the sign-in left behind besides: trust, and that the account knows the browser. The
 /// next sign-in from there is told of again. `false` where they had ended before.
 async fn undo_sign_in(
-    work: &mut Work<'_>,
+    work: &mut UnitOfWork<'_>,
     user: Uuid,
     session: Uuid,
     since: OffsetDateTime,
@@ -308,7 +251,7 @@ async fn undo_sign_in(
 ) -> Result<bool, sqlx::Error> {
     let ended = sessions::store::undo(work.connection(), user, session, since, now).await?;
     for session in &ended {
-        work.record(Event::SessionRevoked { user, session: *session, reason: RevokeReason::Undone });
+        work.record(Event::SessionRevoked { user, session: *session, reason: RevokeReason::Reverted });
     }
     trusted_device::revoke_all(work, user, now).await?;
     known_browser::store::forget_since(work.connection(), user, since).await?;
@@ -324,8 +267,8 @@ mod tests {
 
     const NOW: OffsetDateTime = datetime!(2026-11-24 14:29 UTC);
 
-    fn link(undoes: Undoes) -> store::UndoLink {
-        store::UndoLink {
+    fn link(undoes: Revert) -> revert_link::store::RevertLink {
+        revert_link::store::RevertLink {
             id: Uuid::nil(),
             user: Uuid::nil(),
             undoes,
@@ -342,23 +285,26 @@ mod tests {
     #[test]
     fn a_link_lives_until_the_very_moment_it_expires() {
         for (undoes, lifetime) in [
-            (Undoes::EmailChange, Duration::hours(72)),
-            (Undoes::Deletion, Duration::days(7)),
-            (Undoes::Session(Uuid::nil()), Duration::days(7)),
+            (Revert::EmailChange, Duration::hours(72)),
+            (Revert::Deletion, Duration::days(7)),
+            (Revert::Session(Uuid::nil()), Duration::days(7)),
         ] {
             let link = link(undoes);
             let last = NOW + lifetime - Duration::microseconds(1);
             assert!(dead(&link, last).is_none() && link.is_live(last));
-            assert_eq!(dead(&link, NOW + lifetime), Some(UndoState::Expired(undoes)));
+            assert_eq!(dead(&link, NOW + lifetime), Some(RevertState::Expired(undoes)));
             assert!(!link.is_live(NOW + lifetime));
         }
     }
 
     #[test]
     fn what_was_used_says_so_first() {
-        let undoes = Undoes::EmailChange;
+        let undoes = Revert::EmailChange;
         let late = NOW + Duration::days(30);
-        assert_eq!(dead(&store::UndoLink { used: true, closed: true, ..link(undoes) }, late), Some(UndoState::Used(undoes)));
-        assert_eq!(dead(&store::UndoLink { closed: true, ..link(undoes) }, late), Some(UndoState::Closed(undoes)));
+        assert_eq!(
+            dead(&revert_link::store::RevertLink { used: true, closed: true, ..link(undoes) }, late),
+            Some(RevertState::Used(undoes))
+        );
+        assert_eq!(dead(&revert_link::store::RevertLink { closed: true, ..link(undoes) }, late), Some(RevertState::Closed(undoes)));
     }
 }
