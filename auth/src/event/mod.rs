@@ -108,7 +108,7 @@ pub enum RevokeReason {
     /// The account's address was changed, or changed back.
     EmailChanged,
     /// By the link in the mail that told of it.
-    Reverted,
+    Undone,
     /// By an administrator or an operator.
     EndedByAdmin,
     AccountOff,

@@ -251,7 +251,7 @@ async fn undo_sign_in(
 ) -> Result<bool, sqlx::Error> {
     let ended = sessions::store::undo(work.connection(), user, session, since, now).await?;
     for session in &ended {
-        work.record(Event::SessionRevoked { user, session: *session, reason: RevokeReason::Reverted });
+        work.record(Event::SessionRevoked { user, session: *session, reason: RevokeReason::Undone });
     }
     trusted_device::revoke_all(work, user, now).await?;
     known_browser::store::forget_since(work.connection(), user, since).await?;

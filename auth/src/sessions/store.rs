@@ -637,7 +637,7 @@ pub(crate) async fn undo(
         session,
         since,
         now,
-        <&str>::from(RevokeReason::Reverted),
+        <&str>::from(RevokeReason::Undone),
     )
     .fetch_all(connection)
     .await
