@@ -13,10 +13,8 @@
 //! | half signed in | one factor of two was right: the session opens the second step, and nothing else |
 //! | step up | give the account's strongest factor again, before a change to it |
 //!
-//! **To add a feature**: a folder with `mod.rs` (types, rules as functions of `now`, operations, one error enum) and `store.rs`
-//! (its SQL, `query!` checked against `.sqlx`). Use your own store and what is shared (`clock`, `secret`, `throttle`, `event`);
-//! only [`sign_in`], [`api_sign_in`], [`second_factor`], [`step_up`], [`two_factor`], [`address_change`], [`undo`], [`deletion`] and
-//! [`export`] join features; [`reconcile`] looks into all their tables and changes none.
+//! **To add a feature**: a file or folder on its floor, with `mod.rs` (types, rules as functions of `now`, operations, one error enum)
+//! and `store.rs` (its SQL, `query!` checked against `.sqlx`). A floor imports from the floors listed above it, never from one below.
 
 /// Makes each of these errors out of the database's, as its `Unavailable`.
 macro_rules! from_sqlx {

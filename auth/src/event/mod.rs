@@ -461,6 +461,7 @@ fn millis<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Err
     serializer.serialize_i64(i64::try_from(time.whole_milliseconds()).unwrap_or(i64::MAX).max(0))
 }
 
+#[expect(clippy::ref_option, reason = "serde calls it so")]
 fn millis_or_null<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     match time {
         Some(time) => millis(time, serializer),

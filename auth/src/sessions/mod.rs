@@ -109,7 +109,7 @@ impl Sessions<'_> {
         Ok(Some(found.stored))
     }
 
-    /// Forgets a visitor's row. One with authority is ended by [`Auth::sign_out`], which records it.
+    /// Forgets a visitor's row. One with authority is ended by [`Sessions::sign_out`], which records it.
     pub async fn forget(self, key: SessionKey) -> Result<(), Error> {
         Ok(store::forget(&self.0.pool, key).await?)
     }

@@ -1,4 +1,4 @@
-//! Signing in: one state machine for every way in. Whatever proves the first factor ends in [`Auth::redeem`], the one function
+//! Signing in: one state machine for every way in. Whatever proves the first factor ends in [`SignIn::redeem`], the one function
 //! that gives a session authority, and it asks whether the account has a second.
 //!
 //! To add a first factor: prove it, then call `redeem`. There is no other way, and a test walks all routes to keep it so.

@@ -1,5 +1,5 @@
 //! The second factor: a code of an authenticator app, or a backup code. Here it is looked at and used up, whatever it is given
-//! for; [`Auth::enter_second_factor`] finishes a sign-in with it.
+//! for; [`SignIn::enter_second_factor`] finishes a sign-in with it.
 //!
 //! A try is counted before anything is compared. Browsers the account doesn't know count together, by account, with waits that
 //! grow; each known browser counts by itself, so that strangers can't keep the owner out.
@@ -459,11 +459,11 @@ impl SignIn<'_> {
     }
 
     /// The budget of this try: the browser's own where the account knows it, else the account's.
-    pub(crate) async fn charge_for<'a>(
+    pub(crate) async fn charge_for(
         self,
         (account, known_browser): (Limit, Limit),
-        giving: SecondFactorContext<'a>,
-    ) -> Result<(Charge, Option<&'a KnownBrowserToken>), sqlx::Error> {
+        giving: SecondFactorContext<'_>,
+    ) -> Result<(Charge, Option<&KnownBrowserToken>), sqlx::Error> {
         if let Some(token) = giving.browser.known
             && known_browser::store::knows_account(&self.0.pool, &token.hash(), giving.user, giving.now).await?
         {

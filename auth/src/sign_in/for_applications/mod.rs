@@ -109,7 +109,7 @@ pub enum SessionError {
 from_sqlx!(RequestError, SessionError);
 
 impl SignIn<'_> {
-    /// Asks for a sign-in mail, for an application. As [`Auth::request_link`]: every address gets the same answer from the same
+    /// Asks for a sign-in mail, for an application. As [`SignIn::request_link`]: every address gets the same answer from the same
     /// statements. `from` is the application's own request, here and below.
     ///
     /// # Errors
@@ -246,7 +246,7 @@ impl SignIn<'_> {
     }
 
     /// The key that was presented, if it works, and the session that its application holds by this token, if it is live.
-    /// [`Auth::use_api_session`] says whom that speaks for.
+    /// [`SignIn::use_api_session`] says whom that speaks for.
     ///
     /// # Errors
     /// When the database does not answer.
