@@ -110,27 +110,6 @@ for (const next of ["https://evil.example/", "//evil.example", "/\\evil.example"
   });
 }
 
-test("the keyboard alone signs in", async ({ page, mailbox, address, expectEvents }) => {
-  expectEvents(signedUpByLink);
-  await page.goto("/login");
-  await page.keyboard.press("Tab");
-  await expect(page.getByRole("link", { name: "Skip to content" })).toBeFocused();
-  await page.keyboard.press("Tab");
-  await expect(page.getByLabel("Email address")).toBeFocused();
-  await page.keyboard.type(address);
-  await page.keyboard.press("Enter");
-  await expectPage(page, "Check your email");
-
-  const mail = await mailbox.next(address);
-  await page.goto(mail.link);
-  await expectPage(page, "Sign in to Latchkey?");
-  await page.keyboard.press("Tab");
-  await page.keyboard.press("Tab");
-  await expect(button(page, "Sign in")).toBeFocused();
-  await page.keyboard.press("Enter");
-  await expectAccount(page, address);
-});
-
 test("pressing Sign in twice leaves the person signed in", { tag: "@js" }, async ({ page, mailbox, address, expectEvents }) => {
   const mail = await askForMail(page, mailbox, address);
   await openLink(page, mail, "Sign in to Latchkey?");
