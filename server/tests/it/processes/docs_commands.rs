@@ -305,9 +305,14 @@ fn verb(command: &str) -> String {
     names.join(" ")
 }
 
+/// As clap reads it, with a key's beginning where the page has the word for it.
+fn parsed(command: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(words(&command.replace("revoke PREFIX", "revoke lk_k7qdm2xw")))
+}
+
 /// Of ours, and no name alone, as a sentence has it.
 fn is_call(command: &str) -> bool {
-    command.starts_with("latchkey ") && Cli::try_parse_from(words(command)).is_ok()
+    command.starts_with("latchkey ") && parsed(command).is_ok()
 }
 
 /// What is run, and not elsewhere.
@@ -323,7 +328,7 @@ fn every_command_of_the_documentation_is_one_or_is_run_elsewhere() {
     assert!(all.len() > 90, "{}", all.len());
     let mut faults = Vec::new();
     for (command, page) in all.iter().filter(|(command, _)| command.starts_with("latchkey ")) {
-        if let Err(error) = Cli::try_parse_from(words(command))
+        if let Err(error) = parsed(command)
             && !is_incomplete(&error)
         {
             faults.push(format!("{page}: {command}: {error}"));

@@ -1,24 +1,10 @@
-//! A database that goes away or falls silent in the middle of sign-ins. A mail server that does: `thorough/mail_faults.rs`.
+//! A database that goes away in the middle of sign-ins. One that falls silent: `thorough/silent_database.rs`; a mail server that does:
+//! `thorough/mail_faults.rs`.
 
-use std::{
-    net::SocketAddr,
-    path::PathBuf,
-    process::Command,
-    str::FromStr as _,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{path::PathBuf, process::Command};
 
 use private_postgres::{APPLICATION, Cluster, DATABASE, Lifetime, OWNER, Settings};
-use sqlx::postgres::PgConnectOptions;
 use testkit::{Browser, Database, Reply, SmtpSink};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, UnixStream},
-};
 
 use crate::processes::{ORIGIN, Server};
 
@@ -130,56 +116,4 @@ async fn a_database_that_goes_away_costs_nobody_more_than_the_time_it_was_away()
     let code = sink.nth_to("newcomer@example.org", 1).await.code();
     assert_eq!(newcomer.post("/login/sent", &[("code", &code)]).await.location(), "/account");
     assert_eq!(signed_in.post("/logout", &[]).await.status, 303);
-}
-
-/// In front of the cluster: passes everything on, but where a client has said `words` so many times before, nothing more of it.
-pub(super) async fn falls_silent(words: &'static str, before: usize, database: &Database) -> SocketAddr {
-    in_front(words, move |asked| if asked < before { Duration::ZERO } else { Duration::MAX }, database).await
-}
-
-/// The same, but passes everything on in the end: what says `words` after so many others is late.
-pub(super) async fn is_late(words: &'static str, before: usize, by: Duration, database: &Database) -> SocketAddr {
-    in_front(words, move |asked| if asked == before { by } else { Duration::ZERO }, database).await
-}
-
-/// `late`: by how much, after so many that said `words`.
-async fn in_front(
-    words: &'static str,
-    late: impl Fn(usize) -> Duration + Copy + Send + 'static,
-    database: &Database,
-) -> SocketAddr {
-    let cluster = PgConnectOptions::from_str(&database.url).expect("a URL");
-    let socket = cluster.get_socket().expect("the cluster listens on one").join(format!(".s.PGSQL.{}", cluster.get_port()));
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let at = listener.local_addr().expect("bound");
-    let asked = Arc::<AtomicUsize>::default();
-    tokio::spawn(async move {
-        while let Ok((client, _)) = listener.accept().await {
-            let (mut from_client, mut to_client) = client.into_split();
-            let (mut from_cluster, mut to_cluster) = UnixStream::connect(&socket).await.expect("it runs").into_split();
-            tokio::spawn(async move { tokio::io::copy(&mut from_cluster, &mut to_client).await });
-            let asked = asked.clone();
-            tokio::spawn(async move {
-                let mut bytes = [0; 4096];
-                while let Ok(length @ 1..) = from_client.read(&mut bytes).await {
-                    if String::from_utf8_lossy(&bytes[..length]).contains(words) {
-                        tokio::time::sleep(late(asked.fetch_add(1, Ordering::SeqCst))).await;
-                    }
-                    let _ = to_cluster.write_all(&bytes[..length]).await;
-                }
-            });
-        }
-    });
-    at
-}
-
-/// A worker waits for an answer that never comes: told to stop, the server ends all the same.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_waits_for_ever_keeps_no_server_alive() {
-    let database = Database::new().await;
-    let at = falls_silent("update mail_outbox", 0, &database).await;
-    let through = format!("postgres://latchkey_app@{at}/{}", database.name);
-    let server = Server::start_with(&database, &[("DATABASE_URL", &through), ("MIGRATE_ON_START", "false")]).await;
-    server.terminate();
-    assert!(server.wait().await.success());
 }

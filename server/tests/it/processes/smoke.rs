@@ -301,8 +301,14 @@ async fn mail_is_taken_by_smtp_or_pasted() {
     assert_eq!((asked.matches("Its link:").count(), asked.matches("Its code:").count()), (2, 3), "{asked}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn each_fault_is_named_by_its_line() {
+mod thorough {
+    #[tokio::test(flavor = "multi_thread")]
+    async fn each_fault_is_named_by_its_line() {
+        super::names_each_fault().await;
+    }
+}
+
+async fn names_each_fault() {
     let (database, proxy) = (Database::new().await, Proxy::start().await);
     let _server = start(&database, &proxy, "").await;
     let pool = database.pool_of(1).await;

@@ -10,3 +10,4 @@ mod patroni;
 mod pgbouncer;
 mod prometheus;
 mod proxies;
+mod silent_database;

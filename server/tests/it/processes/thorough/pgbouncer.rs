@@ -26,7 +26,6 @@ use tokio::{
 
 use crate::processes::{
     ORIGIN, Server, count,
-    outages::{falls_silent, is_late},
     thorough::proxies::{Running, of_ops, program},
 };
 
@@ -36,7 +35,7 @@ pub(super) async fn free_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("bound")
 }
 
-fn url(database: &Database, at: SocketAddr) -> String {
+pub(super) fn url(database: &Database, at: SocketAddr) -> String {
     format!("postgres://latchkey_app@{at}/{}", database.name)
 }
 
@@ -193,32 +192,4 @@ async fn found_later_it_stops_the_server() {
     timeout(PATIENCE, away).await.expect("it starts without a database, and says so");
     let _pgbouncer = pgbouncer(&database, at, "pool_mode = transaction").await;
     assert_eq!(server.wait().await.code(), Some(1));
-}
-
-/// A pooler without another process lets one of two connections wait, a database that is slow both. Where a database that is slow was
-/// taken for a pooler, `flag set --off` would be refused when it is needed most.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_does_not_answer_is_not_taken_for_a_pooler() {
-    let database = Database::new().await;
-    // Twice on one, once on the other; then the first one's answer doesn't come.
-    let at = falls_silent("pg_backend_pid", 3, &database).await;
-    let pool = PgPoolOptions::new().max_connections(2).connect(&url(&database, at)).await.expect("it answers so far");
-    let found = timeout(PATIENCE, diagnostics::pooling(&pool)).await.expect("it gives up");
-    assert!(found.is_err(), "{found:?}");
-    // A machine that stands still for a while, or a packet that is lost, and the other connection is quick.
-    let at = is_late("pg_backend_pid", 3, Duration::from_millis(3_500), &database).await;
-    let pool = PgPoolOptions::new().max_connections(2).connect(&url(&database, at)).await.expect("it answers in the end");
-    assert_eq!(diagnostics::pooling(&pool).await.expect("late once"), Pooling::Session);
-    let at = falls_silent("pg_backend_pid", 25, &database).await;
-    let pool = PgPoolOptions::new().max_connections(2).connect(&url(&database, at)).await.expect("it answers");
-    assert_eq!(diagnostics::pooling(&pool).await.expect("three questions a round are enough"), Pooling::Session);
-}
-
-/// Behind a pooler the answer to a question may go to somebody else. Whoever waited for it would never serve.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_look_that_is_never_answered_keeps_no_server_from_its_work() {
-    let database = Database::new().await;
-    let through = url(&database, falls_silent("pg_backend_pid", 0, &database).await);
-    let server = Server::start_with(&database, &[("DATABASE_URL", &through), ("MIGRATE_ON_START", "false")]).await;
-    assert!(server.try_get("/login").await.expect("it answers").starts_with("HTTP/1.1 200"));
 }
