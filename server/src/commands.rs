@@ -21,9 +21,8 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
 use crate::{
-    assemble,
     cli::{ApiKeyCommand, KeyCommand, Output, SessionCommand, User, say},
-    config::Config,
+    config::{self, Config, Environment},
     database::Database,
 };
 
@@ -53,11 +52,21 @@ pub async fn migrate(database: &Database, status: bool, output: Output) -> anyho
     Ok(())
 }
 
+/// Prints what `serve` would see, mistakes and warnings where it would print them. Whether it would start.
+pub fn check_configuration(environment: &Environment, output: Output) -> bool {
+    let examined = config::examine(environment);
+    print(output, examined.table().trim_end(), &examined.json());
+    if !output.json {
+        eprint!("{}", examined.complaints());
+    }
+    examined.config.is_ok()
+}
+
 /// On the heap: each command's future would hold it several times over.
 pub(crate) async fn auth(config: &Config, pool: PgPool) -> anyhow::Result<Box<Auth>> {
     let clock = Arc::new(SystemClock::new());
     clock.sync(&pool).await.context("the database does not answer, or `latchkey migrate` has not run")?;
-    let auth = Box::new(Auth::new(pool, clock, assemble::keys(config)?, assemble::policy(config)));
+    let auth = Box::new(Auth::new(pool, clock, config.keys()?, config.policy.clone()));
     auth.flag().read().await?;
     Ok(auth)
 }

@@ -16,7 +16,6 @@ use time::OffsetDateTime;
 use url::Host;
 
 use crate::{
-    assemble,
     cli::{Output, say},
     commands::missing_keys,
     config::{self, Config, Environment, Mail, SmtpTls},
@@ -159,8 +158,8 @@ async fn examine_database(checks: &mut Checks, config: &Config, database: &Datab
     checks.make("migrations", migrations(pool)).await;
     checks.make("roles", roles(pool)).await;
     checks.make("clock", clock(pool)).await;
-    let auth = match assemble::keys(config) {
-        Ok(keys) => Auth::new(pool.clone(), Arc::new(SystemClock::new()), keys, assemble::policy(config)),
+    let auth = match config.keys() {
+        Ok(keys) => Auth::new(pool.clone(), Arc::new(SystemClock::new()), keys, config.policy.clone()),
         Err(error) => return checks.add("keys", Said::failed(format!("{error:#}"))),
     };
     checks.make("keys", keys(&auth)).await;
@@ -284,7 +283,7 @@ async fn flag(config: &Config, pool: &PgPool) -> Said {
     const KEY: &str = "passwordless_auth";
     match diagnostics::flag(pool, KEY).await {
         Ok(None) => {
-            let word = if config.passwordless_auth { "on" } else { "off" };
+            let word = if config.policy.passwordless_auth { "on" } else { "off" };
             Said::ok(format!("{KEY} is {word}, by FEATURE_PASSWORDLESS_AUTH"))
         }
         Ok(Some(row)) => Said::ok(format!(

@@ -29,7 +29,7 @@ use axum::{
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use url::Url;
 
-use crate::{assemble, config::Config, middleware::client_ip::TrustedProxies};
+use crate::{config::Config, middleware::client_ip::TrustedProxies};
 
 const IDENTITY: [HeaderName; 4] = [
     HeaderName::from_static("remote-user"),
@@ -46,7 +46,7 @@ struct Guard {
 }
 
 pub fn routes(config: &Config, auth: Arc<Auth>) -> Router {
-    let site = assemble::site(config);
+    let site = config.site.clone();
     let guard = Guard {
         auth,
         proxies: TrustedProxies::new(config.trusted_proxies.iter().copied()),

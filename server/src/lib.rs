@@ -3,7 +3,6 @@
 //! `std::env` is read in [`config`] and nowhere else. To add a command: a variant in [`cli`], what it does in [`commands`].
 
 pub mod api;
-pub mod assemble;
 pub mod audit_commands;
 pub mod cli;
 pub mod commands;

@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     rustls::crypto::aws_lc_rs::default_provider().install_default().expect("nothing chose a TLS provider before main");
     let environment = Environment::of_process();
     let command = match cli.command.unwrap_or(Command::Serve) {
-        Command::Config(ConfigCommand::Check { output }) => return config::check_command(&environment, output.json),
+        Command::Config(ConfigCommand::Check { output }) => return ended(Ok(commands::check_configuration(&environment, output))),
         Command::Doctor { output } => return ended(doctor::doctor(&environment, output)),
         // It looks at an instance from outside, perhaps from another machine: none of our configuration matters.
         Command::Smoke(options) => return ended(runtime().and_then(|runtime| runtime.block_on(smoke::smoke(options)))),

@@ -76,7 +76,7 @@ pub fn surround(routes: Router, config: &Config) -> Router {
         headers: SecurityHeaders { https: config.base_url.is_https() },
         proxies: TrustedProxies::new(config.trusted_proxies.iter().copied()),
         time_limit: TimeLimit { limit: TimeLimit::DEFAULT, busy: |id| errors::busy(id.as_str()) },
-        shield: if config.limits.enforced { Shield::new(|id| errors::busy(id.as_str())) } else { Shield::off() },
+        shield: if config.policy.limits.enabled { Shield::new(|id| errors::busy(id.as_str())) } else { Shield::off() },
         origin: SameOrigin::new(&config.base_url.origin(), |id| errors::cross_site(id.as_str())),
         body_limit: BodyLimit {
             bytes: BodyLimit::BYTES,

@@ -17,7 +17,6 @@ use tokio::{
 };
 
 use crate::{
-    assemble,
     commands::missing_keys,
     config::{self, Config},
     database::Database,
@@ -65,7 +64,7 @@ pub async fn serve(config: &Config, database: &Database) -> anyhow::Result<()> {
     if let Err(error) = clock.sync(&pool).await {
         tracing::warn!(error = %error, "the database does not answer yet; not ready until it does");
     }
-    let auth = Arc::new(Auth::new(pool.clone(), clock.clone(), assemble::keys(config)?, assemble::policy(config)));
+    let auth = Arc::new(Auth::new(pool.clone(), clock.clone(), config.keys()?, config.policy.clone()));
     match auth.factors().key_status().await {
         // A key was dropped that secrets still lie under. Their owners would find out at their next sign-in; better now.
         Ok(keys) => {
@@ -75,10 +74,10 @@ pub async fn serve(config: &Config, database: &Database) -> anyhow::Result<()> {
         Err(error) => tracing::warn!(error = %error, "whether a key is missing can't be told yet"),
     }
     metrics.begin(&auth);
-    let site = assemble::site(config);
+    let site = config.site.clone();
     let dev_inbox = matches!(config.mail, config::Mail::DevInbox).then(Arc::<DevInbox>::default);
     let mailer =
-        Arc::new(MailRoom::new(&config.mail, dev_inbox.clone(), config.mail_from.clone(), site.clone(), config.magic_link_ttl)?);
+        Arc::new(MailRoom::new(&config.mail, dev_inbox.clone(), config.mail_from.clone(), site.clone(), config.policy.link_ttl)?);
     let health = Health::new(auth.clone());
 
     let pages =

@@ -31,13 +31,9 @@ pub const REQUEST: &str = "request";
 
 /// Starts logging to standard error; standard output belongs to the commands' answers. Keep what is returned to the end
 /// of `main`: dropping it writes what is still queued.
-pub fn init(format: LogFormat, filter: &str) -> anyhow::Result<Flush> {
+pub fn init(format: Option<LogFormat>, filter: &str) -> anyhow::Result<Flush> {
     let terminal = io::stderr().is_terminal();
-    let pretty = match format {
-        LogFormat::Pretty => true,
-        LogFormat::Json => false,
-        LogFormat::Auto => terminal,
-    };
+    let pretty = format.map_or(terminal, |format| format == LogFormat::Pretty);
     let (writer, flush) =
         LogWriter::start(io::stderr(), |count| tracing::warn!(count, "log lines were dropped so far: the sink is too slow"))?;
     subscriber(pretty, terminal, log_filter(filter)?, writer).try_init()?;

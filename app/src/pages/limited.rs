@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use auth::{limits::throttle, policy::limits::Limit};
+use auth::{limits::throttle, policy::limits::Told};
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header::RETRY_AFTER};
 use leptos::prelude::*;
@@ -118,25 +118,13 @@ pub fn LimitedPage(by: Limited) -> impl IntoView {
 /// The page and status for a limit of the domain. `sent`: mails to the address in the last hour.
 pub fn answer(limited: throttle::Limited, sent: u32, lifetime: Duration) -> Response {
     let minutes = words::minutes_up(limited.wait);
-    let by = match limited.limit {
-        Limit::LinkAddressNetwork | Limit::LinkAddress | Limit::LinkKnownBrowser | Limit::LinkBrowser => {
-            Limited::Emails { count: sent.into(), minutes, lifetime }
-        }
-        Limit::CodeNetwork
-        | Limit::CodeAddress
-        | Limit::CodeKnownBrowser
-        | Limit::TotpAccount
-        | Limit::TotpKnownBrowser
-        | Limit::BackupAccount
-        | Limit::BackupKnownBrowser
-        | Limit::StepUpAccount
-        | Limit::StepUpKnownBrowser => Limited::Tries { minutes },
-        // The second refuses mails and never a person, and the third has a page of its own.
-        Limit::StepUpMail | Limit::Notice | Limit::MailTest => Limited::StepUpCodes { minutes, lifetime },
-        Limit::AddressChange => Limited::AddressCodes { wait: limited.wait },
-        Limit::LinkNetwork | Limit::SignUpNetwork => Limited::Network { minutes },
-        // A program is told by the API and sees no page.
-        Limit::LinkAll | Limit::ApiKey => Limited::Everyone { minutes },
+    let by = match limited.limit.told() {
+        Told::Emails => Limited::Emails { count: sent.into(), minutes, lifetime },
+        Told::Network => Limited::Network { minutes },
+        Told::Tries => Limited::Tries { minutes },
+        Told::StepUpCodes => Limited::StepUpCodes { minutes, lifetime },
+        Told::AddressCodes => Limited::AddressCodes { wait: limited.wait },
+        Told::Everyone => Limited::Everyone { minutes },
     };
     retry_after(page(StatusCode::TOO_MANY_REQUESTS, || view! { <LimitedPage by/> }), limited.wait)
 }

@@ -6,6 +6,7 @@ pub mod limits;
 use std::time::Duration;
 
 use metrics::SharedString;
+use strum::{EnumString, VariantNames};
 
 use crate::{policy::limits::Limits, primitives::email_address::EmailAddress};
 
@@ -78,7 +79,7 @@ impl Default for Policy {
 }
 
 /// Domains that metrics may name. All others are one: anybody can invent a domain, and each would be a series for good.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NamedDomains(Vec<SharedString>);
 
 impl NamedDomains {
@@ -101,7 +102,8 @@ impl NamedDomains {
 }
 
 /// Who must have two-factor. Until they do, they can set it up and do nothing else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]
+#[strum(serialize_all = "lowercase")]
 pub enum RequireTwoFactor {
     None,
     Admins,

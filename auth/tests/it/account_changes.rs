@@ -62,7 +62,7 @@ fn policy() -> Policy {
 }
 
 async fn unlimited() -> Kit {
-    Kit::with(Policy { limits: Limits { enabled: false, ..Limits::default() }, ..policy() }).await
+    Kit::with(Policy { limits: Limits::off(), ..policy() }).await
 }
 
 async fn signed_in_from(kit: &Kit, email: &EmailAddress, ip: [u8; 4]) -> Visitor {

@@ -615,7 +615,7 @@ async fn the_second_factor_is_asked_for_and_signs_in_with_both() {
 
 #[tokio::test]
 async fn sixty_four_second_factors_at_once_give_one_session() {
-    let kit = Kit::with(Policy { limits: auth::policy::limits::Limits { enabled: false, ..Default::default() }, ..policy() }).await;
+    let kit = Kit::with(Policy { limits: auth::policy::limits::Limits::off(), ..policy() }).await;
     let second = kit.second().await;
     let (_, secret, codes) = enrol(&kit).await;
     for by_app in [true, false] {

@@ -2,7 +2,10 @@
 
 use auth::{
     crypto::Code,
-    policy::{Policy, SignUp, limits::Limit},
+    policy::{
+        Policy, SignUp,
+        limits::{Limit, Rate},
+    },
     sign_in::first_factor::{ConfirmLinkError, EnterCodeError, Outcome, RequestLinkError},
 };
 use testkit::{Kit, Visitor, address, handover};
@@ -174,7 +177,7 @@ async fn right_codes_count_against_no_limit() {
 #[tokio::test]
 async fn accounts_made_from_one_network_are_limited_where_they_are_made() {
     let mut policy = Policy { passwordless_auth: true, sign_up: SignUp::Open, ..Policy::default() };
-    policy.limits.sign_up_network.burst = 2;
+    policy.limits.set(Limit::SignUpNetwork, Rate::new(2, std::time::Duration::from_hours(1)));
     let kit = Kit::with(policy).await;
     let sign_up = |n: usize| {
         let kit = &kit;
@@ -254,7 +257,7 @@ async fn a_stranger_never_keeps_the_owner_out_of_a_browser_that_has_signed_in_be
 #[tokio::test]
 async fn strangers_crowd_out_each_other_and_never_a_known_browser() {
     let mut policy = Policy { passwordless_auth: true, sign_up: SignUp::Open, ..Policy::default() };
-    policy.limits.link_address.burst = 1_000;
+    policy.limits.set(Limit::LinkAddress, Rate::new(1_000, std::time::Duration::from_hours(1)));
     let kit = Kit::with(policy).await;
     let mut owner = Visitor::at([203, 0, 113, 24]);
     ask_from(&kit, &owner, "mara@example.org").await.expect("the first time");

@@ -17,7 +17,7 @@ use time::Duration;
 use uuid::Uuid;
 
 async fn kit() -> Kit {
-    let limits = Limits { enabled: false, ..Limits::default() };
+    let limits = Limits::off();
     let policy = Policy { passwordless_auth: true, sign_up: SignUp::Open, limits, ..Policy::default() };
     Kit::with(Policy { require_two_factor: RequireTwoFactor::None, ..policy }).await
 }

@@ -184,7 +184,7 @@ async fn events(kit: &Kit, name: &str) -> i64 {
 }
 
 async fn unlimited() -> Kit {
-    let limits = Limits { enabled: false, ..Limits::default() };
+    let limits = Limits::off();
     Kit::with(Policy { passwordless_auth: true, sign_up: SignUp::Open, limits, ..Policy::default() }).await
 }
 

@@ -1,55 +1,37 @@
-//! `latchkey config check`: what `serve` would see.
+//! What `latchkey config check` tells: what `serve` would see.
 
-use std::{fmt::Write as _, process::ExitCode};
+use std::fmt::Write as _;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Environment, Examined, Setting, examine};
-use crate::cli::say;
+use super::{Examined, Mistake, Mistakes, Setting};
 
-/// Every value and its source, secrets as `***`. Also what is mistaken stands here, so that it can be seen.
-pub fn describe(environment: &Environment) -> Vec<Setting> {
-    examine(environment).settings
-}
-
-/// Prints the configuration; mistakes and warnings go where `serve` would print them. Fails where `serve` would.
-pub fn check_command(environment: &Environment, json: bool) -> ExitCode {
-    let examined = examine(environment);
-    if json {
-        say(as_json(&examined));
-    } else {
-        say(as_table(&examined.settings).trim_end());
-        eprint!("{}", complaints(&examined));
+impl Examined {
+    /// Every value and its source, secrets as `***`. Also what is mistaken stands here, so that it can be seen.
+    pub fn table(&self) -> String {
+        self.settings.iter().fold(String::new(), |mut table, Setting { name, value, source }| {
+            let (source, value) = (<&str>::from(source), value.as_deref().unwrap_or("-"));
+            writeln!(table, "{name:<30}  {source:<11}  {value}").expect("a String takes everything");
+            table
+        })
     }
-    if examined.config.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
 
-pub(super) fn as_table(settings: &[Setting]) -> String {
-    let mut table = String::new();
-    for Setting { name, value, source } in settings {
-        let source = match source {
-            super::Source::Default => "default",
-            super::Source::Environment => "environment",
-            super::Source::File => "file",
-        };
-        let value = value.as_deref().unwrap_or("-");
-        writeln!(table, "{name:<30}  {source:<11}  {value}").expect("a String takes everything");
+    /// Warnings and mistakes, one a line.
+    pub fn complaints(&self) -> String {
+        let warnings = self.warnings.iter().map(|warning| format!("warning: {warning}\n"));
+        warnings.chain(self.mistakes().map(|mistake| format!("{mistake}\n"))).collect()
     }
-    table
-}
 
-pub(super) fn complaints(examined: &Examined) -> String {
-    let warnings = examined.warnings.iter().map(|warning| format!("warning: {warning}\n"));
-    let mistakes =
-        examined.config.as_ref().err().into_iter().flat_map(|mistakes| mistakes.iter().map(|mistake| format!("{mistake}\n")));
-    warnings.chain(mistakes).collect()
-}
+    pub fn json(&self) -> Value {
+        json!({
+            "ok": self.config.is_ok(),
+            "settings": self.settings,
+            "warnings": self.warnings,
+            "mistakes": self.mistakes().collect::<Vec<_>>(),
+        })
+    }
 
-pub(super) fn as_json(examined: &Examined) -> serde_json::Value {
-    json!({
-        "ok": examined.config.is_ok(),
-        "settings": examined.settings,
-        "warnings": examined.warnings,
-        "mistakes": examined.config.as_ref().err().into_iter().flat_map(super::reader::Mistakes::iter).collect::<Vec<_>>(),
-    })
+    fn mistakes(&self) -> impl Iterator<Item = &Mistake> {
+        self.config.as_ref().err().into_iter().flat_map(Mistakes::iter)
+    }
 }

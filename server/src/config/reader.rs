@@ -3,11 +3,12 @@
 use std::fmt;
 
 use serde::Serialize;
+use strum::IntoStaticStr;
 
 use super::{
     AppEnv, Environment,
-    values::{Parsed, redacted_url},
-    variables::{Variable, Visibility, variable},
+    values::redacted_url,
+    variables::{APP_ENV, Row, Variable, Visibility},
 };
 
 /// One line of `config check`.
@@ -19,8 +20,9 @@ pub struct Setting {
     pub source: Source,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Source {
     Default,
     Environment,
@@ -68,77 +70,74 @@ impl fmt::Display for Mistakes {
 
 impl std::error::Error for Mistakes {}
 
-/// Instead of a value: its mistake is on the list, and the reading goes on.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Noted;
-
 pub(super) struct Reader<'a> {
     environment: &'a Environment,
-    app_env: AppEnv,
+    pub production: bool,
     settings: Vec<Setting>,
     mistakes: Mistakes,
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(environment: &'a Environment, app_env: AppEnv) -> Self {
-        Self { environment, app_env, settings: Vec::new(), mistakes: Mistakes::default() }
-    }
-
-    /// Decides the defaults of all others, so it is read first. Where it is mistaken the build's own environment
-    /// goes on, so that the other mistakes are still those of the right one.
-    pub fn app_env(&mut self, parse: impl FnOnce(&str) -> Parsed<AppEnv>) -> AppEnv {
-        let default = self.app_env.name().to_owned();
-        if let Ok(Some(app_env)) = self.with_default("APP_ENV", Some(default), parse) {
-            self.app_env = app_env;
+    /// `APP_ENV` decides what all others may be, so it is read first. Where it is mistaken the build's own environment goes on, so that
+    /// the other mistakes are still those of the right one.
+    pub fn new(environment: &'a Environment, build: AppEnv) -> Self {
+        let production = build == AppEnv::Production;
+        let mut read = Self { environment, production, settings: Vec::new(), mistakes: Mistakes::default() };
+        if let Some(app_env) = read.with_default(&APP_ENV, Some(<&str>::from(build).to_owned())) {
+            read.production = app_env == AppEnv::Production;
         }
-        self.app_env
+        read
     }
 
-    /// `Ok(None)`: not set, and no default.
-    pub fn optional<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Parsed<T>) -> Result<Option<T>, Noted> {
-        self.with_default(name, None, parse)
+    /// The value. Where there is none the mistake is noted and a stand-in goes on: no [`super::Config`] is handed out then.
+    pub fn value<T>(&mut self, variable: &Variable<T>) -> T {
+        self.optional(variable).unwrap_or_else(|| variable.stand_in())
     }
 
-    pub fn required<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Parsed<T>) -> Result<T, Noted> {
-        self.optional(name, parse)?.ok_or_else(|| self.missing(name))
+    /// `None`: not set and no default, or mistaken.
+    pub fn optional<T>(&mut self, variable: &Variable<T>) -> Option<T> {
+        self.with_default(variable, None)
     }
 
     /// As [`Self::optional`], with a default that depends on other values.
-    pub fn with_default<T>(
-        &mut self,
-        name: &str,
-        computed: Option<String>,
-        parse: impl FnOnce(&str) -> Parsed<T>,
-    ) -> Result<Option<T>, Noted> {
-        let variable = listed(name);
-        let production = self.app_env == AppEnv::Production;
-        let default = if production { variable.production } else { variable.development };
+    pub fn with_default<T>(&mut self, variable: &Variable<T>, computed: Option<String>) -> Option<T> {
+        let row = &variable.row;
+        let default = if self.production { row.production } else { row.development };
         let default = computed.or_else(|| (!default.is_empty()).then(|| default.to_owned()));
-        let found = match self.environment.lookup(name, variable.is_secret(), production) {
-            Ok(found) => found.or_else(|| default.map(|text| (text, Source::Default))),
-            Err(wrong) => {
-                self.settings.push(Setting { name: variable.name, value: None, source: Source::Environment });
-                return Err(self.mistake(name, &wrong));
-            }
+        let (found, wrong) = match self.environment.lookup(row.name, row.is_secret(), self.production) {
+            Ok(found) => (found.or_else(|| default.map(|text| (text, Source::Default))), None),
+            Err(wrong) => (None, Some(wrong)),
         };
         let (text, source) = found.unzip();
-        self.settings.push(Setting {
-            name: variable.name,
-            value: text.as_deref().map(|text| shown(variable, text)),
-            source: source.unwrap_or(Source::Default),
-        });
-        let Some(text) = text else { return Ok(None) };
-        parse(&text).map(Some).map_err(|wrong| self.mistake(name, &format!("{wrong}; write for example {}", variable.example)))
+        let source = source.unwrap_or(if wrong.is_some() { Source::Environment } else { Source::Default });
+        self.settings.push(Setting { name: row.name, value: text.as_deref().map(|text| shown(row, text)), source });
+        let example = if row.example.is_empty() { String::new() } else { format!("; write for example {}", row.example) };
+        match (text, wrong) {
+            (Some(text), _) => {
+                let parsed = (variable.parse)(&text);
+                let parsed = parsed
+                    .and_then(|value| if self.production { (variable.in_production)(&value).map(|()| value) } else { Ok(value) });
+                return parsed.map_err(|wrong| self.mistake(row, &[], &format!("{wrong}{example}"))).ok();
+            }
+            (None, Some(wrong)) => self.mistake(row, &[], &wrong),
+            (None, None) if row.required && self.production => {
+                self.mistake(row, &[], &format!("is required in production{example}"))
+            }
+            (None, None) => {}
+        }
+        None
     }
 
-    pub fn missing(&mut self, name: &str) -> Noted {
-        self.mistake(name, &format!("is required in production; write for example {}", listed(name).example))
+    /// `message` continues a sentence that begins with the variable's name. One mistake, one line: what follows from a mistake in this
+    /// variable, or in `others`, is none of its own.
+    pub fn mistake(&mut self, row: &Row, others: &[&Row], message: &str) {
+        if !others.iter().chain([&row]).any(|row| self.is_mistaken(row)) {
+            self.mistakes.0.push(Mistake { variable: row.name, message: printable(message) });
+        }
     }
 
-    /// `message` continues a sentence that begins with the variable's name.
-    pub fn mistake(&mut self, name: &str, message: &str) -> Noted {
-        self.mistakes.0.push(Mistake { variable: listed(name).name, message: printable(message) });
-        Noted
+    pub fn is_mistaken(&self, row: &Row) -> bool {
+        self.mistakes.0.iter().any(|mistake| mistake.variable == row.name)
     }
 
     pub fn finish(self) -> (Vec<Setting>, Mistakes) {
@@ -146,12 +145,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn listed(name: &str) -> &'static Variable {
-    variable(name).expect("only variables of the list are read")
-}
-
-fn shown(variable: &Variable, text: &str) -> String {
-    match variable.visibility {
+fn shown(row: &Row, text: &str) -> String {
+    match row.visibility {
         Visibility::Public => printable(text),
         Visibility::UrlWithPassword => redacted_url(text),
         Visibility::Secret => "***".to_owned(),

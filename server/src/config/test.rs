@@ -8,7 +8,17 @@ use std::{
 
 use data_encoding::BASE64;
 
-use super::{variables::VARIABLES, *};
+use auth::policy::{
+    SignUp,
+    limits::{Limit, Rate},
+};
+use std::time::Duration;
+
+use super::{
+    reader::Source,
+    variables::{Row, SECTIONS, limit, rows},
+    *,
+};
 
 /// A folder of a test's own, removed with it.
 pub(super) struct Folder(PathBuf);
@@ -81,18 +91,17 @@ fn mistaken_in_production(changes: &[(&'static str, &str)]) -> Vec<&'static str>
 #[test]
 fn development_needs_nothing() {
     let config = development(&[]).expect("every default holds");
-    assert_eq!(config.app_env, AppEnv::Development);
     assert!(matches!(&config.database, Database::Private { data_dir, .. } if data_dir == Path::new(".latchkey/postgres")));
-    assert!(config.migrate_on_start && config.passwordless_auth && config.limits.enforced);
+    assert!(config.migrate_on_start && config.policy.passwordless_auth && config.policy.limits.enabled);
     assert_eq!(config.base_url.origin(), "http://localhost:3000");
     assert!(matches!(config.mail, Mail::DevInbox));
     assert_eq!(config.mail_from.to_string(), "Latchkey <sign-in@localhost>");
-    assert!(matches!(config.wallet_key, Key::Generate));
-    assert_eq!(config.signup, Signup::Open);
-    assert_eq!(config.magic_link_ttl, Duration::from_mins(10));
-    assert_eq!((config.session_idle, config.session_max), (Duration::from_hours(24), Duration::from_hours(30 * 24)));
-    assert_eq!(config.limits.link_all, Limit { burst: 2000, period: Duration::from_mins(1) });
-    assert_eq!((config.log_format, config.log_filter.as_str()), (LogFormat::Auto, "info"));
+    assert!(config.wallet_key.is_none());
+    assert_eq!(config.policy.sign_up, SignUp::Open);
+    assert_eq!(config.policy.link_ttl, Duration::from_mins(10));
+    assert_eq!((config.policy.session_idle, config.policy.session_max), (Duration::from_hours(24), Duration::from_hours(30 * 24)));
+    assert_eq!(config.policy.limits.rate(Limit::LinkAll), Rate::new(2000, Duration::from_mins(1)));
+    assert_eq!((config.log_format, config.log_filter.as_str()), (None, "info"));
     assert_eq!(config.warnings, [""; 0]);
 }
 
@@ -110,8 +119,8 @@ fn a_release_build_that_nobody_configured_asks_for_everything_at_once() {
 #[test]
 fn production_starts_with_what_it_asks_for() {
     let config = load(&with(production(), &[])).expect("complete");
-    assert!(!config.migrate_on_start && !config.passwordless_auth && config.limits.enforced);
-    assert_eq!(config.signup, Signup::Invite);
+    assert!(!config.migrate_on_start && !config.policy.passwordless_auth && config.policy.limits.enabled);
+    assert_eq!(config.policy.sign_up, SignUp::Invite);
     assert_eq!(config.mail_from.to_string(), "Latchkey <sign-in@login.example.org>");
     assert!(matches!(&config.mail, Mail::Smtp(smtp) if smtp.tls == SmtpTls::StartTls && smtp.port == 587));
     let Database::Url { application, migrator } = &config.database else { panic!("{:?}", config.database) };
@@ -170,7 +179,7 @@ fn production_refuses_what_is_unsafe() {
 
 #[test]
 fn a_mistake_never_shows_a_secret() {
-    let secrets: Vec<_> = VARIABLES.iter().filter(|variable| variable.is_secret()).map(|variable| variable.name).collect();
+    let secrets: Vec<_> = rows().filter(|row| row.is_secret()).map(|row| row.name).collect();
     for name in secrets {
         for value in [SECRET.to_owned(), format!("https://u:{SECRET}@h/{SECRET}"), format!("smtp://{SECRET}%zz:{SECRET}@h")] {
             let examined = examine(&with(production(), &[(name, &value)]));
@@ -189,8 +198,7 @@ fn neither_the_check_nor_debug_shows_a_secret() {
     let examined = examine(&with(environment, &[]));
     let config = format!("{:?}", examined.config);
     assert!(config.starts_with("Ok("), "{config}");
-    let all =
-        format!("{config}{}{}{}", check::as_table(&examined.settings), check::as_json(&examined), check::complaints(&examined));
+    let all = format!("{config}{}{}{}", examined.table(), examined.json(), examined.complaints());
     assert!(!all.contains(SECRET) && !all.contains(&strong_key()), "{all}");
     assert!(all.contains("postgres://***@db.example.org/latchkey"), "where it points may be seen");
 }
@@ -202,7 +210,7 @@ fn the_check_tells_values_and_sources() {
     let environment =
         with(Vec::new(), &[("WALLET_ENCRYPTION_KEY_FILE", &key), ("SESSION_MAX", "7d\u{1b}[2J"), ("LIMIT_LINK_ADRESS", "1/1h")]);
     let examined = examine_for(&environment, AppEnv::Development);
-    let table = check::as_table(&examined.settings);
+    let table = examined.table();
     let line = |name: &str| {
         table
             .lines()
@@ -219,16 +227,16 @@ fn the_check_tells_values_and_sources() {
     assert_eq!(line("BASE_URL"), "default http://localhost:3000");
     assert_eq!(line("EMAIL_SMTP"), "default -");
 
-    let complaints = check::complaints(&examined);
+    let complaints = examined.complaints();
     let lines: Vec<_> = complaints.lines().collect();
     assert_eq!(lines.len(), 2, "{complaints}");
     assert!(lines[0].starts_with("warning: LIMIT_LINK_ADRESS "));
     assert!(lines[1].starts_with("SESSION_MAX "));
 
-    let json = check::as_json(&examined);
+    let json = examined.json();
     assert_eq!(json["ok"], false);
     assert_eq!(json["mistakes"][0]["variable"], "SESSION_MAX");
-    assert_eq!(json["settings"].as_array().map(Vec::len), Some(VARIABLES.len()));
+    assert_eq!(json["settings"].as_array().map(Vec::len), Some(rows().count()));
 }
 
 #[test]
@@ -269,7 +277,7 @@ fn mistakes_with_files() {
 
 #[test]
 fn set_to_nothing_is_not_set() {
-    let nothing: Vec<_> = VARIABLES.iter().map(|variable| (variable.name, "")).collect();
+    let nothing: Vec<_> = rows().map(|row| (row.name, "")).collect();
     assert!(development(&nothing).is_ok());
 }
 
@@ -299,10 +307,10 @@ fn values_that_must_fit_each_other() {
 
 #[test]
 fn every_variable_is_read_whatever_is_wrong() {
-    let names: Vec<_> = VARIABLES.iter().map(|variable| variable.name).collect();
+    let names: Vec<_> = rows().map(|row| row.name).collect();
     for value in ["", "nonsense"] {
         let environment = with(Vec::new(), &names.iter().map(|name| (*name, value)).collect::<Vec<_>>());
-        let mut read: Vec<_> = describe(&environment).iter().map(|setting| setting.name).collect();
+        let mut read: Vec<_> = examine(&environment).settings.iter().map(|setting| setting.name).collect();
         let mut listed = names.clone();
         read.sort_unstable();
         listed.sort_unstable();
@@ -310,33 +318,7 @@ fn every_variable_is_read_whatever_is_wrong() {
     }
 }
 
-/// `.env.example` is what people copy: a variable it lacks is one they never hear of, and a default it tells wrongly
-/// is believed.
-#[test]
-fn the_example_file_lists_every_variable_with_its_default() {
-    let example = include_str!("../../../.env.example");
-    let written: Vec<(&str, &str)> = example
-        .lines()
-        .filter_map(|line| line.strip_prefix('#')?.split_once('='))
-        .filter(|(name, _)| !name.contains(' '))
-        .collect();
-    let built_in: Vec<_> = examine_for(&Environment::default(), AppEnv::Development).settings;
-    for (name, value) in &written {
-        let setting =
-            built_in.iter().find(|setting| setting.name == *name).unwrap_or_else(|| panic!("{name} is no variable of ours"));
-        assert_eq!(value.trim_matches('"'), setting.value.as_deref().unwrap_or_default(), "the default of {name}");
-    }
-    for variable in VARIABLES {
-        assert_eq!(written.iter().filter(|(name, _)| *name == variable.name).count(), 1, "{}", variable.name);
-        if variable.production != variable.development {
-            let line = format!("`{}` in production", variable.production);
-            assert!(example.contains(&line), "{}: {line}", variable.name);
-        }
-    }
-    assert!(example.lines().all(|line| line.is_empty() || line.starts_with('#')), "a copy changes nothing");
-}
-
-/// Below this line of the README stands the part of the table that production needs.
+/// Under these lines of the README stands the part of the table that production needs.
 const IN_README: &str = "| variable | if not set | |\n|---|---|---|\n";
 /// What it shows besides what is required: what hardly any installation leaves as it is.
 const OFTEN_SET: &[&str] = &[
@@ -348,54 +330,91 @@ const OFTEN_SET: &[&str] = &[
     "SIGNUP",
     "REQUIRE_2FA",
 ];
+const ABOVE_EXAMPLE: &str = "\
+# Every setting of Latchkey, with its default in development. Copy this file to `.env`, remove the `#` before a line and
+# change it; then `set -a; . ./.env; set +a; cargo run`. An empty value counts as not set.
+# `latchkey config check` shows what holds, and from where.
+#
+# Each secret (marked *) may instead lie in a file: NAME_FILE=/run/secrets/name.
+";
+const ABOVE_TABLES: &str = "\
+# Configuration
 
-/// `docs/configuration.md` and the README's table are made of the example's words and the defaults of both environments. Where one
-/// differs, what it should be lies beside it, to be looked at and moved over it.
+Environment variables, each secret (\\*) also as `NAME_FILE`. Made from the code: a test compares. `latchkey config check` prints
+what holds, and from where.
+";
+
+/// What documents say of a variable.
+fn words(row: &Row) -> String {
+    let required = if row.required { " Required in production." } else { "" };
+    let other = row.production != row.development;
+    let other = if other { format!(" `{}` in production.", row.production) } else { String::new() };
+    format!("{}{required}{other}", row.words.trim())
+}
+
+/// As lines of comment.
+fn commented(text: &str) -> String {
+    let mut lines = String::from("#");
+    let mut width = 1;
+    for word in text.split(' ') {
+        if width + 1 + word.chars().count() > 118 {
+            lines.push_str("\n#");
+            width = 1;
+        }
+        width += 1 + word.chars().count();
+        lines.push(' ');
+        lines.push_str(word);
+    }
+    lines
+}
+
+/// `.env.example`, which people copy, and the tables of `docs/configuration.md` and the README are made of the rows. Where one differs,
+/// what it should be lies beside it, to be looked at and moved over it.
 #[test]
-fn the_tables_of_the_documentation_are_the_codes() {
-    let mut table = String::from(
-        "# Configuration\n\nEnvironment variables, each secret (\\*) also as `NAME_FILE`. Made from the code: a test compares. `latchkey config check` prints\n\
-         what holds, and from where.\n",
-    );
-    let mut core = String::new();
-    let mut meaning = Vec::new();
+fn the_documents_are_the_codes() {
+    let (mut example, mut tables, mut core) = (ABOVE_EXAMPLE.to_owned(), ABOVE_TABLES.to_owned(), String::new());
     // As the check tells them, also those that are made of other values.
     let built_in = [AppEnv::Development, AppEnv::Production].map(|app_env| examine_for(&Environment::default(), app_env).settings);
-    for line in include_str!("../../../.env.example").lines().skip(6) {
-        if let Some((heading, _)) = line.strip_prefix("# -- ").and_then(|heading| heading.split_once(" --")) {
-            let _ = write!(table, "\n## {heading}\n\n| variable | in development | in production | |\n|---|---|---|---|\n");
-        } else if let Some(words) = line.strip_prefix("# ") {
-            meaning.push(words);
-        } else if let Some((name, _)) = line.strip_prefix('#').and_then(|line| line.split_once('=')) {
-            let words = std::mem::take(&mut meaning).join(" ").replace('|', "\\|");
-            let (mark, words) = words.strip_prefix("* ").map_or(("", &*words), |words| (" \\*", words));
+    let last = SECTIONS.len() - 1;
+    for (section, (heading, listed)) in SECTIONS.iter().enumerate() {
+        let limits = Limit::ALL.into_iter().filter_map(limit).map(|variable| variable.row).filter(|_| section == last);
+        let _ = writeln!(example, "\n{:-<119}\n", format!("# -- {heading} "));
+        let _ = write!(tables, "\n## {heading}\n\n| variable | in development | in production | |\n|---|---|---|---|\n");
+        for row in listed.iter().copied().chain(limits) {
+            let (name, words) = (row.name, words(&row));
             let [development, production] = built_in.each_ref().map(|settings| {
-                let setting = settings.iter().find(|setting| setting.name == name).expect("listed");
-                setting.value.as_ref().map_or_else(|| "–".to_owned(), |value| format!("`{value}`"))
+                let setting = settings.iter().find(|setting| setting.name == name).expect("read");
+                assert_eq!(setting.source, Source::Default);
+                setting.value.clone().unwrap_or_default()
             });
-            let required = words.contains("Required in production");
-            let production = if required { "refuses to start".to_owned() } else { production };
-            let _ = writeln!(table, "| `{name}`{mark} | {development} | {production} | {words} |");
-            if required || OFTEN_SET.contains(&name) {
+            let quote = if development.contains(' ') { "\"" } else { "" };
+            let secret = if row.is_secret() { "* " } else { "" };
+            let _ = writeln!(example, "{}\n#{name}={quote}{development}{quote}", commented(&format!("{secret}{words}")));
+            let cell = |value: String| if value.is_empty() { "–".to_owned() } else { format!("`{value}`") };
+            let production = if row.required { "refuses to start".to_owned() } else { cell(production) };
+            let (mark, words) = (if row.is_secret() { " \\*" } else { "" }, words.replace('|', "\\|"));
+            let _ = writeln!(tables, "| `{name}`{mark} | {} | {production} | {words} |", cell(development));
+            if row.required || OFTEN_SET.contains(&name) {
                 let _ = writeln!(core, "| `{name}`{mark} | {production} | {words} |");
             }
-        } else {
-            meaning.clear();
         }
     }
     let readme = include_str!("../../../README.md");
     let (before, rest) = readme.split_once(IN_README).expect("the table's head");
     let rows: usize = rest.split_inclusive('\n').take_while(|line| line.starts_with('|')).map(str::len).sum();
     let whole = format!("{before}{IN_README}{core}{}", &rest[rows..]);
-    for (name, found, wanted) in
-        [("docs/configuration.md", include_str!("../../../docs/configuration.md"), table), ("README.md", readme, whole)]
-    {
-        if wanted != found {
-            let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(format!("{name}.new"));
-            fs::write(beside, wanted).expect("written");
-            panic!("{name} differs from the code: see {name}.new");
-        }
+    let documents = [
+        (".env.example", include_str!("../../../.env.example"), example),
+        ("docs/configuration.md", include_str!("../../../docs/configuration.md"), tables),
+        ("README.md", readme, whole),
+    ];
+    let stale: Vec<_> = documents.into_iter().filter(|(_, found, wanted)| wanted != found).collect();
+    for (name, _, wanted) in &stale {
+        let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(format!("{name}.new"));
+        fs::write(beside, wanted).expect("written");
     }
+    let stale: Vec<_> = stale.iter().map(|(name, ..)| name).collect();
+    assert!(stale.is_empty(), "{stale:?} differ from the code: see the same names with .new");
 }
 
 #[test]

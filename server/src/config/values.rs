@@ -1,11 +1,24 @@
-//! The grammar of each kind of value. A parser's error says what is wrong, as the rest of a
-//! sentence that begins with the variable's name; it never repeats the value, which may be secret.
+//! The grammar of each kind of value. A parser's error continues a sentence that begins with the variable's name; it never repeats
+//! the value, which may be secret. A check that holds in production alone is a function of its own.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
-use auth::identity::Level;
-use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
+use app::forward_auth::GuardedHost;
+use auth::{
+    identity::Level,
+    policy::{MAX_LINK_TTL, NamedDomains, SignUp, limits::Rate},
+};
+use data_encoding::BASE64;
 use ipnet::IpNet;
+use lettre::message::Mailbox;
+use percent_encoding::percent_decode_str;
+use strum::VariantNames;
+use tracing_subscriber::EnvFilter;
 use url::{Host, Url};
 use zeroize::Zeroize as _;
 
@@ -16,34 +29,6 @@ pub(super) type Parsed<T> = Result<T, String>;
 /// Longer spans serve nobody, and the cap keeps every later sum of times far from overflow.
 const MAX_DURATION: Duration = Duration::from_hours(87600);
 const MAX_BURST: u32 = 1_000_000;
-
-/// A burst of `burst`, then one every `period / burst`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limit {
-    pub burst: u32,
-    pub period: Duration,
-}
-
-/// Who may have an account.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Signup {
-    Open,
-    /// Lower-case ASCII (punycode) names.
-    Domains(Vec<String>),
-    Invite,
-    Closed,
-}
-
-/// Another host that a proxy guards by asking us.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GuardedHost {
-    /// Lower-case ASCII (punycode).
-    pub name: String,
-    /// `None`: the scheme's own.
-    pub port: Option<u16>,
-    /// [`Level::Email`] or [`Level::TwoFactor`].
-    pub needs: Level,
-}
 
 /// Where every link of ours points: an origin, without path, query, fragment or credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,25 +83,56 @@ pub struct SmtpCredentials {
     pub password: Secret<String>,
 }
 
+/// The variant of this name.
+pub(super) fn one_of<T: FromStr + VariantNames>(text: &str) -> Parsed<T> {
+    text.parse().map_err(|_| {
+        let names: Vec<String> = T::VARIANTS.iter().map(|name| format!("`{name}`")).collect();
+        let (last, others) = names.split_last().expect("no enum of ours is empty");
+        format!("must be {} or {last}", others.join(", "))
+    })
+}
+
 pub(super) fn truth(text: &str) -> Parsed<bool> {
-    match text {
-        "true" => Ok(true),
-        "false" => Ok(false),
-        _ => Err("is neither true nor false".to_owned()),
-    }
+    text.parse().map_err(|_| "must be `true` or `false`".to_owned())
 }
 
 pub(super) fn switch(text: &str) -> Parsed<bool> {
     match text {
         "on" => Ok(true),
         "off" => Ok(false),
-        _ => Err("is neither on nor off".to_owned()),
+        _ => Err("must be `on` or `off`".to_owned()),
     }
+}
+
+pub(super) fn stays_on(on: bool) -> Parsed<()> {
+    refuse(!on, "must be `on` in production; `off` is for load tests")
+}
+
+/// An error where `wrong` holds.
+fn refuse(wrong: bool, message: &str) -> Parsed<()> {
+    if wrong { Err(message.to_owned()) } else { Ok(()) }
+}
+
+pub(super) fn path(text: &str) -> Parsed<PathBuf> {
+    Ok(text.into())
+}
+
+pub(super) fn socket_address(text: &str) -> Parsed<SocketAddr> {
+    text.parse().map_err(|_| "must be an IP address and a port".to_owned())
+}
+
+pub(super) fn mailbox(text: &str) -> Parsed<Mailbox> {
+    text.parse().map_err(|_| "must be an email address, with or without a name before it".to_owned())
+}
+
+pub(super) fn log_filter(text: &str) -> Parsed<String> {
+    EnvFilter::builder().parse(text).map_err(|error| format!("must be a filter ({error})"))?;
+    Ok(text.to_owned())
 }
 
 /// `90s`, `15m`, `1h`, `30d`.
 pub(crate) fn duration(text: &str) -> Parsed<Duration> {
-    let wrong = || "is not a time span (a number and s, m, h or d)".to_owned();
+    let wrong = || "must be a number and `s`, `m`, `h` or `d`".to_owned();
     let unit = text.chars().last().ok_or_else(wrong)?;
     let seconds = match unit {
         's' => 1,
@@ -128,7 +144,7 @@ pub(crate) fn duration(text: &str) -> Parsed<Duration> {
     let count: u32 = whole_number(&text[..text.len() - unit.len_utf8()]).ok_or_else(wrong)?;
     let span = Duration::from_secs(u64::from(count) * seconds);
     if span.is_zero() || span > MAX_DURATION {
-        return Err("must be longer than nothing and at most ten years".to_owned());
+        return Err("must be more than 0 and at most ten years".to_owned());
     }
     Ok(span)
 }
@@ -138,13 +154,34 @@ pub(super) fn duration_or_zero(text: &str) -> Parsed<Duration> {
     if text == "0" { Ok(Duration::ZERO) } else { duration(text) }
 }
 
+/// A session's last use is written down once a minute at most, so a shorter idle time would end live ones.
+pub(super) fn session_idle(text: &str) -> Parsed<Duration> {
+    let idle = duration(text)?;
+    refuse(idle < Duration::from_mins(2), "must be at least 2m").map(|()| idle)
+}
+
+/// NIST SP 800-63B-4 §3.1.3.2 and ASVS 6.5.5 give a mailed link or code ten minutes.
+pub(super) fn magic_link_ttl(text: &str) -> Parsed<Duration> {
+    let ttl = duration(text)?;
+    refuse(ttl > MAX_LINK_TTL, "must be at most 10m").map(|()| ttl)
+}
+
+pub(super) fn leaves_mail_time(ttl: Duration) -> Parsed<()> {
+    refuse(ttl < Duration::from_mins(1), "must be at least 1m in production; mail takes a while")
+}
+
+/// Long ones make step-up mean nothing: whoever finds a browser open could change the account.
+pub(super) fn is_recent(ttl: Duration) -> Parsed<()> {
+    refuse(ttl > Duration::from_hours(1), "must be at most 1h in production")
+}
+
 /// `4/15m`.
-pub(super) fn limit(text: &str) -> Parsed<Limit> {
-    let (burst, period) = text.split_once('/').ok_or("is not a limit (a number, a slash, a time span)")?;
+pub(super) fn rate(text: &str) -> Parsed<Rate> {
+    let (burst, period) = text.split_once('/').ok_or("must be a number, a slash and a time span")?;
     let burst = whole_number(burst)
         .filter(|burst| (1..=MAX_BURST).contains(burst))
         .ok_or_else(|| format!("must begin with a number from 1 to {MAX_BURST}"))?;
-    Ok(Limit { burst, period: duration(period)? })
+    Ok(Rate::new(burst, duration(period)?))
 }
 
 /// `str::parse` alone would let `+5` through.
@@ -152,14 +189,14 @@ fn whole_number(text: &str) -> Option<u32> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
-pub(super) fn signup(text: &str) -> Parsed<Signup> {
+pub(super) fn sign_up(text: &str) -> Parsed<SignUp> {
     match text {
-        "open" => Ok(Signup::Open),
-        "invite" => Ok(Signup::Invite),
-        "closed" => Ok(Signup::Closed),
+        "open" => Ok(SignUp::Open),
+        "invite" => Ok(SignUp::Invite),
+        "closed" => Ok(SignUp::Closed),
         _ => {
-            let domains = text.strip_prefix("domains:").ok_or("is none of the four rules")?;
-            domains.split(',').map(|domain| mail_domain(domain.trim())).collect::<Parsed<_>>().map(Signup::Domains)
+            let domains = text.strip_prefix("domains:").ok_or("must be `open`, `invite`, `closed` or `domains:` and domains")?;
+            mail_domains(domains).map(SignUp::Domains)
         }
     }
 }
@@ -167,14 +204,14 @@ pub(super) fn signup(text: &str) -> Parsed<Signup> {
 /// Each domain is some series in every instance, for good.
 const MOST_METRICS_DOMAINS: usize = 100;
 
-pub(super) fn metrics_domains(text: &str) -> Parsed<Vec<String>> {
-    let mut domains = text.split(',').map(|domain| mail_domain(domain.trim())).collect::<Parsed<Vec<_>>>()?;
+pub(super) fn metrics_domains(text: &str) -> Parsed<NamedDomains> {
+    let mut domains = mail_domains(text)?;
     domains.sort_unstable();
     domains.dedup();
     if domains.len() > MOST_METRICS_DOMAINS {
-        return Err(format!("lists more than {MOST_METRICS_DOMAINS} domains"));
+        return Err(format!("must list at most {MOST_METRICS_DOMAINS} domains"));
     }
-    Ok(domains)
+    Ok(NamedDomains::new(domains))
 }
 
 /// `host:port`, or the path of a socket. Whether anybody listens there is found out later, or never: it is UDP.
@@ -184,23 +221,31 @@ pub(super) fn statsd_address(text: &str) -> Parsed<String> {
     let host = text.strip_prefix("udp://").unwrap_or(text).rsplit_once(':').is_some_and(|(host, port)| {
         Host::parse(host).is_ok() && whole_number(port).is_some_and(|port| (1..=65_535).contains(&port))
     });
-    if socket || host { Ok(text.to_owned()) } else { Err("is neither a host and a port nor a socket".to_owned()) }
+    if socket || host { Ok(text.to_owned()) } else { Err("must be a host and a port, or a socket".to_owned()) }
+}
+
+/// Comma list of domains.
+fn mail_domains(text: &str) -> Parsed<Vec<String>> {
+    text.split(',').map(|domain| mail_domain(domain.trim())).collect()
 }
 
 fn mail_domain(text: &str) -> Parsed<String> {
     match Host::parse(text) {
         Ok(Host::Domain(name)) if !text.is_empty() => Ok(name),
-        _ => Err("lists something that is not a mail domain (such as example.org)".to_owned()),
+        _ => Err("must list mail domains".to_owned()),
     }
 }
 
-/// A name of at least two labels: a cookie for one label would be every site's below it, and browsers refuse it.
-pub(super) fn cookie_domain(text: &str, production: bool) -> Parsed<String> {
-    let name = host_name(text).ok_or("is not a domain name")?;
-    if !name.contains('.') && (production || name != "localhost") {
-        return Err("has one label only, and no browser takes a cookie for that".to_owned());
-    }
-    Ok(name)
+pub(super) fn cookie_domain(text: &str) -> Parsed<String> {
+    let name = host_name(text).ok_or("must be a domain name")?;
+    refuse(name != "localhost" && !name.contains('.'), ONE_LABEL).map(|()| name)
+}
+
+/// A cookie for one label would be every site's below it, and browsers refuse it.
+const ONE_LABEL: &str = "must have two labels at least, such as `example.org`; browsers refuse cookies for one";
+
+pub(super) fn has_two_labels(name: &str) -> Parsed<()> {
+    refuse(!name.contains('.'), ONE_LABEL)
 }
 
 /// Comma list of `host=level` or `host:port=level`.
@@ -217,21 +262,21 @@ pub(super) fn guarded_hosts(text: &str) -> Parsed<Vec<GuardedHost>> {
 }
 
 fn guarded_host(entry: &str) -> Parsed<GuardedHost> {
-    let (host, level) = entry.split_once('=').ok_or("lists a host without the level that it needs")?;
+    let (host, level) = entry.split_once('=').ok_or("must give each host the level that it needs")?;
     let (name, port) = match host.split_once(':') {
         Some((name, port)) => match whole_number(port).and_then(|port| u16::try_from(port).ok()) {
-            None | Some(0) => return Err("lists something that is not a port".to_owned()),
+            None | Some(0) => return Err("must list ports as numbers from 1 to 65535".to_owned()),
             // What browsers leave out, and so never comes back to us.
-            Some(80 | 443) => return Err("lists a port that browsers leave out; leave it out too".to_owned()),
+            Some(80 | 443) => return Err("must leave out ports 80 and 443, as browsers do".to_owned()),
             port => (name, port),
         },
         None => (host, None),
     };
-    let name = host_name(name).ok_or("lists something that is not a host name")?;
+    let name = host_name(name).ok_or("must list host names")?;
     let needs = match level {
         "email" => Level::Email,
         "two_factor" => Level::TwoFactor,
-        _ => return Err(format!("gives {name} a level that is neither email nor two_factor")),
+        _ => return Err(format!("must give {name} `email` or `two_factor`")),
     };
     Ok(GuardedHost { name, port, needs })
 }
@@ -256,7 +301,7 @@ fn network(text: &str) -> Parsed<IpNet> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(IpNet::from(address.to_canonical()));
     }
-    let network: IpNet = text.parse().map_err(|_| "lists something that is neither an address nor a network".to_owned())?;
+    let network: IpNet = text.parse().map_err(|_| "must list addresses and networks".to_owned())?;
     if network != network.trunc() {
         return Err(format!("lists {network}, an address inside a network; the network is {}", network.trunc()));
     }
@@ -269,16 +314,25 @@ fn network(text: &str) -> Parsed<IpNet> {
     }
 }
 
+/// With everyone a proxy, everyone may say which address they come from, and no limit holds.
+pub(super) fn are_few(networks: &[IpNet]) -> Parsed<()> {
+    refuse(networks.iter().any(|network| network.prefix_len() == 0), "must list your proxies, not every address there is")
+}
+
 pub(super) fn base_url(text: &str) -> Parsed<BaseUrl> {
     let url = http_url(text)?;
     if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
         return Err("must end after the host and port: no path, query or fragment".to_owned());
     }
-    Ok(BaseUrl(url))
+    refuse(url.port() == Some(0), "must have a usable port; with LISTEN_ADDR at port 0 set it").map(|()| BaseUrl(url))
+}
+
+pub(super) fn is_https(url: &BaseUrl) -> Parsed<()> {
+    refuse(!url.is_https(), "must begin with https:// in production; browsers keep our cookies on no other")
 }
 
 pub(super) fn http_url(text: &str) -> Parsed<Url> {
-    let url = Url::parse(text).map_err(|_| "is not a URL".to_owned())?;
+    let url = Url::parse(text).map_err(|_| "must be a URL".to_owned())?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err("must begin with https:// or http://".to_owned());
     }
@@ -298,19 +352,19 @@ fn redirect_url(text: &str) -> Parsed<String> {
     let url = http_url(text)?;
     // The token in it signs somebody in.
     if url.scheme() != "https" && !url.host().is_some_and(|host| is_loopback(&host)) {
-        return Err("lists a page off this machine that does not begin with https://".to_owned());
+        return Err("must list pages that begin with https://, if they are not on this machine".to_owned());
     }
     if url.fragment().is_some() || url.query_pairs().any(|(name, _)| name == "token") {
-        return Err("lists a page with a fragment or a `token` of its own".to_owned());
+        return Err("must list pages without a fragment and a `token` of their own".to_owned());
     }
     if url.as_str() != text {
-        return Err(format!("lists a page that is not in its plain spelling; write {url}"));
+        return Err(format!("must list pages in their plain spelling: {url}"));
     }
     Ok(url.into())
 }
 
 pub(super) fn database_url(text: &str) -> Parsed<Secret<String>> {
-    let url = Url::parse(text).map_err(|_| "is not a URL".to_owned())?;
+    let url = Url::parse(text).map_err(|_| "must be a URL".to_owned())?;
     if !matches!(url.scheme(), "postgres" | "postgresql") {
         return Err("must begin with postgres://".to_owned());
     }
@@ -318,7 +372,7 @@ pub(super) fn database_url(text: &str) -> Parsed<Secret<String>> {
 }
 
 pub(super) fn smtp(text: &str) -> Parsed<Smtp> {
-    let url = Url::parse(text).map_err(|_| "is not a URL (in a password, @ / : ? # and % must be percent-encoded)".to_owned())?;
+    let url = Url::parse(text).map_err(|_| "must be a URL (in a password, @ / : ? # and % must be percent-encoded)".to_owned())?;
     let implicit = match url.scheme() {
         "smtps" => true,
         "smtp" => false,
@@ -327,7 +381,7 @@ pub(super) fn smtp(text: &str) -> Parsed<Smtp> {
     if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
         return Err("must end after the host and port (in a password, / ? and # must be percent-encoded)".to_owned());
     }
-    let host = url.host_str().and_then(|host| Host::parse(host).ok()).ok_or("names no mail server")?;
+    let host = url.host_str().and_then(|host| Host::parse(host).ok()).ok_or("must name a mail server")?;
     let tls = match (implicit, is_loopback(&host)) {
         (true, _) => SmtpTls::Implicit,
         (false, true) => SmtpTls::Plain,
@@ -343,7 +397,7 @@ pub(super) fn smtp(text: &str) -> Parsed<Smtp> {
         (user, Some(password)) if !user.is_empty() => {
             Some(SmtpCredentials { user: percent_decoded(user)?, password: Secret::new(percent_decoded(password)?) })
         }
-        _ => return Err("has a user without a password, or a password without a user".to_owned()),
+        _ => return Err("must have a user and a password, or neither".to_owned()),
     };
     let host = match host {
         Host::Domain(name) => name,
@@ -354,20 +408,10 @@ pub(super) fn smtp(text: &str) -> Parsed<Smtp> {
 }
 
 fn percent_decoded(text: &str) -> Parsed<String> {
-    let wrong = || "holds a % that begins no percent-encoded UTF-8 (write % itself as %25)".to_owned();
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, tail)) = rest.split_first() {
-        if byte == b'%' {
-            let (digits, tail) = tail.split_at_checked(2).ok_or_else(wrong)?;
-            decoded.extend(HEXLOWER_PERMISSIVE.decode(digits).map_err(|_| wrong())?);
-            rest = tail;
-        } else {
-            decoded.push(byte);
-            rest = tail;
-        }
-    }
-    String::from_utf8(decoded).map_err(|_| wrong())
+    // The library would leave a `%` that begins nothing as it is.
+    let whole = text.split('%').skip(1).all(|rest| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2);
+    let decoded = percent_decode_str(text).decode_utf8().ok().filter(|_| whole);
+    decoded.map(Into::into).ok_or_else(|| "must be percent-encoded UTF-8 (write % itself as %25)".to_owned())
 }
 
 pub(super) fn is_loopback<S: AsRef<str>>(host: &Host<S>) -> bool {
@@ -393,10 +437,8 @@ pub(super) fn redacted_url(text: &str) -> String {
 
 /// 32 bytes in base64, as `openssl rand -base64 32` prints them.
 pub(super) fn key(text: &str) -> Parsed<Secret<[u8; 32]>> {
-    let mut bytes = BASE64.decode(text.trim_ascii().as_bytes()).map_err(|_| "is not base64".to_owned())?;
-    let key = <[u8; 32]>::try_from(bytes.as_slice())
-        .map(Secret::new)
-        .map_err(|_| format!("holds {} bytes where 32 are needed", bytes.len()));
+    let mut bytes = BASE64.decode(text.trim_ascii().as_bytes()).map_err(|_| "must be base64".to_owned())?;
+    let key = <[u8; 32]>::try_from(bytes.as_slice()).map(Secret::new).map_err(|_| format!("must be 32 bytes, not {}", bytes.len()));
     bytes.zeroize();
     key
 }
@@ -408,9 +450,13 @@ pub(super) fn keys(text: &str) -> Parsed<Vec<Secret<[u8; 32]>>> {
 /// The key printed in `.env.example`, which everyone knows.
 const EXAMPLE_KEY: &[u8; 32] = b"example key, replace before use!";
 
+pub(super) fn is_random(key: &Secret<[u8; 32]>) -> Parsed<()> {
+    refuse(is_weak(key), "can be guessed: it is an example, or was made up")
+}
+
 /// A key that a person made up. Of 32 random bytes some 30 differ, and the odds that fewer than
 /// ten do are below 10⁻³⁰.
-pub(super) fn is_weak(key: &Secret<[u8; 32]>) -> bool {
+fn is_weak(key: &Secret<[u8; 32]>) -> bool {
     let mut distinct = key.expose().to_vec();
     distinct.sort_unstable();
     distinct.dedup();
@@ -438,9 +484,9 @@ mod tests {
 
     #[test]
     fn limits_read_as_written() {
-        assert_eq!(limit("4/15m"), Ok(Limit { burst: 4, period: Duration::from_mins(15) }));
+        assert_eq!(rate("4/15m"), Ok(Rate::new(4, Duration::from_mins(15))));
         for text in ["", "4", "/1m", "4/", "0/1m", "-1/1m", "+4/1m", "1000001/1m", "4/0m", "4/1m/1m", "99999999999/1m"] {
-            assert!(limit(text).is_err(), "{text}");
+            assert!(rate(text).is_err(), "{text}");
         }
     }
 
@@ -555,25 +601,26 @@ mod tests {
 
     #[test]
     fn a_cookie_domain_has_two_labels() {
-        assert_eq!(cookie_domain("Example.ORG", true), Ok("example.org".to_owned()));
-        assert_eq!(cookie_domain("localhost", false), Ok("localhost".to_owned()));
+        let in_production = |text| cookie_domain(text).and_then(|name| has_two_labels(&name).map(|()| name));
+        assert_eq!(in_production("Example.ORG"), Ok("example.org".to_owned()));
+        assert_eq!(cookie_domain("localhost"), Ok("localhost".to_owned()));
         for text in ["", "localhost", "org", ".example.org", "example.org.", "192.0.2.1", "[::1]", "a b.org", "https://e.org"] {
-            assert!(cookie_domain(text, true).is_err(), "{text}");
+            assert!(in_production(text).is_err(), "{text}");
         }
-        assert!(cookie_domain("org", false).is_err());
+        assert!(cookie_domain("org").is_err());
     }
 
     #[test]
-    fn signup_rules() {
-        assert_eq!(signup("open"), Ok(Signup::Open));
-        assert_eq!(signup("invite"), Ok(Signup::Invite));
-        assert_eq!(signup("closed"), Ok(Signup::Closed));
+    fn sign_up_rules() {
+        assert_eq!(sign_up("open"), Ok(SignUp::Open));
+        assert_eq!(sign_up("invite"), Ok(SignUp::Invite));
+        assert_eq!(sign_up("closed"), Ok(SignUp::Closed));
         assert_eq!(
-            signup("domains:Example.ORG, bücher.example"),
-            Ok(Signup::Domains(vec!["example.org".to_owned(), "xn--bcher-kva.example".to_owned()]))
+            sign_up("domains:Example.ORG, bücher.example"),
+            Ok(SignUp::Domains(vec!["example.org".to_owned(), "xn--bcher-kva.example".to_owned()]))
         );
         for text in ["", "Open", "domains:", "domains:a@example.org", "domains:example.org,", "domains:192.0.2.1", "example.org"] {
-            assert!(signup(text).is_err(), "{text}");
+            assert!(sign_up(text).is_err(), "{text}");
         }
     }
 
@@ -581,7 +628,7 @@ mod tests {
     fn metrics_name_a_few_domains() {
         assert_eq!(
             metrics_domains("example.org, Bücher.example,EXAMPLE.org"),
-            Ok(vec!["example.org".to_owned(), "xn--bcher-kva.example".to_owned()])
+            Ok(NamedDomains::new(["example.org".to_owned(), "xn--bcher-kva.example".to_owned()]))
         );
         let many = (0..=MOST_METRICS_DOMAINS).map(|n| format!("d{n}.example")).collect::<Vec<_>>().join(",");
         for text in ["", "example.org,", "m@example.org", "192.0.2.1", &many] {
@@ -635,8 +682,8 @@ mod tests {
         /// Whatever stands in a variable, the parsers answer; and their answer doesn't quote it.
         #[test]
         fn parsers_never_panic(text in "\\PC{0,40}|[0-9smhd/]{0,8}|smtp://[a-z:@%0-9\\[\\]./]{0,20}") {
-            let _ = (duration(&text), limit(&text), base_url(&text), http_url(&text), redirect_urls(&text), smtp(&text), networks(&text));
-            let _ = (signup(&text), key(&text), keys(&text), database_url(&text), redacted_url(&text), guarded_hosts(&text), cookie_domain(&text, true));
+            let _ = (duration(&text), rate(&text), base_url(&text), http_url(&text), redirect_urls(&text), smtp(&text), networks(&text));
+            let _ = (sign_up(&text), key(&text), keys(&text), database_url(&text), redacted_url(&text), guarded_hosts(&text), cookie_domain(&text));
         }
 
         #[test]

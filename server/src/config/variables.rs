@@ -1,5 +1,24 @@
-//! Every variable, its defaults and an example: the list that the reader, `config check`, the
-//! search for typing errors and `.env.example` share.
+//! Every variable, one row each: its words, name, type, parser, defaults. The reader, `config check`, the search for typing errors,
+//! `.env.example` and the documentation's tables are made of these rows.
+//!
+//! To add one: its row here, and what reads it in [`super::examine_for`]. The tests then write the documents anew. A limit's row stands in
+//! `auth::policy::limits`.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use app::forward_auth::GuardedHost;
+use auth::policy::{
+    NamedDomains, RequireTwoFactor, SignUp,
+    limits::{Limit, Rate},
+};
+use ipnet::IpNet;
+use lettre::message::Mailbox;
+use url::Url;
+
+use super::{
+    AppEnv, BaseUrl, LogFormat, Secret, Smtp,
+    values::{self, Parsed, one_of},
+};
 
 /// How a value may be shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -10,111 +29,224 @@ pub(super) enum Visibility {
     Secret,
 }
 
-/// One variable of the contract.
-pub(super) struct Variable {
+/// What is known of a variable, whatever its type.
+#[derive(Clone, Copy)]
+pub(super) struct Row {
     pub name: &'static str,
+    /// What it means, for the documents.
+    pub words: &'static str,
     pub visibility: Visibility,
-    /// Default in development and in production; empty: none.
+    /// Defaults; empty: none.
     pub development: &'static str,
     pub production: &'static str,
-    /// What to write, for messages about a missing or mistaken value.
+    /// What to write, where a mistake doesn't say so itself.
     pub example: &'static str,
+    /// Production doesn't start without it.
+    pub required: bool,
 }
 
-impl Variable {
+impl Row {
     pub fn is_secret(&self) -> bool {
         self.visibility != Visibility::Public
     }
 }
 
-const fn public(name: &'static str, default: &'static str, example: &'static str) -> Variable {
-    by_environment(name, default, default, example)
+pub(super) struct Variable<T> {
+    pub row: Row,
+    pub parse: fn(&str) -> Parsed<T>,
+    /// What production asks of a value besides.
+    pub in_production: fn(&T) -> Parsed<()>,
 }
 
-const fn by_environment(
-    name: &'static str,
-    development: &'static str,
-    production: &'static str,
-    example: &'static str,
-) -> Variable {
-    Variable { name, visibility: Visibility::Public, development, production, example }
+const fn row<T>(parse: fn(&str) -> Parsed<T>) -> Variable<T> {
+    let row =
+        Row { name: "", words: "", visibility: Visibility::Public, development: "", production: "", example: "", required: false };
+    Variable { row, parse, in_production: |_| Ok(()) }
 }
 
-const fn secret(name: &'static str, visibility: Visibility, example: &'static str) -> Variable {
-    Variable { name, visibility, development: "", production: "", example }
+impl<T> Variable<T> {
+    const fn named(mut self, name: &'static str, words: &'static str) -> Self {
+        (self.row.name, self.row.words) = (name, words);
+        self
+    }
+
+    const fn default(self, text: &'static str) -> Self {
+        self.defaults(text, text).example(text)
+    }
+
+    const fn defaults(mut self, development: &'static str, production: &'static str) -> Self {
+        (self.row.development, self.row.production) = (development, production);
+        self
+    }
+
+    const fn example(mut self, text: &'static str) -> Self {
+        self.row.example = text;
+        self
+    }
+
+    const fn required(mut self) -> Self {
+        self.row.required = true;
+        self
+    }
+
+    const fn shown(mut self, visibility: Visibility) -> Self {
+        self.row.visibility = visibility;
+        self
+    }
+
+    const fn in_production(mut self, check: fn(&T) -> Parsed<()>) -> Self {
+        self.in_production = check;
+        self
+    }
+
+    /// A value of the type, for where none could be read.
+    pub fn stand_in(&self) -> T {
+        let text = if self.row.example.is_empty() { self.row.development } else { self.row.example };
+        (self.parse)(text).expect("a test reads every example")
+    }
 }
 
-pub(super) const VARIABLES: &[Variable] = &[
-    by_environment("APP_ENV", "", "", "development or production"),
-    secret("DATABASE_URL", Visibility::UrlWithPassword, "postgres://latchkey_app:PASSWORD@db.example.org/latchkey"),
-    secret("DATABASE_MIGRATOR_URL", Visibility::UrlWithPassword, "postgres://latchkey_owner:PASSWORD@db.example.org/latchkey"),
-    public("DATA_DIR", ".latchkey", "/var/lib/latchkey"),
-    public("PG_BIN", "", "/usr/lib/postgresql/15/bin"),
-    by_environment("MIGRATE_ON_START", "true", "false", "true or false"),
-    public("LISTEN_ADDR", "127.0.0.1:3000", "127.0.0.1:3000"),
-    public("OPS_LISTEN_ADDR", "", "127.0.0.1:9464"),
-    public("BASE_URL", "", "https://login.example.org"),
-    public("TRUSTED_PROXIES", "", "127.0.0.1,10.0.0.0/8"),
-    public("FORWARD_AUTH_DOMAIN", "", "example.org"),
-    public("FORWARD_AUTH_HOSTS", "", "app.example.org=email,admin.example.org=two_factor"),
-    secret("EMAIL_SMTP", Visibility::UrlWithPassword, "smtp://USER:PASSWORD@mail.example.org:587"),
-    public("EMAIL_FROM", "", "Latchkey <sign-in@example.org>"),
-    secret("WALLET_ENCRYPTION_KEY", Visibility::Secret, "the output of `openssl rand -base64 32`"),
-    secret("WALLET_ENCRYPTION_KEY_PREVIOUS", Visibility::Secret, "earlier keys, separated by commas"),
-    by_environment("FEATURE_PASSWORDLESS_AUTH", "true", "false", "true or false"),
-    public("LEGACY_SIGN_IN_URL", "", "https://example.org/login"),
-    public("REDIRECT_URLS", "", "https://app.example.org/sign-in"),
-    by_environment("SIGNUP", "open", "invite", "open, domains:example.org, invite or closed"),
-    public("MAGIC_LINK_TTL", "10m", "10m"),
-    public("SESSION_IDLE", "1d", "1d"),
-    public("SESSION_MAX", "30d", "30d"),
-    public("REQUIRE_2FA", "admins", "none, admins or everyone"),
-    public("STEP_UP_TTL", "10m", "10m"),
-    public("TRUSTED_DEVICE_TTL", "30d", "30d, or 0 for off"),
-    public("LIMITS", "on", "on"),
-    public("LIMIT_LINK_ADDRESS_NETWORK", "4/15m", "4/15m"),
-    public("LIMIT_LINK_ADDRESS", "10/1h", "10/1h"),
-    public("LIMIT_LINK_KNOWN_BROWSER", "5/15m", "5/15m"),
-    public("LIMIT_LINK_NETWORK", "30/15m", "30/15m"),
-    public("LIMIT_LINK_ALL", "2000/1m", "2000/1m"),
-    public("LIMIT_CODE_NETWORK", "30/15m", "30/15m"),
-    public("LIMIT_TOTP_ACCOUNT", "5/15m", "5/15m"),
-    public("LIMIT_BACKUP_ACCOUNT", "5/1h", "5/1h"),
-    public("LIMIT_STEP_UP_ACCOUNT", "10/15m", "10/15m"),
-    public("LIMIT_STEP_UP_MAIL", "5/1h", "5/1h"),
-    public("LIMIT_ADDRESS_CHANGE", "5/1d", "5/1d"),
-    public("LIMIT_SIGNUP_NETWORK", "20/1h", "20/1h"),
-    public("LIMIT_API_KEY", "600/1m", "600/1m"),
-    public("METRICS_EMAIL_DOMAINS", "", "example.org,example.net"),
-    public("DOGSTATSD_ADDR", "", "127.0.0.1:8125"),
-    public("OTEL_EXPORTER_OTLP_ENDPOINT", "", "http://127.0.0.1:4318"),
-    public("LOG_FORMAT", "", "pretty or json"),
-    public("RUST_LOG", "info", "info"),
-];
-
-pub(super) fn variable(name: &str) -> Option<&'static Variable> {
-    VARIABLES.iter().find(|variable| variable.name == name)
+macro_rules! variables {
+    ($($heading:literal { $($(#[doc = $words:literal])+ $name:ident: $type:ty = $row:expr;)+ })+) => {
+        $($(
+            $(#[doc = $words])+
+            pub(super) const $name: Variable<$type> = $row.named(stringify!($name), concat!($($words),+));
+        )+)+
+        /// All rows but the limits', which stand under the last heading, under the headings of the documents.
+        pub(super) const SECTIONS: &[(&str, &[Row])] = &[$(($heading, &[$($name.row),+])),+];
+    };
 }
 
-/// Families that belong to us, so that a member we don't know is a mistake worth a warning: an
-/// operator who sets `LIMIT_…` believes that something is limited.
+variables! {
+    "The process" {
+        /// `development` or `production`: what is refused, and which defaults hold. A release build is `production`.
+        APP_ENV: AppEnv = row(one_of);
+        /// Where the pages listen. Put a reverse proxy that speaks TLS before it.
+        LISTEN_ADDR: SocketAddr = row(values::socket_address).default("127.0.0.1:3000");
+        /// Health and metrics on a listener of their own.
+        OPS_LISTEN_ADDR: SocketAddr = row(values::socket_address).example("127.0.0.1:9464");
+        /// Scheme (https in production), host and port that people see; every link is built from it.
+        BASE_URL: BaseUrl = row(values::base_url).in_production(values::is_https).example("https://login.example.org").required();
+        /// Proxies whose X-Forwarded-* and X-Request-ID are believed: addresses and networks, separated by commas.
+        TRUSTED_PROXIES: Vec<IpNet> = row(values::networks).in_production(|list| values::are_few(list)).example("127.0.0.1,10.0.0.0/8");
+        /// Other applications' hosts that a proxy guards by asking Latchkey, and what each needs: `email` or `two_factor`
+        /// (docs/forward-auth.md).
+        FORWARD_AUTH_HOSTS: Vec<GuardedHost> =
+            row(values::guarded_hosts).example("app.example.org=email,admin.example.org=two_factor");
+        /// The domain that those hosts and BASE_URL's lie under; a cookie of its own is set for it.
+        FORWARD_AUTH_DOMAIN: String =
+            row(values::cookie_domain).in_production(|name| values::has_two_labels(name)).example("example.org");
+        /// `pretty` or `json`; not set: pretty on a terminal, else json.
+        LOG_FORMAT: LogFormat = row(one_of);
+        /// What is logged, in the syntax of tracing's EnvFilter.
+        RUST_LOG: String = row(values::log_filter).default("info");
+        /// Domains of mail addresses that metrics name (`email_domain`), separated by commas; all others are `other` (docs/metrics.md).
+        METRICS_EMAIL_DOMAINS: NamedDomains = row(values::metrics_domains).example("example.org,example.net");
+        /// A StatsD server that is told the metrics too, in DogStatsD's form: HOST:PORT over UDP, or unixgram:///PATH.
+        DOGSTATSD_ADDR: String = row(values::statsd_address).example("127.0.0.1:8125");
+        /// An OTLP collector that traces are sent to, over HTTP (docs/traces.md). Not set: no traces.
+        OTEL_EXPORTER_OTLP_ENDPOINT: Url = row(values::http_url).example("http://127.0.0.1:4318");
+    }
+    "The database" {
+        /// The application's role. Not set: a private PostgreSQL under DATA_DIR.
+        DATABASE_URL: Secret<String> = row(values::database_url)
+            .shown(Visibility::UrlWithPassword)
+            .example("postgres://latchkey_app:PASSWORD@db.example.org/latchkey")
+            .required();
+        /// The schema owner's role, for migrations. Not set: DATABASE_URL.
+        DATABASE_MIGRATOR_URL: Secret<String> = row(values::database_url)
+            .shown(Visibility::UrlWithPassword)
+            .example("postgres://latchkey_owner:PASSWORD@db.example.org/latchkey");
+        /// The private PostgreSQL and the development key.
+        DATA_DIR: PathBuf = row(values::path).default(".latchkey");
+        /// Folder of the programs `postgres` and `initdb` for the private PostgreSQL. Not set: they are searched for.
+        PG_BIN: PathBuf = row(values::path).example("/usr/lib/postgresql/15/bin");
+        /// Migrate when `serve` starts.
+        MIGRATE_ON_START: bool = row(values::truth).defaults("true", "false");
+    }
+    "Mail" {
+        /// smtp://USER:PASSWORD@HOST:587 (STARTTLS; plain only on loopback) or smtps://USER:PASSWORD@HOST. In the password,
+        /// @ / : ? # and % are percent-encoded. Not set: mails appear at /dev/inbox.
+        EMAIL_SMTP: Smtp = row(values::smtp)
+            .shown(Visibility::UrlWithPassword)
+            .example("smtp://USER:PASSWORD@mail.example.org:587")
+            .required();
+        /// Who the mails come from. Not set: sign-in@ the host of BASE_URL.
+        EMAIL_FROM: Mailbox = row(values::mailbox).example("Latchkey <sign-in@example.org>");
+    }
+    "Keys at rest" {
+        /// 32 random bytes in base64, from `openssl rand -base64 32`. Not set: made under DATA_DIR.
+        /// (ZXhhbXBsZSBrZXksIHJlcGxhY2UgYmVmb3JlIHVzZSE= is an example of the form; production refuses it.)
+        WALLET_ENCRYPTION_KEY: Secret<[u8; 32]> = row(values::key)
+            .in_production(values::is_random)
+            .shown(Visibility::Secret)
+            .example("the output of `openssl rand -base64 32`")
+            .required();
+        /// Earlier keys that stay readable, separated by commas.
+        WALLET_ENCRYPTION_KEY_PREVIOUS: Vec<Secret<[u8; 32]>> =
+            row(values::keys).shown(Visibility::Secret).example("earlier keys, separated by commas");
+    }
+    "Signing in" {
+        /// Whether people can sign in by mail where the flag has no row in the database yet.
+        FEATURE_PASSWORDLESS_AUTH: bool = row(values::truth).defaults("true", "false");
+        /// Where people go while that is off.
+        LEGACY_SIGN_IN_URL: Url = row(values::http_url).example("https://example.org/login");
+        /// Pages of other applications that a sign-in mail may lead to (`redirect_url` in the API), to the letter, separated by commas.
+        REDIRECT_URLS: Vec<String> = row(values::redirect_urls).example("https://app.example.org/sign-in");
+        /// Who may have an account: `open`, `domains:example.org,example.net`, `invite` or `closed`.
+        SIGNUP: SignUp = row(values::sign_up).defaults("open", "invite");
+        /// How long a mailed link and code work: 1m to 10m.
+        MAGIC_LINK_TTL: Duration = row(values::magic_link_ttl).in_production(|ttl| values::leaves_mail_time(*ttl)).default("10m");
+        /// A session ends when it was not used for so long, …
+        SESSION_IDLE: Duration = row(values::session_idle).default("1d");
+        /// … and in any case after so long.
+        SESSION_MAX: Duration = row(values::duration).default("30d");
+    }
+    "Two-factor" {
+        /// Who must have it: `none`, `admins` or `everyone`. Until they do, they can set it up and do nothing else.
+        REQUIRE_2FA: RequireTwoFactor = row(one_of).defaults("admins", "admins");
+        /// How long a factor given counts for changes to the account; at most 1h in production.
+        STEP_UP_TTL: Duration = row(values::duration).in_production(|ttl| values::is_recent(*ttl)).default("10m");
+        /// How long a browser may be trusted with the second factor. `0`: never.
+        TRUSTED_DEVICE_TTL: Duration = row(values::duration_or_zero).default("30d");
+    }
+    "Limits: N/T is a burst of N, then one every T/N" {
+        /// `off` for load tests; production refuses it.
+        LIMITS: bool = row(values::switch).in_production(|on| values::stays_on(*on)).defaults("on", "on");
+    }
+}
+
+/// The variable of a limit that has one; its words and default stand in the limit's row.
+pub(super) fn limit(limit: Limit) -> Option<Variable<Rate>> {
+    Some(row(values::rate).example("4/15m").named(limit.variable()?, limit.counts()))
+}
+
+/// All rows, the limits' last.
+pub(super) fn rows() -> impl Iterator<Item = Row> {
+    let limits = Limit::ALL.into_iter().filter_map(|of| Some(limit(of)?.row));
+    SECTIONS.iter().flat_map(|(_, rows)| *rows).copied().chain(limits)
+}
+
+fn named(name: &str) -> Option<Row> {
+    rows().find(|row| row.name == name)
+}
+
+/// Families that belong to us, so that a member we don't know is a mistake worth a warning: an operator who sets `LIMIT_…` believes
+/// that something is limited.
 const OUR_FAMILIES: &[&str] = &["EMAIL_", "FEATURE_", "FORWARD_AUTH_", "LIMIT_", "MAGIC_LINK_", "REQUIRE_", "TRUSTED_", "WALLET_"];
 
 /// What is wrong with a variable that none of our code reads, if it looks meant for us.
 pub(super) fn misnamed(name: &str) -> Option<String> {
-    if variable(name).is_some() {
+    if named(name).is_some() {
         return None;
     }
-    let named_by_file = name.strip_suffix("_FILE").and_then(variable);
-    if let Some(variable) = named_by_file {
-        return (!variable.is_secret())
-            .then(|| format!("{name} has no effect: only secrets are read from files; set {}", variable.name));
+    if let Some(row) = name.strip_suffix("_FILE").and_then(named) {
+        return (!row.is_secret()).then(|| format!("{name} has no effect: only secrets are read from files; set {}", row.name));
     }
     // Short names are a slip away from too much (`EDITOR`, `LINES`, …).
-    let nearest = VARIABLES
-        .iter()
+    let nearest = rows()
         .filter(|_| name.len() >= 6)
-        .map(|variable| (distance(name, variable.name), variable.name))
+        .map(|row| (strsim::levenshtein(name, row.name), row.name))
         .min()
         .filter(|&(distance, _)| distance <= 2);
     match nearest {
@@ -126,31 +258,9 @@ pub(super) fn misnamed(name: &str) -> Option<String> {
     }
 }
 
-/// Levenshtein's edit distance.
-fn distance(left: &str, right: &str) -> usize {
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, from) in left.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in right.bytes().enumerate() {
-            let replaced = diagonal + usize::from(from != to);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[right.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn edit_distance_is_levenshteins() {
-        for (left, right, expected) in [("", "", 0), ("", "abc", 3), ("kitten", "sitting", 3), ("abc", "abc", 0), ("ab", "ba", 2)] {
-            assert_eq!(distance(left, right), expected, "{left} {right}");
-        }
-    }
 
     #[test]
     fn typing_errors_are_found_and_strangers_left_alone() {

@@ -16,7 +16,7 @@ use auth::{
     identity::{Actor, Scope},
     policy::{
         Policy, RequireTwoFactor, SignUp,
-        limits::{Limits, Rate},
+        limits::{Limit, Limits, Rate},
     },
 };
 use axum::{Router, body::Body, routing::get};
@@ -362,7 +362,7 @@ async fn what_is_wrong_is_told_as_a_problem_whoever_finds_it() {
 #[tokio::test]
 async fn a_key_has_so_many_requests_and_is_told_how_many_are_left() {
     let api_key = Rate::new(3, Duration::from_mins(1));
-    let world = World::with(Limits { api_key, ..Limits::default() }).await;
+    let world = World::with(Limits::default().with(Limit::ApiKey, api_key)).await;
     let (key, other) = (world.key(&[Scope::Users]).await, world.key(&[Scope::Users]).await);
     // Whatever is asked for counts, and is told of: also what the key may not do, and what isn't there.
     for (path, status, left, reset) in
@@ -383,7 +383,7 @@ async fn a_key_has_so_many_requests_and_is_told_how_many_are_left() {
     world.kit.clock.advance(time::Duration::seconds(20));
     assert_eq!(world.ask("GET", "/api/v1/users", Some(&key), None).await.status, StatusCode::OK, "whoever waits as told");
 
-    let off = World::with(Limits { api_key, enabled: false, ..Limits::default() }).await;
+    let off = World::with(Limits::off()).await;
     let key = off.key(&[Scope::Users]).await;
     for _ in 0..5 {
         let answer = off.ask("GET", "/api/v1/users", Some(&key), None).await;

@@ -31,7 +31,7 @@ impl World {
     }
 
     async fn requiring(require_two_factor: RequireTwoFactor) -> Self {
-        let limits = Limits { enabled: false, ..Limits::default() };
+        let limits = Limits::off();
         let policy = Policy { passwordless_auth: true, sign_up: SignUp::Open, limits, require_two_factor, ..Policy::default() };
         let kit = Kit::with(policy).await;
         let config = config(&[

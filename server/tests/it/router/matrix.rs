@@ -171,7 +171,7 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let limits = Limits { enabled: false, ..Limits::default() };
+        let limits = Limits::off();
         let kit = Kit::with(Policy { passwordless_auth: true, sign_up: SignUp::Open, limits, ..Policy::default() }).await;
         let app = service(&config(&[("LIMITS", "off")]), kit.auth.clone());
         enrol(&kit, "half@example.org", false).await;

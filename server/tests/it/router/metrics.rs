@@ -9,7 +9,7 @@ use auth::{
     identity::{Actor, Scope},
     policy::{
         NamedDomains,
-        limits::{Limits, Rate},
+        limits::{Limit, Limits, Rate},
     },
     reporting::gauges,
     rollout::{DEFAULT_PLAN, LOOK_EVERY},
@@ -296,7 +296,7 @@ async fn a_burst_and_the_rollout_it_holds_are_told() {
 /// The limit on all mails is an alert of its own, the others' is on how many a second.
 #[tokio::test]
 async fn what_limits_refuse_is_counted() {
-    let limits = Limits { link_all: Rate::new(1, Duration::from_hours(1)), ..Limits::default() };
+    let limits = Limits::default().with(Limit::LinkAll, Rate::new(1, Duration::from_hours(1)));
     let kit = Kit::with(auth::policy::Policy { limits, ..policy() }).await;
     let counted = Counted::begin(&kit);
     let app = service(&config(&[]), kit.auth.clone());

@@ -26,7 +26,6 @@ use auth::{
 use axum::{Extension, Router, body::Body, extract::ConnectInfo, routing::get};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use server::{
-    assemble,
     config::{Config, Environment, load},
     dev_inbox::{DevInbox, DevMail},
     health::Health,
@@ -46,7 +45,7 @@ fn config(extra: &[(&str, &str)]) -> Config {
 
 /// With a mail in the dev inbox.
 fn service(config: &Config, auth: Arc<Auth>) -> Router {
-    let state = AppState::new(auth.clone(), assemble::site(config));
+    let state = AppState::new(auth.clone(), config.site.clone());
     let dev_inbox = Arc::<DevInbox>::default();
     dev_inbox.keep(DevMail {
         to: "mara@example.org".to_owned(),

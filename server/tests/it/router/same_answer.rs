@@ -386,25 +386,14 @@ async fn nor_does_a_browser_learn_more_that_has_an_account_of_its_own() {
 
 /// Limits so wide that none is met but this one, after one request.
 fn only(limit: Limit) -> Limits {
-    let wide = Rate::new(10_000, Duration::from_hours(1));
-    let mut limits = Limits {
-        link_address_network: wide,
-        link_address: wide,
-        link_network: wide,
-        link_all: wide,
-        code_network: wide,
-        ..Limits::default()
-    };
-    let narrow = match limit {
-        Limit::LinkAddressNetwork => &mut limits.link_address_network,
-        Limit::LinkAddress => &mut limits.link_address,
-        Limit::LinkNetwork => &mut limits.link_network,
-        Limit::LinkAll => &mut limits.link_all,
-        Limit::CodeNetwork => &mut limits.code_network,
-        // Theirs are no setting.
-        _ => return limits,
-    };
-    *narrow = Rate::new(1, Duration::from_hours(1));
+    use Limit::{CodeNetwork, LinkAddress, LinkAddressNetwork, LinkAll, LinkNetwork};
+    let wide = [LinkAddressNetwork, LinkAddress, LinkNetwork, LinkAll, CodeNetwork];
+    let hourly = |burst| Rate::new(burst, Duration::from_hours(1));
+    let mut limits = wide.into_iter().fold(Limits::default(), |limits, limit| limits.with(limit, hourly(10_000)));
+    // The others' are no setting.
+    if wide.contains(&limit) {
+        limits.set(limit, hourly(1));
+    }
     limits
 }
 
