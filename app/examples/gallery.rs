@@ -11,69 +11,81 @@ use std::{
 };
 
 use app::{
-    assets,
-    happened::told,
     help,
-    mails::{self, By, Invite, Links, Mail, SignIn, SignInElsewhere, StepUpCode},
-    page::render,
-    pages::account::{AccountPage, NameError, Owner},
-    pages::activity::{self, ActivityPage, Entry},
-    pages::admin::{
-        api_keys::{ApiKey, ApiKeysPage, Draft, Lifetime, Maker, NewApiKeyPage, NewKeyError, RevealedKeyPage, RevokeKeyPage},
-        audit::{self as audit_page, AuditPage, Event, Events, Narrowed, Oddity, SearchError},
-        change::{Change, ChangePage, LastAdminPage, ReasonError},
-        invite::{AddressError, InviteSomeonePage},
-        limits::{LimitsPage, Throttled},
-        mail::{self, MailPage, MailRow},
-        overview::{OverviewPage, Shown as OverviewShown},
-        rollout::{Act, ReviewPage, RolloutPage, Shown, Typed},
-        user::{self, Activity, User, UserPage},
-        users::{UserRow, Users, UsersPage},
+    http::render::render,
+    mails::{self, By, EmailChangeCode, Invite, Links, Mail, SignIn, SignInElsewhere, StepUpCode},
+    pages::{
+        account::{
+            activity::{self, ActivityPage, Entry},
+            backup_codes::{BackupCodesPage, RevealedCodesPage, UntickedPage},
+            change_email::{ChangeEmailPage, EmailStage, NewAddressError},
+            delete_account::{DeleteAccountPage, LastAdminPage as LastAdminStaysPage, LeavingPage},
+            devices::DevicesPage,
+            export::ExportPage,
+            reauth::{ReauthError, ReauthHow, ReauthPage},
+            security::{AccountPage, NameError, Owner},
+            sessions::SessionsPage,
+            two_factor::{AuthenticatorApp, BackupCodes, TwoFactorPage, TwoFactorSummary},
+            two_factor_off::TurnOffPage,
+            two_factor_setup::{Scan, SetupStage, TwoFactorSetupPage},
+        },
+        admin::{
+            api_keys::{ApiKey, ApiKeysPage, Draft, Lifetime, Maker, NewApiKeyPage, NewKeyError, RevealedKeyPage, RevokeKeyPage},
+            audit::{self as audit_page, AuditPage, Event, Events, Narrowed, Oddity, SearchError},
+            change::{Change, ChangePage, LastAdminPage, ReasonError},
+            invite::{AddressError, InviteSomeonePage},
+            limits::{LimitsPage, Throttled},
+            mail::{self, MailPage, MailRow},
+            overview::{OverviewPage, Shown as OverviewShown},
+            person::User,
+            rollout::{Act, ReviewPage, RolloutPage, Shown, Typed},
+            user::{Activity, UserPage},
+            users::{UserRow, Users, UsersPage},
+        },
+        dev_inbox::{DevInboxPage, DevMessagePage, Summary},
+        errors::{Failure, FailurePage},
+        help::{HelpArticlePage, HelpPage, HelpSearchPage, NoArticlePage},
+        limited::LimitedPage,
+        sign_in::{
+            confirm_link::{ConfirmLinkPage, DeadLink, DeadLinkPage, OtherBrowserPage, Request},
+            invite::{DeadInvite, DeadInvitePage, InvitePage},
+            login::{EmailError, LoginPage},
+            login_backup_code::{BackupCodeError, LoginBackupCodePage},
+            login_continue::{ContinuePage, HopPage, TwoFactorFirstPage},
+            login_sent::{Address, CodeError, LoginSentPage, SentNotice},
+            login_two_factor::{LoginTwoFactorPage, NoApp, NoAppPage, TotpError},
+            signed_out::SignedOutPage,
+            unavailable::UnavailablePage,
+            undo::{AskedFactor, DeadUndo, DeadUndoPage, Question, UndoPage, UndonePage},
+        },
     },
-    pages::backup_codes::{BackupCodesPage, RevealedCodesPage, UntickedPage},
-    pages::change_email::{ChangeEmailPage, EmailStage, NewAddressError},
-    pages::confirm_link::{ConfirmLinkPage, DeadLink, DeadLinkPage, OtherBrowserPage, Request},
-    pages::delete_account::{DeleteAccountPage, LastAdminPage as LastAdminStaysPage, LeavingPage},
-    pages::dev_inbox::{DevInboxPage, DevMessagePage, Summary},
-    pages::devices::{DevicesPage, TrustedDevice},
-    pages::errors::{Failure, FailurePage},
-    pages::export::ExportPage,
-    pages::help::{HelpArticlePage, HelpPage, HelpSearchPage, NoArticlePage},
-    pages::invite::{DeadInvite, DeadInvitePage, InvitePage},
-    pages::limited::{Limited, LimitedPage},
-    pages::login::{EmailError, LoginPage},
-    pages::login_backup_code::{BackupCodeError, LoginBackupCodePage},
-    pages::login_continue::{ContinuePage, HopPage, TwoFactorFirstPage},
-    pages::login_sent::{Address, CodeError, LoginSentPage, SentNotice},
-    pages::login_two_factor::{LoginTwoFactorPage, NoApp, NoAppPage, TotpError},
-    pages::reauth::{ReauthError, ReauthHow, ReauthPage},
-    pages::sessions::{Session, SessionsPage},
-    pages::signed_out::SignedOutPage,
-    pages::two_factor::{AuthenticatorApp, BackupCodes, TwoFactorPage, TwoFactorSummary},
-    pages::two_factor_off::TurnOffPage,
-    pages::two_factor_setup::{Scan, SetupStage, TwoFactorSetupPage},
-    pages::unavailable::UnavailablePage,
-    pages::undo::{AskedFactor, DeadUndo, DeadUndoPage, Question, UndoPage, UndonePage},
-    qr::Qr,
     routes,
+    ui::{
+        assets,
+        event_text::{self, told},
+        qr::Qr,
+    },
 };
 use auth::{
     administration::{Status, ThrottledBy, UserFilter},
     api_keys::KeyState,
     audit::{Head, Kind as AuditKind, LastVerified, SealState},
+    factors::trusted_device::TrustedDevice,
     flag::{Flag, FlagRow, PASSWORDLESS_AUTH},
-    identity::{Method, Scope, SecondFactor},
-    limits::request_bursts::NetworkRequests,
+    identity::{Method, Prefix, Scope, SecondFactor},
+    limits::{request_bursts::NetworkRequests, throttle},
     one_time::revert_link::Revert,
-    outbox::{Delivery, MailFilter, MailState, QueueState},
+    outbox::{Delivery, MailFilter, MailState, Notice, QueueState},
     policy::{checks::Check, limits::Limit},
     reporting::overview::{Accounts, Bucket, Counts, Overview, Seconds, Span},
     rollout::{DEFAULT_PLAN, Reading, Rollout, State, Status as RolloutStatus, Told},
     self_service::{activity::Filter, revert::Reverted},
+    sessions::SessionView,
 };
 use leptos::prelude::*;
 use serde_json::{Value, json};
 use time::{OffsetDateTime, macros::datetime};
+use uuid::Uuid;
 
 #[cfg(test)]
 #[path = "gallery/help.rs"]
@@ -82,6 +94,10 @@ mod help_links;
 #[cfg(test)]
 #[path = "gallery/complete.rs"]
 mod complete;
+
+#[cfg(test)]
+#[path = "gallery/rules.rs"]
+mod rules;
 
 const LIFETIME: Duration = Duration::from_mins(10);
 const EMAIL: &str = "mara.lindqvist@example.org";
@@ -232,16 +248,20 @@ fn confirm() -> Vec<(&'static str, String)> {
     ]
 }
 
+fn limited(limit: Limit, wait: Duration) -> String {
+    render(move || view! { <LimitedPage by=throttle::Limited { limit, wait } sent=5 lifetime=LIFETIME/> })
+}
+
 fn dead_ends() -> Vec<(&'static str, String)> {
-    let limited = |by| render(move || view! { <LimitedPage by/> });
+    let limited = |limit, minutes| limited(limit, Duration::from_mins(minutes));
     let failure = |failure| render(move || view! { <FailurePage failure request_id="01995c6a-7b1e-7f3c-9d0a-2f4b6c8e1a3d"/> });
     let url = Some("https://old.example/sign-in".to_owned());
     vec![
-        ("limited-emails", limited(Limited::Emails { count: 5, minutes: 23, lifetime: LIFETIME })),
-        ("limited-network", limited(Limited::Network { minutes: 12 })),
-        ("limited-tries", limited(Limited::Tries { minutes: 1 })),
-        ("limited-step-up-codes", limited(Limited::StepUpCodes { minutes: 12, lifetime: LIFETIME })),
-        ("limited-everyone", limited(Limited::Everyone { minutes: 1 })),
+        ("limited-emails", limited(Limit::LinkAddress, 23)),
+        ("limited-network", limited(Limit::LinkNetwork, 12)),
+        ("limited-tries", limited(Limit::CodeNetwork, 1)),
+        ("limited-step-up-codes", limited(Limit::StepUpMail, 12)),
+        ("limited-everyone", limited(Limit::LinkAll, 1)),
         ("signed-out", render(|| view! { <SignedOutPage/> })),
         ("unavailable", render(|| view! { <UnavailablePage legacy_url=url/> })),
         ("unavailable-nowhere", render(|| view! { <UnavailablePage legacy_url=None/> })),
@@ -258,25 +278,25 @@ fn owner(email: &str) -> Owner {
     Owner { email: email.to_owned(), name: "Mara Lindqvist".to_owned(), admin: false, deletes: None }
 }
 
-fn sessions() -> Vec<Session> {
-    let session = |id: &str, device: &str, ip: &str, method, second, signed_in, last_seen| Session {
-        id: id.to_owned(),
+fn sessions() -> Vec<SessionView> {
+    let session = |id: u128, device: &str, ip: &str, method, second, signed_in_at, last_seen_at| SessionView {
+        id: Uuid::from_u128(id),
         device: device.to_owned(),
-        ip: ip.to_owned(),
+        ip: ip.parse().ok(),
         method,
         second,
         two_factor: second.is_some(),
         new_device: second.is_none(),
-        signed_in,
-        last_seen,
-        here: id == "1",
+        signed_in_at,
+        last_seen_at,
+        here: id == 1,
     };
     let (totp, backup) = (Some(SecondFactor::Totp), Some(SecondFactor::BackupCode));
     vec![
-        session("1", "Firefox on Windows", "203.0.113.24", Method::Code, totp, NOW, NOW),
-        session("2", "Safari on iPhone", "198.51.100.7", Method::Link, backup, USED, datetime!(2026-11-24 11:00 UTC)),
+        session(1, "Firefox on Windows", "203.0.113.24", Method::Code, totp, NOW, NOW),
+        session(2, "Safari on iPhone", "198.51.100.7", Method::Link, backup, USED, datetime!(2026-11-24 11:00 UTC)),
         session(
-            "3",
+            3,
             "Chrome on Mac",
             "2001:db8:85a3:8d3:1319:8a2e:370:7348",
             Method::Link,
@@ -284,7 +304,7 @@ fn sessions() -> Vec<Session> {
             MADE,
             datetime!(2026-11-18 09:00 UTC),
         ),
-        session("4", "Chrome on Android", "192.0.2.188", Method::Link, None, MADE, datetime!(2026-11-16 09:00 UTC)),
+        session(4, "Chrome on Android", "192.0.2.188", Method::Link, None, MADE, datetime!(2026-11-16 09:00 UTC)),
     ]
 }
 
@@ -313,7 +333,7 @@ fn entries() -> Vec<Entry> {
     all.into_iter().flatten().collect()
 }
 
-fn account(owner: Owner, sessions: Vec<Session>, recent: Vec<Entry>, two_factor: TwoFactorSummary) -> String {
+fn account(owner: Owner, sessions: Vec<SessionView>, recent: Vec<Entry>, two_factor: TwoFactorSummary) -> String {
     let (sessions, recent) = (sessions.into_iter().take(3).collect(), recent.into_iter().take(5).collect());
     render(|| view! { <AccountPage owner two_factor sessions recent now=NOW/> })
 }
@@ -496,14 +516,14 @@ fn revealed(first: bool) -> String {
 }
 
 fn devices() -> Vec<TrustedDevice> {
-    [("7", "Firefox on Windows", true), ("8", "Safari on iPhone", false)]
+    [(7, "Firefox on Windows", true), (8, "Safari on iPhone", false)]
         .map(|(id, name, here)| TrustedDevice {
-            id: id.to_owned(),
-            name: name.to_owned(),
-            ip: "2001:db8:85a3:8d3:1319:8a2e:370:7348".to_owned(),
-            added: MADE,
-            last_used: here.then_some(USED),
-            until: datetime!(2026-12-03 10:12 UTC),
+            id: Uuid::from_u128(id),
+            device: name.to_owned(),
+            ip: "2001:db8:85a3:8d3:1319:8a2e:370:7348".parse().ok(),
+            added_at: MADE,
+            last_used_at: if here { USED } else { MADE },
+            expires_at: datetime!(2026-12-03 10:12 UTC),
             here,
         })
         .to_vec()
@@ -649,7 +669,7 @@ fn admin_overview() -> Vec<(&'static str, String)> {
         Check::ALL.map(|check| reading(check, value(check))).to_vec()
     };
     let rollout = |state| Rollout {
-        id: uuid::Uuid::nil(),
+        id: Uuid::nil(),
         state,
         plan: DEFAULT_PLAN.to_vec(),
         step: 2,
@@ -956,7 +976,7 @@ fn admin_rollout() -> Vec<(&'static str, String)> {
         ]
     };
     let rollout = |state, why: Option<&str>| Rollout {
-        id: uuid::Uuid::nil(),
+        id: Uuid::nil(),
         state,
         plan: DEFAULT_PLAN.to_vec(),
         step: 2,
@@ -1033,16 +1053,16 @@ fn admin_rollout_reviews() -> Vec<(&'static str, String)> {
 }
 
 fn user(email: &str, status: Status, two_factor: TwoFactorSummary) -> User {
-    let session = |device: &str, ip: &str, second: Option<SecondFactor>, last_seen| Session {
-        id: String::new(),
+    let session = |device: &str, ip: &str, second: Option<SecondFactor>, last_seen_at| SessionView {
+        id: Uuid::nil(),
         two_factor: second.is_some(),
         new_device: second.is_none(),
         device: device.to_owned(),
-        ip: ip.to_owned(),
+        ip: ip.parse().ok(),
         method: Method::Link,
         second,
-        signed_in: USED,
-        last_seen,
+        signed_in_at: USED,
+        last_seen_at,
         here: false,
     };
     User {
@@ -1065,13 +1085,11 @@ fn user(email: &str, status: Status, two_factor: TwoFactorSummary) -> User {
 }
 
 fn user_activity() -> Activity {
-    let entry = |at, what, more: &str, ip: &str| user::Entry {
-        at,
-        what,
-        more: (!more.is_empty()).then(|| more.to_owned()),
-        device: "Firefox on Windows".to_owned(),
-        ip: ip.to_owned(),
-        by_other: ip.is_empty(),
+    let entry = |at, what, more: &str, ip: &str| {
+        let told = event_text::Told { what, more: (!more.is_empty()).then(|| more.to_owned()), new_device: false };
+        let device = "Firefox on Windows".to_owned();
+        let by = if ip.is_empty() { activity::By::Administrator } else { activity::By::Browser { device, ip: ip.to_owned() } };
+        Entry { at, told, by }
     };
     let entries = vec![
         entry(NOW, "Signed in", "Email code, authenticator app", "203.0.113.24"),
@@ -1131,7 +1149,7 @@ fn changes() -> Vec<(&'static str, String)> {
         ("email-sent-long", sent(LONG, None)),
         ("email-sent-wrong", sent("mara@new.example.org", Some(CodeError::Wrong { left: 4 }))),
         ("email-sent-last-try", sent("mara@new.example.org", Some(CodeError::LastTry))),
-        ("limited-address-codes", render(|| view! { <LimitedPage by=Limited::AddressCodes { wait: Duration::from_mins(280) }/> })),
+        ("limited-address-codes", limited(Limit::AddressChange, Duration::from_mins(280))),
         ("export", render(move || view! { <ExportPage email=email()/> })),
         ("delete", render(move || view! { <DeleteAccountPage email=email()/> })),
         ("delete-waiting", render(move || view! { <LeavingPage email=email() deletes_at=datetime!(2026-12-01 14:29 UTC)/> })),
@@ -1170,88 +1188,86 @@ fn undo() -> Vec<(&'static str, String)> {
     ]
 }
 
+const HELP: &str = "https://latchkey.example/help";
+
+fn by_firefox() -> By {
+    By::new("Firefox on Windows", "203.0.113.24", NOW)
+}
+
+fn code() -> (String, String) {
+    ("482 931".to_owned(), "10 minutes".to_owned())
+}
+
 fn sign_in_mail() -> askama::Result<Mail> {
-    mails::sign_in(&SignIn {
-        url: "https://latchkey.example/login/verify?token=Zk3vQ8hXyT2mWc7LrN5sBd1FgJp0aEuK",
-        code: "482 931",
-        lifetime: LIFETIME,
-        device: "Firefox on Windows",
-        ip: "203.0.113.24",
-        asked_at: datetime!(2026-11-24 14:29 UTC),
-        help_url: "https://latchkey.example/help",
-    })
+    let (url, (code, lasting)) =
+        ("https://latchkey.example/login/verify?token=Zk3vQ8hXyT2mWc7LrN5sBd1FgJp0aEuK".to_owned(), code());
+    SignIn { url, code, lasting, by: by_firefox() }.compose(mails::SIGN_IN, HELP)
 }
 
 fn sign_in_elsewhere_mail(application: &str, url: Option<&str>) -> askama::Result<Mail> {
-    mails::sign_in_elsewhere(&SignInElsewhere {
-        application,
-        url,
-        code: "482 931",
-        lifetime: LIFETIME,
-        client: Some(("Firefox on Windows", "203.0.113.24")),
-        asked_at: datetime!(2026-11-24 14:29 UTC),
-        help_url: "https://latchkey.example/help",
-    })
+    let (application, url, (code, lasting)) = (application.into(), url.map(str::to_owned), code());
+    SignInElsewhere { application, url, code, lasting, client_named: true, by: by_firefox() }.compose(mails::SIGN_IN, HELP)
+}
+
+fn notices() -> Vec<(&'static str, Notice)> {
+    let prefix = Prefix::parse("lk_k7qdm2xw").expect("a prefix");
+    vec![
+        ("mail-rollout-held", Notice::RolloutHeld { check: Check::MailDelay }),
+        ("mail-rollout-rolled-back", Notice::RolloutRolledBack { check: Check::ServerErrors }),
+        ("mail-rollout-finished", Notice::RolloutFinished),
+        ("mail-two-factor-on", Notice::TwoFactorOn),
+        ("mail-two-factor-off", Notice::TwoFactorOff),
+        ("mail-two-factor-reset", Notice::TwoFactorReset),
+        ("mail-authenticator-added", Notice::AuthenticatorAdded),
+        ("mail-authenticator-removed", Notice::AuthenticatorRemoved),
+        ("mail-backup-codes-new", Notice::BackupCodesNew),
+        ("mail-backup-codes-left", Notice::BackupCodesLow { left: 2 }),
+        ("mail-backup-codes-none", Notice::BackupCodesLow { left: 0 }),
+        ("mail-backup-code-used", Notice::BackupCodeUsed { left: 7 }),
+        ("mail-new-sign-in", Notice::NewSignIn { method: Method::Link, second: None }),
+        ("mail-second-step-failed", Notice::SecondStepFailed),
+        ("mail-email-changed", Notice::EmailChanged),
+        ("mail-email-change-undone", Notice::EmailChangeUndone),
+        ("mail-deletion-requested", Notice::DeletionRequested { deletes_at: NOW }),
+        ("mail-deletion-cancelled", Notice::DeletionCancelled),
+        ("mail-account-disabled", Notice::AccountDisabled),
+        ("mail-account-enabled", Notice::AccountEnabled),
+        ("mail-sessions-ended", Notice::SessionsEnded),
+        ("mail-admin-granted", Notice::AdminGranted),
+        ("mail-admin-revoked", Notice::AdminRevoked),
+        ("mail-api-key-created", Notice::ApiKeyCreated { prefix }),
+        ("mail-api-key-revoked", Notice::ApiKeyRevoked { prefix }),
+        ("mail-api-key-ending", Notice::ApiKeyEnding { prefix, expires_at: NOW }),
+        ("mail-test", Notice::Test),
+    ]
 }
 
 fn mails() -> askama::Result<Vec<(&'static str, String)>> {
-    let help_url = "https://latchkey.example/help";
-    let invite = Invite {
-        url: "https://latchkey.example/invite?token=t0k",
-        inviter: Some("ada@example.org"),
-        host: "latchkey.example",
-        days: 7,
-        help_url,
-    };
-    let links = Links { account_url: "https://latchkey.example/account", help_url };
-    let (rollout_url, keys_url, key) =
-        ("https://latchkey.example/admin/rollout", "https://latchkey.example/admin/api-keys", "lk_k7qdm2xw");
-    let undo_url = "https://latchkey.example/undo?token=t0k";
-    let by = By { device: "Firefox on Windows", ip: "203.0.113.24", at: NOW };
-    let step_up = StepUpCode { code: "482 931", lifetime: LIFETIME, by };
-    let shown = |mail: Mail| mails::with_pictures(&mail.html);
-    Ok(vec![
-        ("mail-sign-in", shown(sign_in_mail()?)),
-        ("mail-sign-in-elsewhere", shown(sign_in_elsewhere_mail("Notes", Some("https://notes.example/sign-in?token=t0k"))?)),
-        ("mail-sign-in-elsewhere-code", shown(sign_in_elsewhere_mail("Notes", None)?)),
+    let of = |path: &str| format!("https://latchkey.example{path}");
+    let (account, undo, rollout) = (of("/account"), of("/undo?token=t0k"), of("/admin/rollout"));
+    let links = Links { account: account.clone(), undo, rollout, api_keys: of("/admin/api-keys"), help: HELP.to_owned() };
+    let invite = Invite { url: of("/invite?token=t0k"), inviter: Some("ada@example.org".into()), lasting: "7 days".to_owned() };
+    let ((code, lasting), (own_code, own_lasting)) = (code(), code());
+    let step_up = StepUpCode { code, lasting, by: by_firefox(), account_url: account };
+    let email_change = EmailChangeCode { code: own_code, lasting: own_lasting, by: by_firefox() };
+    let others = [
+        ("mail-sign-in", sign_in_mail()?),
+        ("mail-sign-in-elsewhere", sign_in_elsewhere_mail("Notes", Some("https://notes.example/sign-in?token=t0k"))?),
+        ("mail-sign-in-elsewhere-code", sign_in_elsewhere_mail("Notes", None)?),
         (
             "mail-sign-in-elsewhere-long",
-            shown(sign_in_elsewhere_mail("The notes of a department with a long name, second edition", None)?),
+            sign_in_elsewhere_mail("The notes of a department with a long name, second edition", None)?,
         ),
-        ("mail-no-account", shown(mails::no_account(help_url)?)),
-        ("mail-account-off", shown(mails::account_off(help_url)?)),
-        ("mail-not-yet", shown(mails::not_yet(Some("https://old.example/sign-in"), help_url)?)),
-        ("mail-not-yet-nowhere", shown(mails::not_yet(None, help_url)?)),
-        ("mail-rollout-held", shown(mails::rollout_held(rollout_url, help_url, Check::MailDelay)?)),
-        ("mail-rollout-rolled-back", shown(mails::rollout_rolled_back(rollout_url, help_url, Check::ServerErrors)?)),
-        ("mail-rollout-finished", shown(mails::rollout_finished(rollout_url, help_url)?)),
-        ("mail-invite", shown(mails::invite(&invite)?)),
-        ("mail-two-factor-on", shown(mails::two_factor_on(&links)?)),
-        ("mail-two-factor-off", shown(mails::two_factor_off(&links, &by)?)),
-        ("mail-two-factor-reset", shown(mails::two_factor_reset(&links, NOW)?)),
-        ("mail-authenticator-added", shown(mails::authenticator_added(&links, &by)?)),
-        ("mail-authenticator-removed", shown(mails::authenticator_removed(&links, &by)?)),
-        ("mail-backup-codes-new", shown(mails::backup_codes_new(&links, NOW)?)),
-        ("mail-backup-codes-left", shown(mails::backup_codes_left(&links, 2, 10)?)),
-        ("mail-backup-codes-none", shown(mails::backup_codes_left(&links, 0, 10)?)),
-        ("mail-backup-code-used", shown(mails::backup_code_used(&links, 7, &by)?)),
-        ("mail-new-sign-in", shown(mails::new_sign_in(&links, undo_url, "Email link", &by)?)),
-        ("mail-second-step-failed", shown(mails::second_step_failed(&links, &by)?)),
-        ("mail-step-up", shown(mails::step_up_code(&links, &step_up)?)),
-        ("mail-email-change", shown(mails::email_change_code(help_url, &step_up)?)),
-        ("mail-email-taken", shown(mails::email_taken(help_url)?)),
-        ("mail-email-changed", shown(mails::email_changed(&links, undo_url, 72, &by)?)),
-        ("mail-email-change-undone", shown(mails::email_change_undone(&links, NOW)?)),
-        ("mail-deletion-requested", shown(mails::deletion_requested(&links, undo_url, NOW, &by)?)),
-        ("mail-deletion-cancelled", shown(mails::deletion_cancelled(&links, NOW)?)),
-        ("mail-account-disabled", shown(mails::account_disabled(&links, NOW)?)),
-        ("mail-account-enabled", shown(mails::account_enabled(&links, NOW)?)),
-        ("mail-sessions-ended", shown(mails::sessions_ended(&links, NOW)?)),
-        ("mail-admin-granted", shown(mails::admin_granted(&links, NOW)?)),
-        ("mail-admin-revoked", shown(mails::admin_revoked(&links, NOW)?)),
-        ("mail-api-key-created", shown(mails::api_key_created(&links, key, &by)?)),
-        ("mail-api-key-revoked", shown(mails::api_key_revoked(&links, key, NOW)?)),
-        ("mail-api-key-ending", shown(mails::api_key_ending(keys_url, help_url, key, NOW)?)),
-        ("mail-test", shown(mails::test(&links, NOW)?)),
-    ])
+        ("mail-no-account", mails::no_account(HELP)?),
+        ("mail-account-off", mails::account_off(HELP)?),
+        ("mail-not-yet", mails::not_yet(Some("https://old.example/sign-in"), HELP)?),
+        ("mail-not-yet-nowhere", mails::not_yet(None, HELP)?),
+        ("mail-invite", invite.to("latchkey.example", HELP)?),
+        ("mail-step-up", step_up.compose(StepUpCode::SUBJECT, HELP)?),
+        ("mail-email-change", email_change.compose(EmailChangeCode::SUBJECT, HELP)?),
+        ("mail-email-taken", mails::email_taken(HELP)?),
+    ];
+    let notices = notices().into_iter().map(|(name, notice)| Ok((name, mails::notice(notice, &by_firefox(), &links)?)));
+    let all = others.into_iter().map(Ok).chain(notices);
+    all.map(|mail| mail.map(|(name, mail)| (name, mails::with_pictures(&mail.html)))).collect()
 }

@@ -9,137 +9,88 @@ use axum::{
     response::Redirect,
     routing::{MethodRouter, get, post},
 };
-use leptos::server_fn::axum::register_explicit;
+use leptos::server_fn::{
+    ServerFn,
+    axum::{AxumServerFnBackend, register_explicit},
+};
 use tower_sessions::Session;
 
 use crate::{
-    form::form_post,
-    gate::Passerby,
+    http::{access::Visitor, form::form_post, session, state::AppState},
     pages::{
-        account, activity, admin, backup_codes, change_email, confirm_link, delete_account, devices, export, help, invite, login,
-        login_backup_code, login_continue, login_sent, login_two_factor, reauth, sessions, signed_out, two_factor, two_factor_off,
-        two_factor_setup, undo,
+        account::{
+            activity, backup_codes, change_email, delete_account, devices, export, reauth, security, sessions, two_factor,
+            two_factor_off, two_factor_setup,
+        },
+        admin, help,
+        sign_in::{confirm_link, invite, login, login_backup_code, login_continue, login_sent, login_two_factor, signed_out, undo},
     },
-    routes, session,
-    state::AppState,
+    routes,
 };
-
-/// Every form's function, by its path.
-fn register_forms() {
-    register_explicit::<login::RequestLink>();
-    register_explicit::<login_sent::EnterCode>();
-    register_explicit::<login_sent::ResendEmail>();
-    register_explicit::<confirm_link::ConfirmLink>();
-    register_explicit::<confirm_link::CancelLink>();
-    register_explicit::<confirm_link::RequestOwnLink>();
-    register_explicit::<invite::AcceptInvite>();
-    register_explicit::<signed_out::SignOut>();
-    register_explicit::<login_two_factor::EnterTotp>();
-    register_explicit::<login_backup_code::EnterBackupCode>();
-    register_explicit::<login_continue::ContinueElsewhere>();
-    register_explicit::<reauth::StepUp>();
-    register_explicit::<reauth::StepUpWithBackupCode>();
-    register_explicit::<reauth::SendStepUpCode>();
-    register_explicit::<two_factor::RemoveAuthenticator>();
-    register_explicit::<two_factor_setup::StartTwoFactorSetup>();
-    register_explicit::<two_factor_setup::ConfirmTwoFactorSetup>();
-    register_explicit::<two_factor_off::TurnTwoFactorOff>();
-    register_explicit::<backup_codes::NewBackupCodes>();
-    register_explicit::<backup_codes::SaveBackupCodes>();
-    register_explicit::<devices::RevokeDevice>();
-    register_explicit::<devices::RevokeAllDevices>();
-    register_explicit::<sessions::EndSession>();
-    register_explicit::<sessions::EndOtherSessions>();
-    register_explicit::<admin::users::SearchUsers>();
-    register_explicit::<admin::invite::InviteSomeone>();
-    register_explicit::<admin::change::DisableUser>();
-    register_explicit::<admin::change::EnableUser>();
-    register_explicit::<admin::change::EndUserSessions>();
-    register_explicit::<admin::change::ResetUserTwoFactor>();
-    register_explicit::<admin::change::MakeAdmin>();
-    register_explicit::<admin::change::RemoveAdmin>();
-    register_explicit::<admin::rollout::ChangeRollout>();
-    register_explicit::<admin::audit::SearchAudit>();
-    register_explicit::<admin::audit::ExportAudit>();
-    register_explicit::<admin::mail::RetryMail>();
-    register_explicit::<admin::mail::SendTestMail>();
-    register_explicit::<admin::limits::ReleaseLimit>();
-    register_explicit::<admin::api_keys::CreateApiKey>();
-    register_explicit::<admin::api_keys::RevokeApiKey>();
-    register_explicit::<account::ChangeName>();
-    register_explicit::<change_email::RequestAddressChange>();
-    register_explicit::<change_email::ConfirmAddressChange>();
-    register_explicit::<change_email::ResendAddressCode>();
-    register_explicit::<export::ExportAccount>();
-    register_explicit::<delete_account::DeleteAccount>();
-    register_explicit::<delete_account::KeepAccount>();
-    register_explicit::<undo::TakeBack>();
-}
 
 /// The pages. Whoever mounts them has put a [`Requester`] into each request's extensions.
 pub fn router(state: AppState) -> Router {
-    register_forms();
     let sessions = state.sessions.layer();
     Router::new()
         .route("/", get(home))
-        .route(routes::LOGIN, get(login::get).merge(form()))
-        .route(routes::LOGIN_SENT, get(login_sent::get).merge(form()))
-        .route(routes::LOGIN_SENT_RESEND, form_of(routes::LOGIN_SENT))
+        .route(routes::LOGIN, get(login::get).merge(form::<login::RequestLink>()))
+        .route(routes::LOGIN_SENT, get(login_sent::get).merge(form::<login_sent::EnterCode>()))
+        .route(routes::LOGIN_SENT_RESEND, form_of::<login_sent::ResendEmail>(routes::LOGIN_SENT))
         .route(routes::LOGIN_VERIFY, get(confirm_link::verify))
-        .route(routes::LOGIN_CONFIRM, get(confirm_link::get).merge(form()))
-        .route(routes::LOGIN_CONFIRM_CANCEL, form_of(routes::LOGIN_CONFIRM))
-        .route(routes::LOGIN_CONFIRM_RESEND, form_of(routes::LOGIN_CONFIRM))
-        .route(routes::INVITE, get(invite::get).merge(form()))
-        .route(routes::LOGOUT, get(signed_out::get).merge(form()))
-        .route(routes::LOGIN_TWO_FACTOR, get(login_two_factor::get).merge(form()))
-        .route(routes::LOGIN_BACKUP_CODE, get(login_backup_code::get).merge(form()))
-        .route(routes::LOGIN_CONTINUE, get(login_continue::get).merge(form()))
-        .route(routes::REAUTH, get(reauth::get).merge(form()))
-        .route(routes::REAUTH_BACKUP_CODE, get(reauth::get_backup_code).merge(form()))
-        .route(routes::REAUTH_SEND, form_of(routes::REAUTH))
-        .route(routes::ACCOUNT, get(account::get))
+        .route(routes::LOGIN_CONFIRM, get(confirm_link::get).merge(form::<confirm_link::ConfirmLink>()))
+        .route(routes::LOGIN_CONFIRM_CANCEL, form_of::<confirm_link::CancelLink>(routes::LOGIN_CONFIRM))
+        .route(routes::LOGIN_CONFIRM_RESEND, form_of::<confirm_link::RequestOwnLink>(routes::LOGIN_CONFIRM))
+        .route(routes::INVITE, get(invite::get).merge(form::<invite::AcceptInvite>()))
+        .route(routes::LOGOUT, get(signed_out::get).merge(form::<signed_out::SignOut>()))
+        .route(routes::LOGIN_TWO_FACTOR, get(login_two_factor::get).merge(form::<login_two_factor::EnterTotp>()))
+        .route(routes::LOGIN_BACKUP_CODE, get(login_backup_code::get).merge(form::<login_backup_code::EnterBackupCode>()))
+        .route(routes::LOGIN_CONTINUE, get(login_continue::get).merge(form::<login_continue::ContinueElsewhere>()))
+        .route(routes::REAUTH, get(reauth::get).merge(form::<reauth::StepUp>()))
+        .route(routes::REAUTH_BACKUP_CODE, get(reauth::get_backup_code).merge(form::<reauth::StepUpWithBackupCode>()))
+        .route(routes::REAUTH_SEND, form_of::<reauth::SendStepUpCode>(routes::REAUTH))
+        .route(routes::ACCOUNT, get(security::get))
         .route(routes::SESSIONS, get(sessions::get))
-        .route(routes::SESSIONS_END, form_of(routes::SESSIONS))
-        .route(routes::SESSIONS_END_OTHERS, form_of(routes::SESSIONS))
+        .route(routes::SESSIONS_END, form_of::<sessions::EndSession>(routes::SESSIONS))
+        .route(routes::SESSIONS_END_OTHERS, form_of::<sessions::EndOtherSessions>(routes::SESSIONS))
         .route(routes::ACTIVITY, get(activity::get))
         .route(routes::TWO_FACTOR, get(two_factor::get))
-        .route(routes::TWO_FACTOR_REMOVE, form_of(routes::TWO_FACTOR))
-        .route(routes::TWO_FACTOR_SETUP, get(two_factor_setup::get).merge(form()))
-        .route(routes::TWO_FACTOR_SETUP_START, form_of(routes::TWO_FACTOR_SETUP))
-        .route(routes::TWO_FACTOR_OFF, get(two_factor_off::get).merge(form()))
-        .route(routes::BACKUP_CODES, get(backup_codes::get).merge(form()))
-        .route(routes::BACKUP_CODES_SAVED, form_of(routes::BACKUP_CODES))
+        .route(routes::TWO_FACTOR_REMOVE, form_of::<two_factor::RemoveAuthenticator>(routes::TWO_FACTOR))
+        .route(routes::TWO_FACTOR_SETUP, get(two_factor_setup::get).merge(form::<two_factor_setup::ConfirmTwoFactorSetup>()))
+        .route(routes::TWO_FACTOR_SETUP_START, form_of::<two_factor_setup::StartTwoFactorSetup>(routes::TWO_FACTOR_SETUP))
+        .route(routes::TWO_FACTOR_OFF, get(two_factor_off::get).merge(form::<two_factor_off::TurnTwoFactorOff>()))
+        .route(routes::BACKUP_CODES, get(backup_codes::get).merge(form::<backup_codes::NewBackupCodes>()))
+        .route(routes::BACKUP_CODES_SAVED, form_of::<backup_codes::SaveBackupCodes>(routes::BACKUP_CODES))
         .route(routes::DEVICES, get(devices::get))
-        .route(routes::DEVICES_REVOKE, form_of(routes::DEVICES))
-        .route(routes::DEVICES_REVOKE_ALL, form_of(routes::DEVICES))
+        .route(routes::DEVICES_REVOKE, form_of::<devices::RevokeDevice>(routes::DEVICES))
+        .route(routes::DEVICES_REVOKE_ALL, form_of::<devices::RevokeAllDevices>(routes::DEVICES))
         .route(routes::ADMIN, get(admin::overview::get))
-        .route(routes::ADMIN_USERS, get(admin::users::get).merge(form()))
-        .route(routes::ADMIN_USERS_INVITE, get(admin::invite::get).merge(form()))
+        .route(routes::ADMIN_USERS, get(admin::users::get).merge(form::<admin::users::SearchUsers>()))
+        .route(routes::ADMIN_USERS_INVITE, get(admin::invite::get).merge(form::<admin::invite::InviteSomeone>()))
         .route(routes::ADMIN_USER, get(admin::user::get))
         .route(routes::ADMIN_USER_CHANGE, get(admin::change::get))
-        .route(routes::ADMIN_USERS_DISABLE, form_of(routes::ADMIN_USERS))
-        .route(routes::ADMIN_USERS_ENABLE, form_of(routes::ADMIN_USERS))
-        .route(routes::ADMIN_USERS_END_SESSIONS, form_of(routes::ADMIN_USERS))
-        .route(routes::ADMIN_USERS_RESET_TWO_FACTOR, form_of(routes::ADMIN_USERS))
-        .route(routes::ADMIN_USERS_MAKE_ADMIN, form_of(routes::ADMIN_USERS))
-        .route(routes::ADMIN_USERS_REMOVE_ADMIN, form_of(routes::ADMIN_USERS))
-        .route(routes::ADMIN_ROLLOUT, get(admin::rollout::get).merge(form()))
-        .route(routes::ADMIN_AUDIT, get(admin::audit::get).merge(form()))
-        .route(routes::ADMIN_AUDIT_EXPORT, form_of(routes::ADMIN_AUDIT))
-        .route(routes::ADMIN_MAIL, get(admin::mail::get).merge(form()))
-        .route(routes::ADMIN_MAIL_TEST, form_of(routes::ADMIN_MAIL))
-        .route(routes::ADMIN_LIMITS, get(admin::limits::get).merge(form()))
+        .route(routes::ADMIN_USERS_DISABLE, form_of::<admin::change::DisableUser>(routes::ADMIN_USERS))
+        .route(routes::ADMIN_USERS_ENABLE, form_of::<admin::change::EnableUser>(routes::ADMIN_USERS))
+        .route(routes::ADMIN_USERS_END_SESSIONS, form_of::<admin::change::EndUserSessions>(routes::ADMIN_USERS))
+        .route(routes::ADMIN_USERS_RESET_TWO_FACTOR, form_of::<admin::change::ResetUserTwoFactor>(routes::ADMIN_USERS))
+        .route(routes::ADMIN_USERS_MAKE_ADMIN, form_of::<admin::change::MakeAdmin>(routes::ADMIN_USERS))
+        .route(routes::ADMIN_USERS_REMOVE_ADMIN, form_of::<admin::change::RemoveAdmin>(routes::ADMIN_USERS))
+        .route(routes::ADMIN_ROLLOUT, get(admin::rollout::get).merge(form::<admin::rollout::ChangeRollout>()))
+        .route(routes::ADMIN_AUDIT, get(admin::audit::get).merge(form::<admin::audit::SearchAudit>()))
+        .route(routes::ADMIN_AUDIT_EXPORT, form_of::<admin::audit::ExportAudit>(routes::ADMIN_AUDIT))
+        .route(routes::ADMIN_MAIL, get(admin::mail::get).merge(form::<admin::mail::RetryMail>()))
+        .route(routes::ADMIN_MAIL_TEST, form_of::<admin::mail::SendTestMail>(routes::ADMIN_MAIL))
+        .route(routes::ADMIN_LIMITS, get(admin::limits::get).merge(form::<admin::limits::ReleaseLimit>()))
         .route(routes::ADMIN_API_KEYS, get(admin::api_keys::get))
-        .route(routes::ADMIN_API_KEYS_NEW, get(admin::api_keys::get_new).merge(form()))
-        .route(routes::ADMIN_API_KEYS_REVOKE, get(admin::api_keys::get_revoke).merge(form()))
-        .route(routes::NAME, form_of(routes::ACCOUNT))
-        .route(routes::EMAIL, get(change_email::get).merge(form()))
-        .route(routes::EMAIL_CODE, form_of(routes::EMAIL))
-        .route(routes::EMAIL_RESEND, form_of(routes::EMAIL))
-        .route(routes::EXPORT, get(export::get).merge(form()))
-        .route(routes::DELETE, get(delete_account::get).merge(form()))
-        .route(routes::DELETE_CANCEL, form_of(routes::DELETE))
-        .route(routes::UNDO, get(undo::get).merge(form()))
+        .route(routes::ADMIN_API_KEYS_NEW, get(admin::api_keys::get_new).merge(form::<admin::api_keys::CreateApiKey>()))
+        .route(routes::ADMIN_API_KEYS_REVOKE, get(admin::api_keys::get_revoke).merge(form::<admin::api_keys::RevokeApiKey>()))
+        .route(routes::NAME, form_of::<security::ChangeName>(routes::ACCOUNT))
+        .route(routes::EMAIL, get(change_email::get).merge(form::<change_email::RequestAddressChange>()))
+        .route(routes::EMAIL_CODE, form_of::<change_email::ConfirmAddressChange>(routes::EMAIL))
+        .route(routes::EMAIL_RESEND, form_of::<change_email::ResendAddressCode>(routes::EMAIL))
+        .route(routes::EXPORT, get(export::get).merge(form::<export::ExportAccount>()))
+        .route(routes::DELETE, get(delete_account::get).merge(form::<delete_account::DeleteAccount>()))
+        .route(routes::DELETE_CANCEL, form_of::<delete_account::KeepAccount>(routes::DELETE))
+        .route(routes::UNDO, get(undo::get).merge(form::<undo::TakeBack>()))
         .layer(sessions)
         .layer(map_response(session::keep_cookie))
         .route(routes::HELP, get(help::get))
@@ -147,17 +98,19 @@ pub fn router(state: AppState) -> Router {
         .with_state(state)
 }
 
-fn form() -> MethodRouter<AppState> {
+/// The form of the page at this path: its server function.
+fn form<F: ServerFn<Server = AxumServerFnBackend> + 'static>() -> MethodRouter<AppState> {
+    register_explicit::<F>();
     post(async |State(state): State<AppState>, session: Session, Extension(from): Extension<Requester>, request: Request| {
         form_post(state, session, from, request).await
     })
 }
 
 /// One of several forms of the page at `page`.
-fn form_of(page: &'static str) -> MethodRouter<AppState> {
-    get(async move || Redirect::to(page)).merge(form())
+fn form_of<F: ServerFn<Server = AxumServerFnBackend> + 'static>(page: &'static str) -> MethodRouter<AppState> {
+    get(async move || Redirect::to(page)).merge(form::<F>())
 }
 
-async fn home(Passerby(visitor): Passerby) -> Redirect {
-    Redirect::to(if visitor.authority.is_some() { routes::ACCOUNT } else { routes::LOGIN })
+async fn home(Visitor(browser): Visitor) -> Redirect {
+    Redirect::to(if browser.authority.is_some() { routes::ACCOUNT } else { routes::LOGIN })
 }

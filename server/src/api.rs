@@ -18,7 +18,7 @@ mod users;
 
 use std::sync::Arc;
 
-use app::state::Site;
+use app::http::state::Site;
 use auth::{Auth, identity::Scope};
 use axum::{
     Router,

@@ -8,9 +8,10 @@ use std::{
 };
 
 use app::{
-    page::page,
+    http::render::page,
     pages::dev_inbox::{DevInboxPage, DevInboxPageProps, DevMessagePage, DevMessagePageProps, Summary},
-    routes, words,
+    routes,
+    ui::format,
 };
 use auth::Auth;
 use axum::{
@@ -100,7 +101,7 @@ fn is_at_this_machine(peer: IpAddr, headers: &HeaderMap) -> bool {
 
 impl Inbox {
     fn ago(&self, at: OffsetDateTime) -> String {
-        words::ago((self.auth.now() - at).try_into().unwrap_or_default())
+        format::ago((self.auth.now() - at).try_into().unwrap_or_default())
     }
 }
 

@@ -11,9 +11,12 @@
 use std::{borrow::Cow, net::SocketAddr, sync::Arc};
 
 use app::{
-    forward_auth::{ForwardAuth, GuardedHost},
-    next, routes,
-    session::shown,
+    http::{
+        forward_auth::{ForwardAuth, GuardedHost},
+        return_to,
+        session::shown,
+    },
+    routes,
 };
 use auth::{
     Auth,
@@ -91,7 +94,7 @@ impl Guard {
         // Somebody who has to set two-factor up is told so there.
         let mut response = refuse(leads.unwrap_or(status), text);
         let way_back = asked.way_back(hosts);
-        let sign_in = way_back.map(|url| HeaderValue::try_from(next::carried(&self.sign_in, url.as_str())));
+        let sign_in = way_back.map(|url| HeaderValue::try_from(return_to::carried(&self.sign_in, url.as_str())));
         if let Some(Ok(url)) = sign_in {
             response.headers_mut().insert(header::LOCATION, url);
         }

@@ -208,7 +208,7 @@ fn told(auth: &Auth, status: &Status) -> String {
         lines.push(format!(
             "  {:<9} {}: {value}, limit {}{since}",
             verdict(reading.verdict()),
-            app::checks::title(reading.check),
+            app::ui::check_text::title(reading.check),
             reading.check.limit()
         ));
     }

@@ -49,7 +49,7 @@ pub struct Parts {
 pub fn router(config: &Config, parts: Parts) -> Router {
     let guard = forward_auth::routes(config, parts.auth.clone());
     let api = api::routes(parts.auth.clone(), &parts.state.site);
-    let mut all = app::router(parts.state).merge(api).merge(parts.health.routes()).merge(guard).merge(app::assets::router());
+    let mut all = app::router(parts.state).merge(api).merge(parts.health.routes()).merge(guard).merge(app::ui::assets::router());
     all = all.merge(parts.metrics.guarded(parts.auth.clone()));
     if let Some(inbox) = parts.dev_inbox {
         all = all.merge(dev_inbox::routes(inbox, parts.auth.clone()));

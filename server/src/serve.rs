@@ -271,7 +271,7 @@ fn spawn_audit_chores(workers: &mut JoinSet<()>, auth: &Arc<Auth>, stopped: &wat
 }
 
 /// For a person at a terminal: where to look.
-fn announce(site: &app::state::Site) {
+fn announce(site: &app::http::state::Site) {
     println!("\n  Sign in:  {}\n  Mail:     {}\n", site.link(app::routes::LOGIN), site.link(app::routes::DEV_INBOX));
 }
 

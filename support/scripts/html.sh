@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 target=${CARGO_TARGET_DIR:-target}
 
-# Cells that are cards on a phone need their roles, or Safari forgets what they are (app/src/components/table.rs).
+# Cells that are cards on a phone need their roles, or Safari forgets what they are (app/src/ui/components/table.rs).
 roles='The “(cell|row|rowgroup|rowheader|columnheader)” role is unnecessary for element .*'
 # Outlook lays out by attributes.
 mails='The “(align|border|cellpadding|cellspacing|valign|width)” attribute on the “(table|td)” element is obsolete\. .*'

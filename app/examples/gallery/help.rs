@@ -112,7 +112,11 @@ fn every_state_that_needs_help_has_it() {
 #[test]
 fn what_an_article_quotes_stands_in_the_pages() {
     let pages: String = states().values().map(|html| text(html) + "\n").collect();
-    let told = concat!(include_str!("../../src/mails/mod.rs"), include_str!("../../src/happened.rs"));
+    let told = concat!(
+        include_str!("../../src/mails/mod.rs"),
+        include_str!("../../src/mails/notices.rs"),
+        include_str!("../../src/ui/event_text.rs")
+    );
     let (mut quotes, mut unknown) = (0, Vec::new());
     for article in &ARTICLES {
         let html = html(article);

@@ -1,6 +1,6 @@
-//! The help center: what its articles say, and looking through them. `build.rs` makes the table from `help/*.md`, and a constant for
+//! The help center: what its articles say, and searching them. `build.rs` makes the table from `help/*.md`, and a constant for
 //! each article and heading, by which pages link to the one that answers them.
-//!
+//! No pages: those that show articles are in [`crate::pages::help`].
 //! To write one: a file in `help/`, named as its address. Above the text stand its `title`, its `summary`, its `group` and place in
 //! it (`order`), other words people look for it with (`keywords`), the pages of `examples/gallery.rs` that link to it (`answers`: "page",
 //! or "page#heading"), and `related` articles. Words of a button or page stand in “quotation marks”, to the letter; a test compares them

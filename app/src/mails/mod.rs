@@ -1,22 +1,35 @@
-//! The mails, as HTML and as plain text.
+//! The mails, as HTML and as plain text: [`write`] puts into words what `auth` has decided to say.
+//! Nothing is queued or sent here: that is done in `auth` and in the server.
+//! To add a notice: its row in `notices.rs`. To add a mail of another shape: its two templates in `templates/mails/`, a struct here, its
+//! arm in [`write`]. Either gets a snapshot of both parts.
 //!
-//! To add one: its two templates in `templates/mails/`, a function here, and a snapshot of both parts. The HTML part shows
-//! nothing remote: the logo travels with it ([`IMAGES`]). What others have a say in (devices, addresses, names) goes through
-//! `one_line`, so that it can't pass for lines of ours.
+//! The HTML part shows nothing remote: the logo travels with it ([`IMAGES`]). What others have a say in (devices, addresses, names) is a
+//! [`Line`], so that it can't pass for lines of ours.
 //!
 //! The pictures are `public/logo.svg` and `public/logo-dark.svg` at twice their size. The light one has a white edge, unseen on
 //! white, that keeps it readable where a mail program darkens the page but not the pictures.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use askama::Template;
-use auth::policy::checks::Check;
+use auth::{
+    delivery::{Asked, Content},
+    outbox::Notice,
+    policy::{ADDRESS_CODE_TTL, INVITE_TTL, STEP_UP_CODE_TTL},
+};
 use data_encoding::BASE64;
 use time::OffsetDateTime;
+use url::Url;
 
+pub use self::notices::notice;
 use crate::{
-    assets::{Asset, MAIL_LOGO_DARK_PNG, MAIL_LOGO_PNG},
-    checks, words,
+    help,
+    http::state::Site,
+    routes,
+    ui::{
+        assets::{Asset, MAIL_LOGO_DARK_PNG, MAIL_LOGO_PNG},
+        format,
+    },
 };
 
 /// A mail without its addresses.
@@ -25,6 +38,15 @@ pub struct Mail {
     pub subject: String,
     pub text: String,
     pub html: String,
+}
+
+/// Why a mail can't be put into words.
+#[derive(Debug, thiserror::Error)]
+pub enum MailError {
+    #[error(transparent)]
+    Template(#[from] askama::Error),
+    #[error("the redirect URL: {0}")]
+    RedirectUrl(#[from] url::ParseError),
 }
 
 /// A picture that HTML parts show as `cid:{content_id}`.
@@ -48,822 +70,391 @@ pub fn with_pictures(html: &str) -> String {
     })
 }
 
-/// The same for known and unknown addresses.
-const SIGN_IN: &str = "Sign in to Latchkey";
+/// One line of plain characters: no line breaks that would begin a sentence of ours, and no marks that turn its direction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line(String);
 
+impl From<&str> for Line {
+    fn from(text: &str) -> Self {
+        let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        Self(text.replace(|c: char| c.is_control() || turns(c), " "))
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Who did something, as far as a request tells, and when.
 #[derive(Clone, Debug)]
-pub struct SignIn<'a> {
-    pub url: &'a str,
-    /// As it is read: "482 931".
-    pub code: &'a str,
-    /// How long link and code work.
-    pub lifetime: Duration,
-    pub device: &'a str,
-    pub ip: &'a str,
-    pub asked_at: OffsetDateTime,
-    pub help_url: &'a str,
+pub struct By {
+    pub device: Line,
+    pub ip: Line,
+    pub at: OffsetDateTime,
 }
 
-impl SignIn<'_> {
-    fn lasting(&self) -> String {
-        words::lasting(self.lifetime)
+impl By {
+    pub fn new(device: &str, ip: &str, at: OffsetDateTime) -> Self {
+        Self { device: device.into(), ip: ip.into(), at }
     }
 
-    fn device(&self) -> String {
-        one_line(self.device)
+    fn asked(asked: &Asked) -> Self {
+        Self::new(&asked.device, &asked.ip, asked.at)
     }
 
-    fn ip(&self) -> String {
-        one_line(self.ip)
-    }
-
-    fn at(&self) -> String {
-        words::time_on_date(self.asked_at)
+    fn when(&self) -> String {
+        format::time_on_date(self.at)
     }
 }
+
+/// Makes a mail of a struct and its two templates, which read it as `mail`.
+macro_rules! templates {
+    ($mail:ident, $html:tt, $text:tt) => {
+        impl $mail {
+            pub fn compose(&self, subject: &str, help_url: &str) -> askama::Result<Mail> {
+                #[derive(Template)]
+                #[template(path = $html)]
+                struct Html<'a> {
+                    subject: &'a str,
+                    help_url: &'a str,
+                    mail: &'a $mail,
+                }
+                #[derive(Template)]
+                #[template(path = $text)]
+                struct Text<'a> {
+                    subject: &'a str,
+                    mail: &'a $mail,
+                }
+                let html = Html { subject, help_url, mail: self }.render()? + "\n";
+                let text = Text { subject, mail: self }.render()? + "\n";
+                Ok(Mail { subject: subject.to_owned(), text, html })
+            }
+        }
+    };
+}
+mod notices;
+
+templates!(SignIn, "mails/sign_in.html", "mails/sign_in.txt");
+templates!(SignInElsewhere, "mails/sign_in_elsewhere.html", "mails/sign_in_elsewhere.txt");
+templates!(Plain, "mails/notice.html", "mails/notice.txt");
+templates!(Invite, "mails/invite.html", "mails/invite.txt");
+templates!(StepUpCode, "mails/step_up.html", "mails/step_up.txt");
+templates!(EmailChangeCode, "mails/email_change.html", "mails/email_change.txt");
+
+/// The same for known and unknown addresses.
+pub const SIGN_IN: &str = "Sign in to Latchkey";
 
 /// The link and the code.
-pub fn sign_in(mail: &SignIn<'_>) -> askama::Result<Mail> {
-    let (subject, help_url) = (SIGN_IN, mail.help_url);
-    compose(subject, &SignInHtml { subject, help_url, mail }, &SignInText { subject, mail })
-}
-
-#[derive(Template)]
-#[template(path = "mails/sign_in.html")]
-struct SignInHtml<'a> {
-    subject: &'a str,
-    help_url: &'a str,
-    mail: &'a SignIn<'a>,
-}
-
-#[derive(Template)]
-#[template(path = "mails/sign_in.txt")]
-struct SignInText<'a> {
-    subject: &'a str,
-    mail: &'a SignIn<'a>,
-}
-
-/// A sign-in that another application offers as its own.
 #[derive(Clone, Debug)]
-pub struct SignInElsewhere<'a> {
+pub struct SignIn {
+    pub url: String,
+    /// As it is read: "482 931".
+    pub code: String,
+    /// How long link and code work.
+    pub lasting: String,
+    pub by: By,
+}
+
+/// A sign-in that another application offers as its own: the code, and the link where the application has a page for it.
+#[derive(Clone, Debug)]
+pub struct SignInElsewhere {
     /// Operators' words.
-    pub application: &'a str,
+    pub application: Line,
     /// On the application's site; without one the mail has the code only.
-    pub url: Option<&'a str>,
-    pub code: &'a str,
-    pub lifetime: Duration,
-    /// Device and address, where the application said who asks.
-    pub client: Option<(&'a str, &'a str)>,
-    pub asked_at: OffsetDateTime,
-    pub help_url: &'a str,
+    pub url: Option<String>,
+    pub code: String,
+    pub lasting: String,
+    /// The application has said who asks.
+    pub client_named: bool,
+    pub by: By,
 }
 
-impl SignInElsewhere<'_> {
-    fn application(&self) -> String {
-        one_line(self.application)
+/// A mail without anything to press.
+#[derive(Clone, Debug)]
+pub struct Plain {
+    /// What somebody asked to do with the address.
+    asked: &'static str,
+    what: &'static str,
+    advice: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct Invite {
+    pub url: String,
+    pub inviter: Option<Line>,
+    pub lasting: String,
+}
+
+impl Invite {
+    fn who(&self) -> String {
+        self.inviter.as_ref().map_or_else(|| "You've been invited.".to_owned(), |inviter| format!("{inviter} invited you."))
     }
 
-    fn lasting(&self) -> String {
-        words::lasting(self.lifetime)
-    }
-
-    fn client(&self) -> Option<String> {
-        self.client.map(|(device, ip)| format!("{}, {}", one_line(device), one_line(ip)))
-    }
-
-    fn at(&self) -> String {
-        words::time_on_date(self.asked_at)
+    /// `host`: what one is invited to.
+    pub fn to(&self, host: &str, help_url: &str) -> askama::Result<Mail> {
+        self.compose(&format!("You're invited to {host}"), help_url)
     }
 }
 
-/// The code, and the link where the application has a page for it.
-pub fn sign_in_elsewhere(mail: &SignInElsewhere<'_>) -> askama::Result<Mail> {
-    let (subject, help_url) = (SIGN_IN, mail.help_url);
-    compose(subject, &SignInElsewhereHtml { subject, help_url, mail }, &SignInElsewhereText { subject, mail })
+/// Confirms a change by someone who is signed in. A code and no link: nothing in it signs anybody in.
+#[derive(Clone, Debug)]
+pub struct StepUpCode {
+    pub code: String,
+    pub lasting: String,
+    pub by: By,
+    pub account_url: String,
 }
 
-#[derive(Template)]
-#[template(path = "mails/sign_in_elsewhere.html")]
-struct SignInElsewhereHtml<'a> {
-    subject: &'a str,
-    help_url: &'a str,
-    mail: &'a SignInElsewhere<'a>,
+impl StepUpCode {
+    pub const SUBJECT: &str = "Your code for Latchkey";
 }
 
-#[derive(Template)]
-#[template(path = "mails/sign_in_elsewhere.txt")]
-struct SignInElsewhereText<'a> {
-    subject: &'a str,
-    mail: &'a SignInElsewhere<'a>,
+/// The same to a new address: it proves that whoever is signed in reads mail there.
+#[derive(Clone, Debug)]
+pub struct EmailChangeCode {
+    pub code: String,
+    pub lasting: String,
+    pub by: By,
+}
+
+impl EmailChangeCode {
+    pub const SUBJECT: &str = "Confirm your new email address";
 }
 
 /// For an address nobody has an account with: the page said that a mail was sent, so one is.
 pub fn no_account(help_url: &str) -> askama::Result<Mail> {
-    notice(
-        SIGN_IN,
-        "sign in with",
-        "Someone asked to sign in with this address, but there's no account for it.",
-        "If it was you, try the address you signed up with. If not, ignore this email.",
-        help_url,
-    )
+    let what = "Someone asked to sign in with this address, but there's no account for it.";
+    let advice = "If it was you, try the address you signed up with. If not, ignore this email.".to_owned();
+    Plain { asked: "sign in with", what, advice }.compose(SIGN_IN, help_url)
 }
 
 /// For an account that is turned off.
 pub fn account_off(help_url: &str) -> askama::Result<Mail> {
-    notice(
-        SIGN_IN,
-        "sign in with",
-        "Someone asked to sign in with this address, but its account is turned off.",
-        "If it was you, ask whoever runs this service to turn it back on. If not, ignore this email.",
-        help_url,
-    )
+    let what = "Someone asked to sign in with this address, but its account is turned off.";
+    let advice = "If it was you, ask whoever runs this service to turn it back on. If not, ignore this email.".to_owned();
+    Plain { asked: "sign in with", what, advice }.compose(SIGN_IN, help_url)
 }
 
 /// For an address that signing in by mail is not for yet. `usual_url`: where its owner signs in meanwhile.
 pub fn not_yet(usual_url: Option<&str>, help_url: &str) -> askama::Result<Mail> {
-    let usual_way =
-        usual_url.map_or_else(|| "your usual way to sign in".to_owned(), |url| format!("your usual way to sign in ({url})"));
-    notice(
-        SIGN_IN,
-        "sign in with",
-        "Someone asked to sign in with this address, but signing in by email isn't turned on for it yet.",
-        &format!(
-            "We're turning it on for a few people at a time. If it was you, use {usual_way} until then. If not, ignore this email."
-        ),
-        help_url,
-    )
-}
-
-/// `asked`: what somebody asked to do with the address.
-fn notice(subject: &str, asked: &str, what: &str, advice: &str, help_url: &str) -> askama::Result<Mail> {
-    compose(subject, &NoticeHtml { subject, help_url, asked, what, advice }, &NoticeText { subject, what, advice })
-}
-
-#[derive(Template)]
-#[template(path = "mails/notice.html")]
-struct NoticeHtml<'a> {
-    subject: &'a str,
-    help_url: &'a str,
-    asked: &'a str,
-    what: &'a str,
-    advice: &'a str,
-}
-
-#[derive(Template)]
-#[template(path = "mails/notice.txt")]
-struct NoticeText<'a> {
-    subject: &'a str,
-    what: &'a str,
-    advice: &'a str,
-}
-
-#[derive(Clone, Debug)]
-pub struct Invite<'a> {
-    pub url: &'a str,
-    pub inviter: Option<&'a str>,
-    /// What one is invited to.
-    pub host: &'a str,
-    pub days: u64,
-    pub help_url: &'a str,
-}
-
-impl Invite<'_> {
-    fn who(&self) -> String {
-        self.inviter.map_or_else(|| "You've been invited.".to_owned(), |inviter| format!("{} invited you.", one_line(inviter)))
-    }
-
-    fn lasting(&self) -> String {
-        words::count(self.days, "day")
-    }
-}
-
-pub fn invite(mail: &Invite<'_>) -> askama::Result<Mail> {
-    let (subject, help_url) = (&format!("You're invited to {}", mail.host), mail.help_url);
-    compose(subject, &InviteHtml { subject, help_url, mail }, &InviteText { subject, mail })
-}
-
-#[derive(Template)]
-#[template(path = "mails/invite.html")]
-struct InviteHtml<'a> {
-    subject: &'a str,
-    help_url: &'a str,
-    mail: &'a Invite<'a>,
-}
-
-#[derive(Template)]
-#[template(path = "mails/invite.txt")]
-struct InviteText<'a> {
-    subject: &'a str,
-    mail: &'a Invite<'a>,
-}
-
-/// Where mails about an account lead.
-#[derive(Clone, Copy, Debug)]
-pub struct Links<'a> {
-    /// `{base}/account`. It signs nobody in.
-    pub account_url: &'a str,
-    pub help_url: &'a str,
-}
-
-/// Who did something, as far as a request tells, and when.
-#[derive(Clone, Copy, Debug)]
-pub struct By<'a> {
-    pub device: &'a str,
-    pub ip: &'a str,
-    pub at: OffsetDateTime,
-}
-
-impl By<'_> {
-    fn device(&self) -> String {
-        one_line(self.device)
-    }
-
-    fn ip(&self) -> String {
-        one_line(self.ip)
-    }
-
-    fn at(&self) -> String {
-        words::time_on_date(self.at)
-    }
-}
-
-/// What happened to an account, and the button for whoever it surprises.
-struct Security<'a> {
-    subject: &'a str,
-    what: &'a str,
-    /// In bold before `advice`; neither where there is nothing to warn of.
-    lead: &'a str,
-    advice: &'a str,
-    label: &'a str,
-}
-
-impl Security<'_> {
-    fn compose(self, links: &Links<'_>) -> askama::Result<Mail> {
-        self.leading_to(links.account_url, links.help_url)
-    }
-
-    fn leading_to(self, url: &str, help_url: &str) -> askama::Result<Mail> {
-        self.because("it's about the security of your account", url, help_url)
-    }
-
-    /// What every administrator is told.
-    fn for_administrators(self, url: &str, help_url: &str) -> askama::Result<Mail> {
-        self.because("you're an administrator", url, help_url)
-    }
-
-    fn because(self, why: &str, url: &str, help_url: &str) -> askama::Result<Mail> {
-        let Self { subject, what, lead, advice, label } = self;
-        let html = SecurityHtml { subject, help_url, what, lead, advice, label, url, why };
-        compose(subject, &html, &SecurityText { subject, what, lead, advice, label, url })
-    }
-}
-
-#[derive(Template)]
-#[template(path = "mails/security.html")]
-struct SecurityHtml<'a> {
-    subject: &'a str,
-    help_url: &'a str,
-    what: &'a str,
-    lead: &'a str,
-    advice: &'a str,
-    label: &'a str,
-    url: &'a str,
-    why: &'a str,
-}
-
-#[derive(Template)]
-#[template(path = "mails/security.txt")]
-struct SecurityText<'a> {
-    subject: &'a str,
-    what: &'a str,
-    lead: &'a str,
-    advice: &'a str,
-    label: &'a str,
-    url: &'a str,
-}
-
-const REVIEW: &str = "Review your account";
-
-/// To an administrator: a check is over its limit, and the rollout waits.
-pub fn rollout_held(rollout_url: &str, help_url: &str, check: Check) -> askama::Result<Mail> {
-    let mail = Security {
-        subject: "The rollout is held",
-        what: &format!(
-            "A check is over its limit: {}. Nobody new gets in until every check has been under its limit for 30 minutes; who is in stays in.",
-            checks::over(check)
-        ),
-        lead: "Look at it soon.",
-        advice: "It goes on by itself when things are well again. You can also pause it or turn it off.",
-        label: OPEN_ROLLOUT,
-    };
-    mail.for_administrators(rollout_url, help_url)
-}
-
-/// To an administrator: a check that only we can bring about was over its limit for too long, or far over it.
-pub fn rollout_rolled_back(rollout_url: &str, help_url: &str, check: Check) -> askama::Result<Mail> {
-    let mail = Security {
-        subject: "Signing in by email was turned off",
-        what: &format!(
-            "A check was over its limit for too long, or far over it: {}. Nobody can sign in this way now; who is signed in stays signed in.",
-            checks::over(check)
-        ),
-        lead: "Look at it now.",
-        advice: "The rollout is over. Start a new one once the cause is mended.",
-        label: OPEN_ROLLOUT,
-    };
-    mail.for_administrators(rollout_url, help_url)
-}
-
-/// To an administrator: the last step went well.
-pub fn rollout_finished(rollout_url: &str, help_url: &str) -> askama::Result<Mail> {
-    let mail = Security {
-        subject: "The rollout is finished",
-        what: "Everyone can sign in by email, and the last step went well.",
-        lead: "",
-        advice: "",
-        label: OPEN_ROLLOUT,
-    };
-    mail.for_administrators(rollout_url, help_url)
-}
-
-const OPEN_ROLLOUT: &str = "Open the rollout";
-
-pub fn two_factor_on(links: &Links<'_>) -> askama::Result<Mail> {
-    let mail = Security {
-        subject: "Two-factor is on",
-        what: "From now on we'll ask for a code from your authenticator app when you sign in. Keep your backup codes somewhere you can reach without your phone.",
-        lead: "Not you?",
-        advice: "",
-        label: REVIEW,
-    };
-    mail.compose(links)
-}
-
-pub fn two_factor_off(links: &Links<'_>, by: &By<'_>) -> askama::Result<Mail> {
-    let what =
-        format!("We'll no longer ask for a code when you sign in. Turned off at {}, from {}, {}.", by.at(), by.device(), by.ip());
-    let mail = Security {
-        subject: "Two-factor is off",
-        what: &what,
-        lead: "If it wasn't you,",
-        advice: "someone can read your email. Secure your inbox, then turn two-factor back on.",
-        label: "Turn two-factor back on",
-    };
-    mail.compose(links)
-}
-
-/// By an administrator, whose reason stays in the audit log.
-pub fn two_factor_reset(links: &Links<'_>, at: OffsetDateTime) -> askama::Result<Mail> {
-    let at = words::time_on_date(at);
-    let mail = Security {
-        subject: "Two-factor was reset",
-        what: &format!(
-            "An administrator turned it off for your account at {at}. We'll no longer ask for a code when you sign in. Your authenticator app and your backup codes have stopped working."
-        ),
-        lead: "If you didn't ask for this,",
-        advice: "tell whoever runs this service. Either way, set it up again.",
-        label: "Set up two-factor",
-    };
-    mail.compose(links)
-}
-
-pub fn authenticator_added(links: &Links<'_>, by: &By<'_>) -> askama::Result<Mail> {
-    let what = format!(
-        "From now on codes from it sign you in too. Added at {}, from {}, {}. Browsers you trusted will ask for a code again.",
-        by.at(),
-        by.device(),
-        by.ip()
+    let what = "Someone asked to sign in with this address, but signing in by email isn't turned on for it yet.";
+    let url = usual_url.map(|url| format!(" ({url})")).unwrap_or_default();
+    let advice = format!(
+        "We're turning it on for a few people at a time. If it was you, use your usual way to sign in{url} until then. If not, ignore this email."
     );
-    let mail = Security {
-        subject: "You added an authenticator app",
-        what: &what,
-        lead: "If it wasn't you,",
-        advice: "someone is signed in as you. Remove that app, then check that nobody else can read your email.",
-        label: REVIEW,
-    };
-    mail.compose(links)
+    Plain { asked: "sign in with", what, advice }.compose(SIGN_IN, help_url)
 }
 
-pub fn authenticator_removed(links: &Links<'_>, by: &By<'_>) -> askama::Result<Mail> {
-    let what = format!(
-        "Its codes don't sign you in any more. Removed at {}, from {}, {}. Two-factor is still on, with your other app.",
-        by.at(),
-        by.device(),
-        by.ip()
-    );
-    let mail = Security { subject: "You removed an authenticator app", what: &what, lead: "Not you?", advice: "", label: REVIEW };
-    mail.compose(links)
-}
-
-pub fn backup_codes_new(links: &Links<'_>, at: OffsetDateTime) -> askama::Result<Mail> {
-    let at = words::time_on_date(at);
-    let mail = Security {
-        subject: "You have new backup codes",
-        what: &format!("Your old codes stopped working at {at}. The new ones were shown once and aren't in this email."),
-        lead: "Not you?",
-        advice: "",
-        label: REVIEW,
-    };
-    mail.compose(links)
-}
-
-/// `left` of `total`, few enough to say so.
-pub fn backup_codes_left(links: &Links<'_>, left: u64, total: u64) -> askama::Result<Mail> {
-    let (subject, before) = match left {
-        0 => ("No backup codes left".to_owned(), "Get a new set: without one, losing your phone locks you out."),
-        n => (format!("{} left", words::count(n, "backup code")), "Get a new set before you run out."),
-    };
-    let what = format!("You've used {} of your {total} backup codes. {before}", total.saturating_sub(left));
-    Security { subject: &subject, what: &what, lead: "", advice: "", label: "Get new codes" }.compose(links)
-}
-
-/// `left`: after this one.
-pub fn backup_code_used(links: &Links<'_>, left: u64, by: &By<'_>) -> askama::Result<Mail> {
-    let what = format!(
-        "Someone used one of your backup codes at {}, on {}, from {}. You have {left} left. If this was you, there's nothing to do.",
-        by.at(),
-        by.device(),
-        by.ip()
-    );
-    let mail = Security {
-        subject: "A backup code was used",
-        what: &what,
-        lead: "If it wasn't you,",
-        advice: "someone can read your email and has your codes. Secure your inbox, then get new codes.",
-        label: REVIEW,
-    };
-    mail.compose(links)
-}
-
-/// `how`: "Email link". `undo_url` ends that very session and signs nobody in.
-pub fn new_sign_in(links: &Links<'_>, undo_url: &str, how: &str, by: &By<'_>) -> askama::Result<Mail> {
-    let (subject, help_url) = ("New sign-in to your Latchkey account", links.help_url);
-    let rows = [("Device", by.device()), ("When", words::date_time(by.at)), ("From", by.ip()), ("How", how.to_owned())];
-    let html = NewSignInHtml { subject, help_url, links, undo_url, rows: &rows };
-    compose(subject, &html, &NewSignInText { subject, links, undo_url, rows: &rows })
-}
-
-#[derive(Template)]
-#[template(path = "mails/new_sign_in.html")]
-struct NewSignInHtml<'a> {
-    subject: &'a str,
-    help_url: &'a str,
-    links: &'a Links<'a>,
-    undo_url: &'a str,
-    rows: &'a [(&'static str, String)],
-}
-
-#[derive(Template)]
-#[template(path = "mails/new_sign_in.txt")]
-struct NewSignInText<'a> {
-    subject: &'a str,
-    links: &'a Links<'a>,
-    undo_url: &'a str,
-    rows: &'a [(&'static str, String)],
-}
-
-/// The code from the mail was right, and what came after it wasn't.
-pub fn second_step_failed(links: &Links<'_>, by: &By<'_>) -> askama::Result<Mail> {
-    let what = format!(
-        "Someone signed in with an email link or code at {}, on {}, from {}, and then gave a wrong authenticator or backup code. If this was you, there's nothing to do.",
-        by.at(),
-        by.device(),
-        by.ip()
-    );
-    let mail = Security {
-        subject: "A sign-in was stopped at the second step",
-        what: &what,
-        lead: "If it wasn't you,",
-        advice: "someone can read your email. Two-factor kept them out. Secure your inbox.",
-        label: REVIEW,
-    };
-    mail.compose(links)
-}
-
-/// To the old address. `hours`: how long the change can be taken back.
-pub fn email_changed(links: &Links<'_>, undo_url: &str, hours: u64, by: &By<'_>) -> askama::Result<Mail> {
-    let what = format!(
-        "Your account now signs in with another address, and no longer with this one. Changed at {}, from {}, {}.",
-        by.at(),
-        by.device(),
-        by.ip()
-    );
-    let advice = format!("take it back within {}. It ends every session of the account.", words::count(hours, "hour"));
-    let mail = Security {
-        subject: "Your email address was changed",
-        what: &what,
-        lead: "If it wasn't you,",
-        advice: &advice,
-        label: "Take it back",
-    };
-    mail.leading_to(undo_url, links.help_url)
-}
-
-pub fn email_change_undone(links: &Links<'_>, at: OffsetDateTime) -> askama::Result<Mail> {
-    let what = format!(
-        "The change of your email address was taken back at {}. You sign in with this address again. Every session has ended.",
-        words::time_on_date(at)
-    );
-    let mail = Security {
-        subject: "Your email address is back",
-        what: &what,
-        lead: "Someone else changed it?",
-        advice: "Check that nobody else can read your email, then set up two-factor.",
-        label: REVIEW,
-    };
-    mail.compose(links)
-}
-
-pub fn deletion_requested(links: &Links<'_>, undo_url: &str, deletes_at: OffsetDateTime, by: &By<'_>) -> askama::Result<Mail> {
-    let what = format!(
-        "Your account will be deleted at {}. Asked for at {}, from {}, {}. Until then you can sign in, and keep it.",
-        words::time_on_date(deletes_at),
-        by.at(),
-        by.device(),
-        by.ip()
-    );
-    let mail = Security {
-        subject: "Your account will be deleted",
-        what: &what,
-        lead: "Changed your mind, or wasn't it you?",
-        advice: "",
-        label: "Keep my account",
-    };
-    mail.leading_to(undo_url, links.help_url)
-}
-
-pub fn deletion_cancelled(links: &Links<'_>, at: OffsetDateTime) -> askama::Result<Mail> {
-    let what = format!("It was to be deleted. That was called off at {}.", words::time_on_date(at));
-    let mail = Security { subject: "Your account stays", what: &what, lead: "Not you?", advice: "", label: REVIEW };
-    mail.compose(links)
-}
-
-const ASK: &str = "ask whoever runs this service.";
-
-pub fn account_disabled(links: &Links<'_>, at: OffsetDateTime) -> askama::Result<Mail> {
-    let what = format!("An administrator turned your account off at {}. Nobody can sign in to it.", words::time_on_date(at));
-    let mail = Security {
-        subject: "Your account was turned off",
-        what: &what,
-        lead: "If you don't know why,",
-        advice: ASK,
-        label: "Read more in help",
-    };
-    mail.leading_to(links.help_url, links.help_url)
-}
-
-pub fn account_enabled(links: &Links<'_>, at: OffsetDateTime) -> askama::Result<Mail> {
-    let what = format!("An administrator turned your account on again at {}. You can sign in.", words::time_on_date(at));
-    let mail = Security { subject: "Your account is on again", what: &what, lead: "", advice: "", label: REVIEW };
-    mail.compose(links)
-}
-
-pub fn sessions_ended(links: &Links<'_>, at: OffsetDateTime) -> askama::Result<Mail> {
-    let what = format!("An administrator ended all your sessions at {}. Sign in again to go on.", words::time_on_date(at));
-    let mail = Security {
-        subject: "You were signed out everywhere",
-        what: &what,
-        lead: "If you don't know why,",
-        advice: ASK,
-        label: REVIEW,
-    };
-    mail.compose(links)
-}
-
-pub fn test(links: &Links<'_>, at: OffsetDateTime) -> askama::Result<Mail> {
-    let what = format!("You asked for this at {}, to see whether emails from here arrive. This one did.", words::time_on_date(at));
-    let mail = Security { subject: "Test email", what: &what, lead: "", advice: "", label: REVIEW };
-    mail.because("you asked for it", links.account_url, links.help_url)
-}
-
-/// `prefix` as the key begins: `lk_k7qdm2xw`.
-pub fn api_key_created(links: &Links<'_>, prefix: &str, by: &By<'_>) -> askama::Result<Mail> {
-    let what = format!(
-        "It begins with {prefix}, and programs can now use it here. Made at {}, from {}, {}. The key itself isn't in this email.",
-        by.at(),
-        by.device(),
-        by.ip()
-    );
-    let mail = Security {
-        subject: "You made an API key",
-        what: &what,
-        lead: "If it wasn't you,",
-        advice: "someone is signed in as you. Revoke the key, then check that nobody else can read your email.",
-        label: REVIEW,
-    };
-    mail.compose(links)
-}
-
-pub fn api_key_revoked(links: &Links<'_>, prefix: &str, at: OffsetDateTime) -> askama::Result<Mail> {
-    let what = format!(
-        "The key you made that begins with {prefix} stopped working at {}. Programs that use it can't any more.",
-        words::time_on_date(at)
-    );
-    let mail =
-        Security { subject: "An API key was revoked", what: &what, lead: "If you don't know why,", advice: ASK, label: REVIEW };
-    mail.compose(links)
-}
-
-/// `keys_url`: where another is made.
-pub fn api_key_ending(keys_url: &str, help_url: &str, prefix: &str, expires_at: OffsetDateTime) -> askama::Result<Mail> {
-    let what = format!(
-        "The key that begins with {prefix} stops working at {}. Make another one, and give it to the programs that use this one.",
-        words::time_on_date(expires_at)
-    );
-    Security { subject: "An API key stops working soon", what: &what, lead: "", advice: "", label: "Open API keys" }
-        .for_administrators(keys_url, help_url)
-}
-
-pub fn admin_granted(links: &Links<'_>, at: OffsetDateTime) -> askama::Result<Mail> {
-    let what = format!(
-        "An administrator made you one too, at {}. You can look after other people's accounts. We may ask you to set up two-factor first.",
-        words::time_on_date(at)
-    );
-    let mail = Security { subject: "You're an administrator now", what: &what, lead: "Not expected?", advice: "", label: REVIEW };
-    mail.compose(links)
-}
-
-pub fn admin_revoked(links: &Links<'_>, at: OffsetDateTime) -> askama::Result<Mail> {
-    let what = format!("You can't look after other people's accounts any more, since {}.", words::time_on_date(at));
-    let mail = Security {
-        subject: "You're no longer an administrator",
-        what: &what,
-        lead: "If you don't know why,",
-        advice: ASK,
-        label: REVIEW,
-    };
-    mail.compose(links)
-}
-
-/// Confirms a change by someone who is signed in.
-#[derive(Clone, Debug)]
-pub struct StepUpCode<'a> {
-    /// As it is read: "482 931".
-    pub code: &'a str,
-    pub lifetime: Duration,
-    pub by: By<'a>,
-}
-
-impl StepUpCode<'_> {
-    fn lasting(&self) -> String {
-        words::lasting(self.lifetime)
-    }
-}
-
-/// A code and no link: nothing in it signs anybody in.
-pub fn step_up_code(links: &Links<'_>, mail: &StepUpCode<'_>) -> askama::Result<Mail> {
-    let (subject, help_url) = ("Your code for Latchkey", links.help_url);
-    compose(subject, &StepUpHtml { subject, help_url, links, mail }, &StepUpText { subject, links, mail })
-}
-
-#[derive(Template)]
-#[template(path = "mails/step_up.html")]
-struct StepUpHtml<'a> {
-    subject: &'a str,
-    help_url: &'a str,
-    links: &'a Links<'a>,
-    mail: &'a StepUpCode<'a>,
-}
-
-#[derive(Template)]
-#[template(path = "mails/step_up.txt")]
-struct StepUpText<'a> {
-    subject: &'a str,
-    links: &'a Links<'a>,
-    mail: &'a StepUpCode<'a>,
-}
-
-/// The same to a new address: it proves that whoever is signed in reads mail there.
-pub fn email_change_code(help_url: &str, mail: &StepUpCode<'_>) -> askama::Result<Mail> {
-    let subject = "Confirm your new email address";
-    compose(subject, &EmailChangeHtml { subject, help_url, mail }, &EmailChangeText { subject, mail })
-}
-
-#[derive(Template)]
-#[template(path = "mails/email_change.html")]
-struct EmailChangeHtml<'a> {
-    subject: &'a str,
-    help_url: &'a str,
-    mail: &'a StepUpCode<'a>,
-}
-
-#[derive(Template)]
-#[template(path = "mails/email_change.txt")]
-struct EmailChangeText<'a> {
-    subject: &'a str,
-    mail: &'a StepUpCode<'a>,
-}
-
-/// In place of that code, where the address has an account: the page said that a mail was sent, so one is.
+/// In place of the code for a new address, where the address has an account: the page said that a mail was sent, so one is.
 pub fn email_taken(help_url: &str) -> askama::Result<Mail> {
-    notice(
-        "This address already has an account",
-        "use",
-        "Someone asked to use this address for their Latchkey account, but it already has one. Nothing was changed.",
-        "If it was you, sign in with this address instead. If not, ignore this email.",
-        help_url,
-    )
+    let what = "Someone asked to use this address for their Latchkey account, but it already has one. Nothing was changed.";
+    let advice = "If it was you, sign in with this address instead. If not, ignore this email.".to_owned();
+    Plain { asked: "use", what, advice }.compose("This address already has an account", help_url)
 }
 
-fn compose(subject: &str, html: &impl Template, text: &impl Template) -> askama::Result<Mail> {
-    Ok(Mail { subject: subject.to_owned(), text: text.render()? + "\n", html: html.render()? + "\n" })
+/// Where the buttons of notices lead.
+#[derive(Clone, Debug)]
+pub struct Links {
+    /// It signs nobody in.
+    pub account: String,
+    /// Takes back what the notice tells of.
+    pub undo: String,
+    pub rollout: String,
+    pub api_keys: String,
+    pub help: String,
 }
 
-/// One line of plain characters: no line breaks that would begin a sentence of ours, and no marks that turn its direction.
-fn one_line(text: &str) -> String {
-    let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    text.replace(|c: char| c.is_control() || turns(c), " ")
+/// The mail in words. `link_ttl`: how long a sign-in link works.
+pub fn write(content: &Content, site: &Site, link_ttl: Duration) -> Result<Mail, MailError> {
+    let help_url = &site.link(article(content));
+    let account = site.link(routes::ACCOUNT);
+    Ok(match content {
+        Content::SignIn { token, code, asked, application: Some(application) } => {
+            let url = application.redirect_url.as_deref().map(|url| with_token(url, &token.reveal())).transpose()?;
+            let (name, client_named) = (application.name.as_str().into(), application.client_named);
+            let (code, lasting, by) = (code.reveal(), format::lasting(link_ttl), By::asked(asked));
+            SignInElsewhere { application: name, url, code, lasting, client_named, by }.compose(SIGN_IN, help_url)?
+        }
+        Content::SignIn { token, code, asked, application: None } => {
+            let url = format!("{}?token={}", site.link(routes::LOGIN_VERIFY), token.reveal());
+            SignIn { url, code: code.reveal(), lasting: format::lasting(link_ttl), by: By::asked(asked) }
+                .compose(SIGN_IN, help_url)?
+        }
+        Content::NoAccount { .. } => no_account(help_url)?,
+        Content::AccountOff { .. } => account_off(help_url)?,
+        Content::NotYet { .. } => not_yet(site.legacy_sign_in_url.as_ref().map(Url::as_str), help_url)?,
+        Content::Invite { token, inviter } => {
+            let url = format!("{}?token={}", site.link(routes::INVITE), token.reveal());
+            let lasting = format::count(INVITE_TTL.as_secs() / 86_400, "day");
+            Invite { url, inviter: inviter.as_deref().map(Line::from), lasting }.to(site.host(), help_url)?
+        }
+        Content::StepUp { code, asked } => {
+            let (code, lasting, by) = (code.reveal(), format::lasting(STEP_UP_CODE_TTL), By::asked(asked));
+            StepUpCode { code, lasting, by, account_url: account }.compose(StepUpCode::SUBJECT, help_url)?
+        }
+        Content::EmailChange { code, asked } => {
+            let (code, lasting, by) = (code.reveal(), format::lasting(ADDRESS_CODE_TTL), By::asked(asked));
+            EmailChangeCode { code, lasting, by }.compose(EmailChangeCode::SUBJECT, help_url)?
+        }
+        Content::EmailTaken => email_taken(help_url)?,
+        Content::Notice { notice: what, at, by, undo } => {
+            // What an operator does, no browser has done.
+            let by = by.as_ref().map_or_else(|| By::new("", "", *at), |by| By::new(&by.device, &by.ip, *at));
+            let undo = undo
+                .as_ref()
+                .map_or_else(|| account.clone(), |token| format!("{}?token={}", site.link(routes::UNDO), token.reveal()));
+            let (rollout, api_keys) = (site.link(routes::ADMIN_ROLLOUT), site.link(routes::ADMIN_API_KEYS));
+            notice(*what, &by, &Links { account, undo, rollout, api_keys, help: help_url.clone() })?
+        }
+    })
+}
+
+/// An application's own page, with the link's token beside whatever its query holds already.
+fn with_token(redirect_url: &str, token: &str) -> Result<String, url::ParseError> {
+    let mut url = Url::parse(redirect_url)?;
+    url.query_pairs_mut().append_pair("token", token);
+    Ok(url.into())
+}
+
+/// The help article about what a mail tells.
+const fn article(content: &Content) -> &'static str {
+    match content {
+        Content::SignIn { .. } | Content::EmailChange { .. } | Content::EmailTaken => help::EMAIL_I_DIDNT_ASK_FOR,
+        Content::NoAccount { .. } => help::NO_EMAIL_NO_ACCOUNT,
+        Content::NotYet { .. } => help::NOT_AVAILABLE_YET,
+        Content::Invite { .. } => help::INVITATION_DOESNT_WORK_HOW,
+        Content::StepUp { .. } => help::CONFIRM_ITS_YOU,
+        Content::AccountOff { .. } | Content::Notice { notice: Notice::AccountDisabled, .. } => help::ACCOUNT_TURNED_OFF,
+        Content::Notice { notice, .. } => match notice {
+            Notice::TwoFactorOn | Notice::TwoFactorReset => help::TWO_FACTOR,
+            Notice::BackupCodesNew | Notice::BackupCodesLow { .. } | Notice::BackupCodeUsed { .. } => help::BACKUP_CODES,
+            Notice::EmailChanged | Notice::EmailChangeUndone | Notice::DeletionRequested { .. } | Notice::DeletionCancelled => {
+                help::TAKE_BACK_A_CHANGE
+            }
+            Notice::RolloutHeld { .. } => help::ADMIN_ROLLOUT_HELD,
+            Notice::RolloutRolledBack { .. } => help::ADMIN_ROLLOUT_ROLLED_BACK,
+            Notice::RolloutFinished => help::ADMIN_ROLLOUT,
+            Notice::ApiKeyCreated { .. } | Notice::ApiKeyRevoked { .. } | Notice::ApiKeyEnding { .. } => help::ADMIN_API_KEYS,
+            Notice::AdminGranted | Notice::AdminRevoked => help::ADMIN_ACCOUNTS,
+            Notice::Test => help::ADMIN_MAIL,
+            Notice::TwoFactorOff
+            | Notice::AuthenticatorAdded
+            | Notice::AuthenticatorRemoved
+            | Notice::NewSignIn { .. }
+            | Notice::SecondStepFailed
+            | Notice::AccountDisabled
+            | Notice::AccountEnabled
+            | Notice::SessionsEnded => help::ACTIVITY_I_DONT_RECOGNISE,
+        },
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use auth::{
+        identity::{Method, Prefix},
+        policy::checks::Check,
+    };
     use time::macros::datetime;
 
     const HELP: &str = "https://latchkey.example/help";
+    const AT: OffsetDateTime = datetime!(2026-11-24 14:29 UTC);
+    const NOTES: &str = "https://notes.example/sign-in?token=t0k";
+    const FIREFOX: (&str, &str) = ("Firefox on Windows", "203.0.113.24");
+    const CHROME: (&str, &str) = ("Chrome on Android", "192.0.2.188");
 
-    fn sign_in_from(device: &str, ip: &str) -> askama::Result<Mail> {
-        sign_in(&SignIn {
-            url: "https://latchkey.example/login/verify?token=t0k",
-            code: "482 931",
-            lifetime: Duration::from_mins(10),
-            device,
-            ip,
-            asked_at: datetime!(2026-11-24 14:29 UTC),
-            help_url: HELP,
-        })
+    fn by((device, ip): (&str, &str)) -> By {
+        By::new(device, ip, AT)
+    }
+
+    fn code() -> (String, String) {
+        ("482 931".to_owned(), "10 minutes".to_owned())
+    }
+
+    fn sign_in_from(browser: (&str, &str)) -> askama::Result<Mail> {
+        let (url, (code, lasting)) = ("https://latchkey.example/login/verify?token=t0k".to_owned(), code());
+        SignIn { url, code, lasting, by: by(browser) }.compose(SIGN_IN, HELP)
     }
 
     fn sign_in_to(application: &str, url: Option<&str>, client: Option<(&str, &str)>) -> askama::Result<Mail> {
-        let (code, lifetime, asked_at) = ("482 931", Duration::from_mins(10), datetime!(2026-11-24 14:29 UTC));
-        sign_in_elsewhere(&SignInElsewhere { application, url, code, lifetime, client, asked_at, help_url: HELP })
+        let (url, (code, lasting)) = (url.map(str::to_owned), code());
+        let by = by(client.unwrap_or_default());
+        SignInElsewhere { application: application.into(), url, code, lasting, client_named: client.is_some(), by }
+            .compose(SIGN_IN, HELP)
     }
 
     fn invite_by(inviter: Option<&str>) -> askama::Result<Mail> {
-        let url = "https://latchkey.example/invite?token=t0k";
-        invite(&Invite { url, inviter, host: "latchkey.example", days: 7, help_url: HELP })
+        let url = "https://latchkey.example/invite?token=t0k".to_owned();
+        Invite { url, inviter: inviter.map(Line::from), lasting: "7 days".to_owned() }.to("latchkey.example", HELP)
     }
 
-    const LINKS: Links<'_> = Links { account_url: "https://latchkey.example/account", help_url: HELP };
-    const AT: OffsetDateTime = datetime!(2026-11-24 14:29 UTC);
-    const ROLLOUT: &str = "https://latchkey.example/admin/rollout";
-    const DAYS_7: time::Duration = time::Duration::days(7);
-    const NOTES: &str = "https://notes.example/sign-in?token=t0k";
-    const UNDO: &str = "https://latchkey.example/undo?token=t0k";
-
-    const fn by<'a>(device: &'a str, ip: &'a str) -> By<'a> {
-        By { device, ip, at: AT }
+    fn step_up_from(browser: (&str, &str)) -> askama::Result<Mail> {
+        let (account_url, (code, lasting)) = ("https://latchkey.example/account".to_owned(), code());
+        StepUpCode { code, lasting, by: by(browser), account_url }.compose(StepUpCode::SUBJECT, HELP)
     }
 
-    fn step_up_from(device: &str, ip: &str) -> askama::Result<Mail> {
-        step_up_code(&LINKS, &StepUpCode { code: "482 931", lifetime: Duration::from_mins(10), by: by(device, ip) })
+    fn email_change_from(browser: (&str, &str)) -> askama::Result<Mail> {
+        let (code, lasting) = code();
+        EmailChangeCode { code, lasting, by: by(browser) }.compose(EmailChangeCode::SUBJECT, HELP)
     }
 
-    fn email_change_from(device: &str, ip: &str) -> askama::Result<Mail> {
-        email_change_code(HELP, &StepUpCode { code: "482 931", lifetime: Duration::from_mins(10), by: by(device, ip) })
+    fn told(what: Notice, browser: (&str, &str)) -> askama::Result<Mail> {
+        let of = |path: &str| format!("https://latchkey.example{path}");
+        let (account, undo, rollout) = (of("/account"), of("/undo?token=t0k"), of("/admin/rollout"));
+        notice(what, &by(browser), &Links { account, undo, rollout, api_keys: of("/admin/api-keys"), help: HELP.to_owned() })
     }
 
     #[test]
     fn the_mails_are_as_they_were_read_and_approved() -> askama::Result<()> {
-        for (name, mail) in [
-            ("sign_in", sign_in_from("Firefox on Windows", "203.0.113.24")?),
-            ("sign_in_elsewhere", sign_in_to("Notes", Some(NOTES), Some(("Firefox on Windows", "203.0.113.24")))?),
+        let prefix = Prefix::parse("lk_k7qdm2xw").expect("a prefix");
+        let in_a_week = AT + time::Duration::days(7);
+        let notices = [
+            ("rollout_held", Notice::RolloutHeld { check: Check::MailDelay }),
+            ("rollout_rolled_back", Notice::RolloutRolledBack { check: Check::ServerErrors }),
+            ("rollout_finished", Notice::RolloutFinished),
+            ("two_factor_on", Notice::TwoFactorOn),
+            ("two_factor_off", Notice::TwoFactorOff),
+            ("two_factor_reset", Notice::TwoFactorReset),
+            ("authenticator_added", Notice::AuthenticatorAdded),
+            ("authenticator_removed", Notice::AuthenticatorRemoved),
+            ("backup_codes_new", Notice::BackupCodesNew),
+            ("backup_codes_left", Notice::BackupCodesLow { left: 2 }),
+            ("backup_code_used", Notice::BackupCodeUsed { left: 7 }),
+            ("email_changed", Notice::EmailChanged),
+            ("email_change_undone", Notice::EmailChangeUndone),
+            ("deletion_requested", Notice::DeletionRequested { deletes_at: in_a_week }),
+            ("deletion_cancelled", Notice::DeletionCancelled),
+            ("account_disabled", Notice::AccountDisabled),
+            ("account_enabled", Notice::AccountEnabled),
+            ("sessions_ended", Notice::SessionsEnded),
+            ("test", Notice::Test),
+            ("api_key_created", Notice::ApiKeyCreated { prefix }),
+            ("api_key_revoked", Notice::ApiKeyRevoked { prefix }),
+            ("api_key_ending", Notice::ApiKeyEnding { prefix, expires_at: in_a_week }),
+            ("admin_granted", Notice::AdminGranted),
+            ("admin_revoked", Notice::AdminRevoked),
+        ];
+        let notices =
+            notices.into_iter().map(|(name, notice)| Ok((name, told(notice, FIREFOX)?))).collect::<askama::Result<Vec<_>>>()?;
+        let others = [
+            ("sign_in", sign_in_from(FIREFOX)?),
+            ("sign_in_elsewhere", sign_in_to("Notes", Some(NOTES), Some(FIREFOX))?),
             ("sign_in_elsewhere_code", sign_in_to("Notes", None, None)?),
             ("no_account", no_account(HELP)?),
             ("account_off", account_off(HELP)?),
             ("not_yet", not_yet(Some("https://old.example/sign-in"), HELP)?),
             ("not_yet_nowhere_else", not_yet(None, HELP)?),
-            ("rollout_held", rollout_held(ROLLOUT, HELP, Check::MailDelay)?),
-            ("rollout_rolled_back", rollout_rolled_back(ROLLOUT, HELP, Check::ServerErrors)?),
-            ("rollout_finished", rollout_finished(ROLLOUT, HELP)?),
             ("invite", invite_by(Some("ada@example.org"))?),
-            ("two_factor_on", two_factor_on(&LINKS)?),
-            ("two_factor_off", two_factor_off(&LINKS, &by("Firefox on Windows", "203.0.113.24"))?),
-            ("two_factor_reset", two_factor_reset(&LINKS, AT)?),
-            ("authenticator_added", authenticator_added(&LINKS, &by("Firefox on Windows", "203.0.113.24"))?),
-            ("authenticator_removed", authenticator_removed(&LINKS, &by("Firefox on Windows", "203.0.113.24"))?),
-            ("backup_codes_new", backup_codes_new(&LINKS, AT)?),
-            ("backup_codes_left", backup_codes_left(&LINKS, 2, 10)?),
-            ("backup_code_used", backup_code_used(&LINKS, 7, &by("Firefox on Windows", "203.0.113.24"))?),
-            ("step_up_code", step_up_from("Firefox on Windows", "203.0.113.24")?),
-            ("email_change_code", email_change_from("Firefox on Windows", "203.0.113.24")?),
+            ("step_up_code", step_up_from(FIREFOX)?),
+            ("email_change_code", email_change_from(FIREFOX)?),
             ("email_taken", email_taken(HELP)?),
-            ("new_sign_in", new_sign_in(&LINKS, UNDO, "Email link", &by("Chrome on Android", "192.0.2.188"))?),
-            ("second_step_failed", second_step_failed(&LINKS, &by("Chrome on Android", "192.0.2.188"))?),
-            ("email_changed", email_changed(&LINKS, UNDO, 72, &by("Firefox on Windows", "203.0.113.24"))?),
-            ("email_change_undone", email_change_undone(&LINKS, AT)?),
-            ("deletion_requested", deletion_requested(&LINKS, UNDO, AT + DAYS_7, &by("Firefox on Windows", "203.0.113.24"))?),
-            ("deletion_cancelled", deletion_cancelled(&LINKS, AT)?),
-            ("account_disabled", account_disabled(&LINKS, AT)?),
-            ("account_enabled", account_enabled(&LINKS, AT)?),
-            ("sessions_ended", sessions_ended(&LINKS, AT)?),
-            ("test", test(&LINKS, AT)?),
-            ("api_key_created", api_key_created(&LINKS, "lk_k7qdm2xw", &by("Firefox on Windows", "203.0.113.24"))?),
-            ("api_key_revoked", api_key_revoked(&LINKS, "lk_k7qdm2xw", AT)?),
-            ("api_key_ending", api_key_ending("https://latchkey.example/admin/api-keys", HELP, "lk_k7qdm2xw", AT + DAYS_7)?),
-            ("admin_granted", admin_granted(&LINKS, AT)?),
-            ("admin_revoked", admin_revoked(&LINKS, AT)?),
-        ] {
+            ("new_sign_in", told(Notice::NewSignIn { method: Method::Link, second: None }, CHROME)?),
+            ("second_step_failed", told(Notice::SecondStepFailed, CHROME)?),
+        ];
+        for (name, mail) in others.into_iter().chain(notices) {
             insta::assert_snapshot!(format!("{name}.txt"), format!("Subject: {}\n\n{}", mail.subject, mail.text));
             insta::assert_snapshot!(format!("{name}.html"), mail.html);
         }
@@ -872,13 +463,12 @@ mod tests {
 
     #[test]
     fn the_code_is_in_neither_subject_nor_preview() -> askama::Result<()> {
-        let (device, ip) = ("Firefox on Windows", "203.0.113.24");
         for (mail, words) in [
-            (sign_in_from(device, ip)?, "Use the button or the code within 10 minutes."),
+            (sign_in_from(FIREFOX)?, "Use the button or the code within 10 minutes."),
             (sign_in_to("Notes", Some(NOTES), None)?, "Use the button or the code within 10 minutes."),
             (sign_in_to("Notes", None, None)?, "Use the code within 10 minutes."),
-            (step_up_from(device, ip)?, "It confirms a change to your account, and works within 10 minutes."),
-            (email_change_from(device, ip)?, "It moves an account to this address, and works within 10 minutes."),
+            (step_up_from(FIREFOX)?, "It confirms a change to your account, and works within 10 minutes."),
+            (email_change_from(FIREFOX)?, "It moves an account to this address, and works within 10 minutes."),
         ] {
             assert!(!mail.subject.contains("482"));
             let (preview, _) = mail.html.split_once("</div>").unwrap_or_default();
@@ -889,8 +479,8 @@ mod tests {
 
     #[test]
     fn backup_codes_run_out_in_words() -> askama::Result<()> {
-        assert_eq!(backup_codes_left(&LINKS, 1, 10)?.subject, "1 backup code left");
-        let none = backup_codes_left(&LINKS, 0, 10)?;
+        assert_eq!(told(Notice::BackupCodesLow { left: 1 }, FIREFOX)?.subject, "1 backup code left");
+        let none = told(Notice::BackupCodesLow { left: 0 }, FIREFOX)?;
         assert_eq!(none.subject, "No backup codes left");
         assert!(none.text.contains("You've used 10 of your 10 backup codes. Get a new set: without one"));
         Ok(())
@@ -898,8 +488,9 @@ mod tests {
 
     #[test]
     fn nothing_is_fetched_and_no_link_leads_elsewhere() -> askama::Result<()> {
-        let (device, ip) = ("Firefox on Windows", "203.0.113.24");
-        for mail in [sign_in_from(device, ip)?, two_factor_on(&LINKS)?, step_up_from(device, ip)?, email_change_from(device, ip)?] {
+        for mail in
+            [sign_in_from(FIREFOX)?, told(Notice::TwoFactorOn, FIREFOX)?, step_up_from(FIREFOX)?, email_change_from(FIREFOX)?]
+        {
             for image in &IMAGES {
                 assert_eq!(mail.html.matches(&format!("src=\"cid:{}\"", image.content_id)).count(), 1);
             }
@@ -921,20 +512,22 @@ mod tests {
     #[test]
     fn what_others_wrote_is_text_on_one_line() -> askama::Result<()> {
         let hostile = "<a href=x>\r\nOpen https://evil.example instead\u{202e}";
+        let both = (hostile, hostile);
+        let prefix = Prefix::parse("lk_k7qdm2xw").expect("a prefix");
         for mail in [
-            sign_in_from(hostile, hostile)?,
-            sign_in_to(hostile, Some(NOTES), Some((hostile, hostile)))?,
+            sign_in_from(both)?,
+            sign_in_to(hostile, Some(NOTES), Some(both))?,
             sign_in_to(hostile, None, None)?,
             invite_by(Some(hostile))?,
-            two_factor_off(&LINKS, &by(hostile, hostile))?,
-            backup_code_used(&LINKS, 7, &by(hostile, hostile))?,
-            new_sign_in(&LINKS, UNDO, "Email link", &by(hostile, hostile))?,
-            second_step_failed(&LINKS, &by(hostile, hostile))?,
-            email_changed(&LINKS, UNDO, 72, &by(hostile, hostile))?,
-            deletion_requested(&LINKS, UNDO, AT, &by(hostile, hostile))?,
-            api_key_created(&LINKS, "lk_k7qdm2xw", &by(hostile, hostile))?,
-            step_up_from(hostile, hostile)?,
-            email_change_from(hostile, hostile)?,
+            told(Notice::TwoFactorOff, both)?,
+            told(Notice::BackupCodeUsed { left: 7 }, both)?,
+            told(Notice::NewSignIn { method: Method::Link, second: None }, both)?,
+            told(Notice::SecondStepFailed, both)?,
+            told(Notice::EmailChanged, both)?,
+            told(Notice::DeletionRequested { deletes_at: AT }, both)?,
+            told(Notice::ApiKeyCreated { prefix }, both)?,
+            step_up_from(both)?,
+            email_change_from(both)?,
         ] {
             assert!(!mail.html.contains("<a href=x>") && mail.html.contains("&#60;a href=x&#62;"));
             assert!(!mail.text.lines().any(|line| line.starts_with("Open https://evil.example")));
@@ -948,5 +541,17 @@ mod tests {
         let mail = invite_by(None)?;
         assert!(mail.text.starts_with("You're invited to latchkey.example\n\nYou've been invited. Open this link to accept."));
         Ok(())
+    }
+
+    #[test]
+    fn a_token_is_added_to_what_an_application_asks_for() {
+        for (url, with) in [
+            ("https://notes.example/", "https://notes.example/?token=t0k"),
+            ("https://notes.example/sign-in", "https://notes.example/sign-in?token=t0k"),
+            ("https://notes.example/sign-in?from=mail&x=%26", "https://notes.example/sign-in?from=mail&x=%26&token=t0k"),
+            ("http://127.0.0.1:8000/in", "http://127.0.0.1:8000/in?token=t0k"),
+        ] {
+            assert_eq!(with_token(url, "t0k").expect(url), with);
+        }
     }
 }

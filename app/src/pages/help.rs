@@ -2,19 +2,12 @@
 
 use std::{collections::HashMap, sync::LazyLock};
 
-use axum::{
-    body::Bytes,
-    extract::{Path, Query},
-    response::Response,
-};
-use http::StatusCode;
-use leptos::prelude::*;
+use axum::{body::Bytes, extract::Path};
 
 use crate::{
-    components::{Article, Notice, SearchField, Tone},
-    help::{self, ARTICLES, Found, GROUPS, MAX_QUERY, Part},
-    page::{drawn, page, render},
-    routes,
+    help::{ARTICLES, Found, GROUPS, MAX_QUERY, Part},
+    http::render::{drawn, render},
+    pages::prelude::*,
 };
 
 const SECTION: &str = "Help";
@@ -169,7 +162,7 @@ fn read(slug: &str) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::words;
+    use crate::ui::format;
 
     fn article(slug: &str) -> String {
         let article = help::find(slug).expect("an article");
@@ -225,7 +218,8 @@ mod tests {
     #[test]
     fn every_picture_is_small_and_shown_in_light_and_in_dark() {
         let all = ARTICLES.iter().fold(String::new(), |all, it| all + &article(it.slug));
-        let pictures = crate::assets::ALL.iter().filter(|asset| asset.path.starts_with("/assets/") && asset.mime == "image/png");
+        let pictures =
+            crate::ui::assets::ALL.iter().filter(|asset| asset.path.starts_with("/assets/") && asset.mime == "image/png");
         let mut count = 0;
         for picture in pictures {
             let (path, size) = (picture.path, picture.raw.len());
@@ -275,15 +269,15 @@ mod tests {
                 Part::Html(html) | Part::Notice { html, .. } => text + html,
             })
         };
-        let days = |lifetime: std::time::Duration| words::count(lifetime.as_secs() / 86_400, "day");
-        let hours = words::count(auth::one_time::revert_link::EMAIL_CHANGE_UNDO.as_secs() / 3_600, "hour");
+        let days = |lifetime: std::time::Duration| format::count(lifetime.as_secs() / 86_400, "day");
+        let hours = format::count(auth::one_time::revert_link::EMAIL_CHANGE_UNDO.as_secs() / 3_600, "hour");
         let usual = Policy::default();
         for (slug, said) in [
-            ("link-expired-or-used", words::lasting(policy::MAX_LINK_TTL)),
-            ("how-it-works", words::lasting(policy::MAX_LINK_TTL)),
-            ("confirm-its-you", format!("more than {}", words::lasting(usual.step_up_ttl))),
-            ("confirm-its-you", format!("works for {}", words::lasting(policy::STEP_UP_CODE_TTL))),
-            ("change-your-email-address", format!("It works for {}", words::lasting(policy::ADDRESS_CODE_TTL))),
+            ("link-expired-or-used", format::lasting(policy::MAX_LINK_TTL)),
+            ("how-it-works", format::lasting(policy::MAX_LINK_TTL)),
+            ("confirm-its-you", format!("more than {}", format::lasting(usual.step_up_ttl))),
+            ("confirm-its-you", format!("works for {}", format::lasting(policy::STEP_UP_CODE_TTL))),
+            ("change-your-email-address", format!("It works for {}", format::lasting(policy::ADDRESS_CODE_TTL))),
             ("change-your-email-address", hours.clone()),
             ("take-back-a-change", hours),
             ("take-back-a-change", format!("“Sign that device out” works for {}", days(auth::one_time::revert_link::SESSION_UNDO))),
@@ -292,7 +286,7 @@ mod tests {
             ("invitation-doesnt-work", format!("An invitation works for {}", days(policy::INVITE_TTL))),
             ("admin-invite", format!("It works for {}", days(policy::INVITE_TTL))),
             ("code-not-accepted", format!("After {} wrong codes", policy::CODE_TRIES)),
-            ("turn-on-two-factor", format!("within {}", words::lasting(policy::SETUP_TTL))),
+            ("turn-on-two-factor", format!("within {}", format::lasting(policy::SETUP_TTL))),
             ("sign-out-other-devices", format!("{} after you signed in", days(usual.session_max))),
             ("trusted-browsers", format!("on this browser for {}.", days(usual.trusted_device_ttl))),
             ("two-factor", format!("{} backup codes", backup_code::SET)),

@@ -1,5 +1,5 @@
 //! The configuration: the one reader of the environment, at start; after that a plain value that is passed along.
-//! Not here: what the values do (`auth::policy`, `app::state::Site`), and `config check`'s printing (`cli`).
+//! Not here: what the values do (`auth::policy`, `app::http::state::Site`), and `config check`'s printing (`cli`).
 //! To add a variable: its row in `variables.rs`, and the line below that reads it; the tests write the documents anew.
 //!
 //! Everything wrong is found and told at once, one line a mistake, so that nobody mends a deployment one restart at a time.
@@ -19,7 +19,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use app::{
+use app::http::{
     forward_auth::{ForwardAuth, GuardedHost},
     state::Site,
 };

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use app::forward_auth::GuardedHost;
+use app::http::forward_auth::GuardedHost;
 use auth::{
     identity::Level,
     policy::{MAX_LINK_TTL, NamedDomains, SignUp, limits::Rate},

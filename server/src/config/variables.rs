@@ -6,7 +6,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use app::forward_auth::GuardedHost;
+use app::http::forward_auth::GuardedHost;
 use auth::policy::{
     NamedDomains, RequireTwoFactor, SignUp,
     limits::{Limit, Rate},

@@ -1,36 +1,18 @@
 //! `/admin/api-keys`: which programs may use the API, and pages below it to make a key and to end one.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use auth::{
     api_keys::{self, ApiKeyRow, CreateKeyError, KeyState, MAX_NAME, MOST_SHOWN},
     identity::{ActionError, Actor, Prefix, Scope},
 };
-use axum::{
-    extract::{Query, State},
-    response::{IntoResponse, Redirect, Response},
-};
-use http::StatusCode;
-use leptos::prelude::*;
-use time::OffsetDateTime;
 
-use crate::{
-    components::{
-        Admin, Badge, BadgeKind, Checkbox, Column, CopyBlock, DateTime, Empty, ErrorSummary, Glyph, Icon, Masked, Notice,
-        ReasonField, SelectField, Table, TextField, Tone,
-    },
-    fault::Fault,
-    form::{Form, FormError},
-    gate::{Administrator, Barred},
-    help, next,
-    page::page,
-    pages::admin::{
+use crate::pages::{
+    admin::{
         change::{MAX_REASON, ReasonError},
-        line,
+        line, not_done,
     },
-    routes,
-    state::AppState,
-    words::{self, MaskedAddress},
+    prelude::*,
 };
 
 /// Says in the list's URL that a key was ended a moment ago.
@@ -61,37 +43,27 @@ pub enum Lifetime {
 impl Lifetime {
     const ALL: [Self; 4] = [Self::Month, Self::Quarter, Self::Year, Self::Unlimited];
 
-    const fn as_str(self) -> &'static str {
+    /// What the form sends, its words, and so many days.
+    const fn row(self) -> (&'static str, &'static str, Option<u64>) {
         match self {
-            Self::Month => "30d",
-            Self::Quarter => "90d",
-            Self::Year => "365d",
-            Self::Unlimited => "never",
+            Self::Month => ("30d", "In 30 days", Some(30)),
+            Self::Quarter => ("90d", "In 90 days", Some(90)),
+            Self::Year => ("365d", "In a year", Some(365)),
+            Self::Unlimited => ("never", "Never", None),
         }
+    }
+
+    const fn name(self) -> &'static str {
+        self.row().0
     }
 
     /// What is none of these is the usual one.
     fn parse(text: &str) -> Self {
-        Self::ALL.into_iter().find(|lifetime| lifetime.as_str() == text).unwrap_or_default()
+        Self::ALL.into_iter().find(|lifetime| lifetime.name() == text).unwrap_or_default()
     }
 
-    const fn words(self) -> &'static str {
-        match self {
-            Self::Month => "In 30 days",
-            Self::Quarter => "In 90 days",
-            Self::Year => "In a year",
-            Self::Unlimited => "Never",
-        }
-    }
-
-    const fn duration(self) -> Option<Duration> {
-        const DAY: u64 = 24;
-        match self {
-            Self::Month => Some(Duration::from_hours(30 * DAY)),
-            Self::Quarter => Some(Duration::from_hours(90 * DAY)),
-            Self::Year => Some(Duration::from_hours(365 * DAY)),
-            Self::Unlimited => None,
-        }
+    fn duration(self) -> Option<Duration> {
+        self.row().2.map(|days| Duration::from_hours(24 * days))
     }
 }
 
@@ -187,7 +159,7 @@ fn cells(key: ApiKey, now: OffsetDateTime) -> Vec<AnyView> {
         Maker::Gone => view! { <p>"A deleted account"</p> }.into_any(),
     };
     let time =
-        |at: OffsetDateTime| view! { <p><time datetime=words::machine_time(at)>{words::lately(at, now)}</time></p> }.into_any();
+        |at: OffsetDateTime| view! { <p><time datetime=format::machine_time(at)>{format::lately(at, now)}</time></p> }.into_any();
     let revoke = (state == KeyState::Live).then(|| {
         let href = format!("{}?key={prefix}", routes::ADMIN_API_KEYS_REVOKE);
         view! { <a class="button sm" href=href>"Revoke"<span class="vh">" "{name.clone()}</span></a> }.into_any()
@@ -212,11 +184,10 @@ fn cells(key: ApiKey, now: OffsetDateTime) -> Vec<AnyView> {
     ]
 }
 
-#[derive(serde::Deserialize)]
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
 pub struct ApiKeysQuery {
-    #[serde(default)]
     done: String,
-    #[serde(default)]
     key: String,
 }
 
@@ -224,7 +195,7 @@ pub async fn get(
     State(state): State<AppState>,
     Administrator(_, authority): Administrator,
     Query(query): Query<ApiKeysQuery>,
-) -> Result<Response, Fault> {
+) -> Answer {
     let keys = state.auth.api_keys().list().await?.into_iter().map(ApiKey::from).collect();
     let (revoked, now) = (query.done == REVOKED, state.auth.now());
     Ok(page(StatusCode::OK, || view! { <ApiKeysPage who=authority.email keys revoked now/> }))
@@ -272,35 +243,29 @@ pub fn NewApiKeyPage(who: String, draft: Draft, error: Option<NewKeyError>) -> i
         let (box_name, hint) = scope_words(scope);
         view! { <Checkbox name=box_name hint checked=scopes.contains(&scope)><code>{scope.as_str()}</code></Checkbox> }
     });
-    let lifetimes = Lifetime::ALL.map(|lifetime| (lifetime.as_str(), lifetime.words())).into();
+    let lifetimes = Lifetime::ALL.map(|lifetime| (lifetime.name(), lifetime.row().1)).into();
     let name_error = error.filter(|error| *error != NewKeyError::NoScope).map(NewKeyError::text);
     let no_scope = error == Some(NewKeyError::NoScope);
     view! {
         <Admin title="Make an API key" email=who above crumb="Make an API key" error=error.is_some() help=Some(help::ADMIN_API_KEYS)>
             {error.map(|error| view! { <ErrorSummary errors=vec![(error.field(), error.text())]/> })}
-            <div class="panel narrow">
-                <form class="body" method="post" action=routes::ADMIN_API_KEYS_NEW novalidate>
-                    <TextField
-                        id="name" label="Name" hint="What the key is for, like Billing." value=name maxlength=MAX_NAME
-                        error=name_error summarised=true
-                    />
-                    <fieldset class="choices" aria-describedby=no_scope.then_some("scopes-error")>
-                        <legend>"What it may do"</legend>
-                        {no_scope.then(|| view! {
-                            <p class="error" id="scopes-error">
-                                <Icon glyph=Glyph::Error/>
-                                <span><span class="vh">"Error: "</span>{NewKeyError::NoScope.text()}</span>
-                            </p>
-                        })}
-                        {boxes.collect_view()}
-                    </fieldset>
-                    <SelectField id="expires" label="Stops working" options=lifetimes chosen=lifetime.as_str()/>
-                    <div class="row-actions">
-                        <button class="button primary">"Make key"</button>
-                        <a class="button" href=routes::ADMIN_API_KEYS>"Cancel"</a>
-                    </div>
-                </form>
-            </div>
+            <Ask action=routes::ADMIN_API_KEYS_NEW button="Make key" narrow=true novalidate=true back=("Cancel", routes::ADMIN_API_KEYS.to_owned())>
+                <TextField
+                    id="name" label="Name" hint="What the key is for, like Billing." value=name maxlength=MAX_NAME
+                    error=name_error summarised=true
+                />
+                <fieldset class="choices" aria-describedby=no_scope.then_some("scopes-error")>
+                    <legend>"What it may do"</legend>
+                    {no_scope.then(|| view! {
+                        <p class="error" id="scopes-error">
+                            <Icon glyph=Glyph::Error/>
+                            <span><span class="vh">"Error: "</span>{NewKeyError::NoScope.text()}</span>
+                        </p>
+                    })}
+                    {boxes.collect_view()}
+                </fieldset>
+                <SelectField id="expires" label="Stops working" options=lifetimes chosen=lifetime.name()/>
+            </Ask>
         </Admin>
     }
 }
@@ -329,50 +294,22 @@ pub fn RevealedKeyPage(who: String, name: String, key: String, expires: Option<O
 }
 
 /// Asks for the administrator's strongest factor first: what was typed would not survive it.
-pub async fn get_new(State(state): State<AppState>, Administrator(_, authority): Administrator) -> Response {
-    if !state.auth.sign_in().is_fresh(&authority) {
-        return Redirect::to(&next::carried(routes::REAUTH, routes::ADMIN_API_KEYS_NEW)).into_response();
-    }
-    page(StatusCode::OK, || view! { <NewApiKeyPage who=authority.email draft=Draft::default() error=None/> })
-}
-
-/// What the boxes of the form sent: something, if they were ticked.
-#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
-pub struct Ticked {
-    signin: String,
-    sessions: String,
-    users: String,
-    audit_read: String,
-    flags: String,
-    metrics_read: String,
-}
-
-impl Ticked {
-    fn sent(&self, scope: Scope) -> &str {
-        match scope {
-            Scope::SignIn => &self.signin,
-            Scope::Sessions => &self.sessions,
-            Scope::Users => &self.users,
-            Scope::AuditRead => &self.audit_read,
-            Scope::Flags => &self.flags,
-            Scope::MetricsRead => &self.metrics_read,
-        }
-    }
+pub async fn get_new(State(state): State<AppState>, Administrator(_, authority): Administrator) -> Answer {
+    require_fresh(&state, &authority, routes::ADMIN_API_KEYS_NEW)?;
+    Ok(page(StatusCode::OK, || view! { <NewApiKeyPage who=authority.email draft=Draft::default() error=None/> }))
 }
 
 /// Makes a key. It is shown in this answer and nowhere else.
-#[server(prefix = "", endpoint = "admin/api-keys/new")]
+#[server(prefix = "", endpoint = "admin/api-keys/new", protocol = FormPost)]
 pub async fn create_api_key(
     #[server(default)] name: String,
-    #[server(flatten)] ticked: Ticked,
+    #[server(flatten)] boxes: HashMap<String, String>,
     #[server(default)] expires: String,
-) -> Result<(), FormError> {
-    let form = Form::current()?;
-    let Administrator(_, authority) = form.admit(routes::ADMIN_API_KEYS_NEW).await?;
+) -> Answer {
+    let (form, Administrator(_, authority)) = Form::authorize(routes::ADMIN_API_KEYS_NEW).await?;
     let draft = Draft {
         name: line(&name),
-        scopes: Scope::ALL.into_iter().filter(|scope| !ticked.sent(*scope).is_empty()).collect(),
+        scopes: Scope::ALL.into_iter().filter(|scope| boxes.contains_key(scope_words(*scope).0)).collect(),
         lifetime: Lifetime::parse(&expires),
     };
     let (by, lifetime) = (Actor::Admin { authority: &authority, from: &form.from }, draft.lifetime.duration());
@@ -380,21 +317,15 @@ pub async fn create_api_key(
     let who = authority.email.clone();
     let refuse = |draft: Draft, error| {
         let who = who.clone();
-        form.refuse(page(StatusCode::UNPROCESSABLE_ENTITY, || view! { <NewApiKeyPage who draft error=Some(error)/> }))
+        Err(page(StatusCode::UNPROCESSABLE_ENTITY, || view! { <NewApiKeyPage who draft error=Some(error)/> }).into())
     };
     match made {
-        Ok(new) => form.reveal(|| view! { <RevealedKeyPage who name=draft.name key=new.key expires=new.expires_at/> }),
+        Ok(new) => Ok(page(StatusCode::OK, || view! { <RevealedKeyPage who name=draft.name key=new.key expires=new.expires_at/> })),
         Err(CreateKeyError::Name) if draft.name.is_empty() => refuse(draft, NewKeyError::NameMissing),
         Err(CreateKeyError::Name) => refuse(draft, NewKeyError::NameTooLong),
         Err(CreateKeyError::NoScope) => refuse(draft, NewKeyError::NoScope),
-        Err(CreateKeyError::Act(ActionError::NotFresh)) => {
-            form.see_other(&next::carried(routes::REAUTH, routes::ADMIN_API_KEYS_NEW))
-        }
-        Err(CreateKeyError::Act(ActionError::Unavailable(error)) | CreateKeyError::Unavailable(error)) => {
-            Err(form.fail(error.into()))
-        }
-        // Of what can be in the way of a change, only this is in the way here.
-        Err(CreateKeyError::Act(_)) => form.refuse(Barred::NoSuchPage.into_response()),
+        Err(CreateKeyError::Act(error)) => not_done(error, routes::ADMIN_API_KEYS_NEW),
+        Err(CreateKeyError::Unavailable(error)) => Err(error.into()),
     }
 }
 
@@ -404,18 +335,12 @@ pub fn RevokeKeyPage(who: String, name: String, prefix: String, reason: String, 
     let above = vec![("API keys", routes::ADMIN_API_KEYS.to_owned())];
     view! {
         <Admin title="Revoke this key?" email=who above crumb="Revoke" error=error.is_some() help=Some(help::ADMIN_API_KEYS)>
-            <div class="panel narrow">
-                <form class="body" method="post" action=routes::ADMIN_API_KEYS_REVOKE novalidate>
-                    <input type="hidden" name="key" value=prefix.clone()/>
-                    <p><strong class="whole">{name}</strong>" "<code>{prefix}"…"</code></p>
-                    <p>"Programs that use it are refused from the next request on. A revoked key can't be brought back."</p>
-                    <ReasonField value=reason maxlength=MAX_REASON error=error.map(ReasonError::text)/>
-                    <div class="row-actions">
-                        <button class="button danger">"Revoke key"</button>
-                        <a class="button" href=routes::ADMIN_API_KEYS>"Keep it"</a>
-                    </div>
-                </form>
-            </div>
+            <Ask action=routes::ADMIN_API_KEYS_REVOKE button="Revoke key" class="button danger" narrow=true novalidate=true back=("Keep it", routes::ADMIN_API_KEYS.to_owned())>
+                <input type="hidden" name="key" value=prefix.clone()/>
+                <p><strong class="whole">{name}</strong>" "<code>{prefix}"…"</code></p>
+                <p>"Programs that use it are refused from the next request on. A revoked key can't be brought back."</p>
+                <ReasonField value=reason maxlength=MAX_REASON error=error.map(ReasonError::text)/>
+            </Ask>
         </Admin>
     }
 }
@@ -434,46 +359,38 @@ pub async fn get_revoke(
     State(state): State<AppState>,
     Administrator(_, authority): Administrator,
     Query(query): Query<ApiKeysQuery>,
-) -> Result<Response, Fault> {
-    let Some(key) = live(&state, &query.key).await? else { return Ok(Redirect::to(routes::ADMIN_API_KEYS).into_response()) };
-    if !state.auth.sign_in().is_fresh(&authority) {
-        return Ok(Redirect::to(&next::carried(routes::REAUTH, &path_to_revoke(key.prefix))).into_response());
-    }
+) -> Answer {
+    let Some(key) = live(&state, &query.key).await? else { return see_other(routes::ADMIN_API_KEYS) };
+    require_fresh(&state, &authority, &path_to_revoke(key.prefix))?;
     let (name, prefix) = (key.name, key.prefix.to_string());
     Ok(page(StatusCode::OK, || view! { <RevokeKeyPage who=authority.email name prefix reason=String::new() error=None/> }))
 }
 
 /// Ends a key.
-#[server(prefix = "", endpoint = "admin/api-keys/revoke")]
-pub async fn revoke_api_key(#[server(default)] key: String, #[server(default)] reason: String) -> Result<(), FormError> {
-    let form = Form::current()?;
-    let Administrator(_, authority) = form.admit(routes::ADMIN_API_KEYS).await?;
+#[server(prefix = "", endpoint = "admin/api-keys/revoke", protocol = FormPost)]
+pub async fn revoke_api_key(#[server(default)] key: String, #[server(default)] reason: String) -> Answer {
+    let (form, Administrator(_, authority)) = Form::authorize(routes::ADMIN_API_KEYS).await?;
     let reason = line(&reason);
-    let Some(found) = live(&form.state, &key).await.map_err(|error| form.fail(error.into()))? else {
-        return form.see_other(routes::ADMIN_API_KEYS);
+    let Some(found) = live(&form.state, &key).await? else {
+        return see_other(routes::ADMIN_API_KEYS);
     };
     if let Some(error) = ReasonError::of(&reason) {
         let (who, name, prefix) = (authority.email, found.name, found.prefix.to_string());
-        return form.refuse(page(StatusCode::UNPROCESSABLE_ENTITY, || {
-            view! { <RevokeKeyPage who name prefix reason error=Some(error)/> }
-        }));
+        let page = page(StatusCode::UNPROCESSABLE_ENTITY, || view! { <RevokeKeyPage who name prefix reason error=Some(error)/> });
+        return Err(page.into());
     }
     match form.state.auth.api_keys().revoke(Actor::Admin { authority: &authority, from: &form.from }, found.prefix, &reason).await {
-        Ok(()) => form.see_other(&format!("{}?done={REVOKED}", routes::ADMIN_API_KEYS)),
+        Ok(()) => see_other(&format!("{}?done={REVOKED}", routes::ADMIN_API_KEYS)),
         // Somebody was faster. The page shows how things are now.
-        Err(ActionError::Nothing) => form.see_other(routes::ADMIN_API_KEYS),
-        Err(ActionError::NotFresh) => form.see_other(&next::carried(routes::REAUTH, &path_to_revoke(found.prefix))),
-        Err(ActionError::Unavailable(error)) => Err(form.fail(error.into())),
-        Err(ActionError::NotAdmin | ActionError::NoSuchUser | ActionError::LastAdmin) => {
-            form.refuse(Barred::NoSuchPage.into_response())
-        }
+        Err(ActionError::Nothing) => see_other(routes::ADMIN_API_KEYS),
+        Err(error) => not_done(error, &path_to_revoke(found.prefix)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::page::render;
+    use crate::http::render::render;
     use time::macros::datetime;
 
     const NOW: OffsetDateTime = datetime!(2026-11-24 14:29 UTC);
@@ -500,29 +417,6 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_listed_by_its_name_and_beginning_and_can_be_revoked() {
-        let html = list(vec![key(KeyState::Live)], false);
-        assert!(html.contains("<title>API keys – Latchkey admin</title>") && html.contains("Billing &lt;b&gt;"));
-        assert!(html.contains("<code>lk_k7qdm2xw…</code>") && html.contains("<code>signin, audit:read</code>"));
-        assert!(html.contains("m•••••@example.org") && !html.contains("mara@"));
-        assert!(html.contains(r#"href="/admin/api-keys/revoke?key=lk_k7qdm2xw""#) && html.contains(">Never</td>"));
-        assert!(!html.contains(r#"class="badge"#) && !html.contains("notice"));
-    }
-
-    #[test]
-    fn what_works_no_more_says_so_and_is_not_revoked_again() {
-        for (state, word) in [(KeyState::Expired, "Expired"), (KeyState::Revoked, "Revoked")] {
-            let html = list(vec![key(state)], true);
-            assert!(html.contains(word) && !html.contains("/admin/api-keys/revoke"), "{word}");
-            assert!(html.contains("Key revoked"));
-        }
-        let curbed = ApiKey { curbed: true, maker: Maker::Gone, ..key(KeyState::Live) };
-        let html = list(vec![curbed], false);
-        assert!(html.contains("Limited") && html.contains("its maker is none any more") && html.contains("A deleted account"));
-        assert!(list(vec![], false).contains("No API keys"));
-    }
-
-    #[test]
     fn a_list_that_may_not_be_whole_says_so() {
         let most = |n: u16| list((0..n).map(|_| key(KeyState::Live)).collect(), false);
         assert!(most(MOST_SHOWN).contains("500 are shown") && !most(MOST_SHOWN - 1).contains("are shown"));
@@ -543,26 +437,5 @@ mod tests {
         let none = render(|| view! { <NewApiKeyPage who=who() draft=Draft::default() error=Some(NewKeyError::NoScope)/> });
         assert!(none.contains("Choose what it may do") && none.contains(r##"href="#signin""##));
         assert!(none.contains(r#"value="90d" selected"#));
-    }
-
-    #[test]
-    fn a_key_is_shown_with_a_warning() {
-        let html = render(|| {
-            let (name, key) = ("Billing".to_owned(), "lk_k7qdm2xw_secret".to_owned());
-            view! { <RevealedKeyPage who=who() name key expires=Some(NOW)/> }
-        });
-        assert!(html.contains(r#"<p class="copy mono">lk_k7qdm2xw_secret</p>"#) && html.contains("We won't show it again."));
-        assert!(html.contains("a week before"));
-    }
-
-    #[test]
-    fn revoking_asks_why() {
-        let html = render(|| {
-            let (name, prefix) = ("Billing".to_owned(), "lk_k7qdm2xw".to_owned());
-            view! { <RevokeKeyPage who=who() name prefix reason=String::new() error=Some(ReasonError::Missing)/> }
-        });
-        assert!(html.contains("<title>Error: Revoke this key? – Latchkey admin</title>"));
-        assert!(html.contains(r#"name="key" value="lk_k7qdm2xw""#) || html.contains(r#"value="lk_k7qdm2xw""#));
-        assert!(html.contains(">Revoke key</button>") && html.contains("Say why you're changing this"));
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, net::IpAddr};
 
 use auth::{
     audit::{About, AuditFilter, AuditRow, Format, Kind, Name, SealState, Unusual},
-    identity::{ActionError, Actor},
+    identity::Actor,
     policy::checks::Check,
     primitives::{
         cursor::{Cursor, Page},
@@ -12,30 +12,19 @@ use auth::{
         requester::device,
     },
 };
-use axum::{
-    body::Body,
-    extract::{Query, State},
-    response::{IntoResponse, Response},
-};
-use http::{StatusCode, header};
-use leptos::prelude::*;
+use axum::body::Body;
+use http::header;
 use serde_json::Value;
-use time::{Duration, OffsetDateTime, Time};
+use time::{Duration, Time};
 use url::form_urlencoded;
 use uuid::Uuid;
 
 use crate::{
-    checks,
-    components::{Admin, Column, Empty, ErrorSummary, Glyph, Icon, Masked, Notice, Pager, SearchField, SelectField, Table, Tone},
-    fault::Fault,
-    form::{Form, FormError},
-    gate::{Administrator, Barred},
-    happened, help, next,
-    page::page,
-    pages::admin::{line, user},
-    routes,
-    state::AppState,
-    words::{self, MaskedAddress},
+    pages::{
+        admin::{line, not_done, person},
+        prelude::*,
+    },
+    ui::{check_text, event_text},
 };
 
 /// Events on one page.
@@ -54,7 +43,13 @@ const LATE: Duration = Duration::minutes(10);
 pub struct Group {
     name: &'static str,
     text: &'static str,
-    events: &'static [&'static str],
+    events: &'static str,
+}
+
+impl Group {
+    fn events(&self) -> impl Iterator<Item = &'static str> {
+        self.events.split_whitespace()
+    }
 }
 
 /// Every event is in one of these.
@@ -62,87 +57,38 @@ pub const GROUPS: [Group; 8] = [
     Group {
         name: "sign-in",
         text: "Signing in",
-        events: &["link.requested", "link.redeemed", "link.refused", "link.cancelled", "session.created", "session.revoked"],
+        events: "link.requested link.redeemed link.refused link.cancelled session.created session.revoked",
     },
     Group {
         name: "two-factor",
         text: "Two-factor",
-        events: &[
-            "totp.setup_started",
-            "totp.enrolled",
-            "totp.removed",
-            "totp.accepted",
-            "totp.refused",
-            "totp.locked",
-            "totp.unreadable",
-            "backup_codes.created",
-            "backup_codes.saved",
-            "backup_code.used",
-            "backup_code.refused",
-            "two_factor.turned_off",
-            "two_factor.reset",
-            "device.trusted",
-            "device.revoked",
-            "step_up.mailed",
-            "step_up.refused",
-            "step_up.passed",
-        ],
+        events: "totp.setup_started totp.enrolled totp.removed totp.accepted totp.refused totp.locked \
+            totp.unreadable backup_codes.created backup_codes.saved backup_code.used backup_code.refused \
+            two_factor.turned_off two_factor.reset device.trusted device.revoked step_up.mailed \
+            step_up.refused step_up.passed",
     },
     Group {
         name: "accounts",
         text: "Accounts",
-        events: &[
-            "user.created",
-            "user.deleted",
-            "invite.created",
-            "invite.used",
-            "name.changed",
-            "email.change_requested",
-            "email.change_refused",
-            "email.changed",
-            "email.change_undone",
-            "account.exported",
-            "account.deletion_requested",
-            "account.deletion_cancelled",
-        ],
+        events: "user.created user.deleted invite.created invite.used name.changed email.change_requested \
+            email.change_refused email.changed email.change_undone account.exported \
+            account.deletion_requested account.deletion_cancelled",
     },
     Group {
         name: "administration",
         text: "Administration",
-        events: &[
-            "user.viewed",
-            "user.disabled",
-            "user.enabled",
-            "user.sessions_ended",
-            "admin.granted",
-            "admin.revoked",
-            "sessions.ended",
-            "limit.released",
-        ],
+        events: "user.viewed user.disabled user.enabled user.sessions_ended admin.granted admin.revoked \
+            sessions.ended limit.released",
     },
     Group {
         name: "rollout",
         text: "Rollout",
-        events: &[
-            "flag.changed",
-            "rollout.started",
-            "rollout.moved",
-            "rollout.held",
-            "rollout.released",
-            "rollout.paused",
-            "rollout.resumed",
-            "rollout.aborted",
-            "rollout.rolled_back",
-            "rollout.finished",
-        ],
+        events: "flag.changed rollout.started rollout.moved rollout.held rollout.released rollout.paused \
+            rollout.resumed rollout.aborted rollout.rolled_back rollout.finished",
     },
-    Group { name: "mail", text: "Mail", events: &["mail.sent", "mail.failed", "mail.retried"] },
-    Group { name: "keys", text: "Keys", events: &["api_key.created", "api_key.revoked", "keys.rotated"] },
-    Group {
-        name: "system",
-        text: "System",
-        events: &["network.too_many_requests", "reconcile.finished", "audit.exported", "audit.tampered"],
-    },
+    Group { name: "mail", text: "Mail", events: "mail.sent mail.failed mail.retried" },
+    Group { name: "keys", text: "Keys", events: "api_key.created api_key.revoked keys.rotated" },
+    Group { name: "system", text: "System", events: "network.too_many_requests reconcile.finished audit.exported audit.tampered" },
 ];
 
 /// Events that say that something did not work, or is wrong.
@@ -171,17 +117,11 @@ pub enum Outcome {
 impl Outcome {
     const ALL: [Self; 2] = [Self::Worked, Self::Failed];
 
-    const fn name(self) -> &'static str {
+    /// What the URL says, and its words.
+    const fn name(self) -> (&'static str, &'static str) {
         match self {
-            Self::Worked => "worked",
-            Self::Failed => "failed",
-        }
-    }
-
-    const fn text(self) -> &'static str {
-        match self {
-            Self::Worked => "Worked",
-            Self::Failed => "Failed or refused",
+            Self::Worked => ("worked", "Worked"),
+            Self::Failed => ("failed", "Failed or refused"),
         }
     }
 }
@@ -199,23 +139,14 @@ pub enum Period {
 impl Period {
     const ALL: [Self; 5] = [Self::Today, Self::Week, Self::Month, Self::Quarter, Self::All];
 
-    const fn name(self) -> &'static str {
+    /// What the URL says, and its words.
+    const fn name(self) -> (&'static str, &'static str) {
         match self {
-            Self::Today => "today",
-            Self::Week => "7d",
-            Self::Month => "30d",
-            Self::Quarter => "90d",
-            Self::All => "all",
-        }
-    }
-
-    const fn text(self) -> &'static str {
-        match self {
-            Self::Today => "Today",
-            Self::Week => "Last 7 days",
-            Self::Month => "Last 30 days",
-            Self::Quarter => "Last 90 days",
-            Self::All => "All",
+            Self::Today => ("today", "Today"),
+            Self::Week => ("7d", "Last 7 days"),
+            Self::Month => ("30d", "Last 30 days"),
+            Self::Quarter => ("90d", "Last 90 days"),
+            Self::All => ("all", "All"),
         }
     }
 
@@ -245,17 +176,17 @@ impl Narrowed {
         Self {
             q: line(q).chars().take(MAX_SEARCH).collect(),
             group: GROUPS.iter().find(|one| one.name == group),
-            outcome: Outcome::ALL.into_iter().find(|one| one.name() == outcome),
-            period: Period::ALL.into_iter().find(|one| one.name() == period).unwrap_or_default(),
+            outcome: Outcome::ALL.into_iter().find(|one| one.name().0 == outcome),
+            period: Period::ALL.into_iter().find(|one| one.name().0 == period).unwrap_or_default(),
         }
     }
 
     fn pairs(&self) -> Vec<(&'static str, String)> {
-        let period = if self.period == Period::default() { "" } else { self.period.name() };
+        let period = if self.period == Period::default() { "" } else { self.period.name().0 };
         let pairs = [
             ("q", self.q.clone()),
             ("event", self.group.map_or("", |group| group.name).to_owned()),
-            ("outcome", self.outcome.map_or("", Outcome::name).to_owned()),
+            ("outcome", self.outcome.map_or("", |one| one.name().0).to_owned()),
             ("period", period.to_owned()),
         ];
         pairs.into_iter().filter(|(_, value)| !value.is_empty()).collect()
@@ -269,19 +200,12 @@ impl Narrowed {
 
     /// The events' names; empty where all are asked for.
     fn events(&self) -> Vec<String> {
-        let fits = |event: &&str| match self.outcome {
-            None => true,
-            Some(Outcome::Failed) => FAILURES.contains(event),
-            Some(Outcome::Worked) => !FAILURES.contains(event),
-        };
-        match (self.group, self.outcome) {
-            (None, None) => Vec::new(),
-            (Some(group), _) => group.events.iter().filter(|event| fits(event)).map(|event| (*event).to_owned()).collect(),
-            (None, Some(_)) => {
-                let all = GROUPS.iter().flat_map(|group| group.events);
-                all.filter(|event| fits(event)).map(|event| (*event).to_owned()).collect()
-            }
+        if self.group.is_none() && self.outcome.is_none() {
+            return Vec::new();
         }
+        let fits = |event: &&str| self.outcome.is_none_or(|outcome| (outcome == Outcome::Failed) == FAILURES.contains(event));
+        let groups = GROUPS.iter().filter(|one| self.group.is_none_or(|group| group == *one));
+        groups.flat_map(Group::events).filter(fits).map(str::to_owned).collect()
     }
 }
 
@@ -400,21 +324,21 @@ pub fn AuditPage(who: String, shown: Shown, seal: SealState, now: OffsetDateTime
 }
 
 fn since(at: OffsetDateTime, now: OffsetDateTime) -> String {
-    words::ago((now - at).try_into().unwrap_or_default())
+    format::ago((now - at).try_into().unwrap_or_default())
 }
 
 /// How the seal stands, in two sentences.
 fn standing(seal: &SealState, now: OffsetDateTime) -> String {
     let sealed = match (seal.head, seal.sealed_at) {
         (Some(head), Some(at)) => {
-            format!("Sealed up to batch {}, {}.", words::grouped(head.number.unsigned_abs()), since(at, now))
+            format!("Sealed up to batch {}, {}.", format::grouped(head.number.unsigned_abs()), since(at, now))
         }
         _ => "Nothing is sealed yet.".to_owned(),
     };
     let Some(last) = &seal.verified else { return format!("{sealed} Not verified yet.") };
-    let rows = words::grouped(last.rows.unsigned_abs());
+    let rows = format::grouped(last.rows.unsigned_abs());
     let found: u64 = last.findings.values().sum();
-    let found = if found == 0 { "nothing was changed".to_owned() } else { format!("{} found", words::grouped(found)) };
+    let found = if found == 0 { "nothing was changed".to_owned() } else { format!("{} found", format::grouped(found)) };
     format!("{sealed} Verified {}, {rows} events: {found}.", since(last.at, now))
 }
 
@@ -472,14 +396,14 @@ fn List(narrowed: Narrowed, events: Events, error: Option<SearchError>, now: Off
 #[component]
 fn Filters(narrowed: Narrowed) -> impl IntoView {
     let groups = [("", "Any")].into_iter().chain(GROUPS.iter().map(|group| (group.name, group.text))).collect();
-    let outcomes = [("", "Any")].into_iter().chain(Outcome::ALL.map(|one| (one.name(), one.text()))).collect();
-    let periods = Period::ALL.map(|period| (period.name(), period.text())).into();
+    let outcomes = [("", "Any")].into_iter().chain(Outcome::ALL.map(Outcome::name)).collect();
+    let periods = Period::ALL.map(Period::name).into();
     view! {
         <form class="filters" method="post" action=routes::ADMIN_AUDIT role="search">
             <SearchField id="q" label="Person, event, IP or request ID" value=narrowed.q maxlength=MAX_SEARCH/>
             <SelectField id="event" label="Event" options=groups chosen=narrowed.group.map_or("", |group| group.name)/>
-            <SelectField id="outcome" label="Outcome" options=outcomes chosen=narrowed.outcome.map_or("", Outcome::name)/>
-            <SelectField id="period" label="Period" options=periods chosen=narrowed.period.name()/>
+            <SelectField id="outcome" label="Outcome" options=outcomes chosen=narrowed.outcome.map_or("", |one| one.name().0)/>
+            <SelectField id="period" label="Period" options=periods chosen=narrowed.period.name().0/>
             <button class="button">"Search"</button>
         </form>
     }
@@ -487,7 +411,7 @@ fn Filters(narrowed: Narrowed) -> impl IntoView {
 
 fn cells(event: Event, today: bool, now: OffsetDateTime) -> Vec<AnyView> {
     let Event { at, what, more, by, whom, reason, ip, request, account, facts } = event;
-    let time = if today { words::clock(at).trim_end_matches(" UTC").to_owned() } else { words::lately(at, now) };
+    let time = if today { format::clock(at).trim_end_matches(" UTC").to_owned() } else { format::lately(at, now) };
     let by = match by {
         By::Account(address) => view! { <p class="whole"><Masked address/></p> }.into_any(),
         By::ApiKey(name) => view! { <p>"API key "{name}</p> }.into_any(),
@@ -504,7 +428,7 @@ fn cells(event: Event, today: bool, now: OffsetDateTime) -> Vec<AnyView> {
     };
     let facts = facts.into_iter().map(|(name, value)| view! { <div><dt>{name}</dt><dd>{value}</dd></div> }).collect_view();
     vec![
-        view! { <time datetime=words::machine_time(at)>{time}</time> }.into_any(),
+        view! { <time datetime=format::machine_time(at)>{time}</time> }.into_any(),
         what.into_any(),
         by,
         view! {
@@ -538,7 +462,7 @@ fn Unusuals(found: Vec<Oddity>, now: OffsetDateTime) -> impl IntoView {
         .map(|Oddity { what, advice, at, more, path }| {
             vec![
                 view! { {what}<p class="hint">{advice}</p> }.into_any(),
-                view! { <time datetime=words::machine_time(at)>{words::lately(at, now)}</time> }.into_any(),
+                view! { <time datetime=format::machine_time(at)>{format::lately(at, now)}</time> }.into_any(),
                 more.into_iter().map(|more| view! { <p>{more}</p> }).collect_view().into_any(),
                 view! { <a href=path>"Show"<span class="vh">" the events: "{what}</span></a> }.into_any(),
             ]
@@ -547,19 +471,14 @@ fn Unusuals(found: Vec<Oddity>, now: OffsetDateTime) -> impl IntoView {
     view! { <div class="panel"><Table label="Unusual in the last 7 days" columns=ODDITIES rows/></div> }.into_any()
 }
 
-#[derive(serde::Deserialize)]
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
 pub struct AuditQuery {
-    #[serde(default)]
     q: String,
-    #[serde(default)]
     event: String,
-    #[serde(default)]
     outcome: String,
-    #[serde(default)]
     period: String,
-    #[serde(default)]
     at: String,
-    #[serde(default)]
     show: String,
 }
 
@@ -567,7 +486,7 @@ pub async fn get(
     State(state): State<AppState>,
     Administrator(_, authority): Administrator,
     Query(query): Query<AuditQuery>,
-) -> Result<Response, Fault> {
+) -> Answer {
     let now = state.auth.now();
     let seal = state.auth.audit().head().await?;
     let (status, shown) = if query.show == "unusual" {
@@ -592,10 +511,14 @@ const fn nothing() -> Events {
 }
 
 /// What the narrowed list asks for.
-async fn filter(state: &AppState, narrowed: &Narrowed, now: OffsetDateTime) -> Result<Result<AuditFilter, SearchError>, Fault> {
+async fn filter(
+    state: &AppState,
+    narrowed: &Narrowed,
+    now: OffsetDateTime,
+) -> Result<Result<AuditFilter, SearchError>, ServiceError> {
     let mut filter = AuditFilter { events: narrowed.events(), since: narrowed.period.since(now), ..AuditFilter::default() };
     let q = narrowed.q.as_str();
-    let is_event = GROUPS.iter().any(|group| group.events.contains(&q));
+    let is_event = GROUPS.iter().flat_map(Group::events).any(|event| event == q);
     let is_request = (1..=64).contains(&q.len()) && q.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
     if q.is_empty() {
     } else if is_event {
@@ -614,7 +537,7 @@ async fn filter(state: &AppState, narrowed: &Narrowed, now: OffsetDateTime) -> R
     Ok(Ok(filter))
 }
 
-async fn events(state: &AppState, filter: &AuditFilter, at: Option<Cursor>, seal: &SealState) -> Result<Events, Fault> {
+async fn events(state: &AppState, filter: &AuditFilter, at: Option<Cursor>, seal: &SealState) -> Result<Events, ServiceError> {
     let Page { rows, newer, older } = state.auth.audit().page(filter, at, PAGE).await?;
     let names = state.auth.audit().names(&rows).await?;
     let rows = rows.into_iter().map(|row| event(row, &names, seal)).collect();
@@ -622,7 +545,7 @@ async fn events(state: &AppState, filter: &AuditFilter, at: Option<Cursor>, seal
 }
 
 fn event(row: AuditRow, names: &HashMap<Uuid, Name>, seal: &SealState) -> Event {
-    let told = happened::told_to_admin(&row.event, &row.details);
+    let told = event_text::told_to_admin(&row.event, &row.details);
     let whose = |id: Uuid| match names.get(&id) {
         Some(Name::Account(address)) => By::Account(address.as_str().into()),
         Some(Name::ApiKey(name)) => By::ApiKey(name.clone()),
@@ -644,11 +567,11 @@ fn event(row: AuditRow, names: &HashMap<Uuid, Name>, seal: &SealState) -> Event 
     // Elsewhere `reason` is a word of ours, which the words above have told: of a session it says how it ended, whoever ended it.
     let spoken = (row.actor.is_some() || word("by").is_some()) && row.event != "session.revoked";
     let reason = word("reason").filter(|_| spoken).map(|reason| match Check::by_name(reason) {
-        Some(check) if word("by") == Some("rollout") => words::capitalised(checks::over(check)),
+        Some(check) if word("by") == Some("rollout") => format::capitalised(check_text::over(check)),
         _ => reason.to_owned(),
     });
     let ip = row.ip.map(|ip| ip.to_string());
-    let account = row.user.filter(|user| names.contains_key(user)).map(|user| user::path(&user.to_string()));
+    let account = row.user.filter(|user| names.contains_key(user)).map(|user| person::path(&user.to_string()));
     Event {
         at: row.at,
         what: told.what,
@@ -665,7 +588,7 @@ fn event(row: AuditRow, names: &HashMap<Uuid, Name>, seal: &SealState) -> Event 
 
 /// All there is about a row.
 fn facts(row: AuditRow, seal: &SealState) -> Vec<(String, String)> {
-    let mut facts = vec![("Event".to_owned(), row.event), ("Time".to_owned(), words::date_time(row.at))];
+    let mut facts = vec![("Event".to_owned(), row.event), ("Time".to_owned(), format::date_time(row.at))];
     let mut add = |name: &str, value: Option<String>| facts.extend(value.map(|value| (name.to_owned(), value)));
     add("Account", row.user.map(|id| id.to_string()));
     add("Done by", row.actor.map(|id| id.to_string()));
@@ -679,7 +602,7 @@ fn facts(row: AuditRow, seal: &SealState) -> Vec<(String, String)> {
                 Value::String(text) => text,
                 other => other.to_string(),
             };
-            add(&words::capitalised(&key.replace('_', " ")), Some(value));
+            add(&format::capitalised(&key.replace('_', " ")), Some(value));
         }
     }
     add("ID", Some(row.id.to_string()));
@@ -692,14 +615,14 @@ fn oddity(unusual: &Unusual) -> Oddity {
     let (what, advice) = unusual.kind.told();
     let mut more = Vec::new();
     if unusual.count > 1 {
-        more.push(words::count(unusual.count.unsigned_abs(), "time"));
+        more.push(format::count(unusual.count.unsigned_abs(), "time"));
     }
     if let Some(of) = unusual.of {
         let noun = if unusual.kind == Kind::ManyAccounts { "account" } else { "link" };
-        more.push(words::count(of.unsigned_abs(), noun));
+        more.push(format::count(of.unsigned_abs(), noun));
     }
     if let Some(event) = &unusual.event {
-        let told = happened::told_to_admin(event, &Value::Null);
+        let told = event_text::told_to_admin(event, &Value::Null);
         if told.what != what {
             more.push(told.what.to_owned());
         }
@@ -718,68 +641,59 @@ fn oddity(unusual: &Unusual) -> Oddity {
 }
 
 /// Narrows the list down. An address is looked up here, so that the URL has the account's id.
-#[server(prefix = "", endpoint = "admin/audit")]
+#[server(prefix = "", endpoint = "admin/audit", protocol = FormPost)]
 pub async fn search_audit(
     #[server(default)] q: String,
     #[server(default)] event: String,
     #[server(default)] outcome: String,
     #[server(default)] period: String,
-) -> Result<(), FormError> {
-    let form = Form::current()?;
-    let Administrator(_, authority) = form.admit(routes::ADMIN_AUDIT).await?;
+) -> Answer {
+    let (form, Administrator(_, authority)) = Form::authorize(routes::ADMIN_AUDIT).await?;
     let mut narrowed = Narrowed::read(&q, &event, &outcome, &period);
     let error = if narrowed.q.contains('@') {
         match EmailAddress::parse(&narrowed.q) {
-            Ok(address) => {
-                match form.state.auth.administration().user_id(&address).await.map_err(|error| form.fail(error.into()))? {
-                    Some(id) => {
-                        narrowed.q = id.to_string();
-                        None
-                    }
-                    None => Some(SearchError::NoAccount),
+            Ok(address) => match form.state.auth.administration().user_id(&address).await? {
+                Some(id) => {
+                    narrowed.q = id.to_string();
+                    None
                 }
-            }
+                None => Some(SearchError::NoAccount),
+            },
             Err(_) => Some(SearchError::Nothing),
         }
     } else {
         let now = form.state.auth.now();
-        filter(&form.state, &narrowed, now).await.map_err(|error| form.fail(error))?.err()
+        filter(&form.state, &narrowed, now).await?.err()
     };
     if error.is_none() {
-        return form.see_other(&narrowed.path(None));
+        return see_other(&narrowed.path(None));
     }
-    let seal = form.state.auth.audit().head().await.map_err(|error| form.fail(error.into()))?;
+    let seal = form.state.auth.audit().head().await?;
     let now = form.state.auth.now();
     let shown = Shown::Events(narrowed, nothing(), error);
-    form.refuse(page(StatusCode::UNPROCESSABLE_ENTITY, || view! { <AuditPage who=authority.email shown seal now/> }))
+    Err(page(StatusCode::UNPROCESSABLE_ENTITY, || view! { <AuditPage who=authority.email shown seal now/> }).into())
 }
 
 /// Hands over what the list shows, as a file, while it is read.
-#[server(prefix = "", endpoint = "admin/audit/export")]
+#[server(prefix = "", endpoint = "admin/audit/export", protocol = FormPost)]
 pub async fn export_audit(
     #[server(default)] q: String,
     #[server(default)] event: String,
     #[server(default)] outcome: String,
     #[server(default)] period: String,
-) -> Result<(), FormError> {
-    let form = Form::current()?;
-    let Administrator(_, authority) = form.admit(routes::ADMIN_AUDIT).await?;
+) -> Answer {
+    let (form, Administrator(_, authority)) = Form::authorize(routes::ADMIN_AUDIT).await?;
     let auth = form.state.auth.clone();
     let narrowed = Narrowed::read(&q, &event, &outcome, &period);
-    let Ok(filter) = filter(&form.state, &narrowed, auth.now()).await.map_err(|error| form.fail(error))? else {
-        return form.see_other(&narrowed.path(None));
+    let Ok(filter) = filter(&form.state, &narrowed, auth.now()).await? else {
+        return see_other(&narrowed.path(None));
     };
     let who = Actor::Admin { authority: &authority, from: &form.from };
     let export = match auth.audit().export(who, filter, Format::Csv, MOST_EXPORTED).await {
         Ok(export) => export,
-        Err(ActionError::NotFresh) => return form.see_other(&next::carried(routes::REAUTH, &narrowed.path(None))),
-        Err(ActionError::Unavailable(error)) => return Err(form.fail(error.into())),
-        // Of what can be in the way of a change to an account, only this is in the way here.
-        Err(ActionError::NotAdmin | ActionError::NoSuchUser | ActionError::LastAdmin | ActionError::Nothing) => {
-            return form.refuse(Barred::NoSuchPage.into_response());
-        }
+        Err(error) => return not_done(error, &narrowed.path(None)),
     };
-    let name = format!("attachment; filename=\"latchkey-audit-{}.csv\"", words::machine_date(auth.now()));
+    let name = format!("attachment; filename=\"latchkey-audit-{}.csv\"", format::machine_date(auth.now()));
     let pieces = futures::stream::try_unfold((auth, export), |(auth, mut export)| async move {
         Ok::<_, auth::Error>(auth.audit().next_of_export(&mut export).await?.map(|piece| (piece, (auth, export))))
     });
@@ -788,7 +702,7 @@ pub async fn export_audit(
         (header::CONTENT_DISPOSITION, name),
         (header::CACHE_CONTROL, "no-store".to_owned()),
     ];
-    form.hand_over((headers, Body::from_stream(pieces)).into_response())
+    Ok((headers, Body::from_stream(pieces)).into_response())
 }
 
 #[cfg(test)]
@@ -796,7 +710,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::page::render;
+    use crate::http::render::render;
     use auth::audit::{Head, LastVerified};
     use serde_json::json;
     use time::macros::datetime;
@@ -848,7 +762,7 @@ mod tests {
             include_str!("../../../../docs/events.md").lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
         let mut names: Vec<&str> = documented.flat_map(|cell| cell.split(", ")).map(|name| name.trim_matches('`')).collect();
         names.retain(|name| name.contains('.'));
-        let mut grouped: Vec<&str> = GROUPS.iter().flat_map(|group| group.events).copied().collect();
+        let mut grouped: Vec<&str> = GROUPS.iter().flat_map(Group::events).collect();
         names.sort_unstable();
         grouped.sort_unstable();
         assert_eq!(grouped, names);
@@ -921,12 +835,5 @@ mod tests {
         assert_eq!(Narrowed::default().events(), Vec::<String>::new());
         let worked = Narrowed { outcome: Some(Outcome::Worked), ..Narrowed::default() }.events();
         assert!(worked.contains(&"session.created".to_owned()) && !worked.contains(&"totp.refused".to_owned()));
-    }
-
-    #[test]
-    fn what_cant_be_looked_for_is_told_at_the_field() {
-        let narrowed = Narrowed { q: "nobody@example.org".to_owned(), ..Narrowed::default() };
-        let html = html(Shown::Events(narrowed, nothing(), Some(SearchError::NoAccount)), seal());
-        assert!(html.contains("<title>Error: Audit log") && html.contains("No account has this address"));
     }
 }

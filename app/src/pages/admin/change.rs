@@ -5,29 +5,15 @@ use auth::{
     identity::{ActionError, Actor},
     primitives::requester::Requester,
 };
-use axum::{
-    Extension,
-    extract::{Path, State},
-    response::{IntoResponse, Redirect, Response},
-};
-use http::StatusCode;
-use leptos::prelude::*;
+use axum::{Extension, extract::Path};
 use uuid::Uuid;
 
-use crate::{
-    components::{Admin, ReasonField},
-    fault::Fault,
-    form::{Form, FormError},
-    gate::{Administrator, Barred},
-    help, next,
-    page::page,
-    pages::admin::{
-        line,
-        user::{self, User},
+use crate::pages::{
+    admin::{
+        line, not_done,
+        person::{self, User},
     },
-    routes,
-    state::AppState,
-    words,
+    prelude::*,
 };
 
 /// As long as a reason may be.
@@ -48,36 +34,76 @@ impl Change {
     pub(crate) const ALL: [Self; 6] =
         [Self::EndSessions, Self::ResetTwoFactor, Self::MakeAdmin, Self::RemoveAdmin, Self::Disable, Self::Enable];
 
-    pub(crate) const fn as_str(self) -> &'static str {
+    const fn words(self) -> &'static Words {
         match self {
-            Self::Disable => "disable",
-            Self::Enable => "enable",
-            Self::EndSessions => "end-sessions",
-            Self::ResetTwoFactor => "reset-two-factor",
-            Self::MakeAdmin => "make-admin",
-            Self::RemoveAdmin => "remove-admin",
+            Self::Disable => &Words {
+                name: "disable",
+                form: routes::ADMIN_USERS_DISABLE,
+                verb: "Disable account",
+                question: "Disable this account?",
+                consequence: "They'll be signed out everywhere, and can't sign in until you enable the account again.",
+                done: ("Account disabled", "They're signed out everywhere, and can't sign in."),
+            },
+            Self::Enable => &Words {
+                name: "enable",
+                form: routes::ADMIN_USERS_ENABLE,
+                verb: "Enable account",
+                question: "Enable this account?",
+                consequence: "They can sign in again.",
+                done: ("Account enabled", "They can sign in again."),
+            },
+            Self::EndSessions => &Words {
+                name: "end-sessions",
+                form: routes::ADMIN_USERS_END_SESSIONS,
+                verb: "End all sessions",
+                question: "End all sessions?",
+                // With their number before it.
+                consequence: "at once. They can sign in again.",
+                done: ("All sessions ended", "They can sign in again."),
+            },
+            Self::ResetTwoFactor => &Words {
+                name: "reset-two-factor",
+                form: routes::ADMIN_USERS_RESET_TWO_FACTOR,
+                verb: "Reset two-factor",
+                question: "Reset two-factor?",
+                consequence: "Their authenticator apps, backup codes and trusted browsers stop working, and they're signed out everywhere. Then anyone who can read their email can sign in as them, so make sure first that it's really them who asks.",
+                done: ("Two-factor reset", "They can sign in with their email alone, and set it up anew."),
+            },
+            Self::MakeAdmin => &Words {
+                name: "make-admin",
+                form: routes::ADMIN_USERS_MAKE_ADMIN,
+                verb: "Make administrator",
+                question: "Make this person an administrator?",
+                consequence: "They can open and change every account, and make others administrators.",
+                done: ("They're an administrator now", "They can open and change every account."),
+            },
+            Self::RemoveAdmin => &Words {
+                name: "remove-admin",
+                form: routes::ADMIN_USERS_REMOVE_ADMIN,
+                verb: "Remove administrator",
+                question: "Remove this administrator?",
+                consequence: "They keep their account, and lose these pages.",
+                done: ("They're no administrator any more", "They keep their account."),
+            },
         }
     }
 
+    pub(crate) const fn verb(self) -> &'static str {
+        self.words().verb
+    }
+
+    /// What to say once it is done.
+    pub(crate) const fn done(self) -> (&'static str, &'static str) {
+        self.words().done
+    }
+
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|change| change.as_str() == text)
+        Self::ALL.into_iter().find(|change| change.words().name == text)
     }
 
     /// The page that asks.
     pub(crate) fn path(self, id: &str) -> String {
-        format!("{}/{}", user::path(id), self.as_str())
-    }
-
-    /// Where its form goes: no server function has an id in its path.
-    const fn form(self) -> &'static str {
-        match self {
-            Self::Disable => routes::ADMIN_USERS_DISABLE,
-            Self::Enable => routes::ADMIN_USERS_ENABLE,
-            Self::EndSessions => routes::ADMIN_USERS_END_SESSIONS,
-            Self::ResetTwoFactor => routes::ADMIN_USERS_RESET_TWO_FACTOR,
-            Self::MakeAdmin => routes::ADMIN_USERS_MAKE_ADMIN,
-            Self::RemoveAdmin => routes::ADMIN_USERS_REMOVE_ADMIN,
-        }
+        format!("{}/{}", person::path(id), self.words().name)
     }
 
     /// There is something to change. Once it is done there is not.
@@ -92,62 +118,27 @@ impl Change {
         }
     }
 
-    pub(crate) const fn verb(self) -> &'static str {
-        match self {
-            Self::Disable => "Disable account",
-            Self::Enable => "Enable account",
-            Self::EndSessions => "End all sessions",
-            Self::ResetTwoFactor => "Reset two-factor",
-            Self::MakeAdmin => "Make administrator",
-            Self::RemoveAdmin => "Remove administrator",
-        }
-    }
-
-    const fn help(self) -> &'static str {
-        match self {
-            Self::ResetTwoFactor => help::ADMIN_RESET_TWO_FACTOR,
-            Self::Disable | Self::Enable | Self::EndSessions | Self::MakeAdmin | Self::RemoveAdmin => help::ADMIN_ACCOUNTS,
-        }
-    }
-
-    const fn question(self) -> &'static str {
-        match self {
-            Self::Disable => "Disable this account?",
-            Self::Enable => "Enable this account?",
-            Self::EndSessions => "End all sessions?",
-            Self::ResetTwoFactor => "Reset two-factor?",
-            Self::MakeAdmin => "Make this person an administrator?",
-            Self::RemoveAdmin => "Remove this administrator?",
-        }
-    }
-
     fn consequence(self, user: &User) -> String {
-        match self {
-            Self::Disable => "They'll be signed out everywhere, and can't sign in until you enable the account again.".to_owned(),
-            Self::Enable => "They can sign in again.".to_owned(),
-            Self::EndSessions => match user.sessions.len() {
-                1 => "Their one session ends at once. They can sign in again.".to_owned(),
-                n => format!("Their {} end at once. They can sign in again.", words::count(n as u64, "session")),
-            },
-            Self::ResetTwoFactor => {
-                "Their authenticator apps, backup codes and trusted browsers stop working, and they're signed out everywhere. Then anyone who can read their email can sign in as them, so make sure first that it's really them who asks.".to_owned()
-            }
-            Self::MakeAdmin => "They can open and change every account, and make others administrators.".to_owned(),
-            Self::RemoveAdmin => "They keep their account, and lose these pages.".to_owned(),
+        let words = self.words().consequence;
+        match (self, user.sessions.len() as u64) {
+            (Self::EndSessions, 1) => format!("Their one session ends {words}"),
+            (Self::EndSessions, n) => format!("Their {} end {words}", format::count(n, "session")),
+            _ => words.to_owned(),
         }
     }
+}
 
+/// A change, in the words of its pages.
+struct Words {
+    /// In the URL.
+    name: &'static str,
+    /// Where its form goes: no server function has an id in its path.
+    form: &'static str,
+    verb: &'static str,
+    question: &'static str,
+    consequence: &'static str,
     /// What to say once it is done.
-    pub(crate) const fn done(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Disable => ("Account disabled", "They're signed out everywhere, and can't sign in."),
-            Self::Enable => ("Account enabled", "They can sign in again."),
-            Self::EndSessions => ("All sessions ended", "They can sign in again."),
-            Self::ResetTwoFactor => ("Two-factor reset", "They can sign in with their email alone, and set it up anew."),
-            Self::MakeAdmin => ("They're an administrator now", "They can open and change every account."),
-            Self::RemoveAdmin => ("They're no administrator any more", "They keep their account."),
-        }
-    }
+    done: (&'static str, &'static str),
 }
 
 /// What is wrong with a reason.
@@ -177,27 +168,22 @@ impl ReasonError {
 /// `who`: the administrator's own address. `reason` is what was typed before.
 #[component]
 pub fn ChangePage(who: String, change: Change, user: User, reason: String, error: Option<ReasonError>) -> impl IntoView {
-    let above = vec![("Users", routes::ADMIN_USERS.to_owned()), ("Account", user::path(&user.id))];
+    let above = vec![("Users", routes::ADMIN_USERS.to_owned()), ("Account", person::path(&user.id))];
     let consequence = change.consequence(&user);
     let User { id, email, own, .. } = user;
-    let back = user::path(&id);
+    let back = person::path(&id);
     let class = if change == Change::Enable { "button primary" } else { "button danger" };
     let wrong = error.is_some();
+    let help = if change == Change::ResetTwoFactor { help::ADMIN_RESET_TWO_FACTOR } else { help::ADMIN_ACCOUNTS };
     view! {
-        <Admin title=change.question() email=who above crumb=change.verb() error=wrong help=Some(change.help())>
-            <div class="panel narrow">
-                <form class="body" method="post" action=change.form() novalidate>
-                    <input type="hidden" name="id" value=id/>
-                    <p><strong class="whole">{email}</strong></p>
-                    {own.then(|| view! { <p><strong>"This is your own account."</strong></p> })}
-                    <p>{consequence}" We'll tell them by email."</p>
-                    <ReasonField value=reason maxlength=MAX_REASON error=error.map(ReasonError::text)/>
-                    <div class="row-actions">
-                        <button class=class>{change.verb()}</button>
-                        <a class="button" href=back>"Cancel"</a>
-                    </div>
-                </form>
-            </div>
+        <Admin title=change.words().question email=who above crumb=change.verb() error=wrong help=Some(help)>
+            <Ask action=change.words().form button=change.verb() class=class narrow=true novalidate=true back=("Cancel", back)>
+                <input type="hidden" name="id" value=id/>
+                <p><strong class="whole">{email}</strong></p>
+                {own.then(|| view! { <p><strong>"This is your own account."</strong></p> })}
+                <p>{consequence}" We'll tell them by email."</p>
+                <ReasonField value=reason maxlength=MAX_REASON error=error.map(ReasonError::text)/>
+            </Ask>
         </Admin>
     }
 }
@@ -205,7 +191,7 @@ pub fn ChangePage(who: String, change: Change, user: User, reason: String, error
 /// Nothing was changed: nobody would be left to change anything.
 #[component]
 pub fn LastAdminPage(who: String, id: String) -> impl IntoView {
-    let above = vec![("Users", routes::ADMIN_USERS.to_owned()), ("Account", user::path(&id))];
+    let above = vec![("Users", routes::ADMIN_USERS.to_owned()), ("Account", person::path(&id))];
     view! {
         <Admin title="Nothing was changed" email=who above crumb="Nothing was changed" help=Some(help::ADMIN_ACCOUNTS_LAST)>
             <div class="panel narrow">
@@ -213,7 +199,7 @@ pub fn LastAdminPage(who: String, id: String) -> impl IntoView {
                     <p>"This is the last administrator. Make somebody else one first."</p>
                     <div class="row-actions">
                         <a class="button primary" href=routes::ADMIN_USERS>"Find somebody else"</a>
-                        <a class="button" href=user::path(&id)>"Back to the account"</a>
+                        <a class="button" href=person::path(&id)>"Back to the account"</a>
                     </div>
                 </div>
             </div>
@@ -227,36 +213,39 @@ pub async fn get(
     Administrator(_, authority): Administrator,
     Extension(from): Extension<Requester>,
     Path((id, change)): Path<(String, String)>,
-) -> Result<Response, Fault> {
+) -> Answer {
     let (Ok(id), Some(change)) = (id.parse::<Uuid>(), Change::parse(&change)) else {
-        return Ok(Barred::NoSuchPage.into_response());
+        return Err(AccessDenied::NoSuchPage.into());
     };
-    if !state.auth.sign_in().is_fresh(&authority) {
-        return Ok(Redirect::to(&next::carried(routes::REAUTH, &change.path(&id.to_string()))).into_response());
-    }
-    let Some(user) = user::find(&state, &authority, &from, id).await? else { return Ok(Barred::NoSuchPage.into_response()) };
+    require_fresh(&state, &authority, &change.path(&id.to_string()))?;
+    let Some(user) = person::find(&state, &authority, &from, id).await? else {
+        return Err(AccessDenied::NoSuchPage.into());
+    };
     if !change.applies_to(&user) {
-        return Ok(Redirect::to(&user::path(&user.id)).into_response());
+        return see_other(&person::path(&user.id));
     }
     Ok(page(StatusCode::OK, || {
         view! { <ChangePage who=authority.email change user reason=String::new() error=None/> }
     }))
 }
 
-async fn act(change: Change, id: &str, reason: &str) -> Result<(), FormError> {
-    let form = Form::current()?;
+/// The page of one account, saying what was done if it was.
+fn path_after(change: Change, id: &str) -> String {
+    format!("{}?done={}", person::path(id), change.words().name)
+}
+
+async fn act(change: Change, id: &str, reason: &str) -> Answer {
     let id = id.parse::<Uuid>().ok();
     let here = id.map_or_else(|| routes::ADMIN_USERS.to_owned(), |id| change.path(&id.to_string()));
-    let Administrator(_, authority) = form.admit(&here).await?;
-    let no_such_page = || form.refuse(Barred::NoSuchPage.into_response());
+    let (form, Administrator(_, authority)) = Form::authorize(&here).await?;
+    let no_such_page = || Err(AccessDenied::NoSuchPage.into());
     let Some(id) = id else { return no_such_page() };
     let (auth, who, reason) = (&form.state.auth, authority.email.clone(), line(reason));
     if let Some(error) = ReasonError::of(&reason) {
-        let found = user::find(&form.state, &authority, &form.from, id).await.map_err(|error| form.fail(error.into()))?;
+        let found = person::find(&form.state, &authority, &form.from, id).await?;
         let Some(user) = found else { return no_such_page() };
-        return form.refuse(page(StatusCode::UNPROCESSABLE_ENTITY, || {
-            view! { <ChangePage who change user reason error=Some(error)/> }
-        }));
+        let page = page(StatusCode::UNPROCESSABLE_ENTITY, || view! { <ChangePage who change user reason error=Some(error)/> });
+        return Err(page.into());
     }
     let by = Actor::Admin { authority: &authority, from: &form.from };
     let done = match change {
@@ -269,106 +258,55 @@ async fn act(change: Change, id: &str, reason: &str) -> Result<(), FormError> {
     };
     match done {
         // These pages may be theirs no more.
-        Ok(()) if id == authority.user => form.see_other(routes::ACCOUNT),
-        Ok(()) => form.see_other(&user::path_after(change, &id.to_string())),
+        Ok(()) if id == authority.user => see_other(routes::ACCOUNT),
+        Ok(()) => see_other(&path_after(change, &id.to_string())),
         // Somebody was faster. The page shows how things are now.
-        Err(ActionError::Nothing) => form.see_other(&user::path(&id.to_string())),
-        Err(ActionError::NotFresh) => form.see_other(&next::carried(routes::REAUTH, &here)),
-        Err(ActionError::NotAdmin | ActionError::NoSuchUser) => no_such_page(),
-        Err(ActionError::LastAdmin) => form.refuse(page(StatusCode::CONFLICT, || view! { <LastAdminPage who id=id.to_string()/> })),
-        Err(ActionError::Unavailable(error)) => Err(form.fail(error.into())),
+        Err(ActionError::Nothing) => see_other(&person::path(&id.to_string())),
+        Err(ActionError::LastAdmin) => Err(page(StatusCode::CONFLICT, || view! { <LastAdminPage who id=id.to_string()/> }).into()),
+        Err(error) => not_done(error, &here),
     }
 }
 
 /// Turns an account off.
-#[server(prefix = "", endpoint = "admin/users/disable")]
-pub async fn disable_user(#[server(default)] id: String, #[server(default)] reason: String) -> Result<(), FormError> {
+#[server(prefix = "", endpoint = "admin/users/disable", protocol = FormPost)]
+pub async fn disable_user(#[server(default)] id: String, #[server(default)] reason: String) -> Answer {
     act(Change::Disable, &id, &reason).await
 }
 
 /// Turns an account on again.
-#[server(prefix = "", endpoint = "admin/users/enable")]
-pub async fn enable_user(#[server(default)] id: String, #[server(default)] reason: String) -> Result<(), FormError> {
+#[server(prefix = "", endpoint = "admin/users/enable", protocol = FormPost)]
+pub async fn enable_user(#[server(default)] id: String, #[server(default)] reason: String) -> Answer {
     act(Change::Enable, &id, &reason).await
 }
 
 /// Ends every session of an account.
-#[server(prefix = "", endpoint = "admin/users/end-sessions")]
-pub async fn end_user_sessions(#[server(default)] id: String, #[server(default)] reason: String) -> Result<(), FormError> {
+#[server(prefix = "", endpoint = "admin/users/end-sessions", protocol = FormPost)]
+pub async fn end_user_sessions(#[server(default)] id: String, #[server(default)] reason: String) -> Answer {
     act(Change::EndSessions, &id, &reason).await
 }
 
 /// Takes two-factor off an account whose owner has lost every factor.
-#[server(prefix = "", endpoint = "admin/users/reset-two-factor")]
-pub async fn reset_user_two_factor(#[server(default)] id: String, #[server(default)] reason: String) -> Result<(), FormError> {
+#[server(prefix = "", endpoint = "admin/users/reset-two-factor", protocol = FormPost)]
+pub async fn reset_user_two_factor(#[server(default)] id: String, #[server(default)] reason: String) -> Answer {
     act(Change::ResetTwoFactor, &id, &reason).await
 }
 
 /// Makes an account an administrator's.
-#[server(prefix = "", endpoint = "admin/users/make-admin")]
-pub async fn make_admin(#[server(default)] id: String, #[server(default)] reason: String) -> Result<(), FormError> {
+#[server(prefix = "", endpoint = "admin/users/make-admin", protocol = FormPost)]
+pub async fn make_admin(#[server(default)] id: String, #[server(default)] reason: String) -> Answer {
     act(Change::MakeAdmin, &id, &reason).await
 }
 
 /// Makes an administrator's account an ordinary one again.
-#[server(prefix = "", endpoint = "admin/users/remove-admin")]
-pub async fn remove_admin(#[server(default)] id: String, #[server(default)] reason: String) -> Result<(), FormError> {
+#[server(prefix = "", endpoint = "admin/users/remove-admin", protocol = FormPost)]
+pub async fn remove_admin(#[server(default)] id: String, #[server(default)] reason: String) -> Answer {
     act(Change::RemoveAdmin, &id, &reason).await
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{page::render, pages::admin::user::tests::user};
-
-    fn html(change: Change, reason: &str, error: Option<ReasonError>) -> String {
-        let (reason, user) = (reason.to_owned(), user("mara@example.org", Status::Active));
-        render(move || view! { <ChangePage who="priya@example.org".to_owned() change user reason error/> })
-    }
-
-    #[test]
-    fn every_change_asks_says_what_will_happen_and_repeats_its_verb() {
-        for (change, question, verb, what) in [
-            (Change::Disable, "Disable this account?", "Disable account", "They'll be signed out everywhere"),
-            (Change::Enable, "Enable this account?", "Enable account", "They can sign in again."),
-            (Change::EndSessions, "End all sessions?", "End all sessions", "Their 2 sessions end at once."),
-            (
-                Change::ResetTwoFactor,
-                "Reset two-factor?",
-                "Reset two-factor",
-                "anyone who can read their email can sign in as them",
-            ),
-            (
-                Change::MakeAdmin,
-                "Make this person an administrator?",
-                "Make administrator",
-                "They can open and change every account",
-            ),
-            (Change::RemoveAdmin, "Remove this administrator?", "Remove administrator", "They keep their account"),
-        ] {
-            let html = html(change, "", None);
-            assert!(html.contains(&format!("<title>{question} – Latchkey admin</title>")), "{question}");
-            assert!(html.contains(&format!(">{verb}</button>")) && html.contains(what), "{question}");
-            assert!(html.contains(r#"<strong class="whole">mara@example.org</strong>"#));
-            assert!(html.contains(&format!(r#"action="/admin/users/{}""#, change.as_str())), "{question}");
-            assert!(html.contains(r#"<input type="hidden" name="id" value="7">"#));
-            assert!(html.contains(r#"<a href="/admin/users/7" class="button">Cancel</a>"#));
-            assert!(html.contains("We'll tell them by email.") && !html.contains("your own account"));
-            assert_eq!(Change::parse(change.as_str()), Some(change));
-        }
-        assert_eq!(Change::parse("Disable"), None);
-    }
-
-    #[test]
-    fn a_reason_stays_with_what_is_wrong_with_it() {
-        let missing = html(Change::Disable, "", Some(ReasonError::Missing));
-        assert!(missing.contains("<title>Error: Disable this account? – Latchkey admin</title>"));
-        assert!(missing.contains("Say why you're changing this") && missing.contains(" autofocus"));
-        assert!(missing.contains(r#"aria-describedby="reason-hint reason-error""#) && missing.contains("Kept in the audit log."));
-        let typed = html(Change::Disable, "\"><script>", Some(ReasonError::TooLong));
-        assert!(typed.contains(r#"value="&quot;&gt;&lt;script&gt;""#) && !typed.contains("<script"));
-        assert!(typed.contains("Say it in 500 characters or fewer"));
-    }
+    use crate::{http::render::render, pages::admin::person::tests::user};
 
     #[test]
     fn a_reason_is_one_to_five_hundred_characters() {
@@ -384,12 +322,5 @@ mod tests {
             view! { <ChangePage who="priya@example.org".to_owned() change=Change::Disable user=own reason=String::new() error=None/> }
         });
         assert!(page.contains("This is your own account."));
-    }
-
-    #[test]
-    fn the_last_administrator_stays() {
-        let html = render(|| view! { <LastAdminPage who="priya@example.org".to_owned() id="7".to_owned()/> });
-        assert!(html.contains("This is the last administrator. Make somebody else one first."));
-        assert!(html.contains(r#"href="/admin/users/7""#));
     }
 }

@@ -2,29 +2,14 @@
 
 use auth::{
     administration::{self, ThrottledBy},
-    identity::{ActionError, Actor},
+    identity::Actor,
     limits::request_bursts::{NetworkRequests, TOO_MANY},
     policy::limits::Limit,
 };
-use axum::{
-    extract::{Query, State},
-    response::{IntoResponse, Response},
-};
-use http::StatusCode;
-use leptos::prelude::*;
-use time::OffsetDateTime;
 
-use crate::{
-    components::{Admin, Column, Empty, Masked, Notice, SelectField, Table, Tone},
-    fault::Fault,
-    form::{Form, FormError},
-    gate::{Administrator, Barred},
-    help, next,
-    page::page,
-    pages::admin::user,
-    routes,
-    state::AppState,
-    words::{self, MaskedAddress},
+use crate::pages::{
+    admin::{not_done, person},
+    prelude::*,
 };
 
 /// Says in the list's URL that somebody was let go a moment ago.
@@ -96,7 +81,7 @@ pub fn LimitsPage(
         view! {
             <Table label="Who is limited" columns=COLUMNS rows/>
             {(all > shown).then(|| view! {
-                <p class="body hint">"The "{words::grouped(shown)}" with the longest wait, of "{words::grouped(all)}"."</p>
+                <p class="body hint">"The "{format::grouped(shown)}" with the longest wait, of "{format::grouped(all)}"."</p>
             })}
         }
         .into_any()
@@ -120,11 +105,11 @@ pub fn LimitsPage(
 fn TooMany(networks: Vec<NetworkRequests>) -> impl IntoView {
     let title = match networks.len() {
         1 => "One network asks for too many sign-in emails".to_owned(),
-        n => format!("{} networks ask for too many sign-in emails", words::grouped(n as u64)),
+        n => format!("{} networks ask for too many sign-in emails", format::grouped(n as u64)),
     };
     let networks: Vec<String> = networks
         .into_iter()
-        .map(|NetworkRequests { network, requests }| format!("{network} asked for {}", words::grouped(requests.unsigned_abs())))
+        .map(|NetworkRequests { network, requests }| format!("{network} asked for {}", format::grouped(requests.unsigned_abs())))
         .collect();
     view! {
         <Notice tone=Tone::Danger title>
@@ -149,7 +134,7 @@ fn cells(held: Throttled, now: OffsetDateTime) -> Vec<AnyView> {
     let nobody = address.is_none() && network.is_none() && user.is_none();
     let row = address.as_ref().map(MaskedAddress::spoken).or(network.clone()).unwrap_or_default();
     let address = address.map(|address| match user {
-        Some(id) => view! { <a href=user::path(&id)><Masked address/></a> }.into_any(),
+        Some(id) => view! { <a href=person::path(&id)><Masked address/></a> }.into_any(),
         None => view! { <Masked address/> }.into_any(),
     });
     let wait = (free_at - now).try_into().unwrap_or_default();
@@ -161,7 +146,7 @@ fn cells(held: Throttled, now: OffsetDateTime) -> Vec<AnyView> {
         }
         .into_any(),
         view! { <p>{counts(by)}</p><p class="hint"><code>{by.name()}</code></p> }.into_any(),
-        view! { <time datetime=words::machine_time(free_at)>{words::within(wait)}</time> }.into_any(),
+        view! { <time datetime=format::machine_time(free_at)>{format::within(wait)}</time> }.into_any(),
         view! {
             <form method="post" action=routes::ADMIN_LIMITS>
                 <input type="hidden" name="limit" value=by.name()/>
@@ -173,11 +158,10 @@ fn cells(held: Throttled, now: OffsetDateTime) -> Vec<AnyView> {
     ]
 }
 
-#[derive(serde::Deserialize)]
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
 pub struct LimitsQuery {
-    #[serde(default)]
     limit: String,
-    #[serde(default)]
     done: String,
 }
 
@@ -185,7 +169,7 @@ pub async fn get(
     State(state): State<AppState>,
     Administrator(_, authority): Administrator,
     Query(query): Query<LimitsQuery>,
-) -> Result<Response, Fault> {
+) -> Answer {
     let by = ThrottledBy::by_name(&query.limit);
     let found = state.auth.administration().limits_in_force(by).await?;
     let held = |held: administration::Throttled| Throttled {
@@ -202,30 +186,22 @@ pub async fn get(
 }
 
 /// Lets one go.
-#[server(prefix = "", endpoint = "admin/limits")]
-pub async fn release_limit(#[server(default)] limit: String, #[server(default)] key: String) -> Result<(), FormError> {
-    let form = Form::current()?;
-    let Administrator(_, authority) = form.admit(routes::ADMIN_LIMITS).await?;
+#[server(prefix = "", endpoint = "admin/limits", protocol = FormPost)]
+pub async fn release_limit(#[server(default)] limit: String, #[server(default)] key: String) -> Answer {
+    let (form, Administrator(_, authority)) = Form::authorize(routes::ADMIN_LIMITS).await?;
     let Some(by) = ThrottledBy::by_name(&limit) else {
-        return form.see_other(routes::ADMIN_LIMITS);
+        return see_other(routes::ADMIN_LIMITS);
     };
     match form.state.auth.administration().release(Actor::Admin { authority: &authority, from: &form.from }, by, &key).await {
-        Ok(()) => form.see_other(&format!("{}?done={DONE}", routes::ADMIN_LIMITS)),
-        // It let go by itself, or somebody was faster. The page shows how things are now.
-        Err(ActionError::Nothing) => form.see_other(routes::ADMIN_LIMITS),
-        Err(ActionError::NotFresh) => form.see_other(&next::carried(routes::REAUTH, routes::ADMIN_LIMITS)),
-        Err(ActionError::Unavailable(error)) => Err(form.fail(error.into())),
-        // Of what can be in the way of a change to an account, only this is in the way here.
-        Err(ActionError::NotAdmin | ActionError::NoSuchUser | ActionError::LastAdmin) => {
-            form.refuse(Barred::NoSuchPage.into_response())
-        }
+        Ok(()) => see_other(&format!("{}?done={DONE}", routes::ADMIN_LIMITS)),
+        Err(error) => not_done(error, routes::ADMIN_LIMITS),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::page::render;
+    use crate::http::render::render;
     use time::{Duration, macros::datetime};
 
     const NOW: OffsetDateTime = datetime!(2026-11-24 14:29 UTC);
@@ -245,18 +221,6 @@ mod tests {
         render(move || {
             view! { <LimitsPage who="priya@example.org".to_owned() by=None held all too_many released=false now=NOW/> }
         })
-    }
-
-    #[test]
-    fn who_waits_for_what_and_how_long() {
-        let html = html(vec![held(ThrottledBy::Limit(Limit::LinkAddress))], 1, vec![]);
-        assert!(html.contains("<title>Limits – Latchkey admin</title>"));
-        assert!(html.contains("m•••••@example.org") && html.contains("address starting with m at example.org"));
-        assert!(html.contains("Sign-in emails to one address</p>") && html.contains("<code>link_address</code>"));
-        assert!(html.contains(r#"<time datetime="2026-11-24T14:32Z">in 4 minutes</time>"#));
-        assert!(html.contains(r#"name="limit" value="link_address""#) || html.contains(r#"value="link_address""#));
-        assert!(html.contains(r#"value="a-key""#) && html.contains(r#"<form method="post" action="/admin/limits">"#));
-        assert!(!html.contains("longest wait") && !html.contains("/admin/users/"), "no account is known");
     }
 
     #[test]

@@ -4,32 +4,14 @@ use std::time::Duration;
 
 use auth::{
     administration::TestMailError,
-    identity::{ActionError, Actor},
+    identity::Actor,
     outbox::{self, MailFilter, MailState, QueueState},
     primitives::cursor::{Cursor, Page},
 };
-use axum::{
-    extract::{Query, State},
-    response::{IntoResponse, Response},
-};
-use http::StatusCode;
-use leptos::prelude::*;
-use time::OffsetDateTime;
 use url::form_urlencoded;
 use uuid::Uuid;
 
-use crate::{
-    components::{Admin, Badge, BadgeKind, Column, Empty, Masked, Notice, Pager, Table, Tone},
-    fault::Fault,
-    form::{Form, FormError},
-    gate::{Administrator, Barred},
-    help, next,
-    page::page,
-    pages::limited,
-    routes,
-    state::AppState,
-    words::{self, MaskedAddress},
-};
+use crate::pages::{admin::not_done, limited, prelude::*};
 
 /// A mail that waits longer is late: the wait between two tries is then over a minute.
 const LATE: Duration = Duration::from_mins(2);
@@ -58,26 +40,19 @@ pub enum Done {
 }
 
 impl Done {
-    const ALL: [Self; 2] = [Self::Retried, Self::Tested];
-
-    const fn as_str(self) -> &'static str {
+    /// What the URL says, and what the page says.
+    const fn row(self) -> (&'static str, &'static str, &'static str) {
         match self {
-            Self::Retried => "retried",
-            Self::Tested => "tested",
+            Self::Retried => ("retried", "We're trying again", "Reload this page in a moment to see what came of it."),
+            Self::Tested => {
+                let text = "It's in this list. Reload the page in a moment to see what came of it.";
+                ("tested", "A test email is on its way to you", text)
+            }
         }
     }
 
     fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|done| done.as_str() == text)
-    }
-
-    const fn told(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Retried => ("We're trying again", "Reload this page in a moment to see what came of it."),
-            Self::Tested => {
-                ("A test email is on its way to you", "It's in this list. Reload the page in a moment to see what came of it.")
-            }
-        }
+        [Self::Retried, Self::Tested].into_iter().find(|done| done.row().0 == text)
     }
 }
 
@@ -162,7 +137,7 @@ pub fn MailPage(
         <Admin title="Mail" email=who action=Some(action) help=Some(help::ADMIN_MAIL)>
             <p class="lede">{summary(&queue, now)}</p>
             {done.map(|done| {
-                let (title, text) = done.told();
+                let (_, title, text) = done.row();
                 view! { <Notice tone=Tone::Ok title>{text}</Notice> }
             })}
             {waits_long(&queue, now).map(|wait| view! {
@@ -184,15 +159,15 @@ pub fn MailPage(
 
 /// "2 waiting. In the last 24 hours 1,204 sent, 3 given up. 95% were out within 2 seconds."
 fn summary(queue: &QueueState, now: OffsetDateTime) -> String {
-    let n = |n: i64| words::grouped(n.unsigned_abs());
+    let n = |n: i64| format::grouped(n.unsigned_abs());
     let oldest = queue.oldest.map(|oldest| {
         let age: Duration = (now - oldest).try_into().unwrap_or_default();
-        format!(", the oldest for {}", words::roughly(age))
+        format!(", the oldest for {}", format::roughly(age))
     });
     let p95 = queue.p95_seconds.map(|seconds| {
         // Rounded up: "within".
-        let seconds = Duration::from_secs(words::seconds_up(Duration::try_from_secs_f64(seconds).unwrap_or_default()).max(1));
-        format!(" In the last hour 95% were out within {}.", words::roughly(seconds))
+        let seconds = Duration::from_secs(format::seconds_up(Duration::try_from_secs_f64(seconds).unwrap_or_default()).max(1));
+        format!(" In the last hour 95% were out within {}.", format::roughly(seconds))
     });
     let (oldest, p95) = (oldest.unwrap_or_default(), p95.unwrap_or_default());
     let (waiting, sent, failed, expired) = (n(queue.waiting), n(queue.sent), n(queue.failed), n(queue.expired));
@@ -201,7 +176,7 @@ fn summary(queue: &QueueState, now: OffsetDateTime) -> String {
 
 fn waits_long(queue: &QueueState, now: OffsetDateTime) -> Option<String> {
     let age: Duration = (now - queue.oldest?).try_into().ok()?;
-    (age >= LATE).then(|| words::roughly(age))
+    (age >= LATE).then(|| format::roughly(age))
 }
 
 #[component]
@@ -226,10 +201,10 @@ fn cells(row: MailRow, now: OffsetDateTime) -> Vec<AnyView> {
         MailState::Expired => (BadgeKind::Off, "Too late"),
         MailState::Failed => (BadgeKind::Danger, "Refused"),
     };
-    let took = |until: OffsetDateTime| words::roughly((until - created).try_into().unwrap_or_default());
+    let took = |until: OffsetDateTime| format::roughly((until - created).try_into().unwrap_or_default());
     let when = match (state, settled) {
         (MailState::Sent, Some(settled)) => format!("After {}", took(settled)),
-        (MailState::Waiting, _) => format!("Next try {}", words::within((next - now).try_into().unwrap_or_default())),
+        (MailState::Waiting, _) => format!("Next try {}", format::within((next - now).try_into().unwrap_or_default())),
         _ => String::new(),
     };
     let row = to.as_ref().map(MaskedAddress::spoken).unwrap_or_default();
@@ -254,19 +229,17 @@ fn cells(row: MailRow, now: OffsetDateTime) -> Vec<AnyView> {
         }
         .into_any(),
         view! { <Badge kind=badge text=name/>{(!when.is_empty()).then(|| view! { <p class="hint">{when}</p> })} }.into_any(),
-        view! { <time datetime=words::machine_time(created)>{words::lately(created, now)}</time> }.into_any(),
-        words::grouped(attempts).into_any(),
+        view! { <time datetime=format::machine_time(created)>{format::lately(created, now)}</time> }.into_any(),
+        format::grouped(attempts).into_any(),
         view! { {why.map(|why| view! { <p>{why}</p> })}{again}{nothing} }.into_any(),
     ]
 }
 
-#[derive(serde::Deserialize)]
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
 pub struct MailQuery {
-    #[serde(default)]
     show: String,
-    #[serde(default)]
     at: String,
-    #[serde(default)]
     done: String,
 }
 
@@ -274,7 +247,7 @@ pub async fn get(
     State(state): State<AppState>,
     Administrator(_, authority): Administrator,
     Query(query): Query<MailQuery>,
-) -> Result<Response, Fault> {
+) -> Answer {
     let filter = MailFilter::parse(&query.show).unwrap_or_default();
     let (queue, Page { rows, newer, older }) = (
         state.auth.administration().mail_queue().await?,
@@ -299,46 +272,37 @@ pub async fn get(
 }
 
 fn done(done: Done) -> String {
-    format!("{}?done={}", routes::ADMIN_MAIL, done.as_str())
+    format!("{}?done={}", routes::ADMIN_MAIL, done.row().0)
 }
 
 /// Sends a mail at once that waits, or was refused.
-#[server(prefix = "", endpoint = "admin/mail")]
-pub async fn retry_mail(#[server(default)] id: String) -> Result<(), FormError> {
-    let form = Form::current()?;
-    let Administrator(_, authority) = form.admit(routes::ADMIN_MAIL).await?;
+#[server(prefix = "", endpoint = "admin/mail", protocol = FormPost)]
+pub async fn retry_mail(#[server(default)] id: String) -> Answer {
+    let (form, Administrator(_, authority)) = Form::authorize(routes::ADMIN_MAIL).await?;
     let Ok(id) = id.parse::<Uuid>() else {
-        return form.see_other(routes::ADMIN_MAIL);
+        return see_other(routes::ADMIN_MAIL);
     };
     match form.state.auth.administration().retry_mail(Actor::Admin { authority: &authority, from: &form.from }, id).await {
-        Ok(()) => form.see_other(&done(Done::Retried)),
-        // It went out meanwhile, or its time is over. The page shows how things are now.
-        Err(ActionError::Nothing) => form.see_other(routes::ADMIN_MAIL),
-        Err(ActionError::NotFresh) => form.see_other(&next::carried(routes::REAUTH, routes::ADMIN_MAIL)),
-        Err(ActionError::Unavailable(error)) => Err(form.fail(error.into())),
-        // Of what can be in the way of a change to an account, only this is in the way here.
-        Err(ActionError::NotAdmin | ActionError::NoSuchUser | ActionError::LastAdmin) => {
-            form.refuse(Barred::NoSuchPage.into_response())
-        }
+        Ok(()) => see_other(&done(Done::Retried)),
+        Err(error) => not_done(error, routes::ADMIN_MAIL),
     }
 }
 
 /// Sends a test to the administrator.
-#[server(prefix = "", endpoint = "admin/mail/test")]
-pub async fn send_test_mail() -> Result<(), FormError> {
-    let form = Form::current()?;
-    let Administrator(_, authority) = form.admit(routes::ADMIN_MAIL).await?;
+#[server(prefix = "", endpoint = "admin/mail/test", protocol = FormPost)]
+pub async fn send_test_mail() -> Answer {
+    let (form, Administrator(_, authority)) = Form::authorize(routes::ADMIN_MAIL).await?;
     match form.state.auth.administration().send_test_mail(&authority, &form.from).await {
-        Ok(()) => form.see_other(&done(Done::Tested)),
-        Err(TestMailError::Limited(limited)) => form.refuse(limited::test_mails(limited)),
-        Err(TestMailError::Unavailable(error)) => Err(form.fail(error.into())),
+        Ok(()) => see_other(&done(Done::Tested)),
+        Err(TestMailError::Limited(limited)) => Err(limited::test_mails(limited).into()),
+        Err(TestMailError::Unavailable(error)) => Err(error.into()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::page::render;
+    use crate::http::render::render;
     use time::macros::datetime;
 
     const NOW: OffsetDateTime = datetime!(2026-11-24 14:29 UTC);
@@ -364,17 +328,6 @@ mod tests {
             let older = Some("o1-7".to_owned());
             view! { <MailPage who="priya@example.org".to_owned() queue filter rows newer=None older done=None now=NOW/> }
         })
-    }
-
-    #[test]
-    fn a_mail_that_waits_says_why_and_until_when() {
-        let html = html(QUIET, MailFilter::Waiting, vec![row(MailState::Waiting)]);
-        assert!(html.contains("<title>Mail – Latchkey admin</title>") && html.contains("Sign-in email"));
-        assert!(html.contains("m•••••@example.org") && !html.contains("mara@"));
-        assert!(html.contains(r#"<span class="badge warn">Waiting</span><p class="hint">Next try in 40 seconds</p>"#));
-        assert!(html.contains("The mail server refused it for now (450)") && html.contains(">3</td>"));
-        assert!(html.contains("Try again now") && html.contains(r#"name="id" value="7""#) || html.contains(r#"value="7""#));
-        assert!(html.contains("/admin/mail?show=waiting&amp;at=o1-7"));
     }
 
     #[test]

@@ -6,28 +6,17 @@ use auth::{
     reporting::overview::{Accounts, Bucket, Counts, Overview, Span},
     rollout::{LEAST_VERIFICATIONS, Reading, Rollout, State as RolloutState, Verdict},
 };
-use axum::{
-    extract::{Query, State},
-    response::Response,
-};
-use http::StatusCode;
-use leptos::prelude::*;
-use time::{Duration, OffsetDateTime};
+use time::Duration;
 
 use crate::{
-    checks,
-    components::{
-        Admin, Badge, BadgeKind, BarChart, Bars, ChartTable, Column, DateTime, Limit, LineChart, Notice, Point, Share, Sparkline,
-        Tone,
+    pages::{
+        admin::rollout::{self, Ladder},
+        prelude::*,
     },
-    fault::Fault,
-    gate::Administrator,
-    help,
-    page::page,
-    pages::admin::rollout::{self, Ladder},
-    routes,
-    state::AppState,
-    words,
+    ui::{
+        check_text,
+        components::{BarChart, Bars, ChartTable, Limit, LineChart, Point, Share, Sparkline},
+    },
 };
 
 /// A figure that could not be worked out.
@@ -78,18 +67,18 @@ const fn every(span: Span) -> &'static str {
 
 /// A bucket, below a chart.
 fn on_axis(span: Span, at: OffsetDateTime) -> String {
-    if span == Span::Day { words::time_of_day(at) } else { words::short_date(at) }
+    if span == Span::Day { format::time_of_day(at) } else { format::short_date(at) }
 }
 
 /// A bucket, in a table.
 fn in_table(span: Span, at: OffsetDateTime) -> String {
-    if span == Span::Month { words::short_date(at) } else { format!("{}, {}", words::short_date(at), words::time_of_day(at)) }
+    if span == Span::Month { format::short_date(at) } else { format!("{}, {}", format::short_date(at), format::time_of_day(at)) }
 }
 
 /// The bucket that isn't over, after its value.
 fn so_far(overview: &Overview) -> String {
     match overview.buckets.last() {
-        Some(last) if overview.span != Span::Month => format!("since {}", words::time_of_day(last.at)),
+        Some(last) if overview.span != Span::Month => format!("since {}", format::time_of_day(last.at)),
         _ => "today".to_owned(),
     }
 }
@@ -191,7 +180,7 @@ fn alerts(shown: &Shown) -> AnyView {
     let Shown { overview, rollout, readings, flag } = shown;
     let held = rollout.as_ref().is_some_and(|rollout| rollout.state == RolloutState::Held);
     let over = readings.iter().filter(|reading| reading.verdict() == Verdict::Over).map(|reading| {
-        let (title, text) = checks::alert(reading.check, reading.value.unwrap_or_default());
+        let (title, text) = check_text::alert(reading.check, reading.value.unwrap_or_default());
         let held = held.then(|| {
             let reached = rollout::lower(&rollout::reached(flag));
             format!(" Rollout is held at {reached} until this has been under the limit for 30 minutes.")
@@ -204,8 +193,8 @@ fn alerts(shown: &Shown) -> AnyView {
         view! { <Notice tone=Tone::Danger title actions=Some(actions)>{text}{held}</Notice> }.into_any()
     });
     let close = readings.iter().filter(|reading| reading.verdict() == Verdict::Close).map(|Reading { check, value, .. }| {
-        let title = format!("“{}” is close to its limit", checks::name(*check));
-        let text = format!("{}.", checks::beside_limit(*check, value.unwrap_or_default()));
+        let title = format!("“{}” is close to its limit", check_text::name(*check));
+        let text = format!("{}.", check_text::beside_limit(*check, value.unwrap_or_default()));
         view! { <Notice tone=Tone::Warn title>{text}</Notice> }
     });
     view! {
@@ -220,7 +209,7 @@ fn alerts(shown: &Shown) -> AnyView {
 fn not_known(overview: &Overview) -> Option<AnyView> {
     let stopped = overview.counted_until.filter(|until| *until + STALE < overview.now);
     if let Some(until) = stopped {
-        let title = format!("No data since {}", words::date_time(until));
+        let title = format!("No data since {}", format::date_time(until));
         return Some(view! { <Notice tone=Tone::Info title>"No server has counted since then."</Notice> }.into_any());
     }
     match overview.since {
@@ -229,7 +218,7 @@ fn not_known(overview: &Overview) -> Option<AnyView> {
             Some(view! { <Notice tone=Tone::Info title="Nothing is counted yet">{text}</Notice> }.into_any())
         }
         Some(since) if since > overview.from() => {
-            let title = format!("The first sign-in was asked for after {}", words::date_time(since));
+            let title = format!("The first sign-in was asked for after {}", format::date_time(since));
             Some(view! { <Notice tone=Tone::Info title>"Before that there is nothing to show."</Notice> }.into_any())
         }
         Some(_) => None,
@@ -316,7 +305,7 @@ fn tiles(overview: &Overview) -> AnyView {
         Some((accounts, past)) => points(accounts.percent().unwrap_or_default(), past, "up on", "down on", than),
         None => accounts.map_or_else(
             || "Not looked at yet".to_owned(),
-            |accounts| format!("{} of {}", words::grouped(accounts.with_two_factor), words::grouped(accounts.all)),
+            |accounts| format!("{} of {}", format::grouped(accounts.with_two_factor), format::grouped(accounts.all)),
         ),
     };
     let two_factor = tile(
@@ -359,15 +348,15 @@ fn checks_panel(readings: &[Reading], now: OffsetDateTime) -> AnyView {
             Verdict::Over => (BadgeKind::Danger, "Over limit"),
         };
         let measured = match value {
-            Some(value) => checks::beside_limit(check, value),
+            Some(value) => check_text::beside_limit(check, value),
             None if checked_at == OffsetDateTime::UNIX_EPOCH => "Not looked at yet".to_owned(),
-            None if checked_at + STALE < now => format!("No data since {}", words::lately(checked_at, now)),
+            None if checked_at + STALE < now => format!("No data since {}", format::lately(checked_at, now)),
             None => "Too little to go by".to_owned(),
         };
-        let over = over_since.map(|since| format!(". For {}", words::roughly((now - since).try_into().unwrap_or_default())));
+        let over = over_since.map(|since| format!(". For {}", format::roughly((now - since).try_into().unwrap_or_default())));
         view! {
             <li>
-                <div><h3>{checks::name(check)}</h3><p class="hint">{measured}{over}</p></div>
+                <div><h3>{check_text::name(check)}</h3><p class="hint">{measured}{over}</p></div>
                 <Badge kind text=badge/>
             </li>
         }
@@ -395,7 +384,7 @@ fn funnel(overview: &Overview) -> AnyView {
         view! {
             <li>
                 <span>{name}</span>
-                <span class="number">{words::grouped(n)}</span>
+                <span class="number">{format::grouped(n)}</span>
                 <Share of_hundred=share.unwrap_or_default()/>
                 <span class="number hint">{share.map_or_else(|| NONE.to_owned(), percent)}</span>
             </li>
@@ -421,7 +410,7 @@ fn rows(overview: &Overview, cells: impl Fn(&Bucket) -> Vec<String>) -> Vec<Vec<
         .rev()
         .map(|bucket| {
             let when = in_table(overview.span, bucket.at);
-            let when = view! { <time datetime=words::machine_time(bucket.at)>{when}</time> }.into_any();
+            let when = view! { <time datetime=format::machine_time(bucket.at)>{when}</time> }.into_any();
             std::iter::once(when).chain(cells(bucket).into_iter().map(IntoAny::into_any)).collect()
         })
         .collect()
@@ -443,7 +432,7 @@ const FINISHED: &[Column] =
 fn finished_chart(overview: &Overview) -> AnyView {
     let shown = |counts: &Counts| counts.finished_percent().map(percent);
     let rows = rows(overview, |Bucket { counts, .. }| {
-        vec![words::grouped(counts.asked), words::grouped(counts.finished()), shown(counts).unwrap_or_else(|| NONE.to_owned())]
+        vec![format::grouped(counts.asked), format::grouped(counts.finished()), shown(counts).unwrap_or_else(|| NONE.to_owned())]
     });
     view! {
         <LineChart
@@ -469,7 +458,7 @@ fn method_chart(overview: &Overview) -> AnyView {
         .buckets
         .iter()
         .map(|Bucket { at, counts, .. }| Bars { label: on_axis(overview.span, *at), values: vec![counts.by_link, counts.by_code] });
-    let rows = rows(overview, |Bucket { counts, .. }| vec![words::grouped(counts.by_link), words::grouped(counts.by_code)]);
+    let rows = rows(overview, |Bucket { counts, .. }| vec![format::grouped(counts.by_link), format::grouped(counts.by_code)]);
     view! {
         <BarChart
             id="methods"
@@ -520,7 +509,7 @@ fn failed_chart(overview: &Overview) -> AnyView {
         |counts: &Counts| counts.failed_percent().filter(|_| counts.used + counts.refused >= LEAST_VERIFICATIONS.unsigned_abs());
     let rows = rows(overview, |Bucket { counts, .. }| {
         let share = counts.failed_percent().map_or_else(|| NONE.to_owned(), percent);
-        vec![words::grouped(counts.used), words::grouped(counts.refused), share]
+        vec![format::grouped(counts.used), format::grouped(counts.refused), share]
     });
     view! {
         <LineChart
@@ -549,7 +538,7 @@ pub async fn get(
     State(state): State<AppState>,
     Administrator(_, authority): Administrator,
     Query(query): Query<OverviewQuery>,
-) -> Result<Response, Fault> {
+) -> Answer {
     let overview = state.auth.reporting().overview(Span::parse(&query.span).unwrap_or_default()).await?;
     let (rollout, readings) = state.auth.rollout().standing().await?;
     let readings = readings.into_iter().map(|reading| reading.at(overview.now)).collect();
@@ -563,7 +552,7 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
-    use crate::page::render;
+    use crate::http::render::render;
 
     const NOW: OffsetDateTime = datetime!(2026-11-24 14:40 UTC);
 
@@ -634,46 +623,6 @@ mod tests {
     }
 
     #[test]
-    fn tiles_say_how_much_and_compared_with_what() {
-        let html = html(shown(overview(7), vec![]));
-        for (label, value, sentence) in [
-            ("Sign-ins finished</p>", "95.2<small>%</small>", "0.6 below yesterday"),
-            ("Time to sign in, median</p>", "31<small>s</small>", "9 s slower than yesterday"),
-            ("Email delay, 95th percentile</p>", "7<small>s</small>", "Limit 60 s. 2 s slower than yesterday"),
-            ("Accounts with two-factor</p>", "31.2<small>%</small>", "0.8 up on yesterday"),
-        ] {
-            let tile = part(&html, label, "</li>");
-            assert!(tile.contains(value) && tile.contains(sentence), "{tile}");
-        }
-        assert!(html.contains("<title>Overview – Latchkey admin</title>") && !html.contains(r#"class="over""#));
-        assert!(html.contains(r#"<a href="/admin" aria-current="page">Overview</a>"#));
-        assert!(html.contains(r#"<a href="/admin?span=7d">7 days</a>"#), "{html}");
-    }
-
-    #[test]
-    fn over_its_limit_a_tile_says_so_and_so_does_the_page() {
-        let html = html(shown(overview(74), vec![reading(Check::MailDelay, Some(74.0)), reading(Check::Burst, Some(90.0))]));
-        let tile = part(&html, r#"<li class="over">"#, "</li>");
-        assert!(tile.contains("Email delay") && tile.contains("Over the limit of 60 s") && tile.contains("spark over"), "{tile}");
-        let notice = part(&html, r#"class="notice danger""#, "</div></div>");
-        for said in [
-            "Sign-in emails are arriving late",
-            "The slowest 5% take 74 seconds or more. The limit is 60.",
-            "Rollout is held at 25% until this has been under the limit for 30 minutes.",
-            "Open rollout",
-            "See the runbook",
-        ] {
-            assert!(notice.contains(said), "{said}: {notice}");
-        }
-        assert!(
-            html.contains("“Emails for one network” is close to its limit") && html.contains("90 in the last hour, limit 100.")
-        );
-        let row = part(&html, "<h3>Email delay</h3>", "</li>");
-        assert!(row.contains("74 s, limit 60 s. For 12 minutes") && row.contains(r#"badge danger">Over limit"#), "{row}");
-        assert!(html.contains("Held at 25%"));
-    }
-
-    #[test]
     fn the_checklists_alerts_each_have_words() {
         for (check, value, said) in [
             (Check::FailedVerifications, 7.25, "In the last hour 7.2% of them signed nobody in. The limit is 5%."),
@@ -695,78 +644,6 @@ mod tests {
         for said in ["Not looked at yet", "No data since Today, 13:05", "Too little to go by"] {
             assert!(html.contains(said), "{said}");
         }
-    }
-
-    #[test]
-    fn the_first_day_says_that_it_is_and_compares_with_nothing() {
-        let began = Overview { before: None, accounts_before: None, since: Some(datetime!(2026-11-24 13:00 UTC)), ..overview(7) };
-        let html = html(shown(began, vec![]));
-        assert!(html.contains("The first sign-in was asked for after 24 November 2026, 13:00 UTC"));
-        assert_eq!(html.matches("Nothing to compare with yet").count(), 2);
-        assert!(html.contains("Limit 60 s</p>") && html.contains("312 of 1,000"));
-        let table = part(&html, "Sign-ins finished</span>", "</table>");
-        assert_eq!(table.matches("<time").count(), 2, "no row for an hour before there was anything: {table}");
-    }
-
-    #[test]
-    fn before_anybody_there_is_nothing_and_it_looks_like_nothing() {
-        let nobody = Overview {
-            buckets: vec![Bucket { at: datetime!(2026-11-24 14:00 UTC), counts: Counts::default(), accounts: None }],
-            whole: Counts::default(),
-            before: None,
-            accounts: None,
-            accounts_before: None,
-            since: None,
-            counted_until: None,
-            ..overview(7)
-        };
-        let html = html(shown(nobody, vec![]));
-        assert!(
-            html.contains("Nothing is counted yet")
-                && html.contains("Nobody has asked to sign in.")
-                && html.contains("No email was sent.")
-        );
-        assert_eq!(html.matches(r#"<span class="vh">No data</span>"#).count(), 4);
-        assert!(!html.contains("NaN") && !html.contains("inf%") && !html.contains("Show as a table"));
-    }
-
-    #[test]
-    fn where_counting_stopped_the_page_says_since_when() {
-        let stopped = Overview { counted_until: Some(datetime!(2026-11-24 13:05 UTC)), ..overview(7) };
-        assert!(html(shown(stopped, vec![])).contains("No data since 24 November 2026, 13:05 UTC"));
-    }
-
-    #[test]
-    fn charts_say_in_words_and_in_a_table_what_they_draw() {
-        let html = html(shown(overview(7), vec![]));
-        let chart = part(&html, "<h2>Sign-ins finished, by hour</h2>", "</figure>");
-        assert!(chart.contains("<strong>95.6%</strong> since 14:00"), "{chart}");
-        assert!(chart.contains(r#"role="img" aria-labelledby="finished-title" aria-describedby="finished-desc""#));
-        assert!(chart.contains("Between 95.0% and 95.6%, from 12:00 to 14:00."), "{chart}");
-        for cell in ["24 Nov, 13:00", "1,000", "950", "95.0%"] {
-            assert!(chart.contains(&format!(">{cell}<")), "{cell}: {chart}");
-        }
-        let failed = part(&html, "<h2>Failed links and codes, by hour</h2>", "</figure>");
-        assert!(failed.contains(r#"class="limit">Limit 5%</text>"#) && failed.contains(r#"class="limit"></line>"#), "{failed}");
-        let bars = part(&html, "<h2>Sign-ins by method, by hour</h2>", "</figure>");
-        assert_eq!(bars.matches(r#"class="chart-2"></rect>"#).count(), 3, "one of them in the legend");
-        assert!(!html.contains("style="), "the content security policy lets none through");
-    }
-
-    #[test]
-    fn the_funnel_goes_from_asked_for_to_signed_in() {
-        let html = html(shown(overview(7), vec![]));
-        let funnel = part(&html, "Where sign-ins stop", "</ol>");
-        for (name, n, share) in [
-            ("Email asked for", "1,500", "100.0%"),
-            ("Email sent", "1,499", "99.9%"),
-            ("Link or code used", "1,429", "95.3%"),
-            ("Signed in", "1,428", "95.2%"),
-        ] {
-            let step = part(funnel, name, "</li>");
-            assert!(step.contains(&format!(">{n}<")) && step.contains(&format!(">{share}<")), "{step}");
-        }
-        assert!(funnel.contains("Since 23 Nov, 15:00"), "{funnel}");
     }
 
     #[test]

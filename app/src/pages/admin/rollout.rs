@@ -7,29 +7,17 @@ use auth::{
     identity::{ActionError, Actor},
     rollout::{DEFAULT_PLAN, Population, Reading, Rollout, StartError, State as RolloutState, Status, Step, Told, Verdict},
 };
-use axum::{
-    extract::{Query, State},
-    response::{IntoResponse, Response},
-};
-use http::StatusCode;
-use leptos::prelude::*;
 use uuid::Uuid;
 
 use crate::{
-    checks,
-    components::{Admin, Badge, BadgeKind, Column, Date, DateTime, Empty, Glyph, Icon, Notice, ReasonField, Table, Tone},
-    fault::Fault,
-    form::{Form, FormError},
-    gate::{Administrator, Barred},
-    help, next,
-    page::page,
-    pages::admin::{
-        change::{MAX_REASON, ReasonError},
-        line,
+    pages::{
+        admin::{
+            change::{MAX_REASON, ReasonError},
+            line, not_done,
+        },
+        prelude::*,
     },
-    routes,
-    state::AppState,
-    words,
+    ui::check_text,
 };
 
 /// Says in the page's URL that something was changed a moment ago.
@@ -141,8 +129,8 @@ pub(super) fn who_has(flag: &Flag) -> String {
             let everyone = (flag.percent_everyone > 0).then(|| format!("{}% of everyone", flag.percent_everyone));
             let admins = (flag.percent_admins > 0).then(|| format!("{}% of administrators", flag.percent_admins));
             let named = (!flag.allowed.is_empty())
-                .then(|| words::count(flag.allowed.len() as u64, "named address").replace("addresss", "addresses"));
-            words::line([everyone, admins, named].into_iter().flatten())
+                .then(|| format::count(flag.allowed.len() as u64, "named address").replace("addresss", "addresses"));
+            format::line([everyone, admins, named].into_iter().flatten())
         }
     }
 }
@@ -292,7 +280,7 @@ pub fn RolloutPage(who: String, shown: Shown, typed: Typed, done: bool) -> impl 
 fn stopped(shown: &Shown) -> Option<AnyView> {
     let rollout = shown.status.rollout.as_ref()?;
     let check = rollout.why.as_deref().and_then(auth::policy::checks::Check::by_name);
-    let why = check.map_or_else(|| rollout.why.clone().unwrap_or_default(), |check| words::capitalised(checks::over(check)));
+    let why = check.map_or_else(|| rollout.why.clone().unwrap_or_default(), |check| format::capitalised(check_text::over(check)));
     Some(match rollout.state {
         RolloutState::Held => {
             let title = "The rollout is held";
@@ -346,7 +334,7 @@ fn Lever(shown: Shown, typed: Typed) -> impl IntoView {
                 <h3>"Move to"</h3>
                 <p class="hint">"You signed in a while ago, so we check before you change this."</p>
                 <div class="row-actions">
-                    <a class="button" href=next::carried(routes::REAUTH, routes::ADMIN_ROLLOUT)>"Confirm it's you"</a>
+                    <a class="button" href=return_to::step_up(routes::ADMIN_ROLLOUT)>"Confirm it's you"</a>
                 </div>
             </div>
         }
@@ -376,7 +364,7 @@ fn Lever(shown: Shown, typed: Typed) -> impl IntoView {
                 let named = shown.flag.allowed.len() as u64;
                 format!(
                     "{now}{}.",
-                    if named == 1 { "1 address".to_owned() } else { format!("{} addresses", words::grouped(named)) }
+                    if named == 1 { "1 address".to_owned() } else { format!("{} addresses", format::grouped(named)) }
                 )
             }
             Act::Move(target) => {
@@ -442,7 +430,7 @@ fn so_many(target: Target, n: u64) -> String {
         return if all { "No account yet." } else { "Likely no account yet." }.to_owned();
     }
     let about = if all { "" } else { "About " };
-    format!("{about}{} {}.", words::grouped(n), if n == 1 { "account" } else { "accounts" })
+    format!("{about}{} {}.", format::grouped(n), if n == 1 { "account" } else { "accounts" })
 }
 
 #[component]
@@ -456,12 +444,12 @@ fn Conditions(status: Status) -> impl IntoView {
             Verdict::Close => ("close", Glyph::Warn, "Close: "),
             Verdict::Over => ("over", Glyph::Error, "Over limit: "),
         };
-        let measured = value.map_or_else(|| "No data.".to_owned(), |value| checks::value(check, value));
-        let over = over_since.map(|since| format!(" Over for {}.", words::roughly((now - since).try_into().unwrap_or_default())));
+        let measured = value.map_or_else(|| "No data.".to_owned(), |value| check_text::value(check, value));
+        let over = over_since.map(|since| format!(" Over for {}.", format::roughly((now - since).try_into().unwrap_or_default())));
         view! {
             <li class=class>
                 <Icon glyph/>
-                <span><span class="vh">{word}</span>{checks::title(check)}</span>
+                <span><span class="vh">{word}</span>{check_text::title(check)}</span>
                 <p class="hint">{measured}{over}</p>
             </li>
         }
@@ -479,15 +467,15 @@ fn Conditions(status: Status) -> impl IntoView {
                 </li>
             }
         };
-        let hours = words::count(u64::from(rollout.current().soak_hours), "hour");
+        let hours = format::count(u64::from(rollout.current().soak_hours), "hour");
         let until = if rollout.state == RolloutState::Running {
-            format!("Until {}.", words::date_time(rollout.soaked_at()))
+            format!("Until {}.", format::date_time(rollout.soaked_at()))
         } else {
             "The time stands still.".to_owned()
         };
         view! {
             {gate(soaked, format!("{hours} at this step"), until)}
-            {gate(tried, "Somebody signed in at this step".to_owned(), format!("{}.", words::count(status.sign_ins.unsigned_abs(), "sign-in")))}
+            {gate(tried, "Somebody signed in at this step".to_owned(), format!("{}.", format::count(status.sign_ins.unsigned_abs(), "sign-in")))}
         }
     });
     view! {
@@ -512,7 +500,7 @@ fn feature(row: &FlagRow, shown: &Shown) -> Vec<AnyView> {
     let name = if row.key == PASSWORDLESS_AUTH {
         "Passwordless sign-in".to_owned()
     } else {
-        words::capitalised(&row.key.replace('_', " "))
+        format::capitalised(&row.key.replace('_', " "))
     };
     vec![
         view! { <p>{name}</p><p class="hint"><code>{row.key.clone()}</code></p> }.into_any(),
@@ -541,7 +529,7 @@ fn History(shown: Shown) -> impl IntoView {
             let by = told.actor.map_or_else(|| told.by.clone(), |actor| actor.to_string());
             let why = told.reason.clone();
             let why = auth::policy::checks::Check::by_name(&why)
-                .map_or_else(|| begun_by(&by, why), |check| words::capitalised(checks::over(check)));
+                .map_or_else(|| begun_by(&by, why), |check| format::capitalised(check_text::over(check)));
             vec![
                 what(told).into_any(),
                 view! { <DateTime at=told.at/> }.into_any(),
@@ -564,12 +552,12 @@ fn History(shown: Shown) -> impl IntoView {
 
 /// As a cell begins. An address stays as it is.
 fn begun(name: &str) -> String {
-    if name.contains('@') { name.to_owned() } else { words::capitalised(name) }
+    if name.contains('@') { name.to_owned() } else { format::capitalised(name) }
 }
 
 /// A reason is written as somebody typed it; the rollout's own begins like a sentence.
 fn begun_by(by: &str, why: String) -> String {
-    if by == "rollout" { words::capitalised(&why) } else { why }
+    if by == "rollout" { format::capitalised(&why) } else { why }
 }
 
 fn what(told: &Told) -> String {
@@ -604,19 +592,13 @@ pub fn ReviewPage(who: String, act: Act, reason: String) -> impl IntoView {
     let class = if matches!(act, Act::Off | Act::Abort) { "button danger" } else { "button primary" };
     view! {
         <Admin title=act.question() email=who above crumb="Review change" help=Some(help::ADMIN_ROLLOUT)>
-            <div class="panel narrow">
-                <form class="body" method="post" action=routes::ADMIN_ROLLOUT>
-                    <input type="hidden" name="act" value=act.name()/>
-                    <input type="hidden" name="reason" value=reason.clone()/>
-                    <input type="hidden" name="reviewed" value="1"/>
-                    <p>{act.consequence()}</p>
-                    <p><strong>"Reason: "</strong><span class="whole">{reason}</span></p>
-                    <div class="row-actions">
-                        <button class=class>{act.verb()}</button>
-                        <a class="button" href=routes::ADMIN_ROLLOUT>"Cancel"</a>
-                    </div>
-                </form>
-            </div>
+            <Ask action=routes::ADMIN_ROLLOUT button=act.verb() class=class narrow=true back=("Cancel", routes::ADMIN_ROLLOUT.to_owned())>
+                <input type="hidden" name="act" value=act.name()/>
+                <input type="hidden" name="reason" value=reason.clone()/>
+                <input type="hidden" name="reviewed" value="1"/>
+                <p>{act.consequence()}</p>
+                <p><strong>"Reason: "</strong><span class="whole">{reason}</span></p>
+            </Ask>
         </Admin>
     }
 }
@@ -644,41 +626,38 @@ pub async fn get(
     State(state): State<AppState>,
     Administrator(_, authority): Administrator,
     Query(query): Query<RolloutQuery>,
-) -> Result<Response, Fault> {
+) -> Answer {
     let shown = shown(&state, state.auth.sign_in().is_fresh(&authority)).await?;
     let done = query.done == DONE;
     Ok(page(StatusCode::OK, || view! { <RolloutPage who=authority.email shown typed=Typed::default() done/> }))
 }
 
 /// Reviews a change, or makes it once it was reviewed.
-#[server(prefix = "", endpoint = "admin/rollout")]
+#[server(prefix = "", endpoint = "admin/rollout", protocol = FormPost)]
 pub async fn change_rollout(
     #[server(default)] to: String,
     #[server(default)] act: String,
     #[server(default)] reason: String,
     #[server(default)] reviewed: String,
-) -> Result<(), FormError> {
-    let form = Form::current()?;
-    let Administrator(_, authority) = form.admit(routes::ADMIN_ROLLOUT).await?;
+) -> Answer {
+    let (form, Administrator(_, authority)) = Form::authorize(routes::ADMIN_ROLLOUT).await?;
     let auth = &form.state.auth;
-    if !auth.sign_in().is_fresh(&authority) {
-        return form.see_other(&next::carried(routes::REAUTH, routes::ADMIN_ROLLOUT));
-    }
+    require_fresh(&form.state, &authority, routes::ADMIN_ROLLOUT)?;
     let Some(act) = Act::parse(if act.is_empty() { &to } else { &act }) else {
-        return form.see_other(routes::ADMIN_ROLLOUT);
+        return see_other(routes::ADMIN_ROLLOUT);
     };
     let (who, reason) = (authority.email.clone(), line(&reason));
-    let refuse = async |status, error, refused| {
-        let shown = shown(&form.state, true).await.map_err(|error| form.fail(error.into()))?;
+    let refuse = async |status, error, refused| -> Answer {
+        let shown = shown(&form.state, true).await?;
         let (who, typed) = (who.clone(), Typed { act: Some(act), reason: reason.clone(), error, refused });
-        form.refuse(page(status, || view! { <RolloutPage who shown typed done=false/> }))
+        Err(page(status, || view! { <RolloutPage who shown typed done=false/> }).into())
     };
     if let Some(error) = ReasonError::of(&reason) {
         return refuse(StatusCode::UNPROCESSABLE_ENTITY, Some(error), None).await;
     }
     if reviewed.is_empty() {
         let (who, reason) = (who.clone(), reason.clone());
-        return form.reveal(move || view! { <ReviewPage who act reason/> });
+        return Ok(page(StatusCode::OK, move || view! { <ReviewPage who act reason/> }));
     }
     let by = Actor::Admin { authority: &authority, from: &form.from };
     let change = async |change| auth.rollout().set_flag(by, PASSWORDLESS_AUTH, &change, &reason).await.map(drop);
@@ -703,16 +682,12 @@ pub async fn change_rollout(
         Act::Abort => auth.rollout().abort(by, &reason).await.map(drop),
     };
     match done {
-        Ok(()) => form.see_other(&format!("{}?done={DONE}", routes::ADMIN_ROLLOUT)),
+        Ok(()) => see_other(&format!("{}?done={DONE}", routes::ADMIN_ROLLOUT)),
         Err(ActionError::Nothing) => {
             let why = "It is so already, or somebody else was faster. This page shows how it is now.";
             refuse(StatusCode::CONFLICT, None, Some(why)).await
         }
-        Err(ActionError::NotFresh) => form.see_other(&next::carried(routes::REAUTH, routes::ADMIN_ROLLOUT)),
-        Err(ActionError::Unavailable(error)) => Err(form.fail(error.into())),
-        Err(ActionError::NotAdmin | ActionError::NoSuchUser | ActionError::LastAdmin) => {
-            form.refuse(Barred::NoSuchPage.into_response())
-        }
+        Err(error) => not_done(error, routes::ADMIN_ROLLOUT),
     }
 }
 
@@ -722,7 +697,7 @@ mod tests {
     use auth::policy::checks::Check;
     use time::{Duration, OffsetDateTime, macros::datetime};
 
-    use crate::page::render;
+    use crate::http::render::render;
 
     const NOW: OffsetDateTime = datetime!(2026-11-24 14:29 UTC);
 
@@ -792,14 +767,6 @@ mod tests {
         let well = html(shown(RolloutState::Running, &[(Check::MailDelay, Some(7.0))], quarter()), Typed::default());
         assert!(!radio(&well, "everyone-100").contains("disabled"));
         assert!(radio(&well, "everyone-25").contains("checked"), "where it is");
-    }
-
-    #[test]
-    fn what_was_typed_stays_and_the_error_says_what_to_do() {
-        let typed = Typed { act: Some(Act::Move(Target::Everyone(100))), error: Some(ReasonError::Missing), ..Typed::default() };
-        let html = html(shown(RolloutState::Running, &[], quarter()), typed);
-        assert!(html.contains("<title>Error: Rollout – Latchkey admin</title>") && html.contains("Say why you're changing this"));
-        assert!(html.contains(r#"value="everyone-100" checked"#), "{html}");
     }
 
     #[test]

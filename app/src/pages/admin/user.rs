@@ -1,65 +1,28 @@
 //! `/admin/users/{id}`: one account, and what can be done about it.
 
 use auth::{
-    administration::Status,
-    identity::{Actor, Authority},
     primitives::{cursor::Cursor, requester::Requester},
     self_service::activity::Filter,
     sessions::SessionView,
 };
-use axum::{
-    Extension,
-    extract::{Path, Query, State},
-    response::{IntoResponse, Response},
-};
-use http::StatusCode;
-use leptos::prelude::*;
-use time::OffsetDateTime;
+use axum::{Extension, extract::Path};
 use url::form_urlencoded;
-use uuid::Uuid;
 
 use crate::{
-    components::{Admin, Badge, BadgeKind, Column, Date, DateTime, Empty, Notice, Pager, Table, Tone},
-    fault::Fault,
-    gate::{Administrator, Barred},
-    happened, help,
-    page::page,
     pages::{
-        admin::{change::Change, users::StatusBadge},
-        sessions::{Session, SessionRow},
-        two_factor::{self, TwoFactorSummary},
+        account::{
+            activity::{By, Entry},
+            sessions::SessionRow,
+            two_factor::TwoFactorSummary,
+        },
+        admin::{
+            change::Change,
+            person::{self, StatusBadge, User},
+        },
+        prelude::*,
     },
-    routes,
-    state::AppState,
-    words,
+    ui::event_text::Told,
 };
-
-/// The page of one account.
-pub(crate) fn path(id: &str) -> String {
-    format!("{}/{id}", routes::ADMIN_USERS)
-}
-
-/// The page of one account, saying what was done if it was.
-pub(crate) fn path_after(change: Change, id: &str) -> String {
-    format!("{}?done={}", path(id), change.as_str())
-}
-
-/// An account, whole: opening it is recorded.
-#[derive(Clone, Debug)]
-pub struct User {
-    pub id: String,
-    pub email: String,
-    pub name: Option<String>,
-    pub status: Status,
-    pub admin: bool,
-    pub created: OffsetDateTime,
-    pub last_sign_in: Option<OffsetDateTime>,
-    pub deletes: Option<OffsetDateTime>,
-    pub two_factor: TwoFactorSummary,
-    pub sessions: Vec<Session>,
-    /// It is the administrator's own.
-    pub own: bool,
-}
 
 /// What happened to the account, the newest first.
 #[derive(Clone, Debug)]
@@ -68,17 +31,6 @@ pub struct Activity {
     /// Cursors to the pages beside this one.
     pub newer: Option<String>,
     pub older: Option<String>,
-}
-
-#[derive(Clone, Debug)]
-pub struct Entry {
-    pub at: OffsetDateTime,
-    pub what: &'static str,
-    pub more: Option<String>,
-    pub device: String,
-    pub ip: String,
-    /// Somebody who runs the service did it.
-    pub by_other: bool,
 }
 
 /// `who`: the administrator's own address. `done`: what was changed a moment ago.
@@ -193,7 +145,7 @@ fn Changes(user: User) -> impl IntoView {
 }
 
 #[component]
-fn Sessions(sessions: Vec<Session>, now: OffsetDateTime) -> impl IntoView {
+fn Sessions(sessions: Vec<SessionView>, now: OffsetDateTime) -> impl IntoView {
     let none = sessions.is_empty();
     let rows = sessions.into_iter().map(|session| view! { <SessionRow session now ends=false/> });
     view! {
@@ -212,7 +164,7 @@ fn RecentActivity(id: String, activity: Activity, now: OffsetDateTime) -> impl I
     let Activity { entries, newer, older } = activity;
     let link = |cursor: Option<String>| {
         let at = |at: String| form_urlencoded::byte_serialize(at.as_bytes()).collect::<String>();
-        cursor.map(|cursor| format!("{}?at={}#activity", path(&id), at(cursor)))
+        cursor.map(|cursor| format!("{}?at={}#activity", person::path(&id), at(cursor)))
     };
     let (newer, older) = (link(newer), link(older));
     let beside = newer.is_some() || older.is_some();
@@ -233,50 +185,26 @@ fn RecentActivity(id: String, activity: Activity, now: OffsetDateTime) -> impl I
 }
 
 fn cells(entry: Entry, now: OffsetDateTime) -> Vec<AnyView> {
-    let Entry { at, what, more, device, ip, by_other } = entry;
-    let from = if by_other {
-        view! { <p>"By an administrator"</p> }.into_any()
-    } else {
-        view! {
+    let Entry { at, told: Told { what, more, .. }, by } = entry;
+    let from = match by {
+        By::Administrator => view! { <p>"By an administrator"</p> }.into_any(),
+        By::Browser { device, ip } => view! {
             <p>{device}</p>
             <p class="hint whole">{ip}</p>
         }
-        .into_any()
+        .into_any(),
     };
     vec![
         view! { <p>{what}</p>{more.map(|more| view! { <p class="hint">{more}</p> })} }.into_any(),
-        view! { <time datetime=words::machine_time(at)>{words::lately(at, now)}</time> }.into_any(),
+        view! { <time datetime=format::machine_time(at)>{format::lately(at, now)}</time> }.into_any(),
         from,
     ]
 }
 
-/// The account with this id, if there is one. That the administrator saw it is recorded.
-pub(crate) async fn find(state: &AppState, authority: &Authority, from: &Requester, id: Uuid) -> Result<Option<User>, auth::Error> {
-    let Some(found) = state.auth.administration().user(Actor::Admin { authority, from }, id).await? else { return Ok(None) };
-    let session = |session: SessionView| {
-        let here = session.id == authority.session;
-        Session { here, ..session.into() }
-    };
-    Ok(Some(User {
-        own: id == authority.user,
-        id: id.to_string(),
-        email: found.row.email,
-        name: found.display_name,
-        status: found.row.status,
-        admin: found.row.admin,
-        created: found.created_at,
-        last_sign_in: found.row.last_sign_in_at,
-        deletes: found.deletes_at,
-        two_factor: two_factor::summed_up(state, found.two_factor),
-        sessions: found.sessions.into_iter().map(session).collect(),
-    }))
-}
-
-#[derive(serde::Deserialize)]
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
 pub struct UserQuery {
-    #[serde(default)]
     at: String,
-    #[serde(default)]
     done: String,
 }
 
@@ -286,23 +214,14 @@ pub async fn get(
     Extension(from): Extension<Requester>,
     Path(id): Path<String>,
     Query(UserQuery { at, done }): Query<UserQuery>,
-) -> Result<Response, Fault> {
-    let Ok(id) = id.parse() else { return Ok(Barred::NoSuchPage.into_response()) };
-    let Some(user) = find(&state, &authority, &from, id).await? else { return Ok(Barred::NoSuchPage.into_response()) };
-    let found = state.auth.self_service().activity(id, Filter::All, Cursor::parse(&at)).await?;
-    let entry = |entry: auth::self_service::activity::Entry| {
-        let told = happened::told(&entry.happened, &entry.details)?;
-        Some(Entry {
-            at: entry.at,
-            what: told.what,
-            more: told.more,
-            device: entry.device.unwrap_or_default(),
-            ip: entry.ip.map(|ip| ip.to_string()).unwrap_or_default(),
-            by_other: entry.by_other,
-        })
+) -> Answer {
+    let Ok(id) = id.parse() else { return Err(AccessDenied::NoSuchPage.into()) };
+    let Some(user) = person::find(&state, &authority, &from, id).await? else {
+        return Err(AccessDenied::NoSuchPage.into());
     };
+    let found = state.auth.self_service().activity(id, Filter::All, Cursor::parse(&at)).await?;
     let activity = Activity {
-        entries: found.rows.into_iter().filter_map(entry).collect(),
+        entries: found.rows.into_iter().filter_map(Entry::of).collect(),
         newer: found.newer.map(|cursor| cursor.to_string()),
         older: found.older.map(|cursor| cursor.to_string()),
     };
@@ -311,68 +230,19 @@ pub async fn get(
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-    use crate::{
-        page::render,
-        pages::two_factor::{AuthenticatorApp, BackupCodes},
-    };
-    use auth::identity::{Method, SecondFactor};
+    use crate::{http::render::render, pages::admin::person::tests::user};
+    use auth::administration::Status;
     use time::macros::datetime;
 
     const THEN: OffsetDateTime = datetime!(2026-11-03 10:12 UTC);
     const NOW: OffsetDateTime = datetime!(2026-11-24 14:29 UTC);
-    /// As long as an address can be, and it has to be shown whole.
-    const LONG: &str = "the.longest.address.anyone.could.ever.have.typed@a-department-with-a-long-name.example.org";
-
-    pub(crate) fn user(email: &str, status: Status) -> User {
-        let session = |device: &str, second: Option<SecondFactor>| Session {
-            id: String::new(),
-            two_factor: second.is_some(),
-            new_device: false,
-            device: device.to_owned(),
-            ip: "203.0.113.24".to_owned(),
-            method: Method::Code,
-            second,
-            signed_in: THEN,
-            last_seen: datetime!(2026-11-24 11:20 UTC),
-            here: false,
-        };
-        User {
-            id: "7".to_owned(),
-            email: email.to_owned(),
-            name: Some("<script>".to_owned()),
-            status,
-            admin: false,
-            created: THEN,
-            last_sign_in: None,
-            deletes: None,
-            two_factor: TwoFactorSummary {
-                apps: vec![AuthenticatorApp {
-                    id: "8".to_owned(),
-                    name: "<i>".to_owned(),
-                    added: THEN,
-                    last_used: None,
-                    stopped: true,
-                }],
-                codes: Some(BackupCodes { left: 2, total: 10, made: THEN, last_used: None, saved: true }),
-                trusted: Some(1),
-            },
-            sessions: vec![session("<b>", Some(SecondFactor::TrustedDevice)), session("Safari on iPhone", None)],
-            own: false,
-        }
-    }
 
     fn activity() -> Activity {
-        let entry = |what, by_other| Entry {
-            at: THEN,
-            what,
-            more: Some("<u>".to_owned()),
-            device: if by_other { String::new() } else { "<s>".to_owned() },
-            ip: "203.0.113.24".to_owned(),
-            by_other,
-        };
-        let entries = vec![entry("Signed in", false), entry("Two-factor reset", true)];
+        let entry = |what, by| Entry { at: THEN, told: Told { what, more: Some("<u>".to_owned()), new_device: false }, by };
+        let browser = By::Browser { device: "<s>".to_owned(), ip: "203.0.113.24".to_owned() };
+        let entries = vec![entry("Signed in", browser), entry("Two-factor reset", By::Administrator)];
         Activity { entries, newer: None, older: Some("o1&2".to_owned()) }
     }
 
@@ -385,36 +255,12 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_account_is_shown_whole() {
-        let html = shown(User { deletes: Some(NOW), ..user(LONG, Status::Leaving) });
-        assert!(
-            html.contains(&format!("<title>{LONG} – Latchkey admin</title>"))
-                && html.contains(&format!("<h1>{}</h1>", LONG.replace('@', "@<wbr>")))
-        );
-        assert!(html.contains(r#"<li><a href="/admin/users">Users</a></li><li aria-current="page">Account</li>"#));
-        assert!(html.contains(r#"<a href="/admin/users" aria-current="true">Users</a>"#), "the page is below Users");
-        assert!(html.contains(r#"<span class="badge warn">Leaving</span>"#) && !html.contains(">Admin</span></div>"));
-        assert!(html.contains("<dt>Last sign-in</dt><dd>Never</dd>"));
-        assert!(html.contains(r#"<dt>Will be deleted</dt><dd><time datetime="2026-11-24">24 November 2026</time></dd>"#));
-        assert!(html.contains("added <time datetime=\"2026-11-03\">3 November 2026</time>. Off after too many wrong codes"));
-        assert!(html.contains("<dd>2 of 10 left</dd>") && html.contains("<dt>Trusted browsers</dt><dd>1</dd>"));
-    }
-
-    #[test]
     fn what_people_and_their_browsers_say_is_text() {
         let html = shown(user("<a>@example.org", Status::Active));
         for tag in ["<script", "<i>", "<b>", "<u>", "<s>", "<a>"] {
             assert!(!html.contains(tag), "{tag}");
         }
         assert!(html.contains("<dd>&lt;script&gt;</dd>") && html.contains("<p>&lt;s&gt;</p>"));
-    }
-
-    #[test]
-    fn sessions_say_how_they_were_signed_in() {
-        let html = shown(user("mara@example.org", Status::Active));
-        assert!(html.replace('\u{a0}', " ").contains("203.0.113.24 · Active 3 hours ago"));
-        assert!(html.contains("with an email code, in a trusted browser</p>") && html.contains("with an email code</p>"));
-        assert!(shown(User { sessions: vec![], ..user("mara@example.org", Status::Active) }).contains("No sessions"));
     }
 
     #[test]

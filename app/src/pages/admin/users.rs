@@ -1,54 +1,22 @@
 //! `/admin/users`: every account, and who was invited.
 
 use auth::administration::{self, Status, UserFilter};
-use axum::{
-    extract::{Query, State},
-    response::Response,
-};
-use http::StatusCode;
-use leptos::prelude::*;
-use time::OffsetDateTime;
 use url::form_urlencoded;
 
 use crate::{
-    components::{Admin, Badge, BadgeKind, Column, Empty, Masked, Notice, Pager, SearchField, SelectField, Table, Tone},
-    fault::Fault,
-    form::{Form, FormError},
-    gate::Administrator,
-    help,
-    page::page,
+    http::session::Visit,
     pages::{
-        admin::{invite, line, user},
-        two_factor::FEW_CODES,
+        account::two_factor::FEW_CODES,
+        admin::{
+            invite, line,
+            person::{self, StatusBadge, status_text},
+        },
+        prelude::*,
     },
-    routes,
-    session::Visit,
-    state::AppState,
-    words::{self, MaskedAddress},
 };
 
 /// As long as an address can be.
 const MAX_SEARCH: usize = 254;
-
-const fn status_text(status: Status) -> &'static str {
-    match status {
-        Status::Active => "Active",
-        Status::Disabled => "Disabled",
-        Status::Invited => "Invited",
-        Status::Leaving => "Leaving",
-    }
-}
-
-#[component]
-pub(crate) fn StatusBadge(status: Status) -> impl IntoView {
-    let kind = match status {
-        Status::Active => BadgeKind::Ok,
-        Status::Disabled => BadgeKind::Danger,
-        Status::Invited => BadgeKind::Off,
-        Status::Leaving => BadgeKind::Warn,
-    };
-    view! { <Badge kind text=status_text(status)/> }
-}
 
 const fn on_or_off(two_factor: Option<bool>) -> &'static str {
     match two_factor {
@@ -113,20 +81,20 @@ const COLUMNS: &[Column] = &[
 #[component]
 pub fn UsersPage(who: String, filter: UserFilter, users: Users, invited: bool, now: OffsetDateTime) -> impl IntoView {
     let Users { rows, matching, more, from, previous, next } = users;
-    let count = words::grouped(matching);
+    let count = format::grouped(matching);
     let count = if more { format!("more than {count}") } else { count };
     let lede = match (filter != UserFilter::default(), matching) {
         (true, 0) => String::new(),
         (true, 1) => "1 match. ".to_owned(),
-        (true, _) => format!("{} match. ", words::capitalised(&count)),
+        (true, _) => format!("{} match. ", format::capitalised(&count)),
         (false, 1) => "1 account. ".to_owned(),
-        (false, _) => format!("{} accounts and invitations. ", words::capitalised(&count)),
+        (false, _) => format!("{} accounts and invitations. ", format::capitalised(&count)),
     };
     let action = view! { <a class="button sm" href=routes::ADMIN_USERS_INVITE>"Invite someone"</a> }.into_any();
     let shown = rows.len() as u64;
     let text = match from {
-        Some(from) => format!("{} to {} of {count}", words::grouped(from), words::grouped(from + shown.saturating_sub(1))),
-        None => format!("{} of {count}", words::grouped(shown)),
+        Some(from) => format!("{} to {} of {count}", format::grouped(from), format::grouped(from + shown.saturating_sub(1))),
+        None => format!("{} of {count}", format::grouped(shown)),
     };
     let link = |cursor: Option<String>| cursor.map(|at| path(&filter, &at));
     let (previous, next) = (link(previous), link(next));
@@ -178,15 +146,15 @@ fn cells(row: UserRow, now: OffsetDateTime) -> Vec<AnyView> {
     let address = if status == Status::Invited {
         view! { <Masked address/> }.into_any()
     } else {
-        view! { <a href=user::path(&id)><Masked address/></a> }.into_any()
+        view! { <a href=person::path(&id)><Masked address/></a> }.into_any()
     };
     let two_factor = match two_factor {
         None => "Off".to_owned(),
-        Some(left @ ..=FEW_CODES) => format!("On, {} left", words::count(left, "code")),
+        Some(left @ ..=FEW_CODES) => format!("On, {} left", format::count(left, "code")),
         Some(_) => "On".to_owned(),
     };
     let last_sign_in = match last_sign_in {
-        Some(at) => view! { <time datetime=words::machine_time(at)>{words::lately(at, now)}</time> }.into_any(),
+        Some(at) => view! { <time datetime=format::machine_time(at)>{format::lately(at, now)}</time> }.into_any(),
         None => "Never".into_any(),
     };
     vec![
@@ -194,21 +162,17 @@ fn cells(row: UserRow, now: OffsetDateTime) -> Vec<AnyView> {
         view! { <StatusBadge status/> }.into_any(),
         two_factor.into_any(),
         last_sign_in,
-        words::grouped(sessions).into_any(),
+        format::grouped(sessions).into_any(),
     ]
 }
 
-#[derive(serde::Deserialize)]
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
 pub struct UsersQuery {
-    #[serde(default)]
     search: String,
-    #[serde(default)]
     status: String,
-    #[serde(default)]
     two_factor: String,
-    #[serde(default)]
     at: String,
-    #[serde(default)]
     done: String,
 }
 
@@ -223,10 +187,10 @@ fn filter(search: Option<String>, status: &str, two_factor: &str) -> UserFilter 
 
 pub async fn get(
     State(state): State<AppState>,
-    Administrator(visitor, authority): Administrator,
+    Administrator(browser, authority): Administrator,
     Query(query): Query<UsersQuery>,
-) -> Result<Response, Fault> {
-    let search = visitor.visit.user_search.filter(|_| !query.search.is_empty());
+) -> Answer {
+    let search = browser.visit.user_search.filter(|_| !query.search.is_empty());
     let filter = filter(search, &query.status, &query.two_factor);
     let found = state.auth.administration().users(&filter, Some(query.at.as_str())).await?;
     let row = |row: administration::UserRow| UserRow {
@@ -251,29 +215,27 @@ pub async fn get(
 }
 
 /// Searches: keeps what was typed in the session, and shows the list.
-#[server(prefix = "", endpoint = "admin/users")]
+#[server(prefix = "", endpoint = "admin/users", protocol = FormPost)]
 pub async fn search_users(
     #[server(default)] q: String,
     #[server(default)] status: String,
     #[server(default)] two_factor: String,
-) -> Result<(), FormError> {
-    let form = Form::current()?;
-    let Administrator(visitor, _) = form.admit(routes::ADMIN_USERS).await?;
+) -> Answer {
+    let (_, Administrator(browser, _)) = Form::authorize(routes::ADMIN_USERS).await?;
     let search: String = line(&q).chars().take(MAX_SEARCH).collect();
     let filter = filter(Some(search), &status, &two_factor);
-    let visit = Visit { user_search: filter.search.clone(), ..visitor.visit.clone() };
-    visitor.store(&visit).await.map_err(|error| form.fail(error.into()))?;
-    form.see_other(&path(&filter, ""))
+    let visit = Visit { user_search: filter.search.clone(), ..browser.visit.clone() };
+    browser.store(&visit).await?;
+    see_other(&path(&filter, ""))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::page::render;
+    use crate::http::render::render;
     use time::macros::datetime;
 
     const NOW: OffsetDateTime = datetime!(2026-11-24 14:29 UTC);
-    const LONG: &str = "the.longest.address.anyone.could.ever.have.typed@a-department-with-a-long-name.example.org";
 
     fn row(address: &str, status: Status, two_factor: Option<u64>) -> UserRow {
         UserRow {
@@ -306,32 +268,6 @@ mod tests {
             html.contains("More than 10,000 accounts and invitations. ") && html.contains("<p>1 of more than 10,000</p>"),
             "{html}"
         );
-    }
-
-    #[test]
-    fn a_page_of_the_administrators() {
-        let html = all(vec![row("mara@example.org", Status::Active, None)]);
-        assert!(html.contains("<title>Users – Latchkey admin</title>") && html.contains("<h1>Users</h1>"));
-        assert!(html.contains(r#"<li><a href="/admin/users" aria-current="page">Users</a>"#));
-        assert!(html.contains(r#"<span class="who">priya@example.org</span><a href="/account" class="button ghost">Account</a>"#));
-        assert!(html.contains(r#"<form method="post" action="/logout">"#) && !html.contains("Breadcrumb"));
-        assert!(html.contains(r#"href="/admin/users/invite""#));
-    }
-
-    #[test]
-    fn a_row_tells_how_an_account_stands_and_never_its_whole_address() {
-        let html = all(vec![UserRow { admin: true, ..row(LONG, Status::Active, Some(2)) }]);
-        assert!(html.contains(
-            r#"<th role="rowheader" scope="row"><span class="whole"><a href="/admin/users/7"><strong><span aria-hidden="true">t•••••@a-department-with-a-long-name.example.org</span>"#
-        ));
-        assert!(html.contains("address starting with t at") && !html.contains("longest"));
-        assert!(html.contains(r#"<span class="badge">Admin</span></th>"#));
-        assert!(html.contains(r#"<td role="cell" data-label="Status"><span class="badge ok">Active</span></td>"#));
-        assert!(html.contains(r#"data-label="Two-factor">On, 2 codes left</td>"#));
-        assert!(
-            html.contains(r#"data-label="Last sign-in (UTC)"><time datetime="2026-11-23T22:05Z">Yesterday, 22:05</time></td>"#)
-        );
-        assert!(html.contains(r#"<td role="cell" data-label="Sessions" class="number">1,200</td>"#));
     }
 
     #[test]
@@ -383,15 +319,6 @@ mod tests {
         let html = all(vec![row("mara@example.org", Status::Active, None); 25]);
         assert!(html.contains("16,840 accounts and invitations.") && html.contains("<p>26 to 50 of 16,840</p>"));
         assert!(html.contains(r#"href="/admin/users?at=a%26b""#));
-    }
-
-    #[test]
-    fn nobody_matches() {
-        let filter = UserFilter { search: Some("nobody".to_owned()), ..UserFilter::default() };
-        let html = html(filter, vec![], 0);
-        assert!(html.contains("Nobody matches") && html.contains("Check the spelling, or clear the filters."));
-        assert!(html.contains(r#"<a href="/admin/users" class="button">Clear filters</a>"#));
-        assert!(!html.contains("<table") && !html.contains(r#"aria-label="Pages""#) && !html.contains("0 match"));
     }
 
     #[test]

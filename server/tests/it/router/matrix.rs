@@ -18,9 +18,9 @@ use super::{config, enrol, keep, paths, request, send, service, sign_in_by_link}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
     /// Everybody's, whatever session they hold.
-    Anybody,
+    Public,
     /// Everybody's but who is half signed in: they have a step to finish.
-    Passerby,
+    Visitor,
     /// The second step: only who is half signed in.
     Half,
     /// Who is signed in, also where two-factor has to be set up first.
@@ -28,7 +28,7 @@ enum Class {
     SignedIn,
     Admin,
 }
-use Class::{Admin, Anybody, Enrolling, Half, Passerby, SignedIn};
+use Class::{Admin, Enrolling, Half, Public, SignedIn, Visitor};
 
 /// What is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,23 +40,23 @@ enum What {
 }
 use What::{FormOf, Page, PageWithForm};
 
-/// The routes and whose they are. Static files, health and the development inbox know no session, and are [`Anybody`]'s by
+/// The routes and whose they are. Static files, health and the development inbox know no session, and are [`Public`]'s by
 /// another test.
 const TABLE: &[(&str, Class, What)] = &[
-    ("/", Passerby, Page),
-    (routes::HELP, Anybody, Page),
-    (routes::HELP_ARTICLE, Anybody, Page),
-    (routes::LOGIN, Passerby, PageWithForm),
-    (routes::LOGIN_SENT, Passerby, PageWithForm),
-    (routes::LOGIN_SENT_RESEND, Passerby, FormOf(routes::LOGIN_SENT)),
-    (routes::LOGIN_VERIFY, Anybody, Page),
-    (routes::LOGIN_CONFIRM, Passerby, PageWithForm),
-    (routes::LOGIN_CONFIRM_CANCEL, Passerby, FormOf(routes::LOGIN_CONFIRM)),
-    (routes::LOGIN_CONFIRM_RESEND, Passerby, FormOf(routes::LOGIN_CONFIRM)),
+    ("/", Visitor, Page),
+    (routes::HELP, Public, Page),
+    (routes::HELP_ARTICLE, Public, Page),
+    (routes::LOGIN, Visitor, PageWithForm),
+    (routes::LOGIN_SENT, Visitor, PageWithForm),
+    (routes::LOGIN_SENT_RESEND, Visitor, FormOf(routes::LOGIN_SENT)),
+    (routes::LOGIN_VERIFY, Public, Page),
+    (routes::LOGIN_CONFIRM, Visitor, PageWithForm),
+    (routes::LOGIN_CONFIRM_CANCEL, Visitor, FormOf(routes::LOGIN_CONFIRM)),
+    (routes::LOGIN_CONFIRM_RESEND, Visitor, FormOf(routes::LOGIN_CONFIRM)),
     (routes::LOGIN_TWO_FACTOR, Half, PageWithForm),
     (routes::LOGIN_BACKUP_CODE, Half, PageWithForm),
-    (routes::INVITE, Passerby, PageWithForm),
-    (routes::LOGOUT, Anybody, PageWithForm),
+    (routes::INVITE, Visitor, PageWithForm),
+    (routes::LOGOUT, Public, PageWithForm),
     (routes::LOGIN_CONTINUE, Enrolling, PageWithForm),
     (routes::REAUTH, Enrolling, PageWithForm),
     (routes::REAUTH_BACKUP_CODE, Enrolling, PageWithForm),
@@ -76,7 +76,7 @@ const TABLE: &[(&str, Class, What)] = &[
     (routes::SESSIONS_END_OTHERS, SignedIn, FormOf(routes::SESSIONS)),
     (routes::ACTIVITY, SignedIn, Page),
     // It asks for a link's token, and for no session.
-    (routes::UNDO, Anybody, PageWithForm),
+    (routes::UNDO, Public, PageWithForm),
     (routes::TWO_FACTOR, SignedIn, Page),
     (routes::TWO_FACTOR_REMOVE, SignedIn, FormOf(routes::TWO_FACTOR)),
     (routes::TWO_FACTOR_OFF, SignedIn, PageWithForm),
@@ -111,14 +111,14 @@ const TABLE: &[(&str, Class, What)] = &[
 fn knows_sessions(path: &str) -> bool {
     !matches!(path, "/healthz" | "/readyz" | server::metrics::PATH | routes::AUTH_VERIFY | routes::AUTH_REDIRECT)
         && !path.starts_with(routes::DEV_INBOX)
-        && !app::assets::ALL.iter().any(|asset| asset.path == path)
+        && !app::ui::assets::ALL.iter().any(|asset| asset.path == path)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     Anonymous,
     /// One factor of two given.
-    HalfSignedIn,
+    PendingSecondFactor,
     User,
     /// An administrator who has yet to set two-factor up, as `REQUIRE_2FA` asks.
     AdminOwing,
@@ -128,20 +128,20 @@ enum Role {
 }
 
 impl Role {
-    const ALL: [Self; 6] = [Self::Anonymous, Self::HalfSignedIn, Self::User, Self::AdminOwing, Self::Admin, Self::Disabled];
+    const ALL: [Self; 6] = [Self::Anonymous, Self::PendingSecondFactor, Self::User, Self::AdminOwing, Self::Admin, Self::Disabled];
 }
 
 /// What the gate says. `Ok`: it lets them through to the page or form.
 fn expected(class: Class, role: Role) -> Result<(), Refused> {
-    use Role::{Admin as RoleAdmin, AdminOwing, Anonymous, Disabled, HalfSignedIn, User};
+    use Role::{Admin as RoleAdmin, AdminOwing, Anonymous, Disabled, PendingSecondFactor, User};
     match (class, role) {
-        (Anybody, _)
-        | (Passerby, Anonymous | User | AdminOwing | RoleAdmin | Disabled)
-        | (Half, HalfSignedIn)
+        (Public, _)
+        | (Visitor, Anonymous | User | AdminOwing | RoleAdmin | Disabled)
+        | (Half, PendingSecondFactor)
         | (Enrolling, User | AdminOwing | RoleAdmin)
         | (SignedIn, User | RoleAdmin)
         | (Admin, RoleAdmin) => Ok(()),
-        (Passerby | Enrolling | SignedIn | Admin, HalfSignedIn) => Err(Refused::To(routes::LOGIN_TWO_FACTOR)),
+        (Visitor | Enrolling | SignedIn | Admin, PendingSecondFactor) => Err(Refused::To(routes::LOGIN_TWO_FACTOR)),
         (Half | Enrolling | SignedIn | Admin, Anonymous | Disabled) => Err(Refused::To(routes::LOGIN)),
         (Half, User | AdminOwing | RoleAdmin) => Err(Refused::To(routes::ACCOUNT)),
         (SignedIn | Admin, AdminOwing) => Err(Refused::To(routes::TWO_FACTOR_SETUP)),
@@ -186,7 +186,7 @@ impl World {
         let first = async |email| sign_in_by_link(&self.kit, &self.app, email).await;
         match role {
             Role::Anonymous => String::new(),
-            Role::HalfSignedIn => first("half@example.org").await,
+            Role::PendingSecondFactor => first("half@example.org").await,
             Role::User => first("mara@example.org").await,
             Role::AdminOwing => first("owing@example.org").await,
             Role::Admin => {
@@ -266,7 +266,7 @@ async fn every_route_answers_every_role_as_its_class_says() {
                             assert!(status != StatusCode::METHOD_NOT_ALLOWED && !status.is_server_error(), "{said}");
                             // No gate's answer: those of the class's strangers lead to signing in.
                             let strangers = [Some(routes::LOGIN), Some(routes::LOGIN_TWO_FACTOR)];
-                            let home = matches!(class, Anybody | Passerby | Half);
+                            let home = matches!(class, Public | Visitor | Half);
                             assert!(home || !strangers.contains(&leads.as_deref()), "{said}");
                         }
                     }

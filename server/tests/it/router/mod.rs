@@ -276,7 +276,7 @@ fn paths() -> Vec<String> {
             }
         })
         .collect();
-    paths.extend(app::assets::ALL.iter().map(|asset| asset.path.to_owned()));
+    paths.extend(app::ui::assets::ALL.iter().map(|asset| asset.path.to_owned()));
     assert!(paths.len() > 15 && [routes::LOGIN_CONFIRM, MAIL].iter().all(|path| paths.iter().any(|p| p == path)), "{paths:?}");
     paths
 }
@@ -420,7 +420,7 @@ async fn a_half_signed_in_session_opens_the_second_step_and_nothing_else() {
         for path in paths() {
             if path.starts_with("/assets/")
                 || path.starts_with(routes::DEV_INBOX)
-                || app::assets::ALL.iter().any(|asset| asset.path == path)
+                || app::ui::assets::ALL.iter().any(|asset| asset.path == path)
             {
                 continue;
             }

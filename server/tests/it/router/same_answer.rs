@@ -373,7 +373,7 @@ async fn nor_does_a_browser_learn_more_that_has_an_account_of_its_own() {
     world.kit.auth.users().create(&address("curious@example.org"), false).await.expect("made");
     let cookies = sign_in_by_link(&world.kit, &app, "curious@example.org").await;
     world.kit.letters().await;
-    let known = cookies.split("; ").find(|cookie| cookie.starts_with(app::session::KNOWN)).expect("it is known from now on");
+    let known = cookies.split("; ").find(|cookie| cookie.starts_with(app::http::session::KNOWN)).expect("it is known from now on");
     let mut walks = Vec::new();
     for state in State::ALL {
         let mut walk = Walk::new(&world, &app, state).await;

@@ -1,0 +1,26 @@
+use leptos::prelude::*;
+
+/// Asks before something is done: `children` say what will happen, and hold the fields. `button` does it, and `back` leads away from it.
+/// `novalidate` where the fields' errors are the page's own.
+#[component]
+pub fn Ask(
+    action: &'static str,
+    button: &'static str,
+    #[prop(default = "button primary")] class: &'static str,
+    back: (&'static str, String),
+    #[prop(optional)] narrow: bool,
+    #[prop(optional)] novalidate: bool,
+    children: Children,
+) -> impl IntoView {
+    view! {
+        <div class=if narrow { "panel narrow" } else { "panel" }>
+            <form class="body" method="post" action=action novalidate=novalidate>
+                {children()}
+                <div class="row-actions">
+                    <button class=class>{button}</button>
+                    <a class="button" href=back.1>{back.0}</a>
+                </div>
+            </form>
+        </div>
+    }
+}
