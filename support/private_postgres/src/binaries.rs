@@ -82,7 +82,7 @@ fn examine(dir: &Path, account: &Account) -> Option<Binaries> {
 }
 
 /// 17 of `17.2 (Debian 17.2-1)`, `17`, `17beta1`.
-pub(crate) fn major(version: &str) -> Option<u32> {
+fn major(version: &str) -> Option<u32> {
     let digits = version.find(|character: char| !character.is_ascii_digit()).unwrap_or(version.len());
     version[..digits].parse().ok()
 }

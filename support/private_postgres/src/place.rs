@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Error, Lifetime, account::Account, binaries};
+use crate::{Error, Lifetime, account::Account};
 
 /// Only part of the socket's name, as there is no TCP.
 pub(crate) const PORT: u16 = 5432;
@@ -96,7 +96,8 @@ impl Place {
         let path = self.data().join("PG_VERSION");
         match fs::read_to_string(&path) {
             Ok(text) => {
-                binaries::major(&text).map(Some).ok_or_else(|| file(&path)(io::Error::other(format!("{text:?} is no version"))))
+                let version = text.trim_end().parse().map(Some);
+                version.map_err(|_| file(&path)(io::Error::other(format!("{text:?} is no version"))))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(file(&path)(error)),
