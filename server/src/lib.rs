@@ -8,6 +8,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod database;
+#[cfg(feature = "development")]
 pub mod dev_inbox;
 pub mod doctor;
 pub mod forward_auth;
@@ -21,6 +22,5 @@ pub mod reconcile;
 pub mod rollout_commands;
 pub mod router;
 pub mod serve;
-pub mod smoke;
 pub mod smtp;
 pub mod telemetry;

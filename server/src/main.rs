@@ -5,11 +5,11 @@ use std::{process::ExitCode, time::Duration};
 use clap::Parser as _;
 use server::{
     audit_commands,
-    cli::{Cli, Command, ConfigCommand},
+    cli::{self, Cli, Command, ConfigCommand},
     commands,
     config::{self, Environment},
     database::Database,
-    doctor, pooler, reconcile, rollout_commands, serve, smoke,
+    doctor, pooler, reconcile, rollout_commands, serve,
     telemetry::{self, traces::Traces},
 };
 
@@ -21,7 +21,9 @@ fn main() -> ExitCode {
         Command::Config(ConfigCommand::Check { output }) => return ended(Ok(commands::check_configuration(&environment, output))),
         Command::Doctor { output } => return ended(doctor::doctor(&environment, output)),
         // It looks at an instance from outside, perhaps from another machine: none of our configuration matters.
-        Command::Smoke(options) => return ended(runtime().and_then(|runtime| runtime.block_on(smoke::smoke(options)))),
+        Command::Smoke(options) => {
+            return ended(runtime().and_then(|runtime| runtime.block_on(smoke::run(options, |line| cli::say(line)))));
+        }
         command => command,
     };
     let config = match config::load(&environment) {

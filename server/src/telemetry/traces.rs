@@ -47,7 +47,8 @@ impl Traces {
         let exporter = SpanExporter::builder()
             .with_http()
             .with_protocol(Protocol::HttpBinary)
-            .with_endpoint(collector.url())
+            // As OTLP says of an endpoint that serves all signals.
+            .with_endpoint(format!("{}/v1/traces", endpoint.as_str().trim_end_matches('/')))
             .with_timeout(collector::ANSWER_WITHIN)
             .with_http_client(collector)
             .build()

@@ -11,13 +11,13 @@ use std::{
 };
 
 use auth::crypto::random;
-use hyper::StatusCode;
+use http::{Method, StatusCode};
 use private_postgres::{Cluster, DATABASE, OWNER};
 use sqlx::PgPool;
-use testkit::SmtpSink;
+use testkit::{Browser, SmtpSink};
 
 use crate::{
-    client::{Client, asking_for},
+    client::{asking_for, client, come_from},
     servers::{self, BEHIND_A_PROXY, Server},
 };
 
@@ -79,9 +79,9 @@ pub async fn bench(cluster: &Cluster, pairs: usize) -> anyhow::Result<()> {
     let settings = |limits| [BEHIND_A_PROXY, ("SIGNUP", "invite"), ("LIMITS", limits)];
     let server = servers::latchkey_with(cluster, &sink.url(), &settings("off"), Stdio::inherit()).await?;
     let owner = PgPool::connect(&cluster.url(OWNER, DATABASE)).await?;
-    let mut client = Client::new(server.address, Ipv4Addr::LOCALHOST);
+    let mut client = client(server.address, Ipv4Addr::LOCALHOST);
     // Its row names the key, which rows with secrets have to: a server doesn't start where there are some that it can't read.
-    client.post("/login", asking_for("first@example.org")).await?;
+    client.try_send(Method::POST, "/login", asking_for("first@example.org")).await?;
     for (kind, Kind { seed, .. }) in KINDS.iter().enumerate().filter(|(_, kind)| !kind.seed.is_empty()) {
         let addresses: Vec<String> = (0..ADDRESSES).map(|n| address(kind, n)).collect();
         sqlx::query(*seed).bind(addresses).execute(&owner).await?;
@@ -101,8 +101,8 @@ pub async fn bench(cluster: &Cluster, pairs: usize) -> anyhow::Result<()> {
 }
 
 /// After as many mails for each address as an hour allows, each asked for from a network of its own.
-async fn limited_client(server: &Server, owner: &PgPool) -> anyhow::Result<Client> {
-    let mut client = Client::new(server.address, Ipv4Addr::LOCALHOST);
+async fn limited_client(server: &Server, owner: &PgPool) -> anyhow::Result<Browser> {
+    let mut client = client(server.address, Ipv4Addr::LOCALHOST);
     for _ in 0..LIMIT {
         rounds(&mut client, LIMITED, LIMITED, StatusCode::SEE_OTHER).await?;
     }
@@ -117,16 +117,17 @@ struct Timed {
 }
 
 /// So many rounds, and `addresses` of each kind in turn. Every answer has this status, or nothing was measured.
-async fn rounds(client: &mut Client, rounds: usize, addresses: usize, status: StatusCode) -> anyhow::Result<Vec<Timed>> {
+async fn rounds(client: &mut Browser, rounds: usize, addresses: usize, status: StatusCode) -> anyhow::Result<Vec<Timed>> {
     let mut times = Vec::with_capacity(rounds * KINDS.len());
     for round in 0..rounds {
         for kind in shuffled(KINDS.len()) {
             // A stranger: without cookies, and from another network than the last.
             client.cookies.clear();
-            client.from = Ipv4Addr::from_bits(Ipv4Addr::new(198, 18, 0, 0).to_bits() | (u32::from_ne_bytes(random()) & 0x1_ffff));
+            let network = Ipv4Addr::new(198, 18, 0, 0).to_bits() | (u32::from_ne_bytes(random()) & 0x1_ffff);
+            come_from(client, Ipv4Addr::from_bits(network));
             let form = asking_for(&address(kind, round % addresses));
             let begun = Instant::now();
-            let reply = client.post("/login", form).await?;
+            let reply = client.try_send(Method::POST, "/login", form).await?;
             times.push(Timed { kind, took: begun.elapsed() });
             anyhow::ensure!(reply.status == status, "{}: {} instead of {status}", KINDS[kind].name, reply.status);
         }

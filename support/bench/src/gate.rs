@@ -20,9 +20,9 @@ use auth::{
     primitives::clock::{Clock as _, SystemClock},
 };
 use axum::{Json, Router, extract::State, routing::get};
-use hyper::{
-    HeaderMap, StatusCode,
-    header::{AUTHORIZATION, COOKIE},
+use http::{
+    HeaderMap, Method, StatusCode,
+    header::{AUTHORIZATION, COOKIE, HeaderName, HeaderValue},
 };
 use private_postgres::{APPLICATION, Cluster, DATABASE};
 use serde_json::json;
@@ -30,7 +30,7 @@ use sqlx::{PgPool, Row as _, postgres::PgPoolOptions};
 use testkit::{Browser, SmtpSink, TEST_KEY};
 use uuid::Uuid;
 
-use crate::{client::Client, cpu, median, servers};
+use crate::{client::client, cpu, median, servers};
 
 const CLIENTS: u8 = 16;
 const ROUND: Duration = Duration::from_secs(5);
@@ -210,11 +210,11 @@ async fn round(server: &servers::Server, path: &'static str, clients: &[Headers]
     let requests = Arc::new(AtomicU64::new(0));
     let (begun, before) = (Instant::now(), cpu::micros(server.pid())?);
     let clients = clients.iter().map(|headers| {
-        let (mut client, requests) = (Client::new(server.address, Ipv4Addr::LOCALHOST), requests.clone());
-        client.also.clone_from(headers);
+        let (mut client, requests) = (client(server.address, Ipv4Addr::LOCALHOST), requests.clone());
+        client.headers.extend(headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))));
         tokio::spawn(async move {
             while begun.elapsed() < ROUND {
-                let reply = client.get(path).await?;
+                let reply = client.try_send(Method::GET, path, String::new()).await?;
                 anyhow::ensure!(reply.status == StatusCode::OK, "{}", reply.status);
                 requests.fetch_add(1, Ordering::Relaxed);
             }

@@ -1,25 +1,20 @@
-//! A client over real sockets that keeps cookies and says where its posts come from, as a browser does.
+//! A browser to whom a server that doesn't answer is a failed test.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    net::SocketAddr,
+    ops::{Deref, DerefMut},
+};
 
-use http_body_util::{BodyExt, Full};
-use hyper::{
-    HeaderMap, Method, Request, StatusCode,
-    body::Bytes,
-    header::{CONTENT_TYPE, COOKIE, LOCATION, ORIGIN, SET_COOKIE, USER_AGENT},
+use http::{
+    HeaderMap, Method, StatusCode,
+    header::{HeaderValue, LOCATION, USER_AGENT},
 };
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
+use http_client::{Client, Connections};
+
+const FORM: &str = "application/x-www-form-urlencoded";
 
 #[derive(Clone)]
-pub struct Browser {
-    client: Client<HttpConnector, Full<Bytes>>,
-    server: SocketAddr,
-    origin: String,
-    pub cookies: BTreeMap<String, String>,
-}
+pub struct Browser(http_client::Browser);
 
 /// An answer, read whole.
 #[derive(Debug, Clone)]
@@ -41,20 +36,17 @@ impl Browser {
     /// `origin` is the server's `BASE_URL`.
     #[must_use]
     pub fn new(server: SocketAddr, origin: impl Into<String>) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        Self {
-            client: Client::builder(TokioExecutor::new()).build(connector),
-            server,
-            origin: origin.into(),
-            cookies: BTreeMap::new(),
-        }
+        let client = Client::plain(Connections::Kept, usize::MAX);
+        let mut browser = http_client::Browser::new(client, format!("http://{server}"), origin);
+        let name = "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:128.0) Gecko/20100101 Firefox/128.0";
+        browser.headers.insert(USER_AGENT, HeaderValue::from_static(name));
+        Self(browser)
     }
 
     /// The same cookies, at another server of the same site.
     #[must_use]
     pub fn at(&self, server: SocketAddr) -> Self {
-        Self { server, ..self.clone() }
+        Self(self.0.at(format!("http://{server}")))
     }
 
     pub async fn get(&mut self, path: &str) -> Reply {
@@ -71,35 +63,31 @@ impl Browser {
     /// # Panics
     /// Where the server does not answer.
     pub async fn send(&mut self, method: Method, path: &str, body: String) -> Reply {
-        let mut request = Request::builder()
-            .method(&method)
-            .uri(format!("http://{}{path}", self.server))
-            .header(USER_AGENT, "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:128.0) Gecko/20100101 Firefox/128.0");
-        if !self.cookies.is_empty() {
-            let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-            request = request.header(COOKIE, cookies.join("; "));
-        }
-        if method != Method::GET && method != Method::HEAD {
-            request = request.header(ORIGIN, &self.origin).header(CONTENT_TYPE, "application/x-www-form-urlencoded");
-        }
-        let request = request.body(Full::new(Bytes::from(body))).expect("a well-formed request");
-        let response = self.client.request(request).await.expect("the server answers");
-        let (parts, body) = response.into_parts();
-        let body = body.collect().await.expect("the answer is whole").to_bytes();
-        for cookie in parts.headers.get_all(SET_COOKIE) {
-            self.keep(cookie.to_str().expect("cookies are ASCII"));
-        }
-        Reply { status: parts.status, headers: parts.headers, body: String::from_utf8_lossy(&body).into_owned() }
+        self.try_send(method, path, body).await.expect("the server answers")
     }
 
-    fn keep(&mut self, cookie: &str) {
-        let (pair, attributes) = cookie.split_once(';').unwrap_or((cookie, ""));
-        let Some((name, value)) = pair.split_once('=') else { return };
-        if attributes.to_ascii_lowercase().contains("max-age=0") {
-            self.cookies.remove(name);
-        } else {
-            self.cookies.insert(name.to_owned(), value.to_owned());
-        }
+    /// `body`: a form, already encoded.
+    ///
+    /// # Errors
+    /// Where the server does not answer.
+    pub async fn try_send(&mut self, method: Method, path: &str, body: String) -> anyhow::Result<Reply> {
+        let form = (method != Method::GET && method != Method::HEAD).then_some((FORM, body));
+        let (head, body) = self.0.send(method, path, form).await?.into_parts();
+        Ok(Reply { status: head.status, headers: head.headers, body })
+    }
+}
+
+impl Deref for Browser {
+    type Target = http_client::Browser;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for Browser {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
     }
 }
 

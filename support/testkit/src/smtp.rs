@@ -1,4 +1,4 @@
-//! An SMTP server on a real socket that keeps what it is sent, and can be told to behave worse than that.
+//! A mail server on a real socket that keeps what it is sent, and can be told to behave worse than that.
 
 use std::{
     collections::HashMap,
@@ -9,8 +9,10 @@ use std::{
     time::Duration,
 };
 
+pub use smtp_sink::Stage;
+use smtp_sink::{Connection, Message, Opening, Server, Turn, code, converse, link, say};
 use tokio::{
-    io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
+    io::{AsyncRead, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::watch,
 };
@@ -25,23 +27,10 @@ pub struct Received {
 }
 
 impl Received {
-    /// The whole message with quoted-printable undone, good enough to find a link and a code in.
+    /// What it says.
     #[must_use]
     pub fn text(&self) -> String {
-        let unfolded = self.data.replace("=\r\n", "");
-        let mut bytes = Vec::with_capacity(unfolded.len());
-        let mut rest = unfolded.as_bytes();
-        while let Some((&byte, tail)) = rest.split_first() {
-            let hex = (byte == b'=').then(|| tail.get(..2)).flatten().and_then(|hex| std::str::from_utf8(hex).ok());
-            if let Some(decoded) = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-                bytes.push(decoded);
-                rest = &tail[2..];
-            } else {
-                bytes.push(byte);
-                rest = tail;
-            }
-        }
-        String::from_utf8_lossy(&bytes).into_owned()
+        smtp_sink::text(&self.data)
     }
 
     /// The path and query of the sign-in link.
@@ -51,8 +40,8 @@ impl Received {
     #[must_use]
     pub fn link(&self) -> String {
         let text = self.text();
-        let at = text.find("/login/verify?token=").expect("the mail holds a sign-in link");
-        text[at..].split(|c: char| c.is_whitespace() || c == '"').next().unwrap_or_default().to_owned()
+        let link = link(&text).expect("the mail holds a sign-in link");
+        link[link.find("/login/").unwrap_or(0)..].to_owned()
     }
 
     /// The six digits.
@@ -61,12 +50,7 @@ impl Received {
     /// Where there are none.
     #[must_use]
     pub fn code(&self) -> String {
-        let text = self.text();
-        text.lines()
-            .map(str::trim)
-            .find(|line| line.len() == 7 && line.as_bytes()[3] == b' ' && line.bytes().filter(u8::is_ascii_digit).count() == 6)
-            .expect("the mail holds a code")
-            .replace(' ', "")
+        code(&self.text()).expect("the mail holds a code")
     }
 
     /// What is the same in every copy of a mail: its Message-ID, its link and its code.
@@ -89,26 +73,6 @@ pub enum Manner {
     StartTls(Arc<ServerConfig>),
     /// TLS from the first byte.
     Tls(Arc<ServerConfig>),
-}
-
-/// What the client has just said, and waits for the answer to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// Nothing: it has only connected.
-    Greeting,
-    Ehlo,
-    StartTls,
-    Auth,
-    Mail,
-    Rcpt,
-    Data,
-    /// The first line of the mail.
-    Midway,
-    /// The whole mail, which was taken; unless that is refused.
-    Taken,
-    /// Or anything else.
-    Noop,
-    Quit,
 }
 
 /// What is done instead of giving the right answer.
@@ -340,7 +304,9 @@ impl Drop for SmtpSink {
 }
 
 impl Ledger {
-    fn keep(&self, mail: &Received) {
+    fn keep(&self, mail: &Message) {
+        let Message { from, to, data } = mail.clone();
+        let mail = Received { from, to, data };
         let mut mails = locked(&self.received);
         for to in &mail.to {
             mails.entry(to.clone()).or_default().push(mail.clone());
@@ -365,17 +331,18 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The `n`th conversation, from the first byte on.
 async fn receive(stream: TcpStream, n: usize, manner: Manner, ledger: &Ledger) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let conversation = Conversation { ledger, n, greets: true, offers_tls: false, encrypted: false };
+    let in_clear = Conversation { ledger, n, encrypted: false };
+    let encrypted = Conversation { ledger, n, encrypted: true };
     match manner {
-        Manner::Plain => conversation.hold(stream).await.map(drop),
+        Manner::Plain => converse(stream, Opening::Greeted, &in_clear).await.map(drop),
         Manner::StartTls(config) => {
-            let Some(stream) = (Conversation { offers_tls: true, ..conversation }).hold(stream).await? else { return Ok(()) };
+            let Some(stream) = converse(stream, Opening::OffersTls, &in_clear).await? else { return Ok(()) };
             let stream = TlsAcceptor::from(config).accept(stream).await?;
-            Conversation { greets: false, encrypted: true, ..conversation }.hold(stream).await.map(drop)
+            converse(stream, Opening::Secured, &encrypted).await.map(drop)
         }
         Manner::Tls(config) => {
             let stream = TlsAcceptor::from(config).accept(stream).await?;
-            Conversation { encrypted: true, ..conversation }.hold(stream).await.map(drop)
+            converse(stream, Opening::Greeted, &encrypted).await.map(drop)
         }
     }
 }
@@ -383,156 +350,71 @@ async fn receive(stream: TcpStream, n: usize, manner: Manner, ledger: &Ledger) -
 struct Conversation<'a> {
     ledger: &'a Ledger,
     n: usize,
-    greets: bool,
-    offers_tls: bool,
     encrypted: bool,
 }
 
-/// How an answer went.
-#[derive(PartialEq, Eq)]
-enum Turn {
-    Right,
-    Wrong,
-    Over,
-}
-
-impl Conversation<'_> {
-    /// To its end, or to STARTTLS: then the stream is given back.
-    async fn hold<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> io::Result<Option<S>> {
-        let mut stream = BufReader::new(stream);
-        let (mut from, mut to) = (String::new(), Vec::new());
-        let mut line = String::new();
-        if self.greets && self.answer(&mut stream, self.act(Stage::Greeting, &to), "", "220 sink ESMTP\r\n").await? == Turn::Over {
-            return Ok(None);
+impl Server for Conversation<'_> {
+    async fn answer(
+        &self,
+        client: &mut impl Connection,
+        stage: Stage,
+        mail: &Message,
+        said: &str,
+        right: &str,
+    ) -> io::Result<Turn> {
+        let act = {
+            let mut faults = locked(&self.ledger.faults);
+            faults.iter_mut().find_map(|fault| fault.strikes(self.n, stage, &mail.to).then(|| fault.act.clone()))
+        };
+        let recipients = mail.to.join(" ");
+        let said = if stage == Stage::Taken { &recipients } else { said };
+        if stage == Stage::Taken && !matches!(act, Some(Act::Answer(_) | Act::Goodbye)) {
+            self.ledger.keep(mail);
         }
-        let tls = if self.offers_tls { "250-STARTTLS\r\n" } else { "" };
-        let extensions = format!("250-sink\r\n250-8BITMIME\r\n250-AUTH PLAIN LOGIN\r\n{tls}250 SMTPUTF8\r\n");
-        while self.read_line(&mut stream, &mut line).await? > 0 {
-            let verb = line.split_ascii_whitespace().next().unwrap_or_default().to_ascii_uppercase();
-            locked(&self.ledger.heard).push((self.encrypted, verb.clone()));
-            let (stage, right) = match verb.as_str() {
-                "EHLO" => (Stage::Ehlo, extensions.as_str()),
-                "STARTTLS" if self.offers_tls => (Stage::StartTls, "220 go on\r\n"),
-                "AUTH" => (Stage::Auth, "235 welcome\r\n"),
-                // RFC 5321 §4.1.4: what was begun is to be ended first.
-                "MAIL" if !from.is_empty() => (Stage::Noop, "503 nested MAIL\r\n"),
-                "MAIL" => (Stage::Mail, "250 ok\r\n"),
-                "RCPT" => {
-                    to.push(path(&line));
-                    (Stage::Rcpt, "250 ok\r\n")
-                }
-                "DATA" => (Stage::Data, "354 go on\r\n"),
-                "QUIT" => (Stage::Quit, "221 bye\r\n"),
-                _ => (Stage::Noop, "250 ok\r\n"),
-            };
-            let turn = self.answer(&mut stream, self.act(stage, &to), &line, right).await?;
-            match (stage, turn) {
-                (_, Turn::Over) | (Stage::Quit, _) => return Ok(None),
-                (Stage::Rcpt, Turn::Wrong) => drop(to.pop()),
-                (Stage::StartTls, Turn::Right) => return Ok(Some(stream.into_inner())),
-                (Stage::Mail, Turn::Right) => from = path(&line),
-                (Stage::Data, Turn::Right) => {
-                    let Some(data) = self.data(&mut stream, &to).await? else { return Ok(None) };
-                    let act = self.act(Stage::Taken, &to);
-                    let mail = Received { from: std::mem::take(&mut from), to: std::mem::take(&mut to), data };
-                    if !matches!(act, Some(Act::Answer(_) | Act::Goodbye)) {
-                        self.ledger.keep(&mail);
-                    }
-                    if self.answer(&mut stream, act, &mail.to.join(" "), "250 kept\r\n").await? == Turn::Over {
-                        return Ok(None);
-                    }
-                }
-                _ if verb == "RSET" => {
-                    from.clear();
-                    to.clear();
-                }
-                _ => {}
-            }
-        }
-        Ok(None)
-    }
-
-    /// Up to the dot. `None` where it ends before.
-    async fn data<S: AsyncBufRead + AsyncWrite + Unpin>(&self, stream: &mut S, to: &[String]) -> io::Result<Option<String>> {
-        let (mut data, mut line) = (String::new(), String::new());
-        while self.read_line(stream, &mut line).await? > 0 {
-            if line == ".\r\n" {
-                return Ok(Some(data));
-            }
-            if data.is_empty()
-                && let Some(act) = self.act(Stage::Midway, to)
-                && self.answer(stream, Some(act), "", "").await? == Turn::Over
-            {
-                return Ok(None);
-            }
-            data.push_str(line.strip_prefix('.').unwrap_or(&line));
-        }
-        Ok(None)
-    }
-
-    fn act(&self, stage: Stage, to: &[String]) -> Option<Act> {
-        let mut faults = locked(&self.ledger.faults);
-        faults.iter_mut().find_map(|fault| fault.strikes(self.n, stage, to).then(|| fault.act.clone()))
-    }
-
-    async fn answer<S>(&self, stream: &mut S, act: Option<Act>, said: &str, right: &str) -> io::Result<Turn>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
         match act {
-            None => stream.write_all(right.as_bytes()).await?,
+            None => return say(client, right).await,
             Some(Act::Late(wait)) => {
                 tokio::time::sleep(wait).await;
-                stream.write_all(right.as_bytes()).await?;
+                return say(client, right).await;
             }
             Some(Act::Slow(wait)) => {
                 for byte in right.as_bytes() {
                     tokio::time::sleep(wait).await;
-                    stream.write_all(&[*byte]).await?;
-                    stream.flush().await?;
+                    client.write_all(&[*byte]).await?;
+                    client.flush().await?;
                 }
+                return Ok(Turn::Right);
             }
             Some(Act::Answer(code)) => {
-                stream.write_all(format!("{code} not so: {}\r\n", said.trim_end()).as_bytes()).await?;
-                stream.flush().await?;
+                say(client, &format!("{code} not so: {}\r\n", said.trim_end())).await?;
                 return Ok(Turn::Wrong);
             }
             Some(Act::Say(bytes)) => {
-                stream.write_all(&bytes).await?;
-                stream.flush().await?;
+                client.write_all(&bytes).await?;
+                client.flush().await?;
                 return Ok(Turn::Wrong);
             }
             Some(Act::Endless) => loop {
-                stream.write_all(&[b'2'; 4096]).await?;
+                client.write_all(&[b'2'; 4096]).await?;
             },
             Some(Act::Goodbye) => {
-                stream.write_all(b"421 not today\r\n").await?;
-                stream.shutdown().await?;
-                return Ok(Turn::Over);
+                client.write_all(b"421 not today\r\n").await?;
+                client.shutdown().await?;
             }
-            Some(Act::Silence) => {
-                self.ledger.fall_silent(stream).await?;
-                return Ok(Turn::Over);
-            }
-            Some(Act::HangUp) => return Ok(Turn::Over),
+            Some(Act::Silence) => self.ledger.fall_silent(client).await?,
+            Some(Act::HangUp) => {}
         }
-        stream.flush().await?;
-        Ok(Turn::Right)
+        Ok(Turn::Over)
     }
 
-    /// Also of a client that speaks TLS to a server that does not.
-    async fn read_line(&self, stream: &mut (impl AsyncBufRead + Unpin), line: &mut String) -> io::Result<usize> {
-        let mut bytes = Vec::new();
-        let read = stream.read_until(b'\n', &mut bytes).await?;
+    fn hear(&self, line: &[u8]) {
         if let Some(tap) = &mut *locked(&self.ledger.tap) {
             tap.resize_with(tap.len().max(self.n + 1), Vec::new);
-            tap[self.n].extend_from_slice(&bytes);
+            tap[self.n].extend_from_slice(line);
         }
-        *line = String::from_utf8_lossy(&bytes).into_owned();
-        Ok(read)
     }
-}
 
-fn path(line: &str) -> String {
-    line.split_once('<').and_then(|(_, rest)| rest.split_once('>')).map_or_else(String::new, |(path, _)| path.to_owned())
+    fn command(&self, verb: &str) {
+        locked(&self.ledger.heard).push((self.encrypted, verb.to_owned()));
+    }
 }

@@ -5,11 +5,11 @@ use std::{
     time::Duration,
 };
 
-use hyper::{StatusCode, header::RETRY_AFTER};
-use testkit::{Reply, SmtpSink};
+use http::{Method, StatusCode, header::RETRY_AFTER};
+use testkit::{Browser, Reply, SmtpSink};
 use tokio::time::{Instant, timeout};
 
-use crate::client::{Client, asking_for};
+use crate::client::{asking_for, client};
 
 /// How long people wait for a mail before they give up.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -67,7 +67,7 @@ pub struct Visit {
 pub struct Person {
     who: Actor,
     pub email: String,
-    client: Client,
+    client: Browser,
     since: Instant,
     pages: Vec<(&'static str, Duration)>,
     mail: Option<Duration>,
@@ -84,7 +84,7 @@ impl Person {
             Actor::Colleague => (Ipv4Addr::new(203, 0, 113, 7), format!("colleague{n}@example.org")),
             Actor::Stranger => (own, "wanted@example.org".to_owned()),
         };
-        Self { who, email, client: Client::new(server, from), since: Instant::now(), pages: Vec::new(), mail: None }
+        Self { who, email, client: client(server, from), since: Instant::now(), pages: Vec::new(), mail: None }
     }
 
     /// Comes at `due`.
@@ -114,12 +114,12 @@ impl Person {
     }
 
     async fn get(&mut self, page: &'static str, path: &str, leads: &str) -> Result<(), End> {
-        let reply = timeout(ANSWER, self.client.get(path)).await;
+        let reply = timeout(ANSWER, self.client.try_send(Method::GET, path, String::new())).await;
         self.judge(page, reply.ok(), leads)
     }
 
     async fn post(&mut self, page: &'static str, path: &str, form: String, leads: &str) -> Result<(), End> {
-        let reply = timeout(ANSWER, self.client.post(path, form)).await;
+        let reply = timeout(ANSWER, self.client.try_send(Method::POST, path, form)).await;
         self.judge(page, reply.ok(), leads)
     }
 

@@ -3,9 +3,10 @@
 //!
 //! To add a check: its name in [`CHECKS`], a function that returns what was there instead, its line in [`Run::all`].
 
-mod app;
+mod authenticator;
 mod browser;
 mod mailbox;
+mod options;
 mod page;
 mod report;
 
@@ -14,13 +15,14 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use http::Method;
 
+pub use self::options::Options;
 use self::{
-    app::App,
+    authenticator::App,
     browser::{Answer, Browser, Site},
     mailbox::{Mail, Mailbox, Want},
+    options::MailSource,
     report::{Failure, Report},
 };
-use crate::cli::{MailSource, Smoke};
 
 /// In their order. Scripts and people hold on to these names.
 const CHECKS: [&str; 20] = [
@@ -95,8 +97,8 @@ const SETUP: &str = "/account/two-factor/setup";
 const CODES: &str = "/account/backup-codes";
 const TURN_OFF: &str = "/account/two-factor/turn-off";
 
-/// Whether every check passed.
-pub async fn smoke(options: Smoke) -> anyhow::Result<bool> {
+/// Whether every check passed. `say` writes a line of the answer.
+pub async fn run(options: Options, say: fn(&str)) -> anyhow::Result<bool> {
     let site = Arc::new(Site::new(options.base_url)?);
     let origin = site.origin();
     let mailbox = match options.mail.mailbox {
@@ -117,7 +119,7 @@ pub async fn smoke(options: Smoke) -> anyhow::Result<bool> {
         mailbox,
         patience: options.mail_timeout,
         api_key: options.api_key,
-        report: Report::new(checks, options.output.json),
+        report: Report::new(checks, options.json, say),
         known: None,
         signed_in: None,
         app: None,
@@ -224,7 +226,7 @@ impl Run {
     /// A browser without a session, which the account knows where one has signed in.
     fn new_browser(&self) -> Browser {
         let mut browser = Browser::new(self.site.clone());
-        browser.cookies.extend(self.known.clone().map(|known| (KNOWN_COOKIE.to_owned(), known)));
+        browser.http.cookies.extend(self.known.clone().map(|known| (KNOWN_COOKIE.to_owned(), known)));
         browser
     }
 
@@ -288,7 +290,7 @@ impl Run {
         if !signed_in {
             return Err(account.differs("the account's page"));
         }
-        self.known = browser.cookies.get(KNOWN_COOKIE).cloned();
+        self.known = browser.http.cookies.get(KNOWN_COOKIE).cloned();
         Ok(())
     }
 
@@ -375,7 +377,7 @@ impl Run {
         if !signed_in {
             return Err(account.differs("the account's page"));
         }
-        self.known = browser.cookies.get(KNOWN_COOKIE).cloned();
+        self.known = browser.http.cookies.get(KNOWN_COOKIE).cloned();
         self.signed_in = Some(browser.clone());
         Ok(())
     }

@@ -1,46 +1,34 @@
-//! A browser: keeps cookies, says where its posts come from, fills in the forms that pages have, and follows nothing by itself.
+//! A browser: fills in the forms that pages have, and follows nothing by itself.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use anyhow::Context as _;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, StatusCode,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, LOCATION, ORIGIN, RETRY_AFTER, SET_COOKIE, USER_AGENT},
+    HeaderMap, HeaderValue, Method, StatusCode,
+    header::{ACCEPT, AUTHORIZATION, LOCATION, RETRY_AFTER, SET_COOKIE, USER_AGENT},
 };
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::{body::Bytes, client::conn::http1};
-use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, pki_types::ServerName};
-use rustls_platform_verifier::ConfigVerifierExt as _;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
-use tokio_rustls::TlsConnector;
-use url::{Url, form_urlencoded};
+use http_client::{Client, Connections};
+use url::{Position, Url, form_urlencoded};
 
-use super::{page::Page, report::Failure};
+use crate::{page::Page, report::Failure};
 
 /// For one answer. The instance itself gives up before.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(45);
 const LARGEST_ANSWER: usize = 1 << 20;
 
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
-
 /// The instance, as people reach it.
 pub struct Site {
     base: Url,
-    tls: Option<TlsConnector>,
+    client: Client,
 }
 
 impl Site {
     pub fn new(base: Url) -> anyhow::Result<Self> {
-        let tls = match base.scheme() {
-            "https" => Some(TlsConnector::from(Arc::new(ClientConfig::with_platform_verifier().context("TLS")?))),
-            _ => None,
+        // A connection for each request: what one answer leaves behind on a broken instance must not reach the next.
+        let client = match base.scheme() {
+            "https" => Client::new(Connections::Closed, LARGEST_ANSWER)?,
+            _ => Client::plain(Connections::Closed, LARGEST_ANSWER),
         };
-        Ok(Self { base, tls })
+        Ok(Self { base, client })
     }
 
     pub fn origin(&self) -> String {
@@ -48,46 +36,20 @@ impl Site {
     }
 
     pub fn is_https(&self) -> bool {
-        self.tls.is_some()
+        self.base.scheme() == "https"
     }
 
     /// A path and query of this site; `None` where it leads elsewhere.
     pub fn local(&self, address: &str) -> Option<String> {
         let url = self.base.join(address).ok().filter(|url| url.origin() == self.base.origin())?;
-        Some(url[url::Position::BeforePath..url::Position::AfterQuery].to_owned())
-    }
-
-    async fn connect(&self) -> anyhow::Result<Box<dyn Stream>> {
-        let host = self.base.host_str().context("the address has no host")?.trim_matches(['[', ']']);
-        let port = self.base.port_or_known_default().context("the address has no port")?;
-        let stream = TcpStream::connect((host, port)).await.context("no connection")?;
-        stream.set_nodelay(true)?;
-        Ok(match &self.tls {
-            Some(tls) => {
-                let name = ServerName::try_from(host.to_owned()).context("the host is no name")?;
-                Box::new(tls.connect(name, stream).await.context("no safe connection")?)
-            }
-            None => Box::new(stream),
-        })
-    }
-
-    async fn send(&self, request: Request<Full<Bytes>>) -> anyhow::Result<(StatusCode, HeaderMap, String)> {
-        // A connection for each request: what one answer leaves behind on a broken instance must not reach the next.
-        let (mut sender, connection) = http1::handshake(TokioIo::new(self.connect().await?)).await?;
-        let driver = tokio::spawn(connection);
-        let answer = sender.send_request(request).await.context("no answer")?;
-        let (parts, body) = answer.into_parts();
-        let body =
-            Limited::new(body, LARGEST_ANSWER).collect().await.map_err(|error| anyhow::anyhow!("half an answer: {error}"))?;
-        driver.abort();
-        Ok((parts.status, parts.headers, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
+        Some(url[Position::BeforePath..Position::AfterQuery].to_owned())
     }
 }
 
 #[derive(Clone)]
 pub struct Browser {
     site: Arc<Site>,
-    pub cookies: BTreeMap<String, String>,
+    pub http: http_client::Browser,
 }
 
 /// An answer, read whole.
@@ -103,7 +65,10 @@ pub struct Answer {
 
 impl Browser {
     pub fn new(site: Arc<Site>) -> Self {
-        Self { site, cookies: BTreeMap::new() }
+        let mut http = http_client::Browser::new(site.client.clone(), site.origin(), site.origin());
+        http.headers.insert(USER_AGENT, HeaderValue::from_static(concat!("latchkey-smoke/", env!("CARGO_PKG_VERSION"))));
+        http.headers.insert(ACCEPT, HeaderValue::from_static("text/html, application/json"));
+        Self { site, http }
     }
 
     pub async fn get(&mut self, path: &str) -> Result<Answer, Failure> {
@@ -140,60 +105,21 @@ impl Browser {
         // A link's query is a token.
         let asked = format!("{method} {}", path.split('?').next().unwrap_or_default());
         let failed = |why: String| Failure { expected: format!("an answer to {asked}"), seen: why, request_id: None };
-        let request = self.request(method, path, body, key).map_err(|error| failed(error.to_string()))?;
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.site.send(request)).await;
-        let (status, headers, body) = match answer {
-            Ok(answer) => answer.map_err(|error| failed(format!("{error:#}")))?,
+        if !key.is_empty() {
+            let key = HeaderValue::try_from(format!("Bearer {key}")).map_err(|error| failed(error.to_string()))?;
+            self.http.headers.insert(AUTHORIZATION, key);
+        }
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.http.send(method, path, body)).await;
+        self.http.headers.remove(AUTHORIZATION);
+        let (head, body) = match answer {
+            Ok(answer) => answer.map_err(|error| failed(format!("{error:#}")))?.into_parts(),
             Err(_) => return Err(failed(format!("none within {} s", ANSWER_TIMEOUT.as_secs()))),
         };
-        for cookie in headers.get_all(SET_COOKIE) {
-            self.keep(cookie);
-        }
-        let leads_to = header(&headers, &LOCATION).map(|location| match self.site.local(location) {
+        let leads_to = header(&head.headers, &LOCATION).map(|location| match self.site.local(location) {
             Some(path) => path.split('?').next().unwrap_or_default().to_owned(),
             None => "another site".to_owned(),
         });
-        Ok(Answer { asked, status, page: Page::read(&body), headers, leads_to })
-    }
-
-    fn request(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<(&str, String)>,
-        key: &str,
-    ) -> Result<Request<Full<Bytes>>, http::Error> {
-        let mut request = Request::builder()
-            .uri(path)
-            .header(HOST, &self.site.base[url::Position::BeforeHost..url::Position::AfterPort])
-            .header(USER_AGENT, concat!("latchkey-smoke/", env!("CARGO_PKG_VERSION")))
-            .header(ACCEPT, "text/html, application/json");
-        if !self.cookies.is_empty() {
-            let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-            request = request.header(COOKIE, cookies.join("; "));
-        }
-        if method != Method::GET {
-            request = request.header(ORIGIN, self.site.origin());
-        }
-        if !key.is_empty() {
-            request = request.header(AUTHORIZATION, format!("Bearer {key}"));
-        }
-        let body = body.map_or_else(Bytes::new, |(kind, body)| {
-            if let (Some(headers), Ok(kind)) = (request.headers_mut(), HeaderValue::from_str(kind)) {
-                headers.insert(CONTENT_TYPE, kind);
-            }
-            body.into()
-        });
-        request.method(method).body(Full::new(body))
-    }
-
-    fn keep(&mut self, cookie: &HeaderValue) {
-        let Some(cookie) = cookie.to_str().ok().and_then(|text| cookie::Cookie::parse(text).ok()) else { return };
-        if cookie.max_age().is_some_and(|age| age <= time::Duration::ZERO) {
-            self.cookies.remove(cookie.name());
-        } else {
-            self.cookies.insert(cookie.name().to_owned(), cookie.value().to_owned());
-        }
+        Ok(Answer { asked, status: head.status, page: Page::read(&body), headers: head.headers, leads_to })
     }
 
     /// Whether the account's page opens; and what it answered.

@@ -1,9 +1,7 @@
 //! One line a check: for people as it happens, for scripts at the end.
 
 use serde::Serialize;
-use serde_json::{Value, json};
-
-use crate::cli::say;
+use serde_json::json;
 
 /// What was to be, and what was there instead. Neither holds a token, a code or a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,14 +35,15 @@ enum Outcome {
 
 pub struct Report {
     json: bool,
+    say: fn(&str),
     /// Those that are to come, in their order.
     checks: Vec<&'static str>,
     lines: Vec<Line>,
 }
 
 impl Report {
-    pub fn new(checks: Vec<&'static str>, json: bool) -> Self {
-        Self { json, checks, lines: Vec::new() }
+    pub fn new(checks: Vec<&'static str>, json: bool, say: fn(&str)) -> Self {
+        Self { json, say, checks, lines: Vec::new() }
     }
 
     /// Tells of a check; `None` where it failed.
@@ -60,7 +59,7 @@ impl Report {
 
     fn add(&mut self, line: Line) {
         if !self.json {
-            say(in_words(&line));
+            (self.say)(&in_words(&line));
         }
         self.lines.push(line);
     }
@@ -75,12 +74,12 @@ impl Report {
         let count = |outcome| self.lines.iter().filter(|line| line.outcome == outcome).count();
         let (failed, skipped) = (count(Outcome::Failed), count(Outcome::Skipped));
         let ok = failed + skipped == 0;
-        if self.json {
-            let report: Value = json!({ "base_url": base_url, "ok": ok, "checks": self.lines });
-            say(report);
+        let last = if self.json {
+            json!({ "base_url": base_url, "ok": ok, "checks": self.lines }).to_string()
         } else {
-            say(format_args!("{} checks, {failed} failed, {skipped} skipped.", self.lines.len()));
-        }
+            format!("{} checks, {failed} failed, {skipped} skipped.", self.lines.len())
+        };
+        (self.say)(&last);
         ok
     }
 }

@@ -3,14 +3,14 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
+use smtp_sink::{Connection, Message, Opening, Server, Stage, Turn, code, link, text};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::mpsc,
     time::{Instant, sleep, timeout_at},
 };
 
-use super::{
+use crate::{
     browser::{Answer, Browser},
     report::Failure,
 };
@@ -18,7 +18,6 @@ use super::{
 const DEV_INBOX: &str = "/dev/inbox";
 /// How often the dev inbox is looked into.
 const LOOK: Duration = Duration::from_millis(250);
-const LARGEST_MAIL: u64 = 1 << 20;
 
 /// What a sign-in mail is read for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +37,7 @@ pub struct Mail {
 /// The mails of one address, from now on.
 pub enum Mailbox {
     DevInbox { browser: Browser, newest: u64 },
-    Sink(mpsc::UnboundedReceiver<(String, String)>),
+    Sink(mpsc::UnboundedReceiver<Message>),
     Paste,
 }
 
@@ -53,8 +52,9 @@ impl Mailbox {
         let (sender, receiver) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                let taker = Taker(sender.clone());
                 // A conversation that breaks off is the instance's to begin anew.
-                tokio::spawn(receive(stream, sender.clone()));
+                tokio::spawn(async move { smtp_sink::converse(stream, Opening::Greeted, &taker).await });
             }
         });
         Ok(Self::Sink(receiver))
@@ -98,8 +98,8 @@ impl Mailbox {
             },
             Self::Sink(mails) => loop {
                 match timeout_at(until, mails.recv()).await {
-                    Ok(Some((recipients, mail))) if recipients.contains(&to.to_lowercase()) => {
-                        if let Some(mail) = sign_in(&mail) {
+                    Ok(Some(mail)) if mail.to.iter().any(|recipient| recipient.eq_ignore_ascii_case(to)) => {
+                        if let Some(mail) = sign_in(&text(&mail.data)) {
                             return Ok(mail);
                         }
                     }
@@ -131,14 +131,27 @@ async fn listed(browser: &mut Browser) -> Result<(Answer, Vec<u64>), Failure> {
 
 /// The link and the code of a sign-in mail, where it is one.
 fn sign_in(text: &str) -> Option<Mail> {
-    let link = text.split_whitespace().find(|word| word.starts_with("http") && word.contains("/login/verify?token="))?;
-    let is_code = |line: &&str| line.len() == 7 && line.as_bytes()[3] == b' ' && digits(line).len() == 6;
-    let code = text.lines().map(str::trim).find(is_code)?;
-    Some(Mail { link: link.to_owned(), code: digits(code) })
+    Some(Mail { link: link(text)?.to_owned(), code: code(text)? })
 }
 
-fn digits(text: &str) -> String {
-    text.chars().filter(char::is_ascii_digit).collect()
+/// Takes whatever is sent.
+struct Taker(mpsc::UnboundedSender<Message>);
+
+impl Server for Taker {
+    async fn answer(
+        &self,
+        client: &mut impl Connection,
+        stage: Stage,
+        mail: &Message,
+        _said: &str,
+        right: &str,
+    ) -> io::Result<Turn> {
+        if stage == Stage::Taken {
+            // Whoever looked for it may have gone.
+            let _ = self.0.send(mail.clone());
+        }
+        smtp_sink::say(client, right).await
+    }
 }
 
 /// Asks the person at the terminal.
@@ -151,7 +164,7 @@ async fn paste(to: &str, want: Want) -> io::Result<Mail> {
             mail.link = ask("Its link:")?;
         }
         if want != Want::Link {
-            mail.code = digits(&ask("Its code:")?);
+            mail.code = ask("Its code:")?.replace(' ', "");
         }
         Ok(mail)
     });
@@ -167,103 +180,18 @@ fn ask(what: &str) -> io::Result<String> {
     Ok(line.trim().to_owned())
 }
 
-/// One conversation with a client that sends mail. As little of RFC 5321 as it takes: whatever is sent is taken.
-async fn receive(stream: TcpStream, taken: mpsc::UnboundedSender<(String, String)>) -> io::Result<()> {
-    let mut stream = BufReader::new(stream);
-    stream.write_all(b"220 latchkey smoke\r\n").await?;
-    let mut recipients = String::new();
-    loop {
-        let mut line = String::new();
-        if (&mut stream).take(4_096).read_line(&mut line).await? == 0 {
-            return Ok(());
-        }
-        let verb = line.split([' ', '\r', '\n', ':']).next().unwrap_or_default().to_ascii_uppercase();
-        let answer = match verb.as_str() {
-            // So that an instance with a user and a password for its mail server can be used as it is.
-            "EHLO" => "250-latchkey smoke\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 AUTH PLAIN\r\n",
-            "AUTH" => "235 ok\r\n",
-            "RCPT" => {
-                recipients.push_str(&line.to_lowercase());
-                "250 ok\r\n"
-            }
-            "DATA" => {
-                stream.write_all(b"354 go on\r\n").await?;
-                let mail = data(&mut stream).await?;
-                // Whoever looked for it may have gone.
-                let _ = taken.send((std::mem::take(&mut recipients), text_part(&mail)));
-                "250 ok\r\n"
-            }
-            "RSET" => {
-                recipients.clear();
-                "250 ok\r\n"
-            }
-            "QUIT" => {
-                stream.write_all(b"221 bye\r\n").await?;
-                return Ok(());
-            }
-            "HELO" | "MAIL" | "NOOP" => "250 ok\r\n",
-            _ => "502 no\r\n",
-        };
-        stream.write_all(answer.as_bytes()).await?;
-    }
-}
-
-/// Up to the line with a single dot.
-async fn data(stream: &mut BufReader<TcpStream>) -> io::Result<String> {
-    let mut mail = String::new();
-    let mut stream = stream.take(LARGEST_MAIL);
-    loop {
-        let mut line = String::new();
-        if stream.read_line(&mut line).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        if line == ".\r\n" {
-            return Ok(mail);
-        }
-        mail.push_str(line.strip_prefix('.').unwrap_or(&line));
-    }
-}
-
-/// What a mail says, with quoted-printable undone. In its HTML part, which comes after the text, links are written otherwise; so the
-/// first link found is the text's.
-fn text_part(mail: &str) -> String {
-    let unfolded = mail.replace("=\r\n", "");
-    let mut bytes = Vec::with_capacity(unfolded.len());
-    let mut rest = unfolded.as_bytes();
-    while let Some((&byte, tail)) = rest.split_first() {
-        let hex = (byte == b'=').then(|| tail.get(..2)).flatten().and_then(|hex| std::str::from_utf8(hex).ok());
-        if let Some(decoded) = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            bytes.push(decoded);
-            rest = &tail[2..];
-        } else {
-            bytes.push(byte);
-            rest = tail;
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::smoke::page::Page;
-
-    const MAIL: &str = "Subject: Sign in\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\nOpen this link:\r\n\
-                        https://x.example/login/verify?token=3Dabc=\r\ndef\r\n\r\nOr type this code:\r\n482 931\r\n";
+    use crate::page::Page;
 
     #[test]
-    fn link_and_code_are_found_in_a_folded_mail() {
-        let mail = sign_in(&text_part(MAIL)).expect("a sign-in mail");
-        assert_eq!((mail.link.as_str(), mail.code.as_str()), ("https://x.example/login/verify?token=abcdef", "482931"));
-        assert_eq!(sign_in("https://x.example/login/verify?token=a without a code"), None);
-        assert_eq!(sign_in("482 931 without a link"), None);
-    }
-
-    #[test]
-    fn a_page_of_the_dev_inbox_is_read_the_same_way() {
+    fn a_page_of_the_dev_inbox_is_read_as_a_mail_is() {
         let page = Page::read(
             "<pre>Open:\n<a href=\"http://h/login/verify?token=a\">http://h/login/verify?token=a</a>\n\n482 931\n</pre>",
         );
         assert_eq!(sign_in(&page.text).map(|mail| mail.code), Some("482931".to_owned()));
+        assert_eq!(sign_in("https://x.example/login/verify?token=a without a code"), None);
+        assert_eq!(sign_in("482 931 without a link"), None);
     }
 }
