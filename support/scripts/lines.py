@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 # What `latchkey` is built from, but for the private PostgreSQL, which never was counted.
-PRODUCT = ["auth/src", "app/src", "server/src", "support/smoke/src", "support/http_client/src"]
+PRODUCT = ["auth/src", "app/src", "server/src", "support/smoke/src", "support/http_client/src", "support/smtp_sink/src"]
 
 # All that may hide a brace or a slash, else one character or a run without either.
 TOKEN = re.compile(
