@@ -10,7 +10,6 @@ use auth::{
     audit::KnownHead,
     flag::{PASSWORDLESS_AUTH, Target},
     identity::{Prefix, Scope},
-    primitives::email_address::EmailAddress,
     rollout::Step,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
