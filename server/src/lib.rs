@@ -8,7 +8,6 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod database;
-#[cfg(feature = "development")]
 pub mod dev_inbox;
 pub mod doctor;
 pub mod forward_auth;
