@@ -213,7 +213,7 @@ impl World {
     /// Which sessions there are, and what they open.
     async fn sessions(&self) -> Option<String> {
         let live =
-            "select string_agg(s.id::text || level || u.id, ';' order by s.id) from sessions s join users u on u.id = s.user_id
+            "select string_agg(s.token_hash::text || level || u.id, ';' order by s.id) from sessions s join users u on u.id = s.user_id
                     where revoked_at is null and deletes_at is null";
         sqlx::query_scalar(live).fetch_one(&self.kit.pool).await.expect("rows")
     }
