@@ -6,7 +6,7 @@ use auth::{
     identity::Scope,
     primitives::cursor::Cursor,
 };
-use axum::{Json, extract::State};
+use axum::Json;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -15,10 +15,11 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::{
-    Api, ApiState,
+    Api,
+    bearer::Caller,
     extract::{Params, cursor, moment, rows},
-    problem::Problem,
 };
+use crate::http::problem::Problem;
 
 pub(super) fn routes(api: Api) -> Api {
     api.with(Scope::AuditRead, routes!(list_audit))
@@ -35,7 +36,7 @@ struct AuditEvent {
     event_type: String,
     /// Whose it is.
     user_id: Option<Uuid>,
-    /// Who did it, where that is somebody else: an administrator, or an API key.
+    /// The administrator or API key that did it, unless the account did.
     actor_id: Option<Uuid>,
     ip: Option<String>,
     user_agent: Option<String>,
@@ -91,7 +92,7 @@ struct AuditQuery {
 
 /// Lists what happened, the newest first
 #[utoipa::path(get, path = "/api/v1/audit", tag = "audit", params(AuditQuery), responses((status = 200, description = "Up to `limit` of the events that match.", body = AuditList)))]
-async fn list_audit(State(state): State<ApiState>, Params(query): Params<AuditQuery>) -> Result<Json<AuditList>, Problem> {
+async fn list_audit(caller: Caller, Params(query): Params<AuditQuery>) -> Result<Json<AuditList>, Problem> {
     const MAX_NAME: usize = 100;
     if query.event_type.as_ref().is_some_and(|name| name.chars().count() > MAX_NAME) {
         return Err(Problem::invalid(format!("event_type must be at most {MAX_NAME} characters long.")));
@@ -103,7 +104,7 @@ async fn list_audit(State(state): State<ApiState>, Params(query): Params<AuditQu
         until: moment("until", query.until.as_deref())?,
     };
     let cursor = cursor(query.cursor.as_deref(), Cursor::parse)?;
-    let page = state.auth.audit().page(&filter, cursor, rows(query.limit)?).await?;
+    let page = caller.auth().audit().page(&filter, cursor, rows(query.limit)?).await?;
     let next_cursor = page.older.map(|cursor| cursor.to_string());
     Ok(Json(AuditList { events: page.rows.into_iter().map(Into::into).collect(), next_cursor }))
 }

@@ -1,9 +1,10 @@
-//! Who asks: an API key, in the one header it belongs in. Cookies are taken out of the request, so that no session can open anything here.
+//! The API key of a request, from its `Authorization` header. Cookies are removed from the request, so that no session opens anything here.
 
 use std::sync::Arc;
 
 use auth::{
     Auth,
+    crypto::SessionToken,
     identity::{Actor, ApiKey, Scope},
     limits::throttle::Standing,
     policy::limits::Rate,
@@ -11,51 +12,75 @@ use auth::{
     sessions::ApiSession,
 };
 use axum::{
-    extract::{Request, State},
+    extract::{FromRequestParts, Request, State},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{AUTHORIZATION, COOKIE, WWW_AUTHENTICATE},
+    request::Parts,
 };
 
-use super::{problem::Problem, session};
-use crate::middleware::seconds_up;
+use super::ApiState;
+use crate::http::{
+    line::{Line, line},
+    middleware::seconds_up,
+    problem::Problem,
+};
 
 /// draft-ietf-httpapi-ratelimit-headers-10.
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// The program behind a request that was let in.
-#[derive(Clone)]
-pub struct Caller(Arc<Inner>);
+/// The session that a request asks about.
+const SESSION: HeaderName = HeaderName::from_static("latchkey-session");
 
-struct Inner {
+/// The program behind a request that was let in, and what its handler works on.
+pub struct Caller {
+    pub state: ApiState,
+    admitted: Arc<Admitted>,
+}
+
+struct Admitted {
     key: ApiKey,
     session: Option<ApiSession>,
     from: Requester,
 }
 
+impl FromRequestParts<ApiState> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
+        let admitted = parts.extensions.get::<Arc<Admitted>>().cloned();
+        let admitted = admitted.ok_or_else(|| Problem::of(StatusCode::INTERNAL_SERVER_ERROR))?;
+        Ok(Self { state: state.clone(), admitted })
+    }
+}
+
 impl Caller {
-    /// As one that signs people in.
-    pub fn application(&self) -> Application {
-        Application { key: self.0.key.id, name: self.0.key.name.clone() }
+    pub fn auth(&self) -> &Auth {
+        &self.state.auth
     }
 
-    /// The session it asks about, where it is this application's and live: found with the key, in one look.
+    /// As one that signs people in.
+    pub fn application(&self) -> Application {
+        Application { key: self.admitted.key.id, name: self.admitted.key.name.clone() }
+    }
+
+    /// The session it asks about, if that is live and this application's: found together with the key, by one query.
     pub fn session(&self) -> Option<ApiSession> {
-        self.0.session.clone()
+        self.admitted.session.clone()
     }
 
     /// Where its request came from.
     pub fn from(&self) -> &Requester {
-        &self.0.from
+        &self.admitted.from
     }
 
     /// As the domain knows it.
     pub fn who(&self) -> Actor<'_> {
-        Actor::Key { key: &self.0.key, from: &self.0.from }
+        Actor::Key { key: &self.admitted.key, from: &self.admitted.from }
     }
 }
 
@@ -66,8 +91,8 @@ pub struct Guard {
     pub scope: Scope,
 }
 
-/// Lets in who has a key that works, requests left, and the route's scope; in this order, so that whoever lacks the scope can't ask
-/// without end either.
+/// Checks that the key works, has requests left, and has the route's scope; in this order, so that requests without the scope are limited
+/// too.
 pub async fn admit(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
     let (key, session, standing) = match guard.find(request.headers()).await {
         Ok(found) => found,
@@ -77,7 +102,7 @@ pub async fn admit(State(guard): State<Guard>, mut request: Request, next: Next)
         request.headers_mut().remove(COOKIE);
         match request.extensions_mut().remove::<Requester>() {
             Some(from) => {
-                request.extensions_mut().insert(Caller(Arc::new(Inner { key, session, from })));
+                request.extensions_mut().insert(Arc::new(Admitted { key, session, from }));
                 next.run(request).await
             }
             None => Problem::of(StatusCode::INTERNAL_SERVER_ERROR).into_response(),
@@ -94,7 +119,7 @@ pub async fn admit(State(guard): State<Guard>, mut request: Request, next: Next)
 impl Guard {
     async fn find(&self, headers: &HeaderMap) -> Result<(ApiKey, Option<ApiSession>, Option<Standing>), Problem> {
         let presented = presented(headers)?;
-        let asked_about = (self.scope == Scope::Sessions).then(|| session::token(headers).ok()).flatten();
+        let asked_about = (self.scope == Scope::Sessions).then(|| session_token(headers).ok()).flatten();
         let found = match asked_about {
             Some(token) => self.auth.sign_in().api_key_and_session(presented, &token).await?,
             None => self.auth.api_keys().find(presented).await?.map(|key| (key, None)),
@@ -111,23 +136,30 @@ impl Guard {
     }
 }
 
-/// `Authorization: Bearer …`, once: of two lines, a proxy and we could mean different ones.
+/// `Authorization: Bearer …`, once.
 fn presented(headers: &HeaderMap) -> Result<&str, Problem> {
-    let mut lines = headers.get_all(AUTHORIZATION).iter();
-    let line = match (lines.next(), lines.next()) {
-        (None, _) => return Err(unauthorized(HeaderValue::from_static("Bearer realm=\"latchkey\""))),
-        (Some(line), None) => line,
-        (Some(_), Some(_)) => return Err(unknown()),
+    let line = match line(headers, AUTHORIZATION) {
+        Line::None => return Err(unauthorized(HeaderValue::from_static("Bearer realm=\"latchkey\""))),
+        Line::One(line) => line,
+        Line::Several => return Err(unknown()),
     };
     let (scheme, key) = line.to_str().ok().and_then(|line| line.split_once(' ')).ok_or_else(unknown)?;
     if scheme.eq_ignore_ascii_case("Bearer") { Ok(key.trim_matches(' ')) } else { Err(unknown()) }
+}
+
+/// The session's token, once.
+pub(super) fn session_token(headers: &HeaderMap) -> Result<SessionToken, Problem> {
+    match line(headers, SESSION) {
+        Line::One(line) => line.to_str().ok().and_then(SessionToken::parse).ok_or_else(Problem::not_found),
+        Line::None | Line::Several => Err(Problem::invalid("Latchkey-Session must be there, once.")),
+    }
 }
 
 fn unauthorized(challenge: HeaderValue) -> Problem {
     Problem::of(StatusCode::UNAUTHORIZED).header(WWW_AUTHENTICATE, challenge)
 }
 
-/// One answer for what is no key, was none, or is none any more.
+/// The same answer for a key that never existed, was revoked, or has expired.
 fn unknown() -> Problem {
     unauthorized(HeaderValue::from_static("Bearer realm=\"latchkey\", error=\"invalid_token\""))
 }

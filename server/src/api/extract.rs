@@ -10,9 +10,9 @@ use serde_json::error::Category;
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
-use super::problem::Problem;
+use crate::http::problem::Problem;
 
-/// A body: `application/json`, 400 where it is none, 422 where it is another than described. `T` denies unknown fields.
+/// A body of `application/json`: 400 if it isn't JSON, 422 if it doesn't match the description. `T` denies unknown fields.
 pub struct JsonBody<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
@@ -73,7 +73,7 @@ pub fn rows(limit: Option<u32>) -> Result<usize, Problem> {
     usize::try_from(rows).map_err(|_| Problem::invalid("limit is too large."))
 }
 
-/// Where a list goes on, as the answer before it said.
+/// Where a list goes on: the cursor of the answer before.
 pub fn cursor<C>(text: Option<&str>, parse: impl Fn(&str) -> Option<C>) -> Result<Option<C>, Problem> {
     text.map(|text| parse(text).ok_or_else(|| Problem::invalid("cursor is none that an answer gave."))).transpose()
 }

@@ -6,8 +6,8 @@ use auth::{
     primitives::email_address::EmailAddress,
 };
 use axum::{
-    Extension, Json,
-    extract::{FromRequestParts, Path, State},
+    Json,
+    extract::{FromRequestParts, Path},
 };
 use http::{StatusCode, request::Parts};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
@@ -15,11 +15,11 @@ use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use super::{
-    Api, ApiState,
+    Api,
     bearer::Caller,
     extract::{JsonBody, reason},
-    problem::Problem,
 };
+use crate::http::problem::Problem;
 
 pub(super) fn routes(api: Api) -> Api {
     api.with(Scope::Flags, routes!(show_flag, set_flag))
@@ -37,7 +37,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Key {
     }
 }
 
-/// A flag. Who fits any of the three is in.
+/// A flag. It is on for an account that fits any of the three.
 #[derive(Serialize, ToSchema)]
 struct Flag {
     key: String,
@@ -61,17 +61,17 @@ impl Flag {
     params(("key" = String, Path, max_length = 64, pattern = "^[a-z][a-z0-9_]*$")),
     responses((status = 200, description = "The flag.", body = Flag)),
 )]
-async fn show_flag(State(state): State<ApiState>, Key(key): Key) -> Result<Json<Flag>, Problem> {
-    state.auth.flag().read().await?;
-    let has_row = state.auth.flag().rows().await?.iter().any(|row| row.key == key);
+async fn show_flag(caller: Caller, Key(key): Key) -> Result<Json<Flag>, Problem> {
+    caller.auth().flag().read().await?;
+    let has_row = caller.auth().flag().rows().await?.iter().any(|row| row.key == key);
     if !has_row && key != PASSWORDLESS_AUTH {
         return Err(Problem::not_found());
     }
-    let flag = state.auth.flag().get(&key);
+    let flag = caller.auth().flag().get(&key);
     Ok(Json(Flag::of(key, flag)))
 }
 
-/// As many of the longest as a body may hold. Who has to name more does so one at a time, at the shell.
+/// As many of the longest addresses as a body may hold. `latchkey flag allow` adds more, one at a time.
 const MOST_ALLOWED: usize = 200;
 
 /// A whole number from 0 to 100. JSON knows one kind of number: 85.0 is 85.
@@ -109,18 +109,13 @@ struct SetFlag {
     reason: String,
 }
 
-/// Sets a flag exactly so, and makes it where there is none. Every server follows within five seconds. A guarded rollout of it pauses
+/// Sets a flag to exactly this, and creates it if there is none. Every server follows within five seconds. A guarded rollout of it pauses
 #[utoipa::path(
     put, path = "/api/v1/flags/{key}", tag = "flags",
     params(("key" = String, Path, max_length = 64, pattern = "^[a-z][a-z0-9_]*$")), request_body = SetFlag,
     responses((status = 200, description = "It is so.", body = Flag)),
 )]
-async fn set_flag(
-    State(state): State<ApiState>,
-    Extension(caller): Extension<Caller>,
-    Key(key): Key,
-    JsonBody(body): JsonBody<SetFlag>,
-) -> Result<Json<Flag>, Problem> {
+async fn set_flag(caller: Caller, Key(key): Key, JsonBody(body): JsonBody<SetFlag>) -> Result<Json<Flag>, Problem> {
     if body.allowed.len() > MOST_ALLOWED {
         return Err(Problem::invalid(format!("allowed names at most {MOST_ALLOWED} addresses here.")));
     }
@@ -128,9 +123,9 @@ async fn set_flag(
         body.allowed.iter().map(|Address(email)| EmailAddress::parse(email).map(|email| email.key().to_owned())).collect();
     let allowed = allowed.map_err(|_| Problem::invalid("allowed holds what is no email address."))?;
     let wanted = flag::Flag { allowed, percent_admins: body.percent_admins, percent_everyone: body.percent_everyone };
-    match state.auth.rollout().set_flag(caller.who(), &key, &Change::Set(wanted), reason(&body.reason)?).await {
+    match caller.auth().rollout().set_flag(caller.who(), &key, &Change::Set(wanted), reason(&body.reason)?).await {
         Ok(flag) => Ok(Json(Flag::of(key, flag))),
-        Err(ActionError::Nothing) => Ok(Json(Flag::of(key.clone(), state.auth.flag().get(&key)))),
+        Err(ActionError::Nothing) => Ok(Json(Flag::of(key.clone(), caller.auth().flag().get(&key)))),
         Err(ActionError::NotFresh | ActionError::NotAdmin | ActionError::NoSuchUser | ActionError::LastAdmin) => {
             Err(Problem::of(StatusCode::FORBIDDEN))
         }

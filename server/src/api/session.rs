@@ -1,13 +1,12 @@
 //! `/api/v1/session`: whom a session speaks for that an application holds, at this very moment; and its end.
 
 use auth::{
-    crypto::SessionToken,
     identity::{Level, Method, Scope, SecondFactor},
     sessions::ApiSession,
     sign_in::for_applications::SessionError,
 };
-use axum::{Extension, Json, extract::State};
-use http::{HeaderMap, HeaderName, StatusCode};
+use axum::Json;
+use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -15,12 +14,10 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::{
-    Api, ApiState,
-    bearer::Caller,
-    problem::{Problem, ProblemDetails},
+    Api,
+    bearer::{Caller, session_token},
 };
-
-const SESSION: HeaderName = HeaderName::from_static("latchkey-session");
+use crate::http::problem::Problem;
 
 pub(super) fn routes(api: Api) -> Api {
     api.with(Scope::Sessions, routes!(show_session, end_session))
@@ -74,21 +71,20 @@ struct LiveSession {
     params(("Latchkey-Session" = String, Header, description = "The session's token.")),
     responses(
         (status = 200, description = "It is live.", body = LiveSession),
-        (status = 422, description = "There is no Latchkey-Session, or more than one.", body = ProblemDetails, content_type = "application/problem+json"),
-        (status = 403, description = "The key lacks the scope, or the account must set two-factor up first, at `enrol_url` (`enrolment_required`): nobody is signed in.", body = ProblemDetails, content_type = "application/problem+json"),
-        (status = 404, description = "It is over, was never there, or is another application's.", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 422, description = "There is no Latchkey-Session, or more than one."),
+        (status = 403, description = "The key lacks the scope, or the account must set two-factor up first, at `enrol_url` (`enrolment_required`): nobody is signed in."),
+        (status = 404, description = "It is over, was never there, or is another application's."),
     ),
 )]
-async fn show_session(
-    State(state): State<ApiState>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-) -> Result<Json<LiveSession>, Problem> {
-    let session = state.auth.sign_in().use_api_session(caller.session(), &token(&headers)?).await.map_err(|error| match error {
-        SessionError::Over => Problem::not_found(),
-        SessionError::EnrolmentRequired => state.enrolment_required(),
-        SessionError::Unavailable(error) => error.into(),
-    })?;
+async fn show_session(caller: Caller, headers: HeaderMap) -> Result<Json<LiveSession>, Problem> {
+    let session =
+        caller.auth().sign_in().use_api_session(caller.session(), &session_token(&headers)?).await.map_err(
+            |error| match error {
+                SessionError::Over => Problem::not_found(),
+                SessionError::EnrolmentRequired => caller.state.enrolment_required(),
+                SessionError::Unavailable(error) => error.into(),
+            },
+        )?;
     Ok(Json(LiveSession {
         id: session.session,
         level: session.level,
@@ -107,24 +103,11 @@ async fn show_session(
     params(("Latchkey-Session" = String, Header, description = "The session's token.")),
     responses(
         (status = 204, description = "It is over."),
-        (status = 422, description = "There is no Latchkey-Session, or more than one.", body = ProblemDetails, content_type = "application/problem+json"),
-        (status = 404, description = "It was over, was never there, or is another application's.", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 422, description = "There is no Latchkey-Session, or more than one."),
+        (status = 404, description = "It was over, was never there, or is another application's."),
     ),
 )]
-async fn end_session(
-    State(state): State<ApiState>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-) -> Result<StatusCode, Problem> {
-    let ended = state.auth.sign_in().end_api_session(&caller.application(), &token(&headers)?, caller.from()).await?;
+async fn end_session(caller: Caller, headers: HeaderMap) -> Result<StatusCode, Problem> {
+    let ended = caller.auth().sign_in().end_api_session(&caller.application(), &session_token(&headers)?, caller.from()).await?;
     if ended { Ok(StatusCode::NO_CONTENT) } else { Err(Problem::not_found()) }
-}
-
-/// Once: of two lines, a proxy and we could mean different ones.
-pub(super) fn token(headers: &HeaderMap) -> Result<SessionToken, Problem> {
-    let mut lines = headers.get_all(SESSION).iter();
-    match (lines.next(), lines.next()) {
-        (Some(line), None) => line.to_str().ok().and_then(SessionToken::parse).ok_or_else(Problem::not_found),
-        _ => Err(Problem::invalid("Latchkey-Session must be there, once.")),
-    }
 }

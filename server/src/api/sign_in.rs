@@ -1,4 +1,4 @@
-//! `/api/v1/magic-links` and `/api/v1/two-factor`: an application signs its people in. How it goes is told in `docs/api-sign-in.md`.
+//! `/api/v1/magic-links` and `/api/v1/two-factor`: an application signs its users in. `docs/api-sign-in.md` describes the steps.
 #![expect(unused_qualifications, reason = "utoipa's attributes write the paths out")]
 
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ use auth::{
         second_factor::{Factor, SecondFactorError},
     },
 };
-use axum::{Extension, Json, extract::State};
+use axum::Json;
 use http::{HeaderMap, HeaderName, StatusCode};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -31,12 +31,10 @@ use utoipa::{
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::{
-    Api, ApiState,
-    bearer::Caller,
-    extract::JsonBody,
-    problem::{Problem, ProblemDetails},
-    session::SessionUser,
+use super::{Api, ApiState, bearer::Caller, extract::JsonBody, session::SessionUser};
+use crate::http::{
+    line::{Line, line},
+    problem::Problem,
 };
 
 /// draft-ietf-httpapi-idempotency-key-header-07.
@@ -59,7 +57,7 @@ struct AskForLink {
     client: Option<ClientNamed>,
 }
 
-/// Who asks, as far as the application knows: limits and mails speak of it. Without it limits count the key.
+/// The person's own client, as far as the application knows it: limits count it, and the mail names it. Without it limits count the key.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ClientNamed {
@@ -84,19 +82,18 @@ struct LinkAsked {
     expires_at: OffsetDateTime,
 }
 
-/// Sends somebody a mail with a code, and a link back to the application
+/// Sends a mail with a code, and a link back to the application
 #[utoipa::path(
     post, path = "/api/v1/magic-links", tag = "sign-in", request_body = AskForLink,
     params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$", description = "Sent again with it, the same request has the same answer for 24 hours, and nobody gets a second mail.")),
     responses(
         (status = 202, description = "If the address can sign in, a mail is on its way; if not, its owner is told so.", body = LinkAsked),
-        (status = 403, description = "The key lacks the scope, signing in is off (`sign_in_off`), or `redirect_url` is not on the list (`redirect_not_allowed`).", body = ProblemDetails, content_type = "application/problem+json"),
-        (status = 409, description = "The Idempotency-Key was sent with another body.", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 403, description = "The key lacks the scope, signing in is off (`sign_in_off`), or `redirect_url` is not on the list (`redirect_not_allowed`)."),
+        (status = 409, description = "The Idempotency-Key was sent with another body."),
     ),
 )]
 async fn ask_for_link(
-    State(state): State<ApiState>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     headers: HeaderMap,
     JsonBody(body): JsonBody<AskForLink>,
 ) -> Result<(StatusCode, Json<LinkAsked>), Problem> {
@@ -112,34 +109,33 @@ async fn ask_for_link(
         client: client.as_ref(),
         idempotency_key: key.as_ref(),
     };
-    let asked =
-        state.auth.sign_in().request_link_for(&caller.application(), &request, caller.from()).await.map_err(
-            |error| match error {
-                RequestError::Off => off(),
-                RequestError::RedirectNotAllowed => {
-                    Problem::new(StatusCode::FORBIDDEN, "redirect_not_allowed", "redirect_url is not one of REDIRECT_URLS")
-                }
-                RequestError::KeyReused => Problem::new(
-                    StatusCode::CONFLICT,
-                    "idempotency_key_reused",
-                    "This Idempotency-Key was sent with another request",
-                ),
-                RequestError::Limited(limited) => limit(limited),
-                RequestError::Unavailable(error) => error.into(),
-            },
-        )?;
+    let asked = caller.auth().sign_in().request_link_for(&caller.application(), &request, caller.from()).await.map_err(
+        |error| match error {
+            RequestError::Off => off(),
+            RequestError::RedirectNotAllowed => {
+                Problem::new(StatusCode::FORBIDDEN, "redirect_not_allowed", "redirect_url is not one of REDIRECT_URLS")
+            }
+            RequestError::KeyReused => {
+                Problem::new(StatusCode::CONFLICT, "idempotency_key_reused", "This Idempotency-Key was sent with another request")
+            }
+            RequestError::Limited(limited) => limit(limited),
+            RequestError::Unavailable(error) => error.into(),
+        },
+    )?;
     let answer = LinkAsked { id: asked.id, request_secret: asked.secret.reveal(), expires_at: asked.expires_at };
     Ok((StatusCode::ACCEPTED, Json(answer)))
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
-    let mut lines = headers.get_all(IDEMPOTENCY_KEY).iter();
-    let (Some(line), more) = (lines.next(), lines.next()) else { return Ok(None) };
-    let key = line.to_str().ok().and_then(IdempotencyKey::parse).filter(|_| more.is_none());
+    let key = match line(headers, IDEMPOTENCY_KEY) {
+        Line::None => return Ok(None),
+        Line::One(line) => line.to_str().ok().and_then(IdempotencyKey::parse),
+        Line::Several => None,
+    };
     key.map(Some).ok_or_else(|| Problem::invalid("Idempotency-Key must be one, of 1 to 255 visible ASCII characters."))
 }
 
-/// What somebody came back with.
+/// What the person brought back from the mail.
 #[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
 enum VerifyLink {
@@ -200,23 +196,19 @@ impl Complete {
     post, path = "/api/v1/magic-links/verify", tag = "sign-in", request_body = VerifyLink,
     responses(
         (status = 200, description = "It was right, and is used up.", body = VerifyAnswer),
-        (status = 403, description = "The key lacks the scope; signing in is off (`sign_in_off`); the code was wrong (`wrong_code`, with `tries_left`); the request was another's (`other_request`); or the account must set two-factor up first, at `enrol_url` (`enrolment_required`).", body = ProblemDetails, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such request, or no such link.", body = ProblemDetails, content_type = "application/problem+json"),
-        (status = 410, description = "`used`, `expired`, `replaced`, `cancelled`, or no tries left (`no_tries_left`).", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 403, description = "The key lacks the scope; signing in is off (`sign_in_off`); the code was wrong (`wrong_code`, with `tries_left`); the request was another's (`other_request`); or the account must set two-factor up first, at `enrol_url` (`enrolment_required`)."),
+        (status = 404, description = "There is no such request, or no such link."),
+        (status = 410, description = "`used`, `expired`, `replaced`, `cancelled`, or no tries left (`no_tries_left`)."),
     ),
 )]
-async fn verify_link(
-    State(state): State<ApiState>,
-    Extension(caller): Extension<Caller>,
-    JsonBody(body): JsonBody<VerifyLink>,
-) -> Result<Json<VerifyAnswer>, Problem> {
+async fn verify_link(caller: Caller, JsonBody(body): JsonBody<VerifyLink>) -> Result<Json<VerifyAnswer>, Problem> {
     let (application, from) = (caller.application(), caller.from());
     let verified = match body {
         VerifyLink::Token(VerifyToken { request_secret, token }) => {
             let (secret, token) = (parsed(&request_secret, RequestSecret::parse)?, parsed(&token, LinkToken::parse)?);
-            state.auth.sign_in().verify_link(&application, &secret, &token, from).await.map_err(|error| match error {
+            caller.auth().sign_in().verify_link(&application, &secret, &token, from).await.map_err(|error| match error {
                 ConfirmLinkError::Off => off(),
-                ConfirmLinkError::NotLive(link) => dead(&state, &link),
+                ConfirmLinkError::NotLive(link) => dead(&caller.state, &link),
                 ConfirmLinkError::Limited(limited) => limit(limited),
                 ConfirmLinkError::Unavailable(error) => error.into(),
             })?
@@ -224,12 +216,12 @@ async fn verify_link(
         VerifyLink::Code(VerifyCode { request_secret, code }) => {
             let secret = parsed(&request_secret, RequestSecret::parse)?;
             let code = Code::parse(&code).map_err(|error| Problem::invalid(error.to_string()))?;
-            state.auth.sign_in().verify_code(&application, &secret, &code, from).await.map_err(|error| match error {
+            caller.auth().sign_in().verify_code(&application, &secret, &code, from).await.map_err(|error| match error {
                 EnterCodeError::Off => off(),
                 EnterCodeError::NothingAsked => Problem::not_found(),
                 EnterCodeError::Wrong { left } => wrong(left),
                 EnterCodeError::LastTry => Problem::new(StatusCode::GONE, "no_tries_left", "The code was wrong too often"),
-                EnterCodeError::Dead(link) => dead(&state, &link),
+                EnterCodeError::Dead(link) => dead(&caller.state, &link),
                 EnterCodeError::Limited(limited) => limit(limited),
                 EnterCodeError::Unavailable(error) => error.into(),
             })?
@@ -257,15 +249,11 @@ struct VerifySecondFactor {
     post, path = "/api/v1/two-factor/verify", tag = "sign-in", request_body = VerifySecondFactor,
     responses(
         (status = 200, description = "It was right, and is used up.", body = VerifyAnswer),
-        (status = 403, description = "The key lacks the scope; signing in is off (`sign_in_off`); the code was wrong (`wrong_code`, with `tries_left`), used before (`code_used`) or of another time (`wrong_clock`); or codes of this account's app are not taken any more (`app_off`): a backup code is.", body = ProblemDetails, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such challenge (any more).", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 403, description = "The key lacks the scope; signing in is off (`sign_in_off`); the code was wrong (`wrong_code`, with `tries_left`), used before (`code_used`) or of another time (`wrong_clock`); or codes of this account's app are not taken any more (`app_off`): a backup code is."),
+        (status = 404, description = "There is no such challenge (any more)."),
     ),
 )]
-async fn verify_second_factor(
-    State(state): State<ApiState>,
-    Extension(caller): Extension<Caller>,
-    JsonBody(body): JsonBody<VerifySecondFactor>,
-) -> Result<Json<VerifyAnswer>, Problem> {
+async fn verify_second_factor(caller: Caller, JsonBody(body): JsonBody<VerifySecondFactor>) -> Result<Json<VerifyAnswer>, Problem> {
     let challenge = parsed(&body.challenge, Challenge::parse)?;
     let (app, backup) = (Code::parse(&body.code), BackupCode::parse(&body.code));
     let factor = match (&app, &backup) {
@@ -273,7 +261,7 @@ async fn verify_second_factor(
         (Err(_), Ok(code)) => Factor::BackupCode(code),
         (Err(_), Err(_)) => return Err(Problem::invalid("code is neither an app's six digits nor a backup code.")),
     };
-    let verified = state.auth.sign_in().verify_second_factor(&caller.application(), &challenge, factor, caller.from()).await;
+    let verified = caller.auth().sign_in().verify_second_factor(&caller.application(), &challenge, factor, caller.from()).await;
     let (token, session) = verified.map_err(|error| match error {
         SecondFactorError::Off => off(),
         SecondFactorError::SessionOver | SecondFactorError::NotEnrolled => Problem::not_found(),
@@ -291,7 +279,7 @@ async fn verify_second_factor(
     Ok(Json(VerifyAnswer::Complete(Complete::new(&token, session))))
 }
 
-/// What has not the form of a secret of ours is none of them.
+/// A text that isn't formed like this kind of secret can't be one.
 fn parsed<T>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T, Problem> {
     parse(text).ok_or_else(Problem::not_found)
 }

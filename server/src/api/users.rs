@@ -6,7 +6,7 @@ use auth::{
     identity::{ActionError, Scope},
     sessions::SessionView,
 };
-use axum::{Extension, Json, extract::State};
+use axum::Json;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -15,19 +15,19 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::{
-    Api, ApiState,
+    Api,
     bearer::Caller,
     extract::{Id, JsonBody, Params, cursor, reason, rows},
-    problem::Problem,
 };
+use crate::http::problem::Problem;
 
 pub(super) fn routes(api: Api) -> Api {
     api.with(Scope::Users, routes!(list_users)).with(Scope::Users, routes!(show_user)).with(Scope::Users, routes!(revoke_sessions))
 }
 
 /// How an account stands.
-#[derive(Clone, Copy, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(remote = "administration::Status", rename_all = "snake_case")]
 enum Status {
     Active,
     /// Turned off by an administrator.
@@ -38,27 +38,9 @@ enum Status {
     Invited,
 }
 
-impl From<administration::Status> for Status {
-    fn from(status: administration::Status) -> Self {
-        match status {
-            administration::Status::Active => Self::Active,
-            administration::Status::Disabled => Self::Disabled,
-            administration::Status::Leaving => Self::Leaving,
-            administration::Status::Invited => Self::Invited,
-        }
-    }
-}
-
-impl From<Status> for administration::Status {
-    fn from(status: Status) -> Self {
-        match status {
-            Status::Active => Self::Active,
-            Status::Disabled => Self::Disabled,
-            Status::Leaving => Self::Leaving,
-            Status::Invited => Self::Invited,
-        }
-    }
-}
+/// One that is asked for.
+#[derive(Deserialize)]
+struct Wanted(#[serde(with = "Status")] administration::Status);
 
 /// An account in a list.
 #[derive(Serialize, ToSchema)]
@@ -66,7 +48,9 @@ struct User {
     /// An invitation's, where the status is `invited`.
     id: Uuid,
     email: String,
-    status: Status,
+    #[serde(with = "Status")]
+    #[schema(value_type = Status)]
+    status: administration::Status,
     admin: bool,
     two_factor: bool,
     /// Backup codes that still work.
@@ -83,7 +67,7 @@ impl From<administration::UserRow> for User {
         Self {
             id: row.id,
             email: row.email,
-            status: row.status.into(),
+            status: row.status,
             admin: row.admin,
             two_factor: row.two_factor,
             backup_codes_left: row.codes_left,
@@ -107,8 +91,8 @@ struct UserQuery {
     /// Part of an address in any case, or a whole id.
     #[param(max_length = 254)]
     search: Option<String>,
-    #[param(inline)]
-    status: Option<Status>,
+    #[param(inline, value_type = Option<Status>)]
+    status: Option<Wanted>,
     two_factor: Option<bool>,
     /// As the answer before gave it. The filters must be the same.
     #[param(pattern = "^[0-9a-f]{32}$")]
@@ -119,14 +103,15 @@ struct UserQuery {
 
 /// Lists accounts and open invitations, by address
 #[utoipa::path(get, path = "/api/v1/users", tag = "users", params(UserQuery), responses((status = 200, description = "Up to `limit` of those that match.", body = UserList)))]
-async fn list_users(State(state): State<ApiState>, Params(query): Params<UserQuery>) -> Result<Json<UserList>, Problem> {
+async fn list_users(caller: Caller, Params(query): Params<UserQuery>) -> Result<Json<UserList>, Problem> {
     const MAX_SEARCH: usize = 254;
     if query.search.as_ref().is_some_and(|search| search.chars().count() > MAX_SEARCH) {
         return Err(Problem::invalid(format!("search must be at most {MAX_SEARCH} characters long.")));
     }
-    let filter = UserFilter { search: query.search, status: query.status.map(Into::into), two_factor: query.two_factor };
+    let filter =
+        UserFilter { search: query.search, status: query.status.map(|Wanted(status)| status), two_factor: query.two_factor };
     let cursor = cursor(query.cursor.as_deref(), |text| Uuid::try_parse(text).ok().map(UserCursor))?;
-    let (users, next) = state.auth.administration().users_after(&filter, cursor, rows(query.limit)?).await?;
+    let (users, next) = caller.auth().administration().users_after(&filter, cursor, rows(query.limit)?).await?;
     let next_cursor = next.map(|UserCursor(id)| id.simple().to_string());
     Ok(Json(UserList { users: users.into_iter().map(Into::into).collect(), next_cursor }))
 }
@@ -175,7 +160,9 @@ struct UserDetail {
     id: Uuid,
     email: String,
     display_name: Option<String>,
-    status: Status,
+    #[serde(with = "Status")]
+    #[schema(value_type = Status)]
+    status: administration::Status,
     admin: bool,
     two_factor: bool,
     backup_codes_left: i64,
@@ -185,7 +172,7 @@ struct UserDetail {
     #[serde(with = "time::serde::rfc3339::option")]
     #[schema(value_type = Option<String>, format = DateTime)]
     last_sign_in_at: Option<OffsetDateTime>,
-    /// When it goes, where its owner has asked for that.
+    /// When it will be deleted, if its owner has asked for that.
     #[serde(with = "time::serde::rfc3339::option")]
     #[schema(value_type = Option<String>, format = DateTime)]
     deletes_at: Option<OffsetDateTime>,
@@ -195,17 +182,13 @@ struct UserDetail {
 
 /// One account. That it was looked at stands in the audit log
 #[utoipa::path(get, path = "/api/v1/users/{id}", tag = "users", params(("id" = Uuid, Path)), responses((status = 200, description = "The account.", body = UserDetail)))]
-async fn show_user(
-    State(state): State<ApiState>,
-    Extension(caller): Extension<Caller>,
-    Id(id): Id,
-) -> Result<Json<UserDetail>, Problem> {
-    let user = state.auth.administration().user(caller.who(), id).await?.ok_or_else(Problem::not_found)?;
+async fn show_user(caller: Caller, Id(id): Id) -> Result<Json<UserDetail>, Problem> {
+    let user = caller.auth().administration().user(caller.who(), id).await?.ok_or_else(Problem::not_found)?;
     Ok(Json(UserDetail {
         id,
         email: user.row.email,
         display_name: user.display_name,
-        status: user.row.status.into(),
+        status: user.row.status,
         admin: user.row.admin,
         two_factor: user.row.two_factor,
         backup_codes_left: user.row.codes_left,
@@ -230,22 +213,21 @@ struct RevokeSessions {
 
 #[derive(Serialize, ToSchema)]
 struct SessionsRevoked {
-    /// How many ended. None were open where it is 0.
+    /// How many ended; 0 if none were open.
     ended: u64,
 }
 
-/// Ends every session of an account, at once. Its owner is told by mail
+/// Ends every session of an account, at once, and mails its owner
 #[utoipa::path(
     post, path = "/api/v1/users/{id}/revoke-sessions", tag = "users", params(("id" = Uuid, Path)), request_body = RevokeSessions,
     responses((status = 200, description = "They are over.", body = SessionsRevoked)),
 )]
 async fn revoke_sessions(
-    State(state): State<ApiState>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     Id(id): Id,
     JsonBody(body): JsonBody<RevokeSessions>,
 ) -> Result<Json<SessionsRevoked>, Problem> {
-    let ended = match state.auth.administration().end_user_sessions(caller.who(), id, reason(&body.reason)?).await {
+    let ended = match caller.auth().administration().end_user_sessions(caller.who(), id, reason(&body.reason)?).await {
         Ok(ended) => ended,
         Err(ActionError::Nothing) => 0,
         Err(ActionError::NoSuchUser) => return Err(Problem::not_found()),

@@ -31,7 +31,7 @@ tokio::task_local! {
 pub struct Queries {
     count: AtomicU32,
     nanoseconds: AtomicU64,
-    /// Where traces are sent.
+    /// If traces are sent.
     span: Option<RequestSpan>,
 }
 
@@ -79,7 +79,7 @@ pub fn layer<S: Subscriber + for<'a> LookupSpan<'a>>() -> impl Layer<S> {
 
 impl<S: Subscriber> Layer<S> for Adding {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        // Outside of a request nobody asks.
+        // Outside of a request there is nothing to add to.
         let _ = ASKING.try_with(|queries| queries.add(event));
     }
 }
@@ -87,7 +87,7 @@ impl<S: Subscriber> Layer<S> for Adding {
 /// What sqlx tells of a query that is of use.
 struct Told {
     seconds: f64,
-    /// The statement's first words, where somebody wants them.
+    /// The statement's first words, if traces are sent.
     summary: Option<String>,
 }
 

@@ -3,13 +3,17 @@
 //! A pipe whose reader stopped, or a full disk, must not stop requests. So each line goes into a bounded queue, and one
 //! thread writes. When the queue is full the line is dropped and counted, and the log tells how many are missing once the
 //! sink takes lines again. (What must not be lost is in the audit table, not here.)
+//!
+//! `tracing-appender` has the queue and the thread. But at the end of the process it prints to standard output where the queue is full,
+//! which blocks for ever on the pipe that filled it; it writes each line by itself; and it doesn't log how many lines are missing.
 
 use std::{
-    io::{self, Write},
+    io::{self, BufWriter, Write},
+    iter,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
-        mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        mpsc::{self, Receiver, SyncSender},
     },
     thread,
     time::Duration,
@@ -31,78 +35,58 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 pub struct LogWriter {
-    lines: SyncSender<Message>,
+    lines: SyncSender<Vec<u8>>,
     dropped: Arc<AtomicU64>,
-}
-
-enum Message {
-    Line(Vec<u8>),
-    Stop,
 }
 
 /// Dropping it writes what is queued.
 #[must_use = "dropped at once, it ends the log"]
 pub struct Flush {
-    lines: SyncSender<Message>,
+    lines: SyncSender<Vec<u8>>,
+    stop: Arc<AtomicBool>,
     ended: Receiver<()>,
 }
 
 impl LogWriter {
-    /// `report` is told, on the writing thread, how many lines were dropped so far whenever that number has grown. It
-    /// may log: a report that is dropped in turn makes the number grow, and so comes again.
+    /// Calls `report` on the writing thread with the number of lines dropped so far, whenever it has grown. `report` may log: if its line
+    /// is dropped in turn, the number grows, and it is called again.
     pub fn start(sink: impl Write + Send + 'static, report: impl Fn(u64) + Send + 'static) -> io::Result<(Self, Flush)> {
-        let (lines, queue) = mpsc::sync_channel(QUEUE);
+        let (lines, queue) = mpsc::sync_channel::<Vec<u8>>(QUEUE);
         let (end, ended) = mpsc::channel();
-        let dropped = Arc::new(AtomicU64::new(0));
-        let counter = dropped.clone();
+        let (dropped, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let (missing, stopped) = (dropped.clone(), stop.clone());
         thread::Builder::new().name("log".to_owned()).spawn(move || {
-            write_lines(&queue, sink, &counter, report);
-            drop(end);
+            let _ended = end;
+            let (mut sink, mut reported) = (BufWriter::with_capacity(AT_ONCE, sink), 0);
+            while let Ok(first) = queue.recv() {
+                // Asked first: what was queued before the order to stop is written.
+                let last = stopped.load(Relaxed);
+                for line in iter::once(first).chain(queue.try_iter()) {
+                    // A failing sink can't be reported anywhere. What it didn't take is tried again with the next lines.
+                    let _ = sink.write_all(&line);
+                }
+                let _ = sink.flush();
+                let missing = missing.load(Relaxed);
+                if missing > reported {
+                    reported = missing;
+                    report(missing);
+                }
+                if last {
+                    return;
+                }
+                thread::sleep(REST);
+            }
         })?;
-        Ok((Self { lines: lines.clone(), dropped }, Flush { lines, ended }))
+        Ok((Self { lines: lines.clone(), dropped }, Flush { lines, stop, ended }))
     }
-}
-
-fn write_lines(queue: &Receiver<Message>, mut sink: impl Write, dropped: &AtomicU64, report: impl Fn(u64)) {
-    let mut reported = 0;
-    let mut write_out = |lines: &mut Vec<u8>| {
-        // A sink that fails has nobody to tell; the next lines may fare better.
-        let _ = sink.write_all(lines);
-        lines.clear();
-        let missing = dropped.load(Ordering::Relaxed);
-        if missing > reported {
-            reported = missing;
-            report(missing);
-        }
-    };
-    let mut lines = Vec::with_capacity(AT_ONCE);
-    let wait = || queue.recv().map_err(|_| TryRecvError::Disconnected);
-    let mut next = wait();
-    while let Ok(Message::Line(line)) = next {
-        if !lines.is_empty() && lines.len() + line.len() > AT_ONCE {
-            write_out(&mut lines);
-        }
-        lines.extend(line);
-        next = queue.try_recv();
-        if matches!(next, Err(TryRecvError::Empty)) {
-            write_out(&mut lines);
-            thread::sleep(REST);
-            next = wait();
-        }
-    }
-    if !lines.is_empty() {
-        write_out(&mut lines);
-    }
-    let _ = sink.flush();
 }
 
 impl Drop for Flush {
     fn drop(&mut self) {
-        // Both fail only if the writing thread is gone or stuck, and then there is nothing to wait for.
-        let stopped = self.lines.try_send(Message::Stop);
-        if stopped.is_ok() {
-            let _: Result<(), RecvTimeoutError> = self.ended.recv_timeout(LAST_LINES);
-        }
+        self.stop.store(true, Relaxed);
+        // An empty line wakes the thread up. If the queue is full it is awake, or stuck.
+        let _ = self.lines.try_send(Vec::new());
+        let _ = self.ended.recv_timeout(LAST_LINES);
     }
 }
 
@@ -117,8 +101,8 @@ impl MakeWriter<'_> for LogWriter {
 impl Write for LogWriter {
     /// Called once an event, with the whole line.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.lines.try_send(Message::Line(line.to_vec())).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+        if self.lines.try_send(line.to_vec()).is_err() {
+            self.dropped.fetch_add(1, Relaxed);
             metrics::counter!("log_lines_dropped_total").increment(1);
         }
         Ok(line.len())
@@ -210,12 +194,9 @@ mod tests {
         for _ in 0..QUEUE + 10 {
             writer.write_all(&line("more")).expect("never fails");
         }
+        // Now everything is let go. The order to stop comes while the queue is full.
         drop(let_all_go);
-        // Now everything is let go. The queue is full at first, and the order to stop has to get in.
-        while flush.lines.try_send(Message::Stop).is_err() {
-            thread::yield_now();
-        }
-        flush.ended.recv().expect_err("the thread ended");
+        drop(flush);
         assert_eq!(taken.text().lines().filter(|line| *line == "more").count(), QUEUE);
         assert_eq!(reports.iter().collect::<Vec<_>>(), [10], "told once");
     }
@@ -232,21 +213,20 @@ mod tests {
 
     #[test]
     fn a_failing_sink_ends_nothing() {
-        #[derive(Default)]
-        struct Full(Vec<u8>);
-        impl Write for Full {
+        struct FullAtFirst(bool, Buffer);
+        impl Write for FullAtFirst {
             fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
-                self.0.extend(lines);
-                Err(io::ErrorKind::StorageFull.into())
+                if std::mem::take(&mut self.0) { Err(io::ErrorKind::StorageFull.into()) } else { self.1.write(lines) }
             }
             fn flush(&mut self) -> io::Result<()> {
-                assert_eq!(self.0, b"one\ntwo\n", "tried each line");
                 Ok(())
             }
         }
-        let (mut writer, flush) = LogWriter::start(Full::default(), |_| {}).expect("a thread");
+        let taken = Buffer::default();
+        let (mut writer, flush) = LogWriter::start(FullAtFirst(true, taken.clone()), |_| {}).expect("a thread");
         writer.write_all(b"one\n").expect("never fails");
         writer.write_all(b"two\n").expect("never fails");
         drop(flush);
+        assert_eq!(taken.text(), "one\ntwo\n", "nothing is lost");
     }
 }

@@ -22,7 +22,7 @@ use auth::{
 use axum::{Router, body::Body, routing::get};
 use http::{Method, Request, Response, StatusCode, header};
 use serde_json::{Value, json};
-use server::router::surround;
+use server::http::surround::surround;
 use testkit::{Kit, Visitor, address};
 use uuid::Uuid;
 
@@ -46,7 +46,7 @@ const TABLE: &[(&str, &str, Scope)] = &[
 ];
 
 /// What keys open besides, and the document doesn't tell of: it is no JSON.
-const ELSEWHERE: (&str, &str, Scope) = ("GET", server::metrics::PATH, Scope::MetricsRead);
+const ELSEWHERE: (&str, &str, Scope) = ("GET", server::telemetry::metrics::PATH, Scope::MetricsRead);
 
 struct World {
     kit: Kit,
@@ -98,7 +98,8 @@ impl World {
 
     async fn send(&self, method: &str, path: &str, mut request: Request<Body>) -> Answer {
         request.extensions_mut().insert(axum::extract::ConnectInfo(std::net::SocketAddr::from(([192, 0, 2, 1], 4_711))));
-        let kind = if path == server::metrics::PATH { "text/plain; version=0.0.4; charset=utf-8" } else { "application/json" };
+        let kind =
+            if path == server::telemetry::metrics::PATH { "text/plain; version=0.0.4; charset=utf-8" } else { "application/json" };
         let answer = Answer::of(send(&self.app, request).await, kind).await;
         let what = format!("{method} {path}: {}", answer.status);
         assert!(!answer.status.is_redirection() && !answer.headers.contains_key(header::SET_COOKIE), "{what}");

@@ -109,7 +109,7 @@ const TABLE: &[(&str, Class, What)] = &[
 
 /// Paths without sessions: health, metrics, the development inbox, static files. What proxies ask for tests of its own answer.
 fn knows_sessions(path: &str) -> bool {
-    !matches!(path, "/healthz" | "/readyz" | server::metrics::PATH | routes::AUTH_VERIFY | routes::AUTH_REDIRECT)
+    !matches!(path, "/healthz" | "/readyz" | server::telemetry::metrics::PATH | routes::AUTH_VERIFY | routes::AUTH_REDIRECT)
         && !path.starts_with(routes::DEV_INBOX)
         && !app::ui::assets::ALL.iter().any(|asset| asset.path == path)
 }

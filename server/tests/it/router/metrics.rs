@@ -18,9 +18,9 @@ use axum::{Router, routing::get};
 use http::{HeaderValue, Method, StatusCode, header};
 use metrics_exporter_prometheus::PrometheusRecorder;
 use server::{
-    health::Health,
-    metrics::{Metrics, PATH},
-    router::{ops_router, surround},
+    http::{health::Health, surround::surround},
+    router::ops_router,
+    telemetry::metrics::{Metrics, PATH},
 };
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use testkit::Kit;

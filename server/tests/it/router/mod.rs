@@ -27,10 +27,13 @@ use axum::{Extension, Router, body::Body, extract::ConnectInfo, routing::get};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use server::{
     config::{Config, Environment, load},
-    dev_inbox::{DevInbox, DevMail},
-    health::Health,
-    metrics::Metrics,
-    router::{Parts, router, surround},
+    http::{
+        dev_inbox::{DevInbox, DevMail},
+        health::Health,
+        surround::surround,
+    },
+    router::{Parts, router},
+    telemetry::metrics::{Metrics, PATH as METRICS},
 };
 use testkit::{Kit, Visitor, address};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -219,7 +222,7 @@ async fn what_hyper_answers_is_bare_and_the_last_word() {
     let app = service(&config(&[]), kit.auth.clone());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
-    let serving = tokio::spawn(server::listener::serve(listener, app, std::future::pending()));
+    let serving = tokio::spawn(server::http::listener::serve(listener, app, std::future::pending()));
     let long = format!("GET /login HTTP/1.1\r\nHost: localhost:3000\r\nCookie: {}\r\n\r\n", "a".repeat(32 * 1024));
     for (bytes, status) in [("nonsense\r\n\r\n", "400 Bad Request"), (long.as_str(), "431 Request Header Fields Too Large")] {
         let mut stream = tokio::net::TcpStream::connect(address).await.expect("accepted");
@@ -254,10 +257,10 @@ fn policy() -> Policy {
 fn paths() -> Vec<String> {
     let source = concat!(
         include_str!("../../../../app/src/router.rs"),
-        include_str!("../../../src/health.rs"),
-        include_str!("../../../src/forward_auth.rs"),
-        include_str!("../../../src/metrics.rs"),
-        include_str!("../../../src/dev_inbox.rs")
+        include_str!("../../../src/router.rs"),
+        include_str!("../../../src/http/health.rs"),
+        include_str!("../../../src/http/forward_auth.rs"),
+        include_str!("../../../src/http/dev_inbox.rs")
     );
     let constants = include_str!("../../../../app/src/routes.rs");
     let mut paths: Vec<String> = source
@@ -266,7 +269,7 @@ fn paths() -> Vec<String> {
         .map(|rest| {
             let argument = rest.split(',').next().expect("a path").trim();
             match argument.strip_prefix("routes::") {
-                None => argument.trim_matches('"').replace("{id}", "1"),
+                None => argument.trim_matches('"').replace("metrics::PATH", METRICS).replace("{id}", "1"),
                 Some(name) => constants
                     .lines()
                     .find_map(|line| line.strip_prefix(&format!("pub const {name}: &str = \"")))
@@ -277,6 +280,8 @@ fn paths() -> Vec<String> {
         })
         .collect();
     paths.extend(app::ui::assets::ALL.iter().map(|asset| asset.path.to_owned()));
+    paths.sort_unstable();
+    paths.dedup();
     assert!(paths.len() > 15 && [routes::LOGIN_CONFIRM, MAIL].iter().all(|path| paths.iter().any(|p| p == path)), "{paths:?}");
     paths
 }
@@ -413,7 +418,7 @@ async fn a_half_signed_in_session_opens_the_second_step_and_nothing_else() {
         let anybodys =
             [routes::LOGOUT, routes::HELP, routes::HELP_ARTICLE, routes::LOGIN_VERIFY, routes::UNDO, "/healthz", "/readyz"];
         // To a proxy they are nobody (`forward_auth`), and so where a key is asked for.
-        let proxies = [routes::AUTH_VERIFY, routes::AUTH_REDIRECT, server::metrics::PATH];
+        let proxies = [routes::AUTH_VERIFY, routes::AUTH_REDIRECT, METRICS];
         let open = [[routes::LOGIN_TWO_FACTOR, routes::LOGIN_BACKUP_CODE].as_slice(), &anybodys, &proxies].concat();
         let mut cookies = String::new();
         let mut half_used = true;

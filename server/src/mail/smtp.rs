@@ -1,0 +1,518 @@
+//! The client of the mail server.
+//!
+//! lettre's own pool takes a connection back however its last conversation ended, also one that was abandoned in the middle. The next
+//! mail would hang there too, or take the late answer to the last mail for its own; so connections are kept here.
+
+use std::{
+    error::Error as _,
+    fmt::Display,
+    io, iter,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use lettre::{
+    Message,
+    transport::smtp::{
+        Error,
+        authentication::{Credentials, DEFAULT_MECHANISMS},
+        client::{AsyncSmtpConnection, TlsParameters},
+        commands::{Data, Mail, Noop, Quit, Rcpt},
+        extension::{ClientId, Extension, MailBodyParameter, MailParameter},
+        response::{Code, Response, Severity},
+    },
+};
+use rustls::CertificateError;
+use tokio::time::{Instant, timeout};
+
+use auth::delivery::SendError;
+
+use super::read_limit::{LimitedStream, ReadLimit};
+use crate::config::{Smtp, SmtpTls};
+
+/// For each address of the mail server.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// For one answer, whatever comes between two bytes. Most of what a whole mail may take: a slow server is no broken one.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a connection is kept without a mail. Servers keep theirs for minutes.
+const IDLE: Duration = Duration::from_secs(30);
+/// For a kept connection to show that it lives. Making a new one takes less than waiting longer.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
+
+/// RFC 4954 §6: the client has to authenticate first, or with a stronger mechanism.
+const AUTHENTICATION_REQUIRED: u16 = 530;
+const NO_SMTP: &str = "the mail server broke off, or what it says is no SMTP";
+
+/// How many conversations there are at once is the caller's affair, and how long each may take.
+pub struct SmtpServer {
+    smtp: Smtp,
+    hello: ClientId,
+    tls: Option<TlsParameters>,
+    idle: Arc<Mutex<Idle>>,
+}
+
+type Idle = Vec<(Instant, Connection)>;
+
+struct Connection {
+    smtp: AsyncSmtpConnection,
+    read_limit: ReadLimit,
+}
+
+/// What was said when the answer was no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Hello,
+    StartTls,
+    SignIn,
+    Sender,
+    Recipient,
+    Content,
+}
+
+/// Why a mail did not go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Failure {
+    Refused(Step, Code),
+    /// No answer, or none that is SMTP. In words for operators.
+    Lost(String),
+}
+
+impl SmtpServer {
+    /// `name` is for EHLO. Needs a runtime, where idle connections are closed.
+    pub fn new(smtp: &Smtp, name: String) -> anyhow::Result<Self> {
+        let tls = match smtp.tls {
+            SmtpTls::Plain => None,
+            SmtpTls::StartTls | SmtpTls::Implicit => {
+                Some(TlsParameters::new(smtp.host.clone()).context("TLS for the mail server")?)
+            }
+        };
+        let idle = Arc::<Mutex<Idle>>::default();
+        tokio::spawn(close_idle(Arc::downgrade(&idle)));
+        Ok(Self { smtp: smtp.clone(), hello: ClientId::Domain(name), tls, idle })
+    }
+
+    /// Dropped half-way, it drops its connection with it.
+    pub async fn send(&self, message: &Message) -> Result<(), SendError> {
+        let mut connection = match self.kept().await {
+            Some(connection) => connection,
+            None => self.connect().await?,
+        };
+        match connection.deliver(message).await {
+            Ok(()) => {
+                locked(&self.idle).push((Instant::now(), connection));
+                Ok(())
+            }
+            Err(failure) => Err(connection.given_up(failure).into()),
+        }
+    }
+
+    /// Goes as far as a mail would and sends none: connects, says EHLO, starts TLS, authenticates.
+    pub async fn try_out(&self) -> Result<(), SendError> {
+        let connection = self.connect().await?;
+        connection.say_goodbye().await;
+        Ok(())
+    }
+
+    async fn kept(&self) -> Option<Connection> {
+        let (_, mut connection) = locked(&self.idle).pop()?;
+        let answer = timeout(SIGN_OF_LIFE, connection.smtp.command(Noop)).await.ok()?.ok()?;
+        // A server that has said goodbye meanwhile (221) also answers.
+        answer.has_code(250).then_some(connection)
+    }
+
+    async fn connect(&self) -> Result<Connection, Failure> {
+        let Smtp { tls, host, port, credentials } = &self.smtp;
+        let read_limit = ReadLimit::new();
+        let at_once = self.tls.clone().filter(|_| *tls == SmtpTls::Implicit);
+        let stream = LimitedStream::connect((host.as_str(), *port), CONNECT_TIMEOUT, at_once, read_limit.clone());
+        let stream = in_time(Step::Hello, stream).await?;
+        let mut smtp = in_time(Step::Hello, AsyncSmtpConnection::connect_with_transport(stream, &self.hello)).await?;
+        if let Some(parameters) = self.tls.clone().filter(|_| *tls == SmtpTls::StartTls) {
+            in_time(Step::StartTls, smtp.starttls(parameters, &self.hello)).await?;
+        }
+        if let Some(credentials) = credentials {
+            let credentials = Credentials::new(credentials.user.clone(), credentials.password.expose().clone());
+            if let Err(failure) = in_time(Step::SignIn, smtp.auth(DEFAULT_MECHANISMS, &credentials)).await {
+                return Err(Connection { smtp, read_limit }.given_up(failure));
+            }
+        }
+        Ok(Connection { smtp, read_limit })
+    }
+}
+
+impl Connection {
+    async fn deliver(&mut self, message: &Message) -> Result<(), Failure> {
+        self.read_limit.renew();
+        let content = message.formatted();
+        // An address that is not ASCII is in the header as it is.
+        let parameters = if content.is_ascii() {
+            Vec::new()
+        } else if self.smtp.server_info().supports_feature(Extension::SmtpUtfEight) {
+            vec![MailParameter::Body(MailBodyParameter::EightBitMime), MailParameter::SmtpUtfEight]
+        } else {
+            return Err(Failure::lacking());
+        };
+        let sender = Mail::new(message.envelope().from().cloned(), parameters);
+        self.say(Step::Sender, sender, Severity::PositiveCompletion).await?;
+        for recipient in message.envelope().to() {
+            self.say(Step::Recipient, Rcpt::new(recipient.clone(), Vec::new()), Severity::PositiveCompletion).await?;
+        }
+        self.say(Step::Content, Data, Severity::PositiveIntermediate).await?;
+        // No limit but the caller's: a server given up just before its yes is sent a second copy.
+        let answer = self.smtp.message(&content).await.map_err(|error| Failure::new(Step::Content, &error))?;
+        understood(&answer, Severity::PositiveCompletion)
+    }
+
+    async fn say(&mut self, step: Step, command: impl Display, yes: Severity) -> Result<(), Failure> {
+        understood(&in_time(step, self.smtp.command(command)).await?, yes)
+    }
+
+    /// A mail refused half-way is still open at the server, and the next one would be refused with it; so nothing else is said
+    /// here but QUIT, in the background: a server that never answers it would turn a refusal into a mail that took too long.
+    fn given_up(self, failure: Failure) -> Failure {
+        if let Failure::Refused(..) = failure {
+            tokio::spawn(self.say_goodbye());
+        }
+        failure
+    }
+
+    async fn say_goodbye(mut self) {
+        // It is over, whatever is answered.
+        let _ = timeout(SIGN_OF_LIFE, self.smtp.command(Quit)).await;
+    }
+}
+
+async fn in_time<T>(step: Step, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
+    match timeout(ANSWER_TIMEOUT, answer).await {
+        Ok(answer) => answer.map_err(|error| Failure::new(step, &error)),
+        Err(_) => Err(Failure::Lost("the mail server took too long".to_owned())),
+    }
+}
+
+/// The library takes "go on" for "done" and the other way round. A server whose answers are not those to what was said has taken
+/// no mail, however friendly they are: they may be the answers to what was said before.
+fn understood(answer: &Response, yes: Severity) -> Result<(), Failure> {
+    if answer.code().severity == yes { Ok(()) } else { Err(Failure::Lost(NO_SMTP.to_owned())) }
+}
+
+async fn close_idle(idle: Weak<Mutex<Idle>>) {
+    loop {
+        tokio::time::sleep(IDLE / 2).await;
+        let Some(idle) = idle.upgrade() else { return };
+        let old: Vec<_> = locked(&idle).extract_if(.., |(since, _)| since.elapsed() >= IDLE).collect();
+        for (_, connection) in old {
+            connection.say_goodbye().await;
+        }
+    }
+}
+
+fn locked(idle: &Mutex<Idle>) -> MutexGuard<'_, Idle> {
+    idle.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Failure {
+    /// A server's own words may quote the recipient, so of them only the code is kept.
+    fn new(step: Step, error: &Error) -> Self {
+        if let Some(code) = error.status() {
+            return Self::Refused(step, code);
+        }
+        if error.is_client() {
+            return Self::lacking();
+        }
+        Self::Lost(match tls_error(error) {
+            Some(rustls::Error::InvalidCertificate(why)) => format!("no safe connection to the mail server: {}", distrust(why)),
+            Some(_) => "no safe connection to the mail server".to_owned(),
+            None if error.is_timeout() => "the mail server took too long".to_owned(),
+            None if error.is_response() || is_garbled(error) => NO_SMTP.to_owned(),
+            None => "no connection to the mail server".to_owned(),
+        })
+    }
+
+    fn lacking() -> Self {
+        Self::Lost("the mail server lacks what this needs: STARTTLS, a way to sign in, or SMTPUTF8".to_owned())
+    }
+}
+
+/// What operators see, and whether it is worth another try.
+impl From<Failure> for SendError {
+    fn from(failure: Failure) -> Self {
+        let (step, code) = match failure {
+            Failure::Refused(step, code) => (step, code),
+            Failure::Lost(why) => return Self::Server(why),
+        };
+        // RFC 5321 §4.2.1: the first digit says whether to try again. But a no for good to what we are, rather than to a
+        // recipient or a mail, is about a setting that operators can mend while the mail waits; with a wrong password every
+        // mail of that time would be lost.
+        //
+        // 552 to a recipient is no exception: RFC 5321 §4.5.3.1.10 has it mean "too many recipients" with old servers, and there
+        // is never more than one. So it means a mailbox that is full, for longer than a sign-in mail lives.
+        let mend = match (code.severity, step) {
+            (Severity::TransientNegativeCompletion, _) => {
+                return Self::Temporary(format!("the mail server refused it for now ({code})"));
+            }
+            _ if u16::from(code) == AUTHENTICATION_REQUIRED => "wants a user and password in EMAIL_SMTP that it knows",
+            (_, Step::Recipient | Step::Content) => return Self::Permanent(format!("the mail server refused it ({code})")),
+            (_, Step::Hello) => "takes no mail from this machine",
+            (_, Step::StartTls) => "refused STARTTLS",
+            (_, Step::SignIn) => "refused the user and password in EMAIL_SMTP",
+            (_, Step::Sender) => "refused the sender in EMAIL_FROM",
+        };
+        Self::Server(format!("the mail server {mend} ({code})"))
+    }
+}
+
+/// Bytes that are no text, or too many.
+fn is_garbled(error: &Error) -> bool {
+    let source = error.source().and_then(|error| error.downcast_ref::<io::Error>());
+    source.is_some_and(|error| error.kind() == io::ErrorKind::InvalidData)
+}
+
+/// The library counts these among the failures to connect, wrapped in an error of input and output.
+fn tls_error(error: &Error) -> Option<&rustls::Error> {
+    iter::successors(error.source(), |&error| error.source())
+        .find_map(|error| error.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref())
+}
+
+/// In our own words: the names in a certificate are a stranger's text.
+fn distrust(why: &CertificateError) -> &'static str {
+    match why {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "its certificate has expired",
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "its certificate is for another name"
+        }
+        CertificateError::UnknownIssuer => "its certificate is of nobody this machine trusts",
+        _ => "its certificate can't be verified",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use testkit::{Act, Fault, SmtpSink, Stage};
+
+    use super::*;
+    use crate::config::{Secret, SmtpCredentials};
+
+    const TO: &str = "mara@example.org";
+
+    async fn server() -> (SmtpSink, SmtpServer) {
+        let sink = SmtpSink::start().await;
+        let (host, port) = (sink.address.ip().to_string(), sink.address.port());
+        let password = Secret::new("secret".to_owned());
+        let credentials = Some(SmtpCredentials { user: "mailer".to_owned(), password });
+        let smtp = Smtp { tls: SmtpTls::Plain, host, port, credentials };
+        (sink, SmtpServer::new(&smtp, "localhost".to_owned()).expect("no TLS to set up"))
+    }
+
+    fn message() -> Message {
+        let from = "sign-in@example.org".parse().expect("an address");
+        Message::builder().from(from).to(TO.parse().expect("an address")).body(String::new()).expect("a message")
+    }
+
+    /// Worth another try: a "not now" may be a recipient's, everything else is the mail server's.
+    fn again(why: &str) -> Result<(), SendError> {
+        let why = why.to_owned();
+        Err(if why.contains("for now") { SendError::Temporary(why) } else { SendError::Server(why) })
+    }
+
+    /// The verbs of one conversation, up to that one.
+    fn up_to(verb: &str) -> Vec<String> {
+        let verbs = ["EHLO", "AUTH", "MAIL", "RCPT", "DATA"];
+        let last = verbs.iter().position(|known| *known == verb);
+        verbs[..last.map_or(0, |last| last + 1)].iter().map(ToString::to_string).collect()
+    }
+
+    /// All stages of a conversation without TLS in their order, each with what the client has said last.
+    const STAGES: [(Stage, &str); 7] = [
+        (Stage::Greeting, ""),
+        (Stage::Ehlo, "EHLO"),
+        (Stage::Auth, "AUTH"),
+        (Stage::Mail, "MAIL"),
+        (Stage::Rcpt, "RCPT"),
+        (Stage::Data, "DATA"),
+        (Stage::Taken, "DATA"),
+    ];
+
+    /// The next mail goes out, on a connection of its own where the last one's is not to be trusted.
+    async fn goes_out_next(sink: &SmtpSink, server: &SmtpServer, so_far: usize, what: &str) {
+        server.send(&message()).await.unwrap_or_else(|error| panic!("after {what}: {error}"));
+        assert!(sink.all_to(TO).len() > so_far, "after {what}");
+    }
+
+    #[tokio::test]
+    async fn one_connection_carries_one_mail_after_the_other() {
+        let (sink, server) = server().await;
+        for _ in 0..2 {
+            server.send(&message()).await.expect("taken");
+        }
+        assert_eq!(sink.heard(false), ["EHLO", "AUTH", "MAIL", "RCPT", "DATA", "NOOP", "MAIL", "RCPT", "DATA"]);
+    }
+
+    #[tokio::test]
+    async fn a_no_for_now_is_tried_again_and_one_for_good_only_where_operators_can_mend_it() {
+        for (stage, verb) in STAGES {
+            for code in [421, 450, 451, 452, 454, 530, 535, 550, 552, 554] {
+                let (sink, server) = server().await;
+                sink.play(Fault::new(stage, Act::Answer(code)).times(1));
+                let what = format!("{code} at {stage:?}");
+                let answer = server.send(&message()).await.expect_err(&what);
+                let for_good = matches!(stage, Stage::Rcpt | Stage::Data | Stage::Taken) && code > 530;
+                match &answer {
+                    SendError::Permanent(_) => assert!(for_good, "{what}: {answer}"),
+                    SendError::Temporary(_) | SendError::Server(_) => assert!(!for_good, "{what}: {answer}"),
+                }
+                let text = answer.to_string();
+                assert!(text.ends_with(&format!("({code})")) && !text.contains('@'), "{what}: {text}");
+                assert_eq!(sink.all_to(TO).len(), 0, "{what}");
+                goes_out_next(&sink, &server, 0, &what).await;
+                let heard = sink.heard(false);
+                assert!(heard.starts_with(&up_to(verb)), "{what}: {heard:?}");
+                // RFC 5321 §4.1.1.10; the library leaves a greeting that says no without a word.
+                if stage != Stage::Greeting {
+                    sink.hears("QUIT").await;
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn operators_are_told_what_to_mend() {
+        for (stage, code, text) in [
+            (Stage::Greeting, 554, "the mail server takes no mail from this machine (554)"),
+            (Stage::Ehlo, 550, "the mail server takes no mail from this machine (550)"),
+            (Stage::Auth, 535, "the mail server refused the user and password in EMAIL_SMTP (535)"),
+            (Stage::Mail, 550, "the mail server refused the sender in EMAIL_FROM (550)"),
+            (Stage::Rcpt, 530, "the mail server wants a user and password in EMAIL_SMTP that it knows (530)"),
+            (Stage::Rcpt, 450, "the mail server refused it for now (450)"),
+        ] {
+            let (sink, server) = server().await;
+            sink.play(Fault::new(stage, Act::Answer(code)));
+            assert_eq!(server.send(&message()).await, again(text));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_answer_is_tried_again_over_a_new_connection() {
+        let mebibyte = [vec![b'x'; 1024 * 1024], b"\r\n".to_vec()].concat();
+        for (what, act, text) in [
+            ("a goodbye", Act::Goodbye, "the mail server refused it for now (421)"),
+            ("a line that is no SMTP", Act::Say(b"HTTP/1.1 400 Bad Request\r\n".to_vec()), NO_SMTP),
+            ("bytes that are no text", Act::Say(b"250 \xff\xfe\0\r\n".to_vec()), NO_SMTP),
+            ("a line of 1 MiB", Act::Say(mebibyte), NO_SMTP),
+            ("a line without end", Act::Endless, NO_SMTP),
+            ("a hang-up", Act::HangUp, NO_SMTP),
+        ] {
+            for (stage, _) in STAGES {
+                let what = format!("{what} at {stage:?}");
+                let (sink, server) = server().await;
+                sink.play(Fault::new(stage, act.clone()).times(1));
+                let answer = timeout(Duration::from_secs(10), server.send(&message())).await;
+                let answer = answer.unwrap_or_else(|_| panic!("{what}: read on and on"));
+                assert_eq!(answer, again(text), "{what}");
+                let so_far = sink.all_to(TO).len();
+                goes_out_next(&sink, &server, so_far, &what).await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_friendly_answer_to_something_else_is_none() {
+        for (stage, answer) in [
+            // From here on each answer is the one to what was said before.
+            (Stage::Mail, "250 ok\r\n250 ok\r\n"),
+            (Stage::Mail, "354 go on\r\n"),
+            (Stage::Rcpt, "354 go on\r\n"),
+            (Stage::Data, "250 ok\r\n"),
+            (Stage::Taken, "354 go on\r\n"),
+        ] {
+            let (sink, server) = server().await;
+            sink.play(Fault::new(stage, Act::Say(answer.into())).times(1));
+            assert_eq!(server.send(&message()).await, again(NO_SMTP), "{answer:?} at {stage:?}");
+            let so_far = sink.all_to(TO).len();
+            goes_out_next(&sink, &server, so_far, answer).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_hangs_or_dribbles_is_given_up_at_every_step() {
+        for act in [Act::Silence, Act::Slow(Duration::from_secs(3)), Act::Late(Duration::from_mins(2))] {
+            for (stage, _) in STAGES {
+                let what = format!("{act:?} at {stage:?}");
+                let (sink, server) = server().await;
+                sink.play(Fault::new(stage, act.clone()).times(1));
+                let started = Instant::now();
+                let message = message();
+                let answer = timeout(Duration::from_secs(30), server.send(&message)).await;
+                // The answer to a whole mail is the caller's to wait for.
+                match answer {
+                    Ok(answer) => assert_eq!(answer, again("the mail server took too long"), "{what}"),
+                    Err(_) => assert_eq!(stage, Stage::Taken, "{what}"),
+                }
+                assert!(started.elapsed() <= Duration::from_secs(31), "{what}: {:?}", started.elapsed());
+                let so_far = sink.all_to(TO).len();
+                goes_out_next(&sink, &server, so_far, &what).await;
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_server_is_waited_for() {
+        let (sink, server) = server().await;
+        for (stage, _) in STAGES {
+            sink.play(Fault::new(stage, Act::Late(Duration::from_secs(3))));
+        }
+        server.send(&message()).await.expect("taken");
+        assert_eq!(sink.all_to(TO).len(), 1);
+    }
+
+    /// A refusal stays one where the goodbye after it is never answered.
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_a_goodbye() {
+        let (sink, server) = server().await;
+        sink.play(Fault::new(Stage::Rcpt, Act::Answer(550)));
+        sink.play(Fault::new(Stage::Quit, Act::Silence));
+        let message = message();
+        let answer = timeout(Duration::from_secs(1), server.send(&message)).await.expect("at once");
+        assert_eq!(answer, Err(SendError::Permanent("the mail server refused it (550)".to_owned())));
+    }
+
+    /// A kept connection carries as many mails as there are, though no single one may be answered with so much.
+    #[tokio::test]
+    async fn what_one_mail_may_read_is_for_one_mail() {
+        let (sink, server) = server().await;
+        let talkative = format!("250 {}\r\n", "x".repeat(900)).into_bytes();
+        sink.play(Fault::new(Stage::Noop, Act::Say(talkative)));
+        for n in 0..100 {
+            server.send(&message()).await.unwrap_or_else(|error| panic!("mail {n}: {error}"));
+        }
+        assert_eq!(sink.heard(false).iter().filter(|verb| *verb == "EHLO").count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_conversation_given_up_is_never_taken_up_again() {
+        let (sink, server) = server().await;
+        sink.play(Fault::new(Stage::Taken, Act::Silence).times(1));
+        let message = message();
+        tokio::select! {
+            _ = server.send(&message) => panic!("nothing was answered"),
+            () = sink.fallen_silent(1) => {}
+        }
+        server.send(&message).await.expect("taken");
+        let once = ["EHLO", "AUTH", "MAIL", "RCPT", "DATA"];
+        assert_eq!(sink.heard(false), [once, once].concat());
+        sink.fallen_silent(0).await;
+    }
+
+    #[tokio::test]
+    async fn a_connection_without_mail_is_closed() {
+        let (sink, server) = server().await;
+        server.send(&message()).await.expect("taken");
+        tokio::time::pause();
+        let closed = async {
+            while sink.heard(false).last().is_none_or(|verb| verb != "QUIT") {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        timeout(2 * IDLE, closed).await.expect("it says goodbye in time");
+    }
+}
