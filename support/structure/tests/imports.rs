@@ -30,6 +30,13 @@ const AUTH: &[&str] = &[
     "administration",
 ];
 
+const APP: &[&str] = &["routes", "help", "ui", "http", "mails", "pages", "router"];
+
+#[test]
+fn app() {
+    check("app", APP, &[]);
+}
+
 #[test]
 fn auth() {
     check("auth", AUTH, &["audit::report, audit::store lead to each other", "audit::seal, audit::seal_store lead to each other"]);
