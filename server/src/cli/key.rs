@@ -1,5 +1,7 @@
 //! `latchkey key` and `latchkey apikey`.
 
+use std::fmt::Write as _;
+
 use auth::{
     Auth,
     api_keys::{ApiKeyRow, CreateKeyError, MAX_NAME, MOST_SHOWN, Maker},
@@ -88,7 +90,7 @@ pub async fn api_key(auth: &Auth, command: ApiKeyCommand) -> anyhow::Result<Answ
 /// Says of a list of keys that it may not be whole.
 fn listed(mut text: String, keys: usize) -> String {
     if keys == usize::from(MOST_SHOWN) {
-        text.push_str(&format!("\n{MOST_SHOWN} are shown: those that work first, then the newest."));
+        write!(text, "\n{MOST_SHOWN} are shown: those that work first, then the newest.").expect("a string takes all");
     }
     text
 }

@@ -1,5 +1,7 @@
 //! `latchkey user` and `latchkey session`.
 
+use std::fmt::Write as _;
+
 use auth::{
     Auth,
     administration::{InviteError, UserFilter, UserRow},
@@ -104,7 +106,7 @@ async fn list(auth: &Auth, search: Option<String>) -> anyhow::Result<Answer> {
     let rest = matching - i64::try_from(rows.len())?;
     if rest > 0 {
         let least = if more { "at least " } else { "" };
-        text.push_str(&format!("\n… and {least}{rest} more: narrow it with --search"));
+        write!(text, "\n… and {least}{rest} more: narrow it with --search").expect("a string takes all");
     }
     let users: Vec<Value> = rows
         .iter()

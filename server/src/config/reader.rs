@@ -121,7 +121,7 @@ impl<'a> Reader<'a> {
             }
             (None, Some(wrong)) => self.mistake(row, &[], &wrong),
             (None, None) if row.required && self.production => {
-                self.mistake(row, &[], &format!("is required in production{example}"))
+                self.mistake(row, &[], &format!("is required in production{example}"));
             }
             (None, None) => {}
         }

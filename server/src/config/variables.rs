@@ -4,6 +4,8 @@
 //! To add one: its row here, and what reads it in [`super::examine_for`]. The tests then write the documents anew. A limit's row stands in
 //! `auth::policy::limits`.
 
+#![expect(clippy::doc_markdown, reason = "the words go into `.env.example` as they stand here")]
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use app::http::forward_auth::GuardedHost;

@@ -36,14 +36,14 @@ pub struct Mail {
 
 /// The mails of one address, from now on.
 pub enum Mailbox {
-    DevInbox { browser: Browser, newest: u64 },
+    DevInbox { browser: Box<Browser>, newest: u64 },
     Sink(mpsc::UnboundedReceiver<Message>),
     Paste,
 }
 
 impl Mailbox {
     pub fn dev_inbox(browser: Browser) -> Self {
-        Self::DevInbox { browser, newest: 0 }
+        Self::DevInbox { browser: Box::new(browser), newest: 0 }
     }
 
     /// Takes mail at this address, which the instance's mail must be sent to, until the process ends.

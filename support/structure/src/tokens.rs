@@ -111,9 +111,8 @@ fn end_of_item(tokens: &[Token], mut at: usize) -> usize {
         at += 1;
         match &*token.text {
             "(" | "[" | "{" => depth += 1,
-            ")" | "]" => depth = depth.saturating_sub(1),
             "}" if depth == 1 => return at + usize::from(tokens.get(at).is_some_and(|next| next.is(";"))),
-            "}" => depth = depth.saturating_sub(1),
+            ")" | "]" | "}" => depth = depth.saturating_sub(1),
             ";" if depth == 0 => return at,
             _ => {}
         }

@@ -1,6 +1,6 @@
 //! `/admin/api-keys`: which programs may use the API, and pages below it to make a key and to end one.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use auth::{
     api_keys::{self, ApiKeyRow, CreateKeyError, KeyState, MAX_NAME, MOST_SHOWN},
@@ -303,7 +303,7 @@ pub async fn get_new(State(state): State<AppState>, Administrator(_, authority):
 #[server(prefix = "", endpoint = "admin/api-keys/new", protocol = FormPost)]
 pub async fn create_api_key(
     #[server(default)] name: String,
-    #[server(flatten)] boxes: HashMap<String, String>,
+    #[server(flatten)] boxes: BTreeMap<String, String>,
     #[server(default)] expires: String,
 ) -> Answer {
     let (form, Administrator(_, authority)) = Form::authorize(routes::ADMIN_API_KEYS_NEW).await?;
