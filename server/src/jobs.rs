@@ -51,7 +51,12 @@ const JOBS: [Job; 9] = [
     job("networks", Duration::from_secs(30), "networks.watch_failed", |on| Box::pin(on.auth.limits().watch_request_bursts())),
     job("rollout", Duration::from_secs(10), "rollout.watch_failed", |on| Box::pin(on.auth.rollout().watch())),
     job("gauges", gauges::EVERY, "gauges.failed", |on| Box::pin(on.auth.reporting().publish_gauges())),
-    job("metrics", metrics::UPKEEP, NEVER, |on| Box::pin(async move { Ok(on.metrics.upkeep()) })),
+    job("metrics", metrics::UPKEEP, NEVER, |on| {
+        Box::pin(async move {
+            on.metrics.upkeep();
+            Ok(())
+        })
+    }),
 ];
 
 /// For a job that can't fail.

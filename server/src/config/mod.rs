@@ -145,7 +145,7 @@ pub fn examine(environment: &Environment) -> Examined {
 
 fn examine_for(environment: &Environment, build: AppEnv) -> Examined {
     let mut read = Reader::new(environment, build);
-    let mut warnings: Vec<String> = environment.names().filter_map(|name| var::misnamed(name)).collect();
+    let mut warnings: Vec<String> = environment.names().filter_map(var::misnamed).collect();
     warnings.sort_unstable();
     // Everything is read first, and only then given up: each line notes its own mistake.
     let policy = policy(&mut read);

@@ -179,7 +179,7 @@ fn production_refuses_what_is_unsafe() {
 
 #[test]
 fn a_mistake_never_shows_a_secret() {
-    let secrets: Vec<_> = rows().filter(|row| row.is_secret()).map(|row| row.name).collect();
+    let secrets: Vec<_> = rows().filter(Row::is_secret).map(|row| row.name).collect();
     for name in secrets {
         for value in [SECRET.to_owned(), format!("https://u:{SECRET}@h/{SECRET}"), format!("smtp://{SECRET}%zz:{SECRET}@h")] {
             let examined = examine(&with(production(), &[(name, &value)]));

@@ -177,6 +177,7 @@ impl<'a> Asked<'a> {
 
 /// The header's one line, if there is any; `None` where there are several, of which one may be the client's. A path may hold bytes that
 /// are no text, and its request is as good as any; a host may not.
+#[expect(clippy::option_option, reason = "`?` in the caller drops a request with several lines, and keeps one with none")]
 fn one<'h>(headers: &'h HeaderMap, name: &str) -> Option<Option<Cow<'h, str>>> {
     match line(headers, name) {
         Line::None => Some(None),

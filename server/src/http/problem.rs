@@ -92,6 +92,7 @@ impl Problem {
     }
 
     /// Cut where it is long: it may repeat what a stranger sent.
+    #[must_use]
     pub fn detail(self, detail: impl Into<Cow<'static, str>>) -> Self {
         const LONGEST: usize = 200;
         let mut detail = detail.into();
@@ -102,17 +103,20 @@ impl Problem {
     }
 
     /// A member of its own, beside the standard ones.
+    #[must_use]
     pub fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
         self.more.insert(member.to_owned(), value.into());
         self
     }
 
+    #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
 
     /// Try again after that.
+    #[must_use]
     pub fn after(self, wait: Duration) -> Self {
         self.header(RETRY_AFTER, HeaderValue::from(seconds_up(wait)))
     }
