@@ -136,7 +136,7 @@ impl BrowserSession {
         (SessionChange { fresh: key(id), data, old: self.key() }, sessions.cookie(id))
     }
 
-    /// Takes the browser's cookie away. The row is [`Auth::sign_out`]'s business.
+    /// Takes the browser's cookie away. The row is [`auth::Sessions::sign_out`]'s business.
     pub async fn forget(&self) -> Result<(), tower_sessions::session::Error> {
         self.session.flush().await
     }

@@ -1,7 +1,7 @@
-//! The mails, as HTML and as plain text: [`write`] puts into words what `auth` has decided to say.
+//! The mails, as HTML and as plain text: [`write()`] puts into words what `auth` has decided to say.
 //! Nothing is queued or sent here: that is done in `auth` and in the server.
 //! To add a notice: its row in `notices.rs`. To add a mail of another shape: its two templates in `templates/mails/`, a struct here, its
-//! arm in [`write`]. Either gets a snapshot of both parts.
+//! arm in [`write()`]. Either gets a snapshot of both parts.
 //!
 //! The HTML part shows nothing remote: the logo travels with it ([`IMAGES`]). What others have a say in (devices, addresses, names) is a
 //! [`Line`], so that it can't pass for lines of ours.

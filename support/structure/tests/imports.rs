@@ -32,6 +32,13 @@ const AUTH: &[&str] = &[
 
 const APP: &[&str] = &["routes", "help", "ui", "http", "mails", "pages", "router"];
 
+const SERVER: &[&str] = &["config", "telemetry", "database", "http", "mail", "jobs", "api", "router", "cli", "serve"];
+
+#[test]
+fn server() {
+    check("server", SERVER, &[]);
+}
+
 #[test]
 fn app() {
     check("app", APP, &[]);
