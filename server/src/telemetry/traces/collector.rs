@@ -46,8 +46,11 @@ async fn send(client: Client, request: Request<Bytes>) -> anyhow::Result<Respons
 #[async_trait]
 impl HttpClient for Collector {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let sending = tokio::time::timeout(ANSWER_WITHIN, send(self.client.clone(), request));
-        let sending = async { sending.await.unwrap_or_else(|_| Err(anyhow::anyhow!("it takes too long"))) };
+        let sending = send(self.client.clone(), request);
+        // The timer too has to be made on the runtime: the exporter's thread has none.
+        let sending = async {
+            tokio::time::timeout(ANSWER_WITHIN, sending).await.unwrap_or_else(|_| Err(anyhow::anyhow!("it takes too long")))
+        };
         let answer = self.runtime.spawn(sending).await.context("stopping").flatten();
         match (&answer, self.lost.swap(answer.is_err(), Ordering::Relaxed)) {
             (Err(error), false) => tracing::warn!(error = format!("{error:#}"), "traces.lost"),

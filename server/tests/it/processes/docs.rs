@@ -152,7 +152,7 @@ fn every_line_of_the_checklist_is_answered() {
     // And the smoke test makes the checks that it is said to make.
     let (smoke, _) = page.split_once("## 4)").expect("a section");
     let (_, smoke) = smoke.split_once("## 3)").expect("a section");
-    let makes = read(&repository().join("server/src/smoke/mod.rs"));
+    let makes = read(&repository().join("support/smoke/src/lib.rs"));
     let (_, checks) = smoke.split_once("| a check of its |").expect("a table");
     for check in checks.lines().filter_map(|row| row.rsplit_once(" | ")).flat_map(|(_, cell)| in_backticks(cell)) {
         assert!(check.starts_with("--") || makes.contains(&format!("\"{check}\"")), "latchkey smoke does not look whether {check}");

@@ -8,7 +8,10 @@ use std::{
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -212,7 +215,10 @@ struct Place {
 
 impl Place {
     fn new(database: &Database, name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("latchkey-docs-{}-{name}", std::process::id()));
+        // Two tests of this process may have a place of one name.
+        static PLACES: AtomicUsize = AtomicUsize::new(0);
+        let place = PLACES.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("latchkey-docs-{}-{place}-{name}", std::process::id()));
         for made in ["bin", "etc/latchkey", "etc/systemd/system", "etc/prometheus", "usr/local/bin", "target/release"] {
             fs::create_dir_all(folder.join(made)).expect("a new name");
         }
