@@ -1,4 +1,4 @@
-//! What holds of every page in every state. What each says is in `end2end/spoken`.
+//! What holds of every page in every state. What each says is in `end2end/aria_snapshots`.
 
 use super::all;
 

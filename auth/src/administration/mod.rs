@@ -1,5 +1,7 @@
 //! Looking after other people's accounts: an administrator on the pages, or an operator at the shell.
 //!
+//! Not here: what people do to their own account (`self_service`).
+//!
 //! An administrator's session must have given its strongest factor lately. Every action has a reason, is recorded with who did it,
 //! and is told to the account's owner. There is always an administrator left.
 //!

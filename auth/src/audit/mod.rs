@@ -1,4 +1,7 @@
 //! The audit log as it stands, for those who may read all of it: what [`crate::event`] wrote, the newest first. It is sealed
+//!
+//! Not here: what happens and its row (`event`).
+//! To add one: a filter or column in `store.rs`, an unusual pattern in `report.rs`; a column of the table also in `Row::hash` of `seal.rs`.
 //! (`seal.rs`), whether it is as it was sealed can be told (`verify.rs`), and what in it is unusual is pointed out (`report.rs`).
 
 mod export;

@@ -1,4 +1,7 @@
 //! What must not leak: tokens, codes, the keys they come from. Nothing here prints itself, and only hashes reach SQL.
+//!
+//! Not here: which secret belongs to which row: that lies with the row.
+//! To add one: a kind of token is an empty enum and its type here.
 
 use std::{fmt, marker::PhantomData};
 

@@ -1,4 +1,7 @@
 //! The worker: claims what is due, decides what each mail says, sends it, settles it. Any number of processes may run one.
+//!
+//! Not here: what waits (`outbox`), and the words (`app/src/mails`).
+//! To add one: a mail is a variant of [`Content`] and how it is decided here.
 
 use std::{sync::Arc, time::Duration};
 

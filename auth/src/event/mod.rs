@@ -1,4 +1,6 @@
 //! What happened. One typed [`Event`] a thing; the same value becomes the audit row (inside the caller's transaction), and
+//!
+//! Not here: where something happens: the operation records it.
 //! after the commit the log line and the counter. So the three cannot drift apart, and an action whose audit row fails, fails.
 //!
 //! To add one: a variant, its name (`noun.verb`), its details (never a token, code, secret or address), its counter if it has one.

@@ -1,4 +1,6 @@
 //! Feature flags: who has a feature already. A flag is a row: addresses that are in by name, a percentage of the administrators, a
+//!
+//! Not here: changing a flag by hand or by a plan (`rollout`).
 //! percentage of everyone; who fits any of them is in.
 //!
 //! Each process keeps what it read last and looks again every two seconds, or at once where it is told that a flag has changed. A

@@ -1,4 +1,6 @@
 //! Mail: queued in the caller's transaction, decided and sent by a worker. What waits is ids; what is secret in a mail is derived
+//!
+//! Not here: sending (`delivery`).
 //! when it is sent, so a retry sends the very same mail under the very same Message-ID.
 //!
 //! To add a kind: a variant of `Content` or [`Notice`], how it is queued in `store.rs`, what it says in `delivery`, its words in `app`.

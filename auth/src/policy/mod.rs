@@ -1,4 +1,7 @@
 //! What the operator decides: lifetimes, limits, who may sign up. Plain values; where they come from is the process's business.
+//!
+//! Not here: how a limit is counted (`limits`), how a check is measured (`rollout`).
+//! To add one: a limit is a row of `limits.rs`, a check a variant in `checks.rs`, a constant cites its source here.
 
 pub mod checks;
 pub mod limits;

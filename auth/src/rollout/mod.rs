@@ -1,5 +1,8 @@
 //! The guarded rollout: a plan raises a flag step by step, each step soaks, and checks over what happens hold it or turn the flag off.
 //!
+//! Not here: who is in (`flag`).
+//! To add one: a check is a variant of `Check` in `policy/checks.rs` and its measure in `store.rs`.
+//!
 //! Every instance asks now and then whether a look is due; the one that wins the slot looks, measures, and decides in one transaction
 //! that locks the plan. One that dies half-way has changed nothing, and the next slot is anybody's.
 

@@ -1,5 +1,8 @@
-//! Sessions. A row without authority is a visitor waiting for mail; [`crate::sign_in::first_factor`] makes rows with authority, in the transaction that
-//! redeems a link, and nothing else does.
+//! Sessions. A row without authority is a visitor waiting for mail; [`crate::sign_in`] makes rows with authority, in the transaction
+//! that redeems a link or a factor, and nothing else does.
+//!
+//! Not here: how somebody came to have authority (`sign_in`).
+//! To add one: an operation here, its statement in `store.rs`; one that gives authority isn't added: there is one.
 
 pub(crate) mod store;
 

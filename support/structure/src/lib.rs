@@ -88,23 +88,15 @@ impl Sources {
         (1..=path.len()).rev().map(|n| path[..n].to_vec()).find(|module| self.files.contains_key(module))
     }
 
-    /// What `fn audit(&self) -> Audit<'_> { Audit(self) }` hands out: the file of `struct Audit`, by the function's name.
+    /// The table `floors! { audit: Audit, .. }` of the crate's root: `.audit()` leads into the folder of that name.
     fn accessors(&self) -> BTreeMap<&str, &Module> {
-        let mut structs = BTreeMap::new();
-        for (module, tokens) in &self.files {
-            for pair in tokens.windows(2).filter(|pair| pair[0].is("struct")) {
-                structs.insert(&*pair[1].text, module);
-            }
-        }
-        let all = self.files.values().flat_map(|tokens| tokens.windows(17));
-        let accessor = |t: &[Token]| {
-            let text = t.iter().map(|token| &*token.text).collect::<Vec<_>>();
-            let [_, name, "(", "&", "self", ")", "-", ">", of, "<", ">", "{", made, "(", "self", ")", "}"] = text[..] else {
-                return false;
-            };
-            t[0].is("fn") && of == made && name != of
+        let Some(root) = self.files.get(&Module::new()) else { return BTreeMap::new() };
+        let Some(table) = root.windows(3).position(|t| t[0].is("floors") && t[1].is("!") && t[2].is("{")) else {
+            return BTreeMap::new();
         };
-        all.filter(|t| accessor(t)).filter_map(|t| Some((&*t[1].text, *structs.get(&*t[8].text)?))).collect()
+        let rows = root[table + 3..].iter().take_while(|token| !token.is("}")).collect::<Vec<_>>();
+        let names = rows.windows(2).filter(|pair| pair[1].is(":")).map(|pair| &*pair[0].text);
+        names.filter_map(|name| Some((name, self.files.get_key_value(&vec![name.to_owned()])?.0))).collect()
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! What is counted is what happened in a bucket. A sign-in that was asked for in one hour and finished in the next counts in both.
 //!
-//! To add a figure: how it is counted (`minute_count/store.rs`), its field of [`Counts`], its row in
+//! To add a figure: how it is counted (`event_counts/store.rs`), its field of [`Counts`], its row in
 //! `docs/overview.md`.
 
 pub(crate) mod store;
