@@ -88,7 +88,7 @@ async function wholeLog({ url, log }: Server): Promise<string> {
  * which are built without, and sqlx has none below its statements'.
  */
 const CHATTY = [
-  ["INFO", "server::middleware::access_log"],
+  ["INFO", "server::http::middleware::access_log"],
   ["DEBUG", "sqlx::query"],
   ["TRACE", "tower_sessions"],
 ] as const;
