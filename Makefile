@@ -44,6 +44,8 @@ check:
 	support/scripts/install.sh postgresql python prometheus
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	# What production runs.
+	cargo check --no-default-features
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
 	support/scripts/deny.sh
 	support/scripts/migrations.sh

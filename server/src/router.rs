@@ -16,7 +16,6 @@ use crate::{
     api,
     config::Config,
     http::{
-        dev_inbox::{self, DevInbox},
         forward_auth,
         health::Health,
         surround::{panicked, surround},
@@ -29,7 +28,8 @@ pub struct Parts {
     pub auth: Arc<Auth>,
     pub health: Health,
     pub metrics: Metrics,
-    pub dev_inbox: Option<Arc<DevInbox>>,
+    /// The development inbox, where there is one.
+    pub inbox: Option<Router>,
 }
 
 /// The whole service: pages, API, health, static files.
@@ -38,8 +38,8 @@ pub fn router(config: &Config, parts: Parts) -> Router {
     let api = api::routes(parts.auth.clone(), &parts.state.site);
     let mut all = app::router(parts.state).merge(api).merge(parts.health.routes()).merge(guard).merge(app::ui::assets::router());
     all = all.route(metrics::PATH, api::behind_key(parts.auth.clone(), Scope::MetricsRead, parts.metrics.methods()));
-    if let Some(inbox) = parts.dev_inbox {
-        all = all.merge(dev_inbox::routes(inbox, parts.auth.clone()));
+    if let Some(inbox) = parts.inbox {
+        all = all.merge(inbox);
     }
     surround(all.layer(from_fn_with_state(parts.auth, count)), config)
 }

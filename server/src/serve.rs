@@ -12,11 +12,13 @@ use tokio::{
     task::JoinSet,
 };
 
+#[cfg(feature = "development")]
+use crate::http::dev_inbox;
 use crate::{
     cli::missing_keys,
-    config::{self, Config},
+    config::Config,
     database::{Database, pooler},
-    http::{dev_inbox::DevInbox, health::Health, listener},
+    http::{health::Health, listener},
     jobs::{self, until},
     mail::mailer::MailService,
     router::{self, Parts},
@@ -54,14 +56,11 @@ pub async fn serve(config: &Config, database: &Database) -> anyhow::Result<()> {
     }
     metrics.begin(&auth);
     let site = config.site.clone();
-    let dev_inbox = matches!(config.mail, config::Mail::DevInbox).then(Arc::<DevInbox>::default);
-    let mailer = Arc::new(MailService::new(
-        &config.mail,
-        dev_inbox.clone(),
-        config.mail_from.clone(),
-        site.clone(),
-        config.policy.link_ttl,
-    )?);
+    let mailer = Arc::new(MailService::new(&config.mail, config.mail_from.clone(), site.clone(), config.policy.link_ttl)?);
+    #[cfg(feature = "development")]
+    let inbox = mailer.inbox().map(|inbox| dev_inbox::routes(inbox.clone(), auth.clone()));
+    #[cfg(not(feature = "development"))]
+    let inbox = None;
     let health = Health::new(auth.clone());
 
     let pages =
@@ -89,9 +88,10 @@ pub async fn serve(config: &Config, database: &Database) -> anyhow::Result<()> {
 
     let state = AppState::new(auth.clone(), site.clone());
     let ops_app = router::ops_router(config, health.clone(), metrics.clone());
-    let app = router::router(config, Parts { state, auth, health: health.clone(), metrics, dev_inbox: dev_inbox.clone() });
+    let has_inbox = inbox.is_some();
+    let app = router::router(config, Parts { state, auth, health: health.clone(), metrics, inbox });
     tracing::info!(address = %pages.local_addr()?, base_url = %site.base_url, "listening");
-    if dev_inbox.is_some() {
+    if has_inbox {
         announce(&site);
     }
 

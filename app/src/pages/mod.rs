@@ -4,6 +4,7 @@
 
 pub mod account;
 pub mod admin;
+#[cfg(feature = "development")]
 pub mod dev_inbox;
 pub mod errors;
 pub mod help;

@@ -5,6 +5,7 @@
 //! Everything wrong is found and told at once, one line a mistake, so that nobody mends a deployment one restart at a time.
 
 mod check;
+#[cfg(feature = "development")]
 mod development_key;
 mod environment;
 mod reader;
@@ -35,13 +36,15 @@ use lettre::message::Mailbox;
 use strum::{EnumString, IntoStaticStr, VariantNames};
 use url::{Host, Url};
 
-use self::{development_key::development_key, reader::Reader, variables as var};
+#[cfg(feature = "development")]
+use self::development_key::development_key;
 pub use self::{
     environment::Environment,
     reader::{Mistake, Mistakes, Setting, Source},
     secret::Secret,
     values::{BaseUrl, Smtp, SmtpCredentials, SmtpTls},
 };
+use self::{reader::Reader, variables as var};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "lowercase")]
@@ -89,7 +92,10 @@ impl Config {
     pub fn keys(&self) -> io::Result<Keys> {
         let current = match &self.wallet_key {
             Some(key) => key.clone(),
+            #[cfg(feature = "development")]
             None => development_key(&self.data_dir)?,
+            #[cfg(not(feature = "development"))]
+            None => return Err(io::Error::other("WALLET_ENCRYPTION_KEY is required")),
         };
         let previous: Vec<[u8; 32]> = self.wallet_keys_previous.iter().map(|key| *key.expose()).collect();
         Ok(Keys::new(current.expose(), &previous))
@@ -98,7 +104,8 @@ impl Config {
 
 #[derive(Clone, Debug)]
 pub enum Database {
-    /// Development: a cluster of our own.
+    /// A cluster of our own, to try it out with.
+    #[cfg(feature = "development")]
     Private {
         /// A folder below `DATA_DIR`, for the cluster alone.
         data_dir: PathBuf,
@@ -117,6 +124,7 @@ pub enum Database {
 #[derive(Clone, Debug)]
 pub enum Mail {
     /// Mails are shown at `/dev/inbox`, to this machine only.
+    #[cfg(feature = "development")]
     DevInbox,
     Smtp(Smtp),
 }
@@ -240,7 +248,18 @@ fn database(read: &mut Reader<'_>, data_dir: &Path, search_path: Option<&OsStr>)
         let message = "must not be set without DATABASE_URL; set both, or neither for a private database";
         read.mistake(&var::DATABASE_MIGRATOR_URL.row, &[&var::DATABASE_URL.row], message);
     }
+    private_database(data_dir, bin_dir, search_path)
+}
+
+#[cfg(feature = "development")]
+fn private_database(data_dir: &Path, bin_dir: Option<PathBuf>, search_path: Option<&OsStr>) -> Database {
     Database::Private { data_dir: data_dir.join("postgres"), bin_dir, search_path: search_path.map(OsStr::to_owned) }
+}
+
+/// A stand-in: the reader has noted that `DATABASE_URL` is missing.
+#[cfg(not(feature = "development"))]
+fn private_database(_: &Path, _: Option<PathBuf>, _: Option<&OsStr>) -> Database {
+    Database::Url { application: var::DATABASE_URL.stand_in(), migrator: var::DATABASE_URL.stand_in() }
 }
 
 fn ops_listen_addr(read: &mut Reader<'_>, listen_addr: SocketAddr) -> Option<SocketAddr> {
@@ -297,7 +316,11 @@ fn mail(read: &mut Reader<'_>, base_url: &BaseUrl) -> Mail {
         let message = "is required where BASE_URL is not this machine; the development inbox opens on loopback only";
         read.mistake(&var::EMAIL_SMTP.row, &[&var::BASE_URL.row], message);
     }
-    smtp.map_or(Mail::DevInbox, Mail::Smtp)
+    #[cfg(feature = "development")]
+    return smtp.map_or(Mail::DevInbox, Mail::Smtp);
+    #[cfg(not(feature = "development"))]
+    // A stand-in: the reader has noted that it is missing.
+    Mail::Smtp(smtp.unwrap_or_else(|| var::EMAIL_SMTP.stand_in()))
 }
 
 fn mail_from(read: &mut Reader<'_>, base_url: &BaseUrl) -> Mailbox {

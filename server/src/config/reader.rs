@@ -123,6 +123,9 @@ impl<'a> Reader<'a> {
             (None, None) if row.required && self.production => {
                 self.mistake(row, &[], &format!("is required in production{example}"));
             }
+            (None, None) if row.required && !cfg!(feature = "development") => {
+                self.mistake(row, &[], &format!("is required: this build has nothing to try it out with{example}"));
+            }
             (None, None) => {}
         }
         None

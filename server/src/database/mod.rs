@@ -8,6 +8,7 @@ pub mod pooler;
 use std::{net::IpAddr, str::FromStr as _, time::Duration};
 
 use anyhow::Context as _;
+#[cfg(feature = "development")]
 use private_postgres::{APPLICATION, Cluster, DATABASE, Lifetime, OWNER, Settings};
 use sqlx::{
     Connection as _, Executor as _, PgPool,
@@ -18,6 +19,7 @@ use crate::config::{self, Config};
 
 /// One connection serves many requests a second; more than this and PostgreSQL slows down before we do.
 const CONNECTIONS: u32 = 16;
+#[cfg(feature = "development")]
 const PRIVATE_CONNECTIONS: u32 = 60;
 
 /// A connection that came back this recently was alive then: sqlx asks when it is given back, and asking again before each use
@@ -28,6 +30,7 @@ const TRUSTED_FOR: Duration = Duration::from_secs(1);
 pub struct Database {
     application: PgConnectOptions,
     migrator: PgConnectOptions,
+    #[cfg(feature = "development")]
     cluster: Option<Cluster>,
 }
 
@@ -39,8 +42,10 @@ impl Database {
             config::Database::Url { application, migrator } => Ok(Self {
                 application: options(application.expose()).context("DATABASE_URL")?,
                 migrator: options(migrator.expose()).context("DATABASE_MIGRATOR_URL")?,
+                #[cfg(feature = "development")]
                 cluster: None,
             }),
+            #[cfg(feature = "development")]
             config::Database::Private { data_dir, bin_dir, search_path } => {
                 let cluster = private_postgres::start(&Settings {
                     data_dir: data_dir.clone(),
@@ -87,7 +92,11 @@ impl Database {
 
     /// Stops the cluster, if this process started it.
     pub fn close(self) -> anyhow::Result<()> {
-        self.cluster.map_or(Ok(()), |cluster| cluster.stop().context("the private PostgreSQL did not stop"))
+        #[cfg(feature = "development")]
+        if let Some(cluster) = self.cluster {
+            cluster.stop().context("the private PostgreSQL did not stop")?;
+        }
+        Ok(())
     }
 }
 

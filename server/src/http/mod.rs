@@ -3,6 +3,7 @@
 //! Not here: the pages (`app`), the API (`crate::api`), and which routes there are (`crate::router`), which all lie above.
 //! To add something around every request: a file in [`middleware`], its call in [`surround`], its name in both lists of the order.
 
+#[cfg(feature = "development")]
 pub mod dev_inbox;
 pub mod forward_auth;
 pub mod health;

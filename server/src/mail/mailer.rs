@@ -1,6 +1,8 @@
 //! Letters become mails: put into words by `app`, sent over SMTP, or kept for the dev inbox.
 
-use std::{sync::Arc, time::Duration};
+#[cfg(feature = "development")]
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use app::{http::state::Site, mails};
@@ -14,11 +16,9 @@ use lettre::{
 };
 
 use super::smtp::SmtpServer;
-use crate::{
-    config::Mail,
-    http::dev_inbox::{DevInbox, DevMail},
-    telemetry::traces,
-};
+#[cfg(feature = "development")]
+use crate::http::dev_inbox::{DevInbox, DevMail};
+use crate::{config::Mail, telemetry::traces};
 
 /// What providers read as "leave this mail's links and pictures alone". One that counts clicks leads each link through its own
 /// servers: it would have every sign-in link, and its scanners would open them first. Each name and value is the
@@ -47,23 +47,27 @@ pub struct MailService {
 
 enum Transport {
     Smtp(SmtpServer),
+    #[cfg(feature = "development")]
     DevInbox(Arc<DevInbox>),
 }
 
 impl MailService {
-    pub fn new(
-        mail: &Mail,
-        dev_inbox: Option<Arc<DevInbox>>,
-        from: Mailbox,
-        site: Site,
-        link_ttl: Duration,
-    ) -> anyhow::Result<Self> {
-        let transport = match (mail, dev_inbox) {
-            (Mail::Smtp(smtp), _) => Transport::Smtp(SmtpServer::new(smtp, site.host().to_owned())?),
-            (Mail::DevInbox, Some(inbox)) => Transport::DevInbox(inbox),
-            (Mail::DevInbox, None) => anyhow::bail!("there is no mail server, and no dev inbox to keep mail in"),
+    pub fn new(mail: &Mail, from: Mailbox, site: Site, link_ttl: Duration) -> anyhow::Result<Self> {
+        let transport = match mail {
+            Mail::Smtp(smtp) => Transport::Smtp(SmtpServer::new(smtp, site.host().to_owned())?),
+            #[cfg(feature = "development")]
+            Mail::DevInbox => Transport::DevInbox(Arc::default()),
         };
         Ok(Self { transport, from, site, link_ttl })
+    }
+
+    /// Where its mails are kept, if no mail server gets them.
+    #[cfg(feature = "development")]
+    pub fn inbox(&self) -> Option<&Arc<DevInbox>> {
+        match &self.transport {
+            Transport::DevInbox(inbox) => Some(inbox),
+            Transport::Smtp(_) => None,
+        }
     }
 
     /// The whole message. Every header is built by the library from typed parts; no text of a stranger's reaches one.
@@ -107,6 +111,7 @@ impl MailSender for MailService {
         let mail =
             mails::write(&letter.content, &self.site, self.link_ttl).map_err(|error| SendError::Permanent(error.to_string()))?;
         match &self.transport {
+            #[cfg(feature = "development")]
             Transport::DevInbox(inbox) => {
                 inbox.keep(DevMail {
                     to: letter.to.as_str().to_owned(),

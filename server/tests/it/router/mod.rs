@@ -28,7 +28,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use server::{
     config::{Config, Environment, load},
     http::{
-        dev_inbox::{DevInbox, DevMail},
+        dev_inbox::{self, DevInbox, DevMail},
         health::Health,
         surround::surround,
     },
@@ -49,8 +49,8 @@ fn config(extra: &[(&str, &str)]) -> Config {
 /// With a mail in the dev inbox.
 fn service(config: &Config, auth: Arc<Auth>) -> Router {
     let state = AppState::new(auth.clone(), config.site.clone());
-    let dev_inbox = Arc::<DevInbox>::default();
-    dev_inbox.keep(DevMail {
+    let inbox = Arc::<DevInbox>::default();
+    inbox.keep(DevMail {
         to: "mara@example.org".to_owned(),
         subject: "Sign in".to_owned(),
         text: "a text".to_owned(),
@@ -58,7 +58,8 @@ fn service(config: &Config, auth: Arc<Auth>) -> Router {
         at: auth.now(),
     });
     let (_, metrics) = Metrics::recorder();
-    router(config, Parts { state, health: Health::new(auth.clone()), auth, metrics, dev_inbox: Some(dev_inbox) })
+    let inbox = dev_inbox::routes(inbox, auth.clone());
+    router(config, Parts { state, health: Health::new(auth.clone()), auth, metrics, inbox: Some(inbox) })
 }
 
 /// A request as a browser on this machine sends it.
