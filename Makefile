@@ -45,7 +45,7 @@ check:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	# What production runs.
-	cargo check --no-default-features
+	cargo clippy --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
 	support/scripts/deny.sh
 	support/scripts/migrations.sh

@@ -17,7 +17,7 @@ use url::Host;
 
 use super::{Output, missing_keys, say};
 use crate::{
-    config::{self, Config, Environment, Mail, SmtpTls},
+    config::{self, Config, Environment, SmtpTls},
     database::{Database, pooler},
     mail::smtp::SmtpServer,
 };
@@ -300,7 +300,7 @@ async fn audit(pool: &PgPool, now: OffsetDateTime) -> Looked {
 }
 
 async fn mail_server(config: &Config) -> Looked {
-    let Mail::Smtp(smtp) = &config.mail else { return Ok(Said::ok("none: mail stays in /dev/inbox")) };
+    let Some(smtp) = config.mail.server() else { return Ok(Said::ok("none: mail stays in /dev/inbox")) };
     let name = config.mail_from.email.domain().to_owned();
     let server = SmtpServer::new(smtp, name).map_err(|error| Said::failed(format!("{error:#}")))?;
     let at = format!("{}:{}", smtp.host, smtp.port);
@@ -323,7 +323,7 @@ fn sender(config: &Config) -> Said {
         let (name, domain) = (format!(".{name}"), format!(".{}", domain.to_ascii_lowercase()));
         domain.ends_with(&name)
     });
-    let off_this_machine = matches!(config.mail, Mail::Smtp(_)) && !config.base_url.is_loopback();
+    let off_this_machine = config.mail.server().is_some() && !config.base_url.is_loopback();
     let usable = domain.contains('.') && !reserved && !sample && matches!(Host::parse(domain), Ok(Host::Domain(_)));
     if usable || !off_this_machine {
         Said::ok(format!("{} (its domain needs SPF, DKIM and DMARC, which are not looked at here)", config.mail_from.email))

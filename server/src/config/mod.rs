@@ -14,7 +14,7 @@ pub(crate) mod values;
 mod variables;
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsStr,
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -70,6 +70,7 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     pub mail: Mail,
     pub mail_from: Mailbox,
+    #[cfg(feature = "development")]
     data_dir: PathBuf,
     /// `None` in development alone: one is made.
     wallet_key: Option<Secret<[u8; 32]>>,
@@ -112,7 +113,7 @@ pub enum Database {
         /// `PG_BIN`: where PostgreSQL's programs lie.
         bin_dir: Option<PathBuf>,
         /// `PATH`, to look for them.
-        search_path: Option<OsString>,
+        search_path: Option<std::ffi::OsString>,
     },
     Url {
         application: Secret<String>,
@@ -127,6 +128,17 @@ pub enum Mail {
     #[cfg(feature = "development")]
     DevInbox,
     Smtp(Smtp),
+}
+
+impl Mail {
+    /// The mail server, unless mails stay here.
+    pub fn server(&self) -> Option<&Smtp> {
+        match self {
+            #[cfg(feature = "development")]
+            Self::DevInbox => None,
+            Self::Smtp(smtp) => Some(smtp),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, VariantNames)]
@@ -187,6 +199,7 @@ fn examine_for(environment: &Environment, build: AppEnv) -> Examined {
         trusted_proxies: trusted_proxies.unwrap_or_default(),
         mail,
         mail_from,
+        #[cfg(feature = "development")]
         data_dir,
         wallet_key: read.optional(&var::WALLET_ENCRYPTION_KEY),
         wallet_keys_previous: read.optional(&var::WALLET_ENCRYPTION_KEY_PREVIOUS).unwrap_or_default(),
