@@ -24,13 +24,15 @@ use http::{
     header::{ACCEPT, CACHE_CONTROL, REFERER, SET_COOKIE},
 };
 use leptos::{
-    prelude::{FromServerFnError, ServerFnErrorErr, provide_context, use_context},
-    server_fn::{
-        ContentType, Decodes, Encodes, Format, FormatType, Protocol,
-        client::Client,
-        codec::{FromReq, PostUrl},
-        server::Server,
-    },
+    prelude::{FromServerFnError, Owner, ServerFnErrorErr, provide_context, use_context},
+    reactive::computed::ScopedFuture,
+};
+use server_fn::{
+    ContentType, Decodes, Encodes, Format, FormatType, Protocol,
+    axum::get_server_fn_service,
+    client::Client,
+    codec::{FromReq, PostUrl},
+    server::Server,
 };
 use tower_sessions::Session;
 
@@ -147,9 +149,18 @@ pub async fn form_post(state: AppState, session: Session, from: Requester, mut r
         request.headers_mut().remove(redirects);
     }
     let form = Form { state, session, cookies, headers: Arc::default(), from };
+    let Some(mut function) = get_server_fn_service(request.uri().path(), request.method().clone()) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
     let context = form.clone();
-    let answer = leptos_axum::handle_server_fns_with_context(move || provide_context(context.clone()), request);
-    let mut response = answer.await.into_response();
+    let owner = Owner::new_root(None);
+    let answer = owner.with(|| {
+        ScopedFuture::new(async move {
+            provide_context(context);
+            function.run(request).await
+        })
+    });
+    let mut response = answer.await;
     response.headers_mut().extend(std::mem::take(&mut *form.headers()));
     response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
