@@ -32,7 +32,7 @@ use app::{
         admin::{
             api_keys::{ApiKey, ApiKeysPage, Draft, Lifetime, Maker, NewApiKeyPage, NewKeyError, RevealedKeyPage, RevokeKeyPage},
             audit::{self as audit_page, AuditPage, Event, Events, Narrowed, Oddity, SearchError},
-            change::{Change, ChangePage, LastAdminPage, ReasonError},
+            change::{Change, ChangePage, LastAdminPage},
             invite::{AddressError, InviteSomeonePage},
             limits::{LimitsPage, Throttled},
             mail::{self, MailPage, MailRow},
@@ -77,6 +77,7 @@ use auth::{
     one_time::revert_link::Revert,
     outbox::{Delivery, MailFilter, MailState, Notice, QueueState},
     policy::{checks::Check, limits::Limit},
+    primitives::reason::ReasonError,
     reporting::overview::{Accounts, Bucket, Counts, Overview, Seconds, Span},
     rollout::{DEFAULT_PLAN, Reading, Rollout, State, Status as RolloutStatus, Told},
     self_service::{activity::Filter, revert::Reverted},
@@ -666,7 +667,7 @@ fn admin_overview() -> Vec<(&'static str, String)> {
             Check::ServerErrors => None,
             _ => Some(0.0),
         };
-        Check::ALL.map(|check| reading(check, value(check))).to_vec()
+        Check::ALL.iter().map(|&check| reading(check, value(check))).collect()
     };
     let rollout = |state| Rollout {
         id: Uuid::nil(),
@@ -686,12 +687,14 @@ fn admin_overview() -> Vec<(&'static str, String)> {
         render(move || view! { <OverviewPage who=ADMIN.to_owned() shown/> })
     };
     let running = || Some(rollout(State::Running));
-    let never = || Check::ALL.map(|check| Reading { checked_at: OffsetDateTime::UNIX_EPOCH, ..reading(check, None) }).to_vec();
+    let never =
+        || Check::ALL.iter().map(|&check| Reading { checked_at: OffsetDateTime::UNIX_EPOCH, ..reading(check, None) }).collect();
     let first_day =
         Overview { accounts: Some(Accounts { all: 2, with_two_factor: 1 }), before: None, ..overview(Span::Day, 22, 1, false) };
     let nobody = Overview { accounts: None, counted_until: None, ..overview(Span::Day, 24, 0, false) };
     let stopped = Overview { counted_until: Some(NOW - Duration::from_mins(85)), ..overview(Span::Day, 0, 1, false) };
-    let stale = Check::ALL.map(|check| Reading { checked_at: NOW - Duration::from_mins(85), ..reading(check, None) }).to_vec();
+    let stale =
+        Check::ALL.iter().map(|&check| Reading { checked_at: NOW - Duration::from_mins(85), ..reading(check, None) }).collect();
     vec![
         ("admin-overview", page(overview(Span::Day, 0, 1, false), running(), readings(7.0), quarter())),
         ("admin-overview-held", page(overview(Span::Day, 0, 1, true), Some(rollout(State::Held)), readings(74.0), quarter())),
@@ -792,7 +795,7 @@ fn admin_audit() -> Vec<(&'static str, String)> {
         audit_page::Shown::Events(narrowed, Events { rows, newer: None, older }, error)
     };
     let oddity = |kind: AuditKind, more: &[&str]| {
-        let (what, advice) = kind.told();
+        let (what, advice) = app::ui::unusual::words(kind);
         let more = more.iter().map(|&more| more.to_owned()).collect();
         Oddity { what, advice, at: NOW - Duration::from_hours(3), more, path: "/admin/audit?q=7".to_owned() }
     };
@@ -871,7 +874,7 @@ fn admin_api_keys() -> Vec<(&'static str, String)> {
                 ..key(
                     "Dashboards in the data centre that nobody has visited for years",
                     "lk_t9hpx3wp",
-                    &Scope::ALL,
+                    Scope::ALL,
                     Maker::Operator,
                     KeyState::Live,
                 )
@@ -1008,7 +1011,7 @@ fn admin_rollout() -> Vec<(&'static str, String)> {
     let page = |shown: Shown, typed: Typed, done| render(move || view! { <RolloutPage who=ADMIN.to_owned() shown typed done/> });
     let held = |fresh| shown(Some(rollout(State::Held, Some("mail_delay"))), readings(74.0), quarter(), flags(), history(), fresh);
     let running = || shown(Some(rollout(State::Running, None)), readings(7.0), quarter(), flags(), history(), true);
-    let first = Check::ALL.map(|check| reading(check, None, false)).to_vec();
+    let first = Check::ALL.iter().map(|&check| reading(check, None, false)).collect();
     let back = rollout(State::RolledBack, Some("server_errors"));
     let paused = rollout(State::Paused, Some("As agreed on Monday"));
     let paused = shown(Some(paused), readings(7.0), quarter(), flags(), history(), true);

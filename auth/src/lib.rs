@@ -27,6 +27,25 @@ macro_rules! from_sqlx {
     )*};
 }
 
+/// Gives each of these enums its words: what stands in a column, a URL or a document is what strum calls the variant.
+macro_rules! named {
+    ($($name:ty),*) => {$(
+        impl $name {
+            pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
+
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                self.into()
+            }
+
+            #[must_use]
+            pub fn parse(text: &str) -> Option<Self> {
+                text.parse().ok()
+            }
+        }
+    )*};
+}
+
 pub mod administration;
 pub mod api_keys;
 pub mod audit;

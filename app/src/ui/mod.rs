@@ -8,3 +8,4 @@ pub mod components;
 pub mod event_text;
 pub mod format;
 pub mod qr;
+pub mod unusual;

@@ -21,7 +21,7 @@ use crate::{
     one_time::magic_link,
     outbox::{self, Notice},
     policy::{MAX_LINK_TTL, SignUp},
-    primitives::email_address::EmailAddress,
+    primitives::{email_address::EmailAddress, reason::Reason},
     self_service::two_factor::TwoFactor,
     sessions::{self, SessionView},
     users::account::{self, store::Account},
@@ -187,7 +187,7 @@ impl Administration<'_> {
     ///
     /// # Errors
     /// [`ActionError`].
-    pub async fn disable_user(self, who: Actor<'_>, id: Uuid, reason: &str) -> Result<(), ActionError> {
+    pub async fn disable_user(self, who: Actor<'_>, id: Uuid, reason: &Reason) -> Result<(), ActionError> {
         let now = self.0.now();
         let mut work = UnitOfWork::begin_action(self.0, who, now).await?;
         let account = account::store::by_id(work.connection(), id, now).await?.ok_or(ActionError::NoSuchUser)?;
@@ -203,20 +203,20 @@ impl Administration<'_> {
         // Once more, for a session that a second step made while the first look waited for it: turned on again, the account must
         // not find it alive.
         sessions::end_all(&mut work, id, None, RevokeReason::AccountOff, now).await?;
-        work.record(Event::UserDisabled { user: id, by: who.origin(), reason: reason.to_owned() });
+        work.record(Event::UserDisabled { user: id, by: who.origin(), reason: reason.clone() });
         self.finish_action(work, &account, Notice::AccountDisabled, now).await
     }
 
     /// # Errors
     /// [`ActionError`].
-    pub async fn enable_user(self, who: Actor<'_>, id: Uuid, reason: &str) -> Result<(), ActionError> {
+    pub async fn enable_user(self, who: Actor<'_>, id: Uuid, reason: &Reason) -> Result<(), ActionError> {
         let now = self.0.now();
         let mut work = UnitOfWork::begin_action(self.0, who, now).await?;
         let account = account::store::by_id(work.connection(), id, now).await?.ok_or(ActionError::NoSuchUser)?;
         if !account::store::enable(work.connection(), id).await? {
             return Err(ActionError::Nothing);
         }
-        work.record(Event::UserEnabled { user: id, by: who.origin(), reason: reason.to_owned() });
+        work.record(Event::UserEnabled { user: id, by: who.origin(), reason: reason.clone() });
         self.finish_action(work, &account, Notice::AccountEnabled, now).await
     }
 
@@ -224,7 +224,7 @@ impl Administration<'_> {
     ///
     /// # Errors
     /// [`ActionError`].
-    pub async fn end_user_sessions(self, who: Actor<'_>, id: Uuid, reason: &str) -> Result<u64, ActionError> {
+    pub async fn end_user_sessions(self, who: Actor<'_>, id: Uuid, reason: &Reason) -> Result<u64, ActionError> {
         let now = self.0.now();
         who.permit_with(self.0, Scope::Users)?;
         let mut work = UnitOfWork::begin(&self.0.pool, who.from(), now).await?.by(who.actor());
@@ -234,7 +234,7 @@ impl Administration<'_> {
             return Err(ActionError::Nothing);
         }
         let sessions = ended as u64;
-        work.record(Event::UserSessionsEnded { user: id, by: who.origin(), reason: reason.to_owned(), sessions });
+        work.record(Event::UserSessionsEnded { user: id, by: who.origin(), reason: reason.clone(), sessions });
         self.finish_action(work, &account, Notice::SessionsEnded, now).await?;
         Ok(sessions)
     }
@@ -243,14 +243,14 @@ impl Administration<'_> {
     ///
     /// # Errors
     /// [`ActionError`]; [`ActionError::Nothing`] where two-factor is off.
-    pub async fn reset_user_two_factor(self, who: Actor<'_>, id: Uuid, reason: &str) -> Result<(), ActionError> {
+    pub async fn reset_user_two_factor(self, who: Actor<'_>, id: Uuid, reason: &Reason) -> Result<(), ActionError> {
         let now = self.0.now();
         let mut work = UnitOfWork::begin_action(self.0, who, now).await?;
         let account = account::store::by_id(work.connection(), id, now).await?.ok_or(ActionError::NoSuchUser)?;
         if !self.0.self_service().reset_two_factor(&mut work, &account, now).await? {
             return Err(ActionError::Nothing);
         }
-        work.record(Event::TwoFactorReset { user: id, by: who.origin(), reason: reason.to_owned() });
+        work.record(Event::TwoFactorReset { user: id, by: who.origin(), reason: reason.clone() });
         self.finish_action(work, &account, Notice::TwoFactorReset, now).await
     }
 
@@ -258,11 +258,11 @@ impl Administration<'_> {
     ///
     /// # Errors
     /// [`ActionError`].
-    pub async fn set_admin(self, who: Actor<'_>, id: Uuid, admin: bool, reason: &str) -> Result<(), ActionError> {
+    pub async fn set_admin(self, who: Actor<'_>, id: Uuid, admin: bool, reason: &Reason) -> Result<(), ActionError> {
         let now = self.0.now();
         let mut work = UnitOfWork::begin_action(self.0, who, now).await?;
         let account = account::store::by_id(work.connection(), id, now).await?.ok_or(ActionError::NoSuchUser)?;
-        let (by, reason) = (who.origin(), reason.to_owned());
+        let (by, reason) = (who.origin(), reason.clone());
         if !admin && account::store::is_last_admin(work.connection(), id).await? {
             return Err(ActionError::LastAdmin);
         }
@@ -304,7 +304,7 @@ impl Administration<'_> {
     ///
     /// # Errors
     /// When the database does not answer. What was ended until then stays so; running it again does the rest.
-    pub async fn end_everybodys_sessions(self, since: Option<OffsetDateTime>, reason: &str) -> Result<u64, Error> {
+    pub async fn end_everybodys_sessions(self, since: Option<OffsetDateTime>, reason: &Reason) -> Result<u64, Error> {
         let (mut ended, mut closed) = (0, 0);
         loop {
             let now = self.0.now();
@@ -324,7 +324,7 @@ impl Administration<'_> {
                 work.record(Event::SessionsEnded {
                     by: Origin::Operator,
                     since,
-                    reason: reason.to_owned(),
+                    reason: reason.clone(),
                     sessions: ended,
                     links: closed,
                 });

@@ -1,11 +1,13 @@
 use std::fmt;
 
 use sqlx::PgPool;
+use strum::{EnumString, IntoStaticStr, VariantArray};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 /// How an account stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Status {
     Active,
     /// Turned off by an administrator.
@@ -16,24 +18,7 @@ pub enum Status {
     Invited,
 }
 
-impl Status {
-    pub const ALL: [Self; 4] = [Self::Active, Self::Disabled, Self::Leaving, Self::Invited];
-
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Disabled => "disabled",
-            Self::Leaving => "leaving",
-            Self::Invited => "invited",
-        }
-    }
-
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|status| status.as_str() == text)
-    }
-}
+named!(Status);
 
 /// Which users are asked for. Empty: all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -160,7 +145,7 @@ pub(super) async fn page(
     most: usize,
     now: OffsetDateTime,
     idle_since: OffsetDateTime,
-) -> Result<Vec<UserRow>, sqlx::Error> {
+) -> sqlx::Result<Vec<UserRow>> {
     let (id, pattern) = filter.search();
     let status = filter.status.map(Status::as_str);
     let limit = i64::try_from(most).unwrap_or(i64::MAX);
@@ -241,7 +226,7 @@ pub(super) async fn count(
     first: Option<Uuid>,
     most: i64,
     now: OffsetDateTime,
-) -> Result<i64, sqlx::Error> {
+) -> sqlx::Result<i64> {
     let (id, pattern) = filter.search();
     let status = filter.status.map(Status::as_str);
     if filter.two_factor == Some(true) {
@@ -297,12 +282,7 @@ pub(super) struct Found {
     pub deletes_at: Option<OffsetDateTime>,
 }
 
-pub(super) async fn one(
-    pool: &PgPool,
-    id: Uuid,
-    now: OffsetDateTime,
-    idle_since: OffsetDateTime,
-) -> Result<Option<Found>, sqlx::Error> {
+pub(super) async fn one(pool: &PgPool, id: Uuid, now: OffsetDateTime, idle_since: OffsetDateTime) -> sqlx::Result<Option<Found>> {
     let row = sqlx::query!(
         r#"
         select u.id, u.email, u.display_name, u.is_admin, u.created_at, u.last_sign_in_at, u.deletes_at,

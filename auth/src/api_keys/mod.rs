@@ -11,6 +11,7 @@ pub(crate) mod store;
 
 use std::{fmt, time::Duration};
 
+use strum::{EnumString, IntoStaticStr, VariantArray};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -22,6 +23,7 @@ use crate::{
     limits::throttle::{Limited, Standing, Subject},
     outbox::{self, Notice},
     policy::limits::Limit,
+    primitives::reason::Reason,
 };
 
 /// A key as its bearer has it.
@@ -55,23 +57,15 @@ pub enum Maker {
 }
 
 /// How a key stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum KeyState {
     Live,
     Expired,
     Revoked,
 }
 
-impl KeyState {
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Live => "live",
-            Self::Expired => "expired",
-            Self::Revoked => "revoked",
-        }
-    }
-}
+named!(KeyState);
 
 /// A key in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,12 +142,7 @@ impl ApiKeys<'_> {
     }
 
     /// A key that works, where it was presented whole.
-    pub(crate) async fn admit(
-        self,
-        found: store::Found,
-        prefix: Prefix,
-        now: OffsetDateTime,
-    ) -> Result<Option<ApiKey>, sqlx::Error> {
+    pub(crate) async fn admit(self, found: store::Found, prefix: Prefix, now: OffsetDateTime) -> sqlx::Result<Option<ApiKey>> {
         if found.prefix != prefix.bare() {
             return Ok(None);
         }
@@ -206,7 +195,7 @@ impl ApiKeys<'_> {
         if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
             return Err(CreateKeyError::Name);
         }
-        let scopes: Vec<Scope> = Scope::ALL.into_iter().filter(|scope| scopes.contains(scope)).collect();
+        let scopes: Vec<Scope> = Scope::ALL.iter().copied().filter(|scope| scopes.contains(scope)).collect();
         if scopes.is_empty() {
             return Err(CreateKeyError::NoScope);
         }
@@ -237,7 +226,7 @@ impl ApiKeys<'_> {
     ///
     /// # Errors
     /// [`ActionError`]; [`ActionError::Nothing`] where no key that lives has this prefix.
-    pub async fn revoke(self, who: Actor<'_>, prefix: Prefix, reason: &str) -> Result<(), ActionError> {
+    pub async fn revoke(self, who: Actor<'_>, prefix: Prefix, reason: &Reason) -> Result<(), ActionError> {
         let now = self.0.now();
         who.permit(self.0)?;
         let mut work = UnitOfWork::begin(&self.0.pool, who.from(), now).await?;
@@ -245,7 +234,7 @@ impl ApiKeys<'_> {
         let own = revoked.maker.is_some() && revoked.maker == who.actor();
         work = work.by(who.actor().filter(|_| !own));
         let by = (!own).then(|| who.origin());
-        work.record(Event::ApiKeyRevoked { maker: revoked.maker, key: revoked.id, prefix, by, reason: reason.to_owned() });
+        work.record(Event::ApiKeyRevoked { maker: revoked.maker, key: revoked.id, prefix, by, reason: reason.clone() });
         if let Some(maker) = revoked.maker {
             let from = who.from().filter(|_| own);
             outbox::store::enqueue_notice(work.connection(), maker, Notice::ApiKeyRevoked { prefix }, from, now).await?;
@@ -256,7 +245,7 @@ impl ApiKeys<'_> {
     }
 
     /// Tells of keys that end within a week, once each: their makers, or all administrators where the maker is none any more.
-    pub(crate) async fn remind(self, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+    pub(crate) async fn remind(self, now: OffsetDateTime) -> sqlx::Result<()> {
         loop {
             let mut work = UnitOfWork::begin(&self.0.pool, None, now).await?;
             let ending =
@@ -318,10 +307,10 @@ mod tests {
     #[test]
     fn scopes_have_names_and_what_only_administrators_do_is_marked() {
         for scope in Scope::ALL {
-            assert_eq!(Scope::parse(scope.as_str()), Some(scope));
+            assert_eq!(Scope::parse(scope.as_str()), Some(*scope));
         }
         assert_eq!(Scope::parse("admin"), None);
-        let admins: Vec<&str> = Scope::ALL.into_iter().filter(|scope| scope.is_admins()).map(Scope::as_str).collect();
+        let admins: Vec<&str> = Scope::ALL.iter().filter(|scope| scope.is_admins()).map(|scope| scope.as_str()).collect();
         assert_eq!(admins, ["users", "audit:read", "flags", "metrics:read"]);
     }
 

@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::identity::Prefix;
+use crate::primitives::statement::Statement as _;
 
 use super::{ApiKeyRow, KeyState, MOST_SHOWN, Maker, scopes};
 
@@ -18,7 +19,7 @@ pub(super) struct New<'a> {
     pub now: OffsetDateTime,
 }
 
-pub(super) async fn insert(connection: &mut PgConnection, new: &New<'_>, scopes: &[String]) -> Result<(), sqlx::Error> {
+pub(super) async fn insert(connection: &mut PgConnection, new: &New<'_>, scopes: &[String]) -> sqlx::Result<()> {
     sqlx::query!(
         r#"
         insert into api_keys (id, name, prefix, key_hash, scopes, created_by, by_admin, created_at, expires_at)
@@ -34,9 +35,8 @@ pub(super) async fn insert(connection: &mut PgConnection, new: &New<'_>, scopes:
         new.now,
         new.expires_at,
     )
-    .execute(connection)
-    .await?;
-    Ok(())
+    .run(connection)
+    .await
 }
 
 pub(crate) struct Found {
@@ -50,7 +50,7 @@ pub(crate) struct Found {
 }
 
 /// The key and its maker's rights in one look: neither can change between two.
-pub(super) async fn find(pool: &PgPool, hash: &[u8; 32], now: OffsetDateTime) -> Result<Option<Found>, sqlx::Error> {
+pub(super) async fn find(pool: &PgPool, hash: &[u8; 32], now: OffsetDateTime) -> sqlx::Result<Option<Found>> {
     sqlx::query_as!(
         Found,
         r#"
@@ -69,14 +69,13 @@ pub(super) async fn find(pool: &PgPool, hash: &[u8; 32], now: OffsetDateTime) ->
     .await
 }
 
-pub(super) async fn touch(pool: &PgPool, id: Uuid, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+pub(super) async fn touch(pool: &PgPool, id: Uuid, now: OffsetDateTime) -> sqlx::Result<()> {
     sqlx::query!("update api_keys set last_used_at = $2 where id = $1 and (last_used_at is null or last_used_at < $2)", id, now)
-        .execute(pool)
-        .await?;
-    Ok(())
+        .run(pool)
+        .await
 }
 
-pub(super) async fn list(pool: &PgPool, now: OffsetDateTime) -> Result<Vec<ApiKeyRow>, sqlx::Error> {
+pub(super) async fn list(pool: &PgPool, now: OffsetDateTime) -> sqlx::Result<Vec<ApiKeyRow>> {
     let rows = sqlx::query!(
         r#"
         select k.id, k.name, k.prefix, k.scopes, k.by_admin, k.created_by, k.created_at, k.expires_at, k.last_used_at,
@@ -100,11 +99,6 @@ pub(super) async fn list(pool: &PgPool, now: OffsetDateTime) -> Result<Vec<ApiKe
             (true, Some(id), Some(email)) => Maker::Admin { id, email },
             (true, ..) => Maker::Gone,
         };
-        let state = match row.state.as_str() {
-            "live" => KeyState::Live,
-            "expired" => KeyState::Expired,
-            _ => KeyState::Revoked,
-        };
         Some(ApiKeyRow {
             id: row.id,
             name: row.name,
@@ -112,7 +106,7 @@ pub(super) async fn list(pool: &PgPool, now: OffsetDateTime) -> Result<Vec<ApiKe
             scopes: scopes(&row.scopes),
             maker,
             curbed: row.curbed,
-            state,
+            state: KeyState::parse(&row.state)?,
             created_at: row.created_at,
             expires_at: row.expires_at,
             last_used_at: row.last_used_at,
@@ -126,11 +120,7 @@ pub(super) struct Revoked {
     pub maker: Option<Uuid>,
 }
 
-pub(super) async fn revoke(
-    connection: &mut PgConnection,
-    prefix: &str,
-    now: OffsetDateTime,
-) -> Result<Option<Revoked>, sqlx::Error> {
+pub(super) async fn revoke(connection: &mut PgConnection, prefix: &str, now: OffsetDateTime) -> sqlx::Result<Option<Revoked>> {
     sqlx::query_as!(
         Revoked,
         "update api_keys set revoked_at = $2 where prefix = $1 and revoked_at is null returning id, created_by as maker",
@@ -154,7 +144,7 @@ pub(super) async fn due_for_reminder(
     shortest: Duration,
     most: i64,
     now: OffsetDateTime,
-) -> Result<Vec<Ending>, sqlx::Error> {
+) -> sqlx::Result<Vec<Ending>> {
     let shortest = PgInterval { months: 0, days: 0, microseconds: i64::try_from(shortest.as_micros()).unwrap_or(i64::MAX) };
     sqlx::query_as!(
         Ending,
@@ -183,7 +173,7 @@ pub(super) async fn whom_to_remind(
     connection: &mut PgConnection,
     maker: Option<Uuid>,
     now: OffsetDateTime,
-) -> Result<Vec<Uuid>, sqlx::Error> {
+) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar!(
         r#"
         with admins as (

@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use serde_json::json;
+use strum::{EnumString, IntoStaticStr, VariantArray};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
@@ -18,41 +19,30 @@ use crate::{
 /// Rows read at once.
 const PAGE: usize = 1_000;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// By the ending of the file's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase")]
 pub enum Format {
     /// An object a line.
+    #[strum(serialize = "jsonl")]
     JsonLines,
     Csv,
 }
 
-impl Format {
-    pub const ALL: [Self; 2] = [Self::JsonLines, Self::Csv];
-
-    /// Also the ending of the file's name.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::JsonLines => "jsonl",
-            Self::Csv => "csv",
-        }
-    }
-
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|format| format.as_str() == text)
-    }
-}
+named!(Format);
 
 /// What is left of a copy. It ends with what was there when it began.
 pub struct AuditExport {
     filter: AuditFilter,
     format: Format,
+    /// Behind what was handed out; `None` at the end.
     cursor: Option<Cursor>,
     left: usize,
-    begun: bool,
+    /// What comes before the first row.
+    head: &'static str,
 }
 
-const COLUMNS: &str = "id,created_at,event_type,user_id,actor_id,ip,user_agent,request_id,details";
+const COLUMNS: &str = "id,created_at,event_type,user_id,actor_id,ip,user_agent,request_id,details\r\n";
 
 impl Audit<'_> {
     /// Begins a copy of at most `most` rows. An administrator's session must have given its strongest factor lately.
@@ -88,7 +78,9 @@ impl Audit<'_> {
         });
         work.commit().await?;
         let until = filter.until.map_or(now, |until| until.min(now));
-        Ok(AuditExport { filter: AuditFilter { until: Some(until), ..filter }, format, cursor: None, left: most, begun: false })
+        let head = if format == Format::Csv { COLUMNS } else { "" };
+        let cursor = Some(Cursor { towards: Towards::Newer, at: OffsetDateTime::UNIX_EPOCH, id: Uuid::nil() });
+        Ok(AuditExport { filter: AuditFilter { until: Some(until), ..filter }, format, cursor, left: most, head })
     }
 
     /// The next piece of the file; `None` at its end.
@@ -96,33 +88,20 @@ impl Audit<'_> {
     /// # Errors
     /// When the database does not answer: the copy is not whole.
     pub async fn next_of_export(self, export: &mut AuditExport) -> Result<Option<String>, Error> {
-        let mut text = String::new();
-        if !export.begun {
-            export.begun = true;
-            if export.format == Format::Csv {
-                text.push_str(COLUMNS);
-                text.push_str("\r\n");
-            }
-        } else if export.cursor.is_none() {
-            return Ok(None);
-        }
-        let oldest = Cursor { towards: Towards::Newer, at: OffsetDateTime::UNIX_EPOCH, id: Uuid::nil() };
-        let rows = store::page(&self.0.pool, &export.filter, Some(export.cursor.unwrap_or(oldest)), PAGE + 1).await?;
-        let more = rows.len() > PAGE;
-        let take = PAGE.min(export.left);
-        let cut = rows.len() > take && take < PAGE || more && take == export.left;
-        for row in rows.iter().take(take) {
+        let Some(cursor) = export.cursor.take() else { return Ok(None) };
+        let mut text = std::mem::take(&mut export.head).to_owned();
+        let most = PAGE.min(export.left);
+        let rows = store::page(&self.0.pool, &export.filter, Some(cursor), most + 1).await?;
+        let more = rows.len() > most;
+        let cut = more && most == export.left;
+        for row in rows.iter().take(most) {
             match export.format {
                 Format::Csv => csv_line(&mut text, row),
                 Format::JsonLines => json_line(&mut text, row),
             }
+            export.cursor = (more && !cut).then_some(Cursor { towards: Towards::Newer, at: row.at, id: row.id });
         }
-        export.left -= take.min(rows.len());
-        export.cursor = rows.get(..take.min(rows.len())).and_then(<[_]>::last).filter(|_| more && !cut).map(|row| Cursor {
-            towards: Towards::Newer,
-            at: row.at,
-            id: row.id,
-        });
+        export.left -= most.min(rows.len());
         if cut {
             text.push_str(match export.format {
                 Format::Csv => CUT_CSV,

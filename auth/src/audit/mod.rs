@@ -1,11 +1,12 @@
-//! The audit log as it stands, for those who may read all of it: what [`crate::event`] wrote, the newest first. It is sealed
+//! The audit log, for those who may read all of it: searched, sealed (`seal.rs`), verified (`verify.rs`), exported, reported.
 //!
 //! Not here: what happens and its row (`event`).
-//! To add one: a filter or column in `store.rs`, an unusual pattern in `report.rs`; a column of the table also in `Row::hash` of `seal.rs`.
-//! (`seal.rs`), whether it is as it was sealed can be told (`verify.rs`), and what in it is unusual is pointed out (`report.rs`).
+//! To add one: a filter or column in `store.rs`, an unusual pattern in `report.rs`; a column of the table also in `Row::hash` of `chain.rs`.
 
+mod chain;
 mod export;
 mod report;
+mod report_store;
 mod seal;
 mod seal_store;
 mod store;
@@ -22,9 +23,10 @@ use crate::{
     primitives::cursor::{Cursor, Page},
 };
 
+pub use chain::{Head, KnownHead, LastVerified};
 pub use export::{AuditExport, Format};
 pub use report::{Kind, Unusual};
-pub use seal::{Head, KnownHead, LastVerified, SealState, Sealed};
+pub use seal::{SealState, Sealed};
 pub use verify::{Finding, Problem, Verified};
 
 /// What rows are about.

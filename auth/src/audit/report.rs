@@ -1,31 +1,23 @@
-//! What in the audit is unusual: guessing, replays, and acts that somebody should have known of. It points out and explains; what it
-//! means, people decide.
+//! What in the audit is unusual: guessing, replays, and acts that somebody should have known of. It points out; what it means, people
+//! decide.
 //!
-//! To add a kind: its rule in [`judge`], its words in [`Kind::told`].
+//! To add a kind: its rule in [`judge`], its words in `app/src/ui/unusual.rs`.
 
 use std::net::IpAddr;
 
 use serde::Serialize;
+use strum::{EnumString, IntoStaticStr, VariantArray};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::store;
+use super::report_store::{
+    ACCOUNTS_OF_NETWORK, Act, FAILURES_OF_ACCOUNT, LINKS_OF_NETWORK, REPLAYS, Tally, acts, tallies_of_accounts, tallies_of_networks,
+};
 use crate::{Audit, Error};
 
-/// How many of one kind are told: the worst. More would hide the rest.
-pub(super) const MOST: i64 = 20;
-
-/// Wrong codes on one account. Whoever mistypes stops long before.
-pub(super) const FAILURES_OF_ACCOUNT: i64 = 10;
-/// Accounts that one network failed at. A household has a handful; an office has more, and passes more often than it fails.
-pub(super) const ACCOUNTS_OF_NETWORK: i64 = 5;
-/// Links or codes of sign-in mails refused to one network: nobody's account is known there.
-pub(super) const LINKS_OF_NETWORK: i64 = 20;
-/// Used links and codes tried again. Once or twice is a second click.
-pub(super) const REPLAYS: i64 = 3;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, EnumString, IntoStaticStr, VariantArray)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Kind {
     Tampered,
     Unreadable,
@@ -40,69 +32,7 @@ pub enum Kind {
     ManyRequests,
 }
 
-impl Kind {
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Tampered => "tampered",
-            Self::Unreadable => "unreadable",
-            Self::ManyFailures => "many_failures",
-            Self::ManyAccounts => "many_accounts",
-            Self::ManyLinks => "many_links",
-            Self::Replays => "replays",
-            Self::TwoFactorReset => "two_factor_reset",
-            Self::MadeAdmin => "made_admin",
-            Self::Exported => "exported",
-            Self::AtTheShell => "at_the_shell",
-            Self::ManyRequests => "many_requests",
-        }
-    }
-
-    /// What it is, and what to do about it.
-    #[must_use]
-    pub fn told(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Tampered => (
-                "The audit log was tampered with",
-                "Run latchkey audit verify, which names what was changed, and compare with a backup. Somebody can write to the database.",
-            ),
-            Self::Unreadable => (
-                "A two-factor secret couldn't be read",
-                "Run latchkey key status. A key is missing, or the row was changed in the database.",
-            ),
-            Self::ManyFailures => (
-                "Many wrong codes on one account",
-                "Wrong authenticator codes come after the email, so somebody may read this person's mail. Ask them, and end the account's sessions if it wasn't them.",
-            ),
-            Self::ManyAccounts => (
-                "One network failed at many accounts",
-                "Look at what else came from there. If it isn't an office of yours, block it at the proxy.",
-            ),
-            Self::ManyLinks => (
-                "One network had many links or codes refused",
-                "Somebody may be guessing codes. Limits slow them down; block the network at the proxy if it goes on.",
-            ),
-            Self::Replays => (
-                "Used links or codes were tried again",
-                "Often a second click, or a mail scanner. If the network isn't the person's own, somebody else has their mail.",
-            ),
-            Self::TwoFactorReset => (
-                "Two-factor was taken off an account",
-                "Check that whoever did it had a reason you know of, and that the person set two-factor up again.",
-            ),
-            Self::MadeAdmin => ("Somebody was made an administrator", "Check that you know why."),
-            Self::Exported => ("The audit log was downloaded", "Check that you know who has the file and why."),
-            Self::AtTheShell => (
-                "Something was done from the server's shell",
-                "Nobody signs in there, so the log doesn't say who. Ask whoever has access to the server.",
-            ),
-            Self::ManyRequests => (
-                "One network asked for many sign-in emails",
-                "Limits refused most of them. If it goes on, block the network at the proxy.",
-            ),
-        }
-    }
-}
+named!(Kind);
 
 /// Something that somebody should look at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -127,41 +57,15 @@ pub struct Unusual {
     pub last: OffsetDateTime,
 }
 
-/// Refused codes of one account, or of one network.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Tally {
-    pub user: Option<Uuid>,
-    pub ip: Option<IpAddr>,
-    pub failures: i64,
-    pub replays: i64,
-    pub accounts: i64,
-    pub links: i64,
-    pub first: OffsetDateTime,
-    pub last: OffsetDateTime,
-}
-
-/// One event that is told by itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Act {
-    pub event: String,
-    pub user: Option<Uuid>,
-    pub actor: Option<Uuid>,
-    pub by: Option<String>,
-    pub reason: Option<String>,
-    pub network: Option<String>,
-    pub at: OffsetDateTime,
-}
-
 impl Audit<'_> {
     /// What is unusual since then: the gravest kinds first, and of each the newest.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn report(self, since: OffsetDateTime) -> Result<Vec<Unusual>, Error> {
-        let accounts = store::tallies_of_accounts(&self.0.pool, since).await?;
-        let networks = store::tallies_of_networks(&self.0.pool, since).await?;
-        let acts = store::acts(&self.0.pool, since).await?;
-        Ok(judge(accounts, networks, acts))
+        let pool = &self.0.pool;
+        let (accounts, networks) = (tallies_of_accounts(pool, since).await?, tallies_of_networks(pool, since).await?);
+        Ok(judge(accounts, networks, acts(pool, since).await?))
     }
 }
 
@@ -171,7 +75,7 @@ fn judge(accounts: Vec<Tally>, networks: Vec<Tally>, acts: Vec<Act>) -> Vec<Unus
         count,
         user: tally.user,
         actor: None,
-        ip: tally.ip,
+        ip: tally.ip.map(|ip| ip.addr()),
         event: None,
         reason: None,
         of,

@@ -4,7 +4,9 @@ use sqlx::{PgConnection, PgPool, types::Json};
 use time::{Date, OffsetDateTime, macros::datetime};
 use uuid::Uuid;
 
-use super::seal::{Head, Kind, LastVerified, Mark, Row, Seal};
+use super::chain::{Head, Kind, LastVerified, Mark, Row, Seal};
+use crate::primitives::cursor::Cursor;
+use crate::primitives::statement::Statement as _;
 
 const BEGINNING: OffsetDateTime = datetime!(0001-01-01 0:00 UTC);
 
@@ -18,12 +20,11 @@ pub(super) struct Newest {
 }
 
 /// Until the transaction ends, nobody else adds to the chain.
-pub(super) async fn lock(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query!("select pg_advisory_xact_lock(hashtext('auth_audit_seals'))").execute(connection).await?;
-    Ok(())
+pub(super) async fn lock(connection: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query!("select pg_advisory_xact_lock(hashtext('auth_audit_seals'))").run(connection).await
 }
 
-pub(super) async fn head(connection: &mut PgConnection) -> Result<Option<Newest>, sqlx::Error> {
+pub(super) async fn head(connection: &mut PgConnection) -> sqlx::Result<Option<Newest>> {
     let row = sqlx::query!(
         "select number, hash, key_id, mac, to_position, to_at, to_id, sealed_at from auth_audit_seals order by number desc limit 1"
     )
@@ -38,18 +39,18 @@ pub(super) async fn head(connection: &mut PgConnection) -> Result<Option<Newest>
     }))
 }
 
-pub(super) async fn hash_of(pool: &PgPool, number: i64) -> Result<Option<[u8; 32]>, sqlx::Error> {
+pub(super) async fn hash_of(pool: &PgPool, number: i64) -> sqlx::Result<Option<[u8; 32]>> {
     let hash = sqlx::query_scalar!("select hash from auth_audit_seals where number = $1", number).fetch_optional(pool).await?;
     Ok(hash.map(|hash| bytes(&hash)))
 }
 
 /// The greatest number that anybody can see; `None` where there is no row.
-pub(super) async fn newest_position(pool: &PgPool) -> Result<Option<i64>, sqlx::Error> {
+pub(super) async fn newest_position(pool: &PgPool) -> sqlx::Result<Option<i64>> {
     sqlx::query_scalar!("select max(position) from auth_audit").fetch_one(pool).await
 }
 
 /// The transactions that write to the audit or one of its months.
-pub(super) async fn writers(pool: &PgPool) -> Result<Vec<String>, sqlx::Error> {
+pub(super) async fn writers(pool: &PgPool) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar!(
         r#"
         select distinct virtualtransaction as "transaction!" from pg_locks
@@ -63,15 +64,30 @@ pub(super) async fn writers(pool: &PgPool) -> Result<Vec<String>, sqlx::Error> {
 }
 
 /// Whether one of these is not over.
-pub(super) async fn any_left(pool: &PgPool, transactions: &[String]) -> Result<bool, sqlx::Error> {
+pub(super) async fn any_left(pool: &PgPool, transactions: &[String]) -> sqlx::Result<bool> {
     sqlx::query_scalar!(r#"select exists (select from pg_locks where virtualtransaction = any($1)) as "left!""#, transactions,)
         .fetch_one(pool)
         .await
 }
 
+/// Rows as they are hashed.
+macro_rules! rows {
+    ($which:tt, $($argument:expr),+ $(,)?) => {
+        sqlx::query_as!(
+            Row,
+            r#"
+            select id, position, created_at, event_type, user_id, actor_id, ip::text as ip, user_agent, request_id,
+                   details::text as "details!"
+            from auth_audit
+            "# + $which,
+            $($argument),+
+        )
+    };
+}
+
 /// Up to `most` rows after `from`, in the order of sealing, of those up to number `to`. A page never holds both: rows older than
 /// numbers lie along the primary key, the others along their own index.
-pub(super) async fn next_rows(connection: &mut PgConnection, from: Mark, to: i64, most: usize) -> Result<Vec<Row>, sqlx::Error> {
+pub(super) async fn next_rows(connection: &mut PgConnection, from: Mark, to: i64, most: usize) -> sqlx::Result<Vec<Row>> {
     if from < Mark::NUMBERED {
         let rows = old_rows(&mut *connection, from, Mark::NUMBERED, most).await?;
         if !rows.is_empty() {
@@ -82,14 +98,11 @@ pub(super) async fn next_rows(connection: &mut PgConnection, from: Mark, to: i64
 }
 
 /// Of those that are older than numbers.
-pub(super) async fn old_rows(connection: &mut PgConnection, from: Mark, to: Mark, most: usize) -> Result<Vec<Row>, sqlx::Error> {
+pub(super) async fn old_rows(connection: &mut PgConnection, from: Mark, to: Mark, most: usize) -> sqlx::Result<Vec<Row>> {
     let (from_at, from_id) = from.row.1.unwrap_or((BEGINNING, Uuid::nil()));
-    let (to_at, to_id) = to.row.1.unwrap_or((crate::primitives::cursor::Cursor::NEWEST.at, Uuid::max()));
-    sqlx::query_as!(
-        Row,
+    let (to_at, to_id) = to.row.1.unwrap_or((Cursor::NEWEST.at, Uuid::max()));
+    rows!(
         r#"
-        select id, position, created_at, event_type, user_id, actor_id, ip::text as ip, user_agent, request_id, details::text as "details!"
-        from auth_audit
         where position <= 0 and (created_at, id) > ($1, $2) and (created_at, id) <= ($3, $4)
         order by created_at, id limit $5
         "#,
@@ -104,19 +117,10 @@ pub(super) async fn old_rows(connection: &mut PgConnection, from: Mark, to: Mark
 }
 
 /// Of those that have numbers. The bound on the number alone is what the index understands.
-pub(super) async fn numbered_rows(
-    connection: &mut PgConnection,
-    from: Mark,
-    to: i64,
-    most: usize,
-) -> Result<Vec<Row>, sqlx::Error> {
-    let most = i64::try_from(most).unwrap_or(i64::MAX);
-    let (at, id) = from.row.1.unwrap_or((crate::primitives::cursor::Cursor::NEWEST.at, Uuid::max()));
-    sqlx::query_as!(
-        Row,
+pub(super) async fn numbered_rows(connection: &mut PgConnection, from: Mark, to: i64, most: usize) -> sqlx::Result<Vec<Row>> {
+    let (at, id) = from.row.1.unwrap_or((Cursor::NEWEST.at, Uuid::max()));
+    rows!(
         r#"
-        select id, position, created_at, event_type, user_id, actor_id, ip::text as ip, user_agent, request_id, details::text as "details!"
-        from auth_audit
         where position >= $1 and position <= $2 and (position, created_at, id) > ($1, $3, $4)
         order by position, created_at, id limit $5
         "#,
@@ -124,13 +128,13 @@ pub(super) async fn numbered_rows(
         to,
         at,
         id,
-        most,
+        i64::try_from(most).unwrap_or(i64::MAX),
     )
     .fetch_all(connection)
     .await
 }
 
-pub(super) async fn add(connection: &mut PgConnection, seal: &Seal, fingerprints: &[u8]) -> Result<(), sqlx::Error> {
+pub(super) async fn add(connection: &mut PgConnection, seal: &Seal, fingerprints: &[u8]) -> sqlx::Result<()> {
     let (to_at, to_id) = seal.to.row.1.unzip();
     sqlx::query!(
         r#"
@@ -139,7 +143,7 @@ pub(super) async fn add(connection: &mut PgConnection, seal: &Seal, fingerprints
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
         "#,
         seal.number,
-        seal.kind.as_str(),
+        <&str>::from(seal.kind),
         seal.month,
         seal.to.position,
         to_at,
@@ -154,13 +158,12 @@ pub(super) async fn add(connection: &mut PgConnection, seal: &Seal, fingerprints
         seal.key_id,
         &seal.mac,
     )
-    .execute(connection)
-    .await?;
-    Ok(())
+    .run(connection)
+    .await
 }
 
 /// Batches after this number, up to another, in their order.
-pub(super) async fn seals(connection: &mut PgConnection, after: i64, to: i64, most: i64) -> Result<Vec<Seal>, sqlx::Error> {
+pub(super) async fn seals(connection: &mut PgConnection, after: i64, to: i64, most: i64) -> sqlx::Result<Vec<Seal>> {
     let rows = sqlx::query!(
         r#"
         select number, kind, month, to_position, to_at, to_id, rows, first_at, last_at, rows_hash, sealed_at, hash, key_id, mac
@@ -174,7 +177,7 @@ pub(super) async fn seals(connection: &mut PgConnection, after: i64, to: i64, mo
     .await?;
     let seals = rows.into_iter().map(|row| Seal {
         number: row.number,
-        kind: if row.kind == Kind::Dropped.as_str() { Kind::Dropped } else { Kind::Rows },
+        kind: if row.kind == <&str>::from(Kind::Dropped) { Kind::Dropped } else { Kind::Rows },
         month: row.month,
         to: mark(row.to_position, row.to_at, row.to_id),
         rows: row.rows,
@@ -189,17 +192,17 @@ pub(super) async fn seals(connection: &mut PgConnection, after: i64, to: i64, mo
     Ok(seals.collect())
 }
 
-pub(super) async fn fingerprints(connection: &mut PgConnection, number: i64) -> Result<Vec<u8>, sqlx::Error> {
+pub(super) async fn fingerprints(connection: &mut PgConnection, number: i64) -> sqlx::Result<Vec<u8>> {
     sqlx::query_scalar!("select fingerprints from auth_audit_seals where number = $1", number).fetch_one(connection).await
 }
 
 /// The months whose rows are gone by right: by a batch of the chain, which begins with 1.
-pub(super) async fn dropped(connection: &mut PgConnection) -> Result<Vec<Date>, sqlx::Error> {
+pub(super) async fn dropped(connection: &mut PgConnection) -> sqlx::Result<Vec<Date>> {
     sqlx::query_scalar!("select month from auth_audit_seals where kind = 'dropped' and number > 0").fetch_all(connection).await
 }
 
 /// The months that have a partition.
-pub(super) async fn months(connection: &mut PgConnection) -> Result<Vec<Date>, sqlx::Error> {
+pub(super) async fn months(connection: &mut PgConnection) -> sqlx::Result<Vec<Date>> {
     sqlx::query_scalar!(
         r#"
         select to_date(right(relid::text, 6), 'YYYYMM') as "month!" from pg_partition_tree('auth_audit')
@@ -210,19 +213,19 @@ pub(super) async fn months(connection: &mut PgConnection) -> Result<Vec<Date>, s
     .await
 }
 
-pub(super) async fn drop_months(connection: &mut PgConnection, before: OffsetDateTime) -> Result<i32, sqlx::Error> {
+pub(super) async fn drop_months(connection: &mut PgConnection, before: OffsetDateTime) -> sqlx::Result<i32> {
     let dropped = sqlx::query_scalar!("select auth_audit_drop_partitions($1)", before).fetch_one(connection).await?;
     Ok(dropped.unwrap_or(0))
 }
 
-pub(super) async fn verified(connection: &mut PgConnection) -> Result<Option<LastVerified>, sqlx::Error> {
+pub(super) async fn verified(connection: &mut PgConnection) -> sqlx::Result<Option<LastVerified>> {
     let row = sqlx::query!(r#"select at, head, rows, findings as "findings: Json<BTreeMap<String, u64>>" from audit_verification"#)
         .fetch_optional(connection)
         .await?;
     Ok(row.map(|row| LastVerified { at: row.at, head: row.head, rows: row.rows, findings: row.findings.0 }))
 }
 
-pub(super) async fn save_verified(connection: &mut PgConnection, last: &LastVerified) -> Result<(), sqlx::Error> {
+pub(super) async fn save_verified(connection: &mut PgConnection, last: &LastVerified) -> sqlx::Result<()> {
     sqlx::query!(
         r#"
         insert into audit_verification (at, head, rows, findings) values ($1, $2, $3, $4)
@@ -233,9 +236,8 @@ pub(super) async fn save_verified(connection: &mut PgConnection, last: &LastVeri
         last.rows,
         Json(&last.findings) as _,
     )
-    .execute(connection)
-    .await?;
-    Ok(())
+    .run(connection)
+    .await
 }
 
 fn mark(position: i64, at: Option<OffsetDateTime>, id: Option<Uuid>) -> Mark {

@@ -11,11 +11,13 @@ use std::{
 
 use serde::Serialize;
 use sqlx::PgConnection;
+use strum::{EnumString, IntoStaticStr, VariantArray};
 use time::{Date, Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use super::{
-    seal::{BATCH, FINGERPRINT, Head, Kind, KnownHead, LastVerified, Mark, Row, Rows, Seal},
+    chain::{FINGERPRINT, Head, Kind, KnownHead, LastVerified, Mark, Row, Rows, Seal},
+    seal::BATCH,
     seal_store as store,
 };
 use crate::{
@@ -34,8 +36,9 @@ pub const MOST: usize = 100;
 /// Rows are sealed within a minute or two. One that is older and isn't, was kept from it.
 const LATE: Duration = Duration::minutes(10);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, EnumString, IntoStaticStr, VariantArray)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Problem {
     /// A row is not as it was sealed.
     RowChanged,
@@ -55,22 +58,7 @@ pub enum Problem {
     NotSealed,
 }
 
-impl Problem {
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::RowChanged => "row_changed",
-            Self::RowMissing => "row_missing",
-            Self::RowInserted => "row_inserted",
-            Self::MonthMissing => "month_missing",
-            Self::BatchChanged => "batch_changed",
-            Self::BatchMissing => "batch_missing",
-            Self::TailCut => "tail_cut",
-            Self::KeyMissing => "key_missing",
-            Self::NotSealed => "not_sealed",
-        }
-    }
-}
+named!(Problem);
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {

@@ -20,7 +20,8 @@ use crate::{
     crypto::new_id,
     identity::{ActionError, Actor, Level, Method, Origin, Prefix, SecondFactor},
     policy::NamedDomains,
-    primitives::requester::Requester,
+    primitives::statement::Statement as _,
+    primitives::{reason::Reason, requester::Requester},
 };
 
 /// Why a link or code did not sign anybody in.
@@ -231,7 +232,7 @@ pub enum Event {
     #[strum_discriminants(strum(serialize = "two_factor.turned_off"))]
     TwoFactorTurnedOff { user: Uuid },
     #[strum_discriminants(strum(serialize = "two_factor.reset"))]
-    TwoFactorReset { user: Uuid, by: Origin, reason: String },
+    TwoFactorReset { user: Uuid, by: Origin, reason: Reason },
     #[strum_discriminants(strum(serialize = "device.trusted"))]
     DeviceTrusted { user: Uuid, device: Uuid },
     #[strum_discriminants(strum(serialize = "device.revoked"))]
@@ -263,23 +264,23 @@ pub enum Event {
     #[strum_discriminants(strum(serialize = "user.deleted"))]
     UserDeleted { user: Uuid },
     #[strum_discriminants(strum(serialize = "user.disabled"))]
-    UserDisabled { user: Uuid, by: Origin, reason: String },
+    UserDisabled { user: Uuid, by: Origin, reason: Reason },
     #[strum_discriminants(strum(serialize = "user.enabled"))]
-    UserEnabled { user: Uuid, by: Origin, reason: String },
+    UserEnabled { user: Uuid, by: Origin, reason: Reason },
     #[strum_discriminants(strum(serialize = "admin.granted"))]
-    AdminGranted { user: Uuid, by: Origin, reason: String },
+    AdminGranted { user: Uuid, by: Origin, reason: Reason },
     #[strum_discriminants(strum(serialize = "admin.revoked"))]
-    AdminRevoked { user: Uuid, by: Origin, reason: String },
+    AdminRevoked { user: Uuid, by: Origin, reason: Reason },
     /// All its sessions, besides one `session.revoked` each: with who and why.
     #[strum_discriminants(strum(serialize = "user.sessions_ended"))]
-    UserSessionsEnded { user: Uuid, by: Origin, reason: String, sessions: u64 },
+    UserSessionsEnded { user: Uuid, by: Origin, reason: Reason, sessions: u64 },
     /// Everybody's, or those signed in since a time, at the shell; besides one `session.revoked` each.
     #[strum_discriminants(strum(serialize = "sessions.ended"))]
     SessionsEnded {
         by: Origin,
         #[serde(with = "time::serde::rfc3339::option")]
         since: Option<OffsetDateTime>,
-        reason: String,
+        reason: Reason,
         sessions: u64,
         /// Links and codes that were under way.
         links: u64,
@@ -309,7 +310,7 @@ pub enum Event {
         key: Uuid,
         prefix: Prefix,
         by: Option<Origin>,
-        reason: String,
+        reason: Reason,
     },
     #[strum_discriminants(strum(serialize = "mail.sent"))]
     MailSent {
@@ -511,7 +512,7 @@ pub(crate) struct UnitOfWork<'a> {
 }
 
 impl<'a> UnitOfWork<'a> {
-    pub async fn begin(pool: &PgPool, from: Option<&'a Requester>, now: OffsetDateTime) -> Result<Self, sqlx::Error> {
+    pub async fn begin(pool: &PgPool, from: Option<&'a Requester>, now: OffsetDateTime) -> sqlx::Result<Self> {
         Ok(Self { transaction: pool.begin().await?, events: Vec::new(), from, actor: None, now })
     }
 
@@ -538,7 +539,7 @@ impl<'a> UnitOfWork<'a> {
     }
 
     /// Writes the audit rows, commits, and only then tells.
-    pub async fn commit(mut self) -> Result<(), sqlx::Error> {
+    pub async fn commit(mut self) -> sqlx::Result<()> {
         insert_audit(&mut self.transaction, &self.events, self.from, self.actor, self.now).await?;
         self.transaction.commit().await?;
         for event in &self.events {
@@ -549,7 +550,7 @@ impl<'a> UnitOfWork<'a> {
 }
 
 /// Records what changed nothing else: a refusal.
-pub(crate) async fn record(pool: &PgPool, event: Event, from: &Requester, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+pub(crate) async fn record(pool: &PgPool, event: Event, from: &Requester, now: OffsetDateTime) -> sqlx::Result<()> {
     let mut connection = pool.acquire().await?;
     insert_audit(&mut connection, std::slice::from_ref(&event), Some(from), None, now).await?;
     event.emit(&from.request_id);
@@ -562,7 +563,7 @@ async fn insert_audit(
     from: Option<&Requester>,
     actor: Option<Uuid>,
     now: OffsetDateTime,
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     if events.is_empty() {
         return Ok(());
     }
@@ -592,9 +593,8 @@ async fn insert_audit(
         from.map(|from| from.request_id.as_str()),
         actor,
     )
-    .execute(connection)
-    .await?;
-    Ok(())
+    .run(connection)
+    .await
 }
 
 #[cfg(test)]

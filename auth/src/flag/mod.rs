@@ -259,7 +259,7 @@ impl Flags<'_> {
         }
     }
 
-    async fn listen(self) -> Result<PgListener, sqlx::Error> {
+    async fn listen(self) -> sqlx::Result<PgListener> {
         let mut listener = PgListener::connect_with(&self.0.pool).await?;
         listener.listen(CHANNEL).await?;
         Ok(listener)
@@ -274,7 +274,7 @@ impl Flags<'_> {
     }
 
     /// The flag as its row has it, which nobody else changes until the transaction is over.
-    pub(crate) async fn lock(self, work: &mut UnitOfWork<'_>, key: &str) -> Result<Flag, sqlx::Error> {
+    pub(crate) async fn lock(self, work: &mut UnitOfWork<'_>, key: &str) -> sqlx::Result<Flag> {
         // Made first where there is none, with what holds without it.
         let now = work.now();
         store::make(work.connection(), key, &self.without_row(key), now).await?;
@@ -289,7 +289,7 @@ impl Flags<'_> {
         by: By,
         reason: &str,
         change: impl FnOnce(&Flag) -> Flag,
-    ) -> Result<Option<Flag>, sqlx::Error> {
+    ) -> sqlx::Result<Option<Flag>> {
         let before = self.lock(work, key).await?;
         let after = change(&before);
         if after == before {

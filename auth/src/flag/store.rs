@@ -2,6 +2,7 @@ use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 
 use super::{Flag, FlagRow};
+use crate::primitives::statement::Statement as _;
 
 /// More rows than that can only be a mistake.
 const MOST: i64 = 200;
@@ -24,7 +25,7 @@ fn flag(mut allowed: Vec<String>, percent_admins: i16, percent_everyone: i16) ->
     Flag { allowed, percent_admins: percent(percent_admins), percent_everyone: percent(percent_everyone) }
 }
 
-pub(super) async fn all(pool: &PgPool) -> Result<Vec<FlagRow>, sqlx::Error> {
+pub(super) async fn all(pool: &PgPool) -> sqlx::Result<Vec<FlagRow>> {
     let rows = sqlx::query_as!(
         Row,
         "select key, allowed, percent_admins, percent_everyone, updated_at, updated_by, reason from feature_flags order by key limit $1",
@@ -45,7 +46,7 @@ pub(super) async fn all(pool: &PgPool) -> Result<Vec<FlagRow>, sqlx::Error> {
 }
 
 /// Makes the row where there is none.
-pub(super) async fn make(connection: &mut PgConnection, key: &str, flag: &Flag, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+pub(super) async fn make(connection: &mut PgConnection, key: &str, flag: &Flag, now: OffsetDateTime) -> sqlx::Result<()> {
     sqlx::query!(
         r#"
         insert into feature_flags (key, allowed, percent_admins, percent_everyone, updated_at, updated_by, reason)
@@ -58,13 +59,12 @@ pub(super) async fn make(connection: &mut PgConnection, key: &str, flag: &Flag, 
         i16::from(flag.percent_everyone),
         now,
     )
-    .execute(connection)
-    .await?;
-    Ok(())
+    .run(connection)
+    .await
 }
 
 /// The row, which nobody else changes until the transaction is over.
-pub(crate) async fn lock(connection: &mut PgConnection, key: &str) -> Result<Flag, sqlx::Error> {
+pub(crate) async fn lock(connection: &mut PgConnection, key: &str) -> sqlx::Result<Flag> {
     let row = sqlx::query!("select allowed, percent_admins, percent_everyone from feature_flags where key = $1 for update", key)
         .fetch_one(connection)
         .await?;
@@ -72,7 +72,7 @@ pub(crate) async fn lock(connection: &mut PgConnection, key: &str) -> Result<Fla
 }
 
 /// The same where there is a row.
-pub(crate) async fn hold(connection: &mut PgConnection, key: &str) -> Result<(), sqlx::Error> {
+pub(crate) async fn hold(connection: &mut PgConnection, key: &str) -> sqlx::Result<()> {
     sqlx::query!("select key from feature_flags where key = $1 for update", key).fetch_optional(connection).await?;
     Ok(())
 }
@@ -86,7 +86,7 @@ pub(super) async fn write(
     reason: &str,
     now: OffsetDateTime,
     channel: &str,
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     sqlx::query!(
         r#"
         update feature_flags
@@ -103,6 +103,5 @@ pub(super) async fn write(
     )
     .execute(&mut *connection)
     .await?;
-    sqlx::query!("select pg_notify($1, $2)", channel, key).execute(connection).await?;
-    Ok(())
+    sqlx::query!("select pg_notify($1, $2)", channel, key).run(connection).await
 }

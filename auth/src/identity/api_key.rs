@@ -3,41 +3,28 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use strum::{EnumString, IntoStaticStr, VariantArray};
 use uuid::Uuid;
 
 use crate::crypto::random;
 
 /// What a key may do. Each route of the API asks for one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase")]
 pub enum Scope {
     SignIn,
     Sessions,
     Users,
+    #[strum(serialize = "audit:read")]
     AuditRead,
     Flags,
+    #[strum(serialize = "metrics:read")]
     MetricsRead,
 }
 
+named!(Scope);
+
 impl Scope {
-    pub const ALL: [Self; 6] = [Self::SignIn, Self::Sessions, Self::Users, Self::AuditRead, Self::Flags, Self::MetricsRead];
-
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::SignIn => "signin",
-            Self::Sessions => "sessions",
-            Self::Users => "users",
-            Self::AuditRead => "audit:read",
-            Self::Flags => "flags",
-            Self::MetricsRead => "metrics:read",
-        }
-    }
-
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|scope| scope.as_str() == text)
-    }
-
     /// Opens what else only administrators see or do. The other two open nothing without a person's own code or session, so an
     /// application goes on signing people in when the one who set it up has left.
     #[must_use]

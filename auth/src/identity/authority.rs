@@ -18,17 +18,6 @@ pub enum Method {
     Code,
 }
 
-impl Method {
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        self.into()
-    }
-
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        text.parse().ok()
-    }
-}
-
 /// How a second factor was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, EnumString, IntoStaticStr, VariantArray)]
 #[serde(rename_all = "snake_case")]
@@ -38,17 +27,6 @@ pub enum SecondFactor {
     BackupCode,
     /// Not given: this browser is trusted with it.
     TrustedDevice,
-}
-
-impl SecondFactor {
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        self.into()
-    }
-
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        text.parse().ok()
-    }
 }
 
 /// How much a session has proven.
@@ -62,6 +40,8 @@ pub enum Level {
     TwoFactor,
 }
 
+named!(Method, SecondFactor, Level);
+
 impl Level {
     /// What a session has proven of an account that has two-factor, or not. The one rule; whoever gives a session authority asks it.
     pub(crate) fn of(two_factor: bool, second: Option<SecondFactor>) -> Self {
@@ -70,14 +50,6 @@ impl Level {
             (true, None) => Self::FirstFactor,
             (true, Some(_)) => Self::TwoFactor,
         }
-    }
-
-    pub(crate) fn as_str(self) -> &'static str {
-        self.into()
-    }
-
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        text.parse().ok()
     }
 
     /// What a session's stored level is worth at this moment; `None` where it can't be read.

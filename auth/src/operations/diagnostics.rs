@@ -11,7 +11,7 @@ use crate::Error;
 ///
 /// # Errors
 /// When it does not answer.
-pub async fn version(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
+pub async fn version(connection: &mut PgConnection) -> sqlx::Result<String> {
     sqlx::raw_sql("show server_version").fetch_one(connection).await?.try_get(0)
 }
 
@@ -19,7 +19,7 @@ pub async fn version(connection: &mut PgConnection) -> Result<String, sqlx::Erro
 ///
 /// # Errors
 /// When it does not answer.
-pub async fn is_replica(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+pub async fn is_replica(connection: &mut PgConnection) -> sqlx::Result<bool> {
     sqlx::raw_sql("select pg_is_in_recovery()").fetch_one(connection).await?.try_get(0)
 }
 
@@ -84,7 +84,7 @@ pub async fn pooling(pool: &PgPool) -> Result<Pooling, Error> {
     Ok(tokio::time::timeout(LOOK, look(pool)).await.map_err(|_| sqlx::Error::PoolTimedOut)??)
 }
 
-async fn look(pool: &PgPool) -> Result<Pooling, sqlx::Error> {
+async fn look(pool: &PgPool) -> sqlx::Result<Pooling> {
     let mut first = pool.acquire().await?;
     let mut second = pool.acquire().await?;
     let ours = process(&mut first).await?;
@@ -98,7 +98,7 @@ async fn look(pool: &PgPool) -> Result<Pooling, sqlx::Error> {
 
 /// The first one's process is kept busy by the second where a process is free between transactions; a pooler then has to give the
 /// first another, or none. One that takes turns gives the first another at once.
-async fn another_answers(first: &mut PgConnection, second: &mut PgConnection, ours: i32) -> Result<bool, sqlx::Error> {
+async fn another_answers(first: &mut PgConnection, second: &mut PgConnection, ours: i32) -> sqlx::Result<bool> {
     // However this ends, it is rolled back: a worker that got the connection next would hold its locks for ever.
     let mut second = match second.begin().await {
         // A pooler that hands processes on from statement to statement knows no transactions. By its words: the code, a protocol
@@ -115,7 +115,7 @@ async fn another_answers(first: &mut PgConnection, second: &mut PgConnection, ou
 }
 
 /// `None`: a pooler with no other process lets the first one wait until the second's transaction ends.
-async fn answer_beside(first: &mut PgConnection, second: &mut PgConnection) -> Result<Option<i32>, sqlx::Error> {
+async fn answer_beside(first: &mut PgConnection, second: &mut PgConnection) -> sqlx::Result<Option<i32>> {
     let mut after = std::pin::pin!(process(first));
     for _ in 0..TIMES {
         if let Ok(after) = tokio::time::timeout(Duration::from_secs(1), &mut after).await {
@@ -128,7 +128,7 @@ async fn answer_beside(first: &mut PgConnection, second: &mut PgConnection) -> R
 }
 
 /// In plain text, without prepared statements: those are what goes wrong.
-async fn process(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
+async fn process(connection: &mut PgConnection) -> sqlx::Result<i32> {
     sqlx::raw_sql("select pg_backend_pid()").fetch_one(connection).await?.try_get(0)
 }
 

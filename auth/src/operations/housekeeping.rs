@@ -87,7 +87,7 @@ impl Operations<'_> {
     }
 
     /// Those whose owners asked for it, and whose time to think again is over.
-    async fn delete_accounts(self, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+    async fn delete_accounts(self, now: OffsetDateTime) -> sqlx::Result<()> {
         loop {
             let mut work = UnitOfWork::begin(&self.0.pool, None, now).await?;
             let gone = account::store::delete_due(work.connection(), ACCOUNTS_AT_ONCE, now).await?;

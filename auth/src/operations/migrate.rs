@@ -18,7 +18,7 @@ pub struct Migration {
 ///
 /// # Errors
 /// When a migration fails, was changed after it was applied, or the role does not exist.
-pub async fn migrate(owner: &PgPool, application: Option<&str>) -> Result<(), sqlx::Error> {
+pub async fn migrate(owner: &PgPool, application: Option<&str>) -> sqlx::Result<()> {
     let mut migrator = Migrator::with_migrations(MIGRATOR.iter().cloned().collect());
     // Only where all of ours are there: the database of another program has others.
     migrator.set_ignore_missing(status(owner).await?.iter().all(|migration| migration.applied));
@@ -48,7 +48,7 @@ pub async fn migrate(owner: &PgPool, application: Option<&str>) -> Result<(), sq
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn status(pool: &PgPool) -> Result<Vec<Migration>, sqlx::Error> {
+pub async fn status(pool: &PgPool) -> sqlx::Result<Vec<Migration>> {
     let has_table: bool = sqlx::query_scalar("select to_regclass('public._sqlx_migrations') is not null").fetch_one(pool).await?;
     let applied: Vec<i64> = if has_table {
         sqlx::query_scalar("select version from _sqlx_migrations where success").fetch_all(pool).await?
@@ -69,6 +69,6 @@ pub async fn status(pool: &PgPool) -> Result<Vec<Migration>, sqlx::Error> {
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn is_ready(pool: &PgPool) -> Result<bool, sqlx::Error> {
+pub async fn is_ready(pool: &PgPool) -> sqlx::Result<bool> {
     Ok(status(pool).await?.iter().all(|migration| migration.applied))
 }

@@ -1,9 +1,11 @@
 //! What stops a rollout: each check is one number, and a limit. How it is measured lies in `rollout`.
 
 use serde::{Deserialize, Serialize};
+use strum::{EnumString, IntoStaticStr, VariantArray};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, EnumString, IntoStaticStr, VariantArray)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Check {
     /// Percent of links and codes that signed nobody in, of the last hour's.
     FailedVerifications,
@@ -23,37 +25,9 @@ pub enum Check {
     Keys,
 }
 
+named!(Check);
+
 impl Check {
-    pub const ALL: [Self; 8] = [
-        Self::FailedVerifications,
-        Self::Burst,
-        Self::SecondFactorFailures,
-        Self::MailDelay,
-        Self::ServerErrors,
-        Self::Audit,
-        Self::MailStuck,
-        Self::Keys,
-    ];
-
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::FailedVerifications => "failed_verifications",
-            Self::Burst => "burst",
-            Self::SecondFactorFailures => "second_factor_failures",
-            Self::MailDelay => "mail_delay",
-            Self::ServerErrors => "server_errors",
-            Self::Audit => "audit",
-            Self::MailStuck => "mail_stuck",
-            Self::Keys => "keys",
-        }
-    }
-
-    #[must_use]
-    pub fn by_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|check| check.name() == name)
-    }
-
     /// Over it, the rollout is held.
     #[must_use]
     pub fn limit(self) -> f64 {

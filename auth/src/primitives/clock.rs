@@ -47,7 +47,7 @@ impl SystemClock {
     ///
     /// # Errors
     /// When the database does not answer; the clock then goes on as it was.
-    pub async fn sync(&self, pool: &PgPool) -> Result<Duration, sqlx::Error> {
+    pub async fn sync(&self, pool: &PgPool) -> sqlx::Result<Duration> {
         // Before the first look: a connection may be waited for, and half of that wait would be taken for a clock that is off.
         let mut connection = pool.acquire().await?;
         let mut best = (std::time::Duration::MAX, 0);

@@ -6,5 +6,7 @@
 pub mod clock;
 pub mod cursor;
 pub mod email_address;
+pub mod reason;
 pub mod requester;
 pub(crate) mod schedule;
+pub(crate) mod statement;

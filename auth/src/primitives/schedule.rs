@@ -3,11 +3,13 @@
 use sqlx::PgPool;
 use time::{Duration, OffsetDateTime};
 
+use super::statement::Statement as _;
+
 /// Whether this process won the run that is due. A run that was won and failed is made up for by the next one.
-pub(crate) async fn wins(pool: &PgPool, task: &str, every: Duration, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
+pub(crate) async fn wins(pool: &PgPool, task: &str, every: Duration, now: OffsetDateTime) -> sqlx::Result<bool> {
     let slot = now.unix_timestamp() - now.unix_timestamp().rem_euclid(every.whole_seconds());
     let slot = OffsetDateTime::from_unix_timestamp(slot).unwrap_or(now);
-    let won = sqlx::query!(
+    sqlx::query!(
         r#"
         insert into scheduled_tasks as s (name, last_slot) values ($1, $2)
         on conflict (name) do update set last_slot = excluded.last_slot where s.last_slot < excluded.last_slot
@@ -15,7 +17,6 @@ pub(crate) async fn wins(pool: &PgPool, task: &str, every: Duration, now: Offset
         task,
         slot,
     )
-    .execute(pool)
-    .await?;
-    Ok(won.rows_affected() == 1)
+    .changes(pool)
+    .await
 }

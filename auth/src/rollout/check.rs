@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn no_data_is_never_ok() {
-        for check in Check::ALL {
+        for &check in Check::ALL {
             let reading = Reading { check, value: None, over_since: None, checked_at: NOW };
             assert_eq!(reading.verdict(), Verdict::NoData);
         }
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn strangers_never_roll_back_however_bad_and_long_it_is() {
-        for check in Check::ALL {
+        for &check in Check::ALL {
             let worst = reading(check, 1_000_000.0, Duration::days(30));
             assert_eq!(worst.rolls_back(NOW), check.is_ours(), "{check:?}");
         }
@@ -123,9 +123,9 @@ mod tests {
     #[test]
     fn each_check_is_documented_with_its_limit() {
         let document = include_str!("../../../docs/rollout.md");
-        for check in Check::ALL {
-            let row = document.lines().find(|line| line.starts_with(&format!("| `{}` |", check.name())));
-            let row = row.unwrap_or_else(|| panic!("no row for {}", check.name()));
+        for &check in Check::ALL {
+            let row = document.lines().find(|line| line.starts_with(&format!("| `{}` |", check.as_str())));
+            let row = row.unwrap_or_else(|| panic!("no row for {}", check.as_str()));
             assert!(row.contains(&format!("| {} |", check.limit())), "{row}");
             assert!(row.contains(if check.is_ours() { "turns it off" } else { "holds" }), "{row}");
         }

@@ -25,7 +25,7 @@ use crate::{
     operations::migrate,
     outbox::{self, Notice},
     policy::checks::Check,
-    primitives::schedule,
+    primitives::{reason::Reason, schedule},
     reporting::{event_counts, overview},
     users::account,
 };
@@ -203,7 +203,7 @@ impl Rollouts<'_> {
     ///
     /// # Errors
     /// [`StartError`].
-    pub async fn start(self, who: Actor<'_>, plan: &[Step], reason: &str) -> Result<Rollout, StartError> {
+    pub async fn start(self, who: Actor<'_>, plan: &[Step], reason: &Reason) -> Result<Rollout, StartError> {
         if !migrate::is_ready(&self.0.pool).await? {
             return Err(StartError::PendingMigrations);
         }
@@ -249,7 +249,7 @@ impl Rollouts<'_> {
     ///
     /// # Errors
     /// [`ActionError::Nothing`] where there is none, or it is paused.
-    pub async fn pause(self, who: Actor<'_>, reason: &str) -> Result<Rollout, ActionError> {
+    pub async fn pause(self, who: Actor<'_>, reason: &Reason) -> Result<Rollout, ActionError> {
         self.change(who, reason, |rollout, now| {
             (rollout.state != State::Paused)
                 .then(|| rollout.stop(State::Paused, reason, now))
@@ -262,7 +262,7 @@ impl Rollouts<'_> {
     ///
     /// # Errors
     /// [`ActionError::Nothing`] where none is stopped.
-    pub async fn resume(self, who: Actor<'_>, reason: &str) -> Result<Rollout, ActionError> {
+    pub async fn resume(self, who: Actor<'_>, reason: &Reason) -> Result<Rollout, ActionError> {
         self.change(who, reason, |rollout, now| {
             (rollout.state != State::Running).then(|| rollout.go_on(now)).map(|()| Event::RolloutResumed as RolloutEvent)
         })
@@ -273,9 +273,9 @@ impl Rollouts<'_> {
     ///
     /// # Errors
     /// [`ActionError::Nothing`] where there is none.
-    pub async fn abort(self, who: Actor<'_>, reason: &str) -> Result<Rollout, ActionError> {
+    pub async fn abort(self, who: Actor<'_>, reason: &Reason) -> Result<Rollout, ActionError> {
         self.change(who, reason, |rollout, now| {
-            rollout.end(State::Aborted, Some(reason), now);
+            rollout.end(State::Aborted, Some(&reason[..]), now);
             Some(Event::RolloutAborted)
         })
         .await
@@ -286,7 +286,7 @@ impl Rollouts<'_> {
     ///
     /// # Errors
     /// [`ActionError`]; [`ActionError::Nothing`] where it is so already.
-    pub async fn set_flag(self, who: Actor<'_>, key: &str, change: &Change, reason: &str) -> Result<Flag, ActionError> {
+    pub async fn set_flag(self, who: Actor<'_>, key: &str, change: &Change, reason: &Reason) -> Result<Flag, ActionError> {
         let now = self.0.now();
         who.permit_with(self.0, Scope::Flags)?;
         let mut work = UnitOfWork::begin(&self.0.pool, who.from(), now).await?.by(who.actor());
@@ -307,7 +307,7 @@ impl Rollouts<'_> {
     async fn change(
         self,
         who: Actor<'_>,
-        reason: &str,
+        reason: &Reason,
         change: impl FnOnce(&mut Rollout, OffsetDateTime) -> Option<RolloutEvent>,
     ) -> Result<Rollout, ActionError> {
         let now = self.0.now();
@@ -370,8 +370,8 @@ impl Rollouts<'_> {
     pub async fn watch(self) -> Result<(), Error> {
         let now = self.0.now();
         self.0.reporting().add_counts(now).await?;
-        let state = store::newest(&self.0.pool, PASSWORDLESS_AUTH).await?.map_or(0.0, |rollout| rollout.state.number());
-        metrics::gauge!("rollout_state", "flag" => PASSWORDLESS_AUTH).set(state);
+        let state = store::newest(&self.0.pool, PASSWORDLESS_AUTH).await?.map_or(0, |rollout| rollout.state as u8);
+        metrics::gauge!("rollout_state", "flag" => PASSWORDLESS_AUTH).set(f64::from(state));
         if !schedule::wins(&self.0.pool, "rollout", LOOK_EVERY, now).await? {
             return Ok(());
         }
@@ -401,7 +401,7 @@ impl Rollouts<'_> {
         rollout: &mut Rollout,
         decision: Decision,
         now: OffsetDateTime,
-    ) -> Result<(), sqlx::Error> {
+    ) -> sqlx::Result<()> {
         let (happened, why, notice): (RolloutEvent, _, _) = match decision {
             Decision::Nothing => return Ok(()),
             Decision::Clear(since) => {
@@ -412,17 +412,17 @@ impl Rollouts<'_> {
                 return Ok(());
             }
             Decision::Hold(check) => {
-                rollout.stop(State::Held, check.name(), now);
-                (Event::RolloutHeld, check.name(), Some(Notice::RolloutHeld { check }))
+                rollout.stop(State::Held, check.as_str(), now);
+                (Event::RolloutHeld, check.as_str(), Some(Notice::RolloutHeld { check }))
             }
             Decision::Release => {
                 rollout.go_on(now);
                 (Event::RolloutReleased, "", None)
             }
             Decision::RollBack(check) => {
-                rollout.end(State::RolledBack, Some(check.name()), now);
-                self.0.flag().write(work, PASSWORDLESS_AUTH, flag::By::Rollout, check.name(), |_| Flag::OFF).await?;
-                (Event::RolloutRolledBack, check.name(), Some(Notice::RolloutRolledBack { check }))
+                rollout.end(State::RolledBack, Some(check.as_str()), now);
+                self.0.flag().write(work, PASSWORDLESS_AUTH, flag::By::Rollout, check.as_str(), |_| Flag::OFF).await?;
+                (Event::RolloutRolledBack, check.as_str(), Some(Notice::RolloutRolledBack { check }))
             }
             Decision::Advance => {
                 rollout.advance(now);
@@ -455,12 +455,7 @@ fn record(work: &mut UnitOfWork<'_>, happened: RolloutEvent, rollout: &Rollout, 
 }
 
 /// The flag was changed by hand: turned off, the plan is over; else it pauses.
-pub(crate) async fn changed_by_hand(
-    work: &mut UnitOfWork<'_>,
-    flag: &Flag,
-    by: Origin,
-    now: OffsetDateTime,
-) -> Result<(), sqlx::Error> {
+pub(crate) async fn changed_by_hand(work: &mut UnitOfWork<'_>, flag: &Flag, by: Origin, now: OffsetDateTime) -> sqlx::Result<()> {
     let Some(mut rollout) = store::active(work.connection(), PASSWORDLESS_AUTH).await? else {
         return Ok(());
     };
@@ -520,7 +515,7 @@ mod tests {
     #[test]
     fn any_check_over_its_limit_holds_and_ours_roll_back_in_every_live_state() {
         let soaked = NOW + Duration::hours(80);
-        for check in Check::ALL {
+        for &check in Check::ALL {
             let fresh = over(check, Duration::ZERO, soaked);
             assert_eq!(decide(&rollout(State::Running, 1), &[fresh], 3, soaked), Decision::Hold(check));
             let long = over(check, Duration::hours(5), soaked);

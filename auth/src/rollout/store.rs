@@ -1,15 +1,20 @@
 use sqlx::{PgConnection, PgPool, types::Json};
+use strum::{EnumString, IntoStaticStr, VariantArray};
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use crate::policy::checks::Check;
+use crate::primitives::statement::Statement as _;
 
 use super::{Reading, Step, Told};
 use crate::reporting::event_counts;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+#[repr(u8)]
 pub enum State {
-    Running,
+    /// For the gauge `rollout_state`: 1, and the others after it.
+    Running = 1,
     /// By a check that is over its limit.
     Held,
     /// By hand.
@@ -19,33 +24,9 @@ pub enum State {
     RolledBack,
 }
 
+named!(State);
+
 impl State {
-    const ALL: [Self; 6] = [Self::Running, Self::Held, Self::Paused, Self::Finished, Self::Aborted, Self::RolledBack];
-
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Held => "held",
-            Self::Paused => "paused",
-            Self::Finished => "finished",
-            Self::Aborted => "aborted",
-            Self::RolledBack => "rolled_back",
-        }
-    }
-
-    /// For the gauge `rollout_state`.
-    pub(super) fn number(self) -> f64 {
-        match self {
-            Self::Running => 1.0,
-            Self::Held => 2.0,
-            Self::Paused => 3.0,
-            Self::Finished => 4.0,
-            Self::Aborted => 5.0,
-            Self::RolledBack => 6.0,
-        }
-    }
-
     #[must_use]
     pub fn is_over(self) -> bool {
         matches!(self, Self::Finished | Self::Aborted | Self::RolledBack)
@@ -136,9 +117,9 @@ struct Row {
 impl TryFrom<Row> for Rollout {
     type Error = sqlx::Error;
 
-    fn try_from(row: Row) -> Result<Self, sqlx::Error> {
+    fn try_from(row: Row) -> sqlx::Result<Self> {
         let strange = || sqlx::Error::Decode("a rollout's row can't be read".into());
-        let state = State::ALL.into_iter().find(|state| state.as_str() == row.state).ok_or_else(strange)?;
+        let state = State::parse(&row.state).ok_or_else(strange)?;
         let step = usize::try_from(row.step).ok().filter(|step| *step < row.plan.len()).ok_or_else(strange)?;
         Ok(Self {
             id: row.id,
@@ -155,7 +136,7 @@ impl TryFrom<Row> for Rollout {
     }
 }
 
-pub(super) async fn insert(connection: &mut PgConnection, flag: &str, rollout: &Rollout, by: &str) -> Result<(), sqlx::Error> {
+pub(super) async fn insert(connection: &mut PgConnection, flag: &str, rollout: &Rollout, by: &str) -> sqlx::Result<()> {
     sqlx::query!(
         r#"
         insert into rollouts (id, flag, state, plan, step, step_since, started_at, started_by)
@@ -170,12 +151,11 @@ pub(super) async fn insert(connection: &mut PgConnection, flag: &str, rollout: &
         rollout.started_at,
         by,
     )
-    .execute(connection)
-    .await?;
-    Ok(())
+    .run(connection)
+    .await
 }
 
-pub(super) async fn update(connection: &mut PgConnection, rollout: &Rollout) -> Result<(), sqlx::Error> {
+pub(super) async fn update(connection: &mut PgConnection, rollout: &Rollout) -> sqlx::Result<()> {
     sqlx::query!(
         r#"
         update rollouts set state = $2, step = $3, step_since = $4, stopped_since = $5, why = $6, clear_since = $7, ended_at = $8
@@ -190,13 +170,12 @@ pub(super) async fn update(connection: &mut PgConnection, rollout: &Rollout) -> 
         rollout.clear_since,
         rollout.ended_at,
     )
-    .execute(connection)
-    .await?;
-    Ok(())
+    .run(connection)
+    .await
 }
 
 /// The one under way, which nobody else changes until the transaction is over.
-pub(super) async fn active(connection: &mut PgConnection, flag: &str) -> Result<Option<Rollout>, sqlx::Error> {
+pub(super) async fn active(connection: &mut PgConnection, flag: &str) -> sqlx::Result<Option<Rollout>> {
     let row = sqlx::query_as!(
         Row,
         r#"
@@ -210,7 +189,7 @@ pub(super) async fn active(connection: &mut PgConnection, flag: &str) -> Result<
     row.map(TryInto::try_into).transpose()
 }
 
-pub(super) async fn newest(pool: &PgPool, flag: &str) -> Result<Option<Rollout>, sqlx::Error> {
+pub(super) async fn newest(pool: &PgPool, flag: &str) -> sqlx::Result<Option<Rollout>> {
     let row = sqlx::query_as!(
         Row,
         r#"
@@ -224,7 +203,7 @@ pub(super) async fn newest(pool: &PgPool, flag: &str) -> Result<Option<Rollout>,
     row.map(TryInto::try_into).transpose()
 }
 
-pub(super) async fn admins(connection: &mut PgConnection, most: i64) -> Result<Vec<Uuid>, sqlx::Error> {
+pub(super) async fn admins(connection: &mut PgConnection, most: i64) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar!("select id from users where is_admin and disabled_at is null order by created_at limit $1", most)
         .fetch_all(connection)
         .await
@@ -241,7 +220,7 @@ fn share(part: i64, whole: i64, least: i64) -> Option<f64> {
 }
 
 /// What each check says now.
-pub(super) async fn measure(pool: &PgPool, unreadable: i64, now: OffsetDateTime) -> Result<Vec<(Check, Option<f64>)>, sqlx::Error> {
+pub(super) async fn measure(pool: &PgPool, unreadable: i64, now: OffsetDateTime) -> sqlx::Result<Vec<(Check, Option<f64>)>> {
     let (hour, quarter) = (now - Duration::hours(1), now - Duration::minutes(15));
     let counts = sqlx::query!(
         r#"
@@ -320,7 +299,7 @@ pub(super) async fn measure(pool: &PgPool, unreadable: i64, now: OffsetDateTime)
 }
 
 /// Tries it, and takes it back. An error that is not the statement's own is the caller's: then nothing can be said.
-async fn can_write_audit(pool: &PgPool, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
+async fn can_write_audit(pool: &PgPool, now: OffsetDateTime) -> sqlx::Result<bool> {
     let mut transaction = pool.begin().await?;
     let tried = sqlx::query!(
         "insert into auth_audit (id, created_at, event_type) values ($1, $2, 'rollout.tried')",
@@ -342,8 +321,8 @@ pub(super) async fn save(
     connection: &mut PgConnection,
     values: &[(Check, Option<f64>)],
     now: OffsetDateTime,
-) -> Result<Vec<Reading>, sqlx::Error> {
-    let names: Vec<String> = values.iter().map(|(check, _)| check.name().to_owned()).collect();
+) -> sqlx::Result<Vec<Reading>> {
+    let names: Vec<String> = values.iter().map(|(check, _)| check.as_str().to_owned()).collect();
     let over: Vec<bool> = values.iter().map(|(check, value)| value.is_some_and(|value| value > check.limit())).collect();
     let values: Vec<Option<f64>> = values.iter().map(|(_, value)| *value).collect();
     let rows = sqlx::query!(
@@ -366,17 +345,17 @@ pub(super) async fn save(
 }
 
 fn reading(name: &str, value: Option<f64>, over_since: Option<OffsetDateTime>, checked_at: OffsetDateTime) -> Option<Reading> {
-    Some(Reading { check: Check::by_name(name)?, value, over_since, checked_at })
+    Some(Reading { check: Check::parse(name)?, value, over_since, checked_at })
 }
 
 /// One for each check, in their order; one that never was is without data.
-pub(super) async fn readings(pool: &PgPool) -> Result<Vec<Reading>, sqlx::Error> {
+pub(super) async fn readings(pool: &PgPool) -> sqlx::Result<Vec<Reading>> {
     let rows = sqlx::query!("select name, value, over_since, checked_at from rollout_checks").fetch_all(pool).await?;
     let found: Vec<Reading> =
         rows.into_iter().filter_map(|row| reading(&row.name, row.value, row.over_since, row.checked_at)).collect();
     Ok(Check::ALL
-        .into_iter()
-        .map(|check| {
+        .iter()
+        .map(|&check| {
             let never = Reading { check, value: None, over_since: None, checked_at: OffsetDateTime::UNIX_EPOCH };
             found.iter().find(|reading| reading.check == check).copied().unwrap_or(never)
         })
@@ -386,7 +365,7 @@ pub(super) async fn readings(pool: &PgPool) -> Result<Vec<Reading>, sqlx::Error>
 /// As many as a page shows.
 const HISTORY: i64 = 20;
 
-pub(super) async fn history(pool: &PgPool) -> Result<Vec<Told>, sqlx::Error> {
+pub(super) async fn history(pool: &PgPool) -> sqlx::Result<Vec<Told>> {
     let rows = sqlx::query!(
         r#"
         select created_at, event_type, actor_id, details from auth_audit

@@ -90,7 +90,7 @@ pub(crate) async fn stay(
     user: Uuid,
     from: Option<&Requester>,
     now: OffsetDateTime,
-) -> Result<bool, sqlx::Error> {
+) -> sqlx::Result<bool> {
     // Links that take back before the account, as using one takes them: the other way round the two could wait for each other.
     revert_link::store::close_deletions(work.connection(), user, now).await?;
     if !account::store::stay(work.connection(), user, now).await? {

@@ -178,7 +178,7 @@ impl SelfService<'_> {
 }
 
 /// All sessions of an account, as far back as they are kept, for its owner's copy of their data.
-async fn sessions(pool: &PgPool, user: Uuid) -> Result<Vec<Session>, sqlx::Error> {
+async fn sessions(pool: &PgPool, user: Uuid) -> sqlx::Result<Vec<Session>> {
     let rows = sqlx::query!(
         r#"
         select ip as "ip: IpNet", user_agent, application, method, second_method, authenticated_at as "authenticated_at!", last_seen_at, expires_at,
@@ -205,7 +205,7 @@ async fn sessions(pool: &PgPool, user: Uuid) -> Result<Vec<Session>, sqlx::Error
         .collect())
 }
 
-async fn known_browsers(pool: &PgPool, user: Uuid) -> Result<Vec<KnownBrowser>, sqlx::Error> {
+async fn known_browsers(pool: &PgPool, user: Uuid) -> sqlx::Result<Vec<KnownBrowser>> {
     sqlx::query_as!(
         KnownBrowser,
         r#"
@@ -218,7 +218,7 @@ async fn known_browsers(pool: &PgPool, user: Uuid) -> Result<Vec<KnownBrowser>, 
     .await
 }
 
-async fn activity(pool: &PgPool, user: Uuid, since: OffsetDateTime) -> Result<Activity, sqlx::Error> {
+async fn activity(pool: &PgPool, user: Uuid, since: OffsetDateTime) -> sqlx::Result<Activity> {
     let rows = sqlx::query!(
         r#"
         select created_at, event_type, details, ip as "ip: ipnet::IpNet", user_agent,

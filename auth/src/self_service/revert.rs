@@ -205,7 +205,7 @@ fn dead(link: &revert_link::store::RevertLink, now: OffsetDateTime) -> Option<Re
 /// made it, and so may one set up shortly before: the thief's first act, so that the owner could not take back the second. It keeps
 /// nobody from taking it back unless the mail about it has been there for as long as the one about the change works. Two-factor stays as
 /// it is, whoever has the address: without the app's codes nobody signs in.
-async fn factor_needed(connection: &mut PgConnection, link: &revert_link::store::RevertLink) -> Result<bool, sqlx::Error> {
+async fn factor_needed(connection: &mut PgConnection, link: &revert_link::store::RevertLink) -> sqlx::Result<bool> {
     totp::store::enrolled_before(connection, link.user, link.created_at - revert_link::EMAIL_CHANGE_UNDO).await
 }
 
@@ -217,7 +217,7 @@ async fn undo_email_change(
     link: &revert_link::store::RevertLink,
     from: &Requester,
     now: OffsetDateTime,
-) -> Result<bool, sqlx::Error> {
+) -> sqlx::Result<bool> {
     let user = account.id;
     // Links before sessions before the account, as signing in takes them: the other way round the two could wait for each other.
     magic_link::store::close_both(work.connection(), &account.email_key, &link.email_key, now).await?;
@@ -248,7 +248,7 @@ async fn undo_sign_in(
     session: Uuid,
     since: OffsetDateTime,
     now: OffsetDateTime,
-) -> Result<bool, sqlx::Error> {
+) -> sqlx::Result<bool> {
     let ended = sessions::store::undo(work.connection(), user, session, since, now).await?;
     for session in &ended {
         work.record(Event::SessionRevoked { user, session: *session, reason: RevokeReason::Undone });

@@ -218,7 +218,7 @@ impl SelfService<'_> {
         notice: Notice,
         from: Option<&Requester>,
         now: OffsetDateTime,
-    ) -> Result<(), sqlx::Error> {
+    ) -> sqlx::Result<()> {
         end_what_depends(work, account, keep, now).await?;
         outbox::store::enqueue_notice(work.connection(), account.id, notice, from, now).await
     }
@@ -340,7 +340,7 @@ impl SelfService<'_> {
         work: &mut UnitOfWork<'_>,
         account: &Account,
         now: OffsetDateTime,
-    ) -> Result<bool, sqlx::Error> {
+    ) -> sqlx::Result<bool> {
         if !authenticators::remove_all(work.connection(), account.id).await? {
             return Ok(false);
         }
@@ -356,7 +356,7 @@ async fn end_what_depends(
     account: &Account,
     keep: Option<Uuid>,
     now: OffsetDateTime,
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     // Links before sessions, as signing in takes them: the other way round the two could wait for each other.
     magic_link::store::close_all(work.connection(), &account.email_key, now).await?;
     trusted_device::revoke_all(work, account.id, now).await?;
@@ -379,7 +379,7 @@ impl Proposed {
         Self { set: new_id(now), codes, hashes, made_at: now }
     }
 
-    async fn insert(&self, work: &mut UnitOfWork<'_>, user: Uuid, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+    async fn insert(&self, work: &mut UnitOfWork<'_>, user: Uuid, now: OffsetDateTime) -> sqlx::Result<()> {
         let ids: Vec<Uuid> = self.codes.iter().map(|_| new_id(now)).collect();
         codes::propose(work.connection(), user, self.set, &ids, &self.codes, &self.hashes, now).await?;
         work.record(Event::BackupCodesProposed { user, set: self.set });

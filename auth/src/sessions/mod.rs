@@ -176,7 +176,7 @@ pub(crate) async fn end_all(
     keep: Option<Uuid>,
     reason: RevokeReason,
     now: OffsetDateTime,
-) -> Result<usize, sqlx::Error> {
+) -> sqlx::Result<usize> {
     let ended = store::revoke_others(work.connection(), user, keep, reason, now).await?;
     for session in &ended {
         work.record(Event::SessionRevoked { user, session: *session, reason });

@@ -13,6 +13,7 @@ use crate::{
     identity::{Authority, Level},
     identity::{Method, SecondFactor},
     primitives::requester::{Application, Client, Requester, device},
+    primitives::statement::Statement as _,
 };
 
 pub(super) async fn create(
@@ -22,8 +23,8 @@ pub(super) async fn create(
     data: &Value,
     now: OffsetDateTime,
     expires_at: OffsetDateTime,
-) -> Result<bool, sqlx::Error> {
-    let created = sqlx::query!(
+) -> sqlx::Result<bool> {
+    sqlx::query!(
         r#"
         insert into sessions (id, token_hash, audience, data, created_at, last_seen_at, expires_at)
         values ($1, $2, 'browser', $3, $4, $4, $5)
@@ -35,9 +36,8 @@ pub(super) async fn create(
         now,
         expires_at,
     )
-    .execute(pool)
-    .await?;
-    Ok(created.rows_affected() == 1)
+    .changes(pool)
+    .await
 }
 
 /// UPDATE only: an upsert would bring back a session revoked while its request was under way.
@@ -47,7 +47,7 @@ pub(super) async fn save(
     data: &Value,
     now: OffsetDateTime,
     visitor_expires_at: OffsetDateTime,
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     sqlx::query!(
         r#"
         update sessions set data = $2, expires_at = case when user_id is null then $4 else expires_at end
@@ -58,9 +58,8 @@ pub(super) async fn save(
         now,
         visitor_expires_at,
     )
-    .execute(pool)
-    .await?;
-    Ok(())
+    .run(pool)
+    .await
 }
 
 pub(super) struct Found {
@@ -73,7 +72,7 @@ pub(super) async fn load(
     key: SessionKey,
     now: OffsetDateTime,
     idle_since: OffsetDateTime,
-) -> Result<Option<Found>, sqlx::Error> {
+) -> sqlx::Result<Option<Found>> {
     let row = sqlx::query!(
         r#"
         select s.id, s.data, s.user_id, s.level, s.method, s.second_method, s.authenticated_at, s.verified_at, s.ip as "ip: IpNet",
@@ -115,15 +114,14 @@ pub(super) async fn load(
     }))
 }
 
-pub(crate) async fn touch(pool: &PgPool, key: SessionKey, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+pub(crate) async fn touch(pool: &PgPool, key: SessionKey, now: OffsetDateTime) -> sqlx::Result<()> {
     sqlx::query!(
         "update sessions set last_seen_at = $2 where token_hash = $1 and revoked_at is null and last_seen_at < $2",
         &key.0,
         now,
     )
-    .execute(pool)
-    .await?;
-    Ok(())
+    .run(pool)
+    .await
 }
 
 /// A live session of an application's, as it stands in its row.
@@ -178,7 +176,7 @@ pub(crate) async fn load_of_application(
     application: &Application,
     now: OffsetDateTime,
     idle_since: OffsetDateTime,
-) -> Result<Option<ApiSession>, sqlx::Error> {
+) -> sqlx::Result<Option<ApiSession>> {
     let row = sqlx::query_as!(
         Held,
         r#"
@@ -200,7 +198,7 @@ pub(crate) async fn load_of_application(
 }
 
 /// Whether this application has signed the account in before, in the same browser by what it says.
-pub(crate) async fn has_used(connection: &mut PgConnection, user: Uuid, from: &Requester) -> Result<bool, sqlx::Error> {
+pub(crate) async fn has_used(connection: &mut PgConnection, user: Uuid, from: &Requester) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"
         select exists (
@@ -223,7 +221,7 @@ pub(crate) async fn revoke_of_application(
     application: &Application,
     reason: RevokeReason,
     now: OffsetDateTime,
-) -> Result<Option<(Uuid, Uuid)>, sqlx::Error> {
+) -> sqlx::Result<Option<(Uuid, Uuid)>> {
     let row = sqlx::query!(
         r#"
         update sessions set revoked_at = $3, revoke_reason = $4
@@ -241,23 +239,17 @@ pub(crate) async fn revoke_of_application(
     Ok(row.map(|row| (row.id, row.user_id)))
 }
 
-pub(super) async fn forget(pool: &PgPool, key: SessionKey) -> Result<(), sqlx::Error> {
-    sqlx::query!("delete from sessions where token_hash = $1 and user_id is null", &key.0).execute(pool).await?;
-    Ok(())
+pub(super) async fn forget(pool: &PgPool, key: SessionKey) -> sqlx::Result<()> {
+    sqlx::query!("delete from sessions where token_hash = $1 and user_id is null", &key.0).run(pool).await
 }
 
 /// A visitor's row whose place a signed-in session has taken lives a minute longer. A second press of the button, under way at that
 /// moment, must find the request it belongs to and be told that it was used. Without the row it would be a stranger's, and the
 /// answer to a stranger takes the dead cookie away: by then that is the new session's.
-pub(crate) async fn retire(connection: &mut PgConnection, key: SessionKey, until: OffsetDateTime) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "update sessions set expires_at = least(expires_at, $2) where token_hash = $1 and user_id is null",
-        &key.0,
-        until,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
+pub(crate) async fn retire(connection: &mut PgConnection, key: SessionKey, until: OffsetDateTime) -> sqlx::Result<()> {
+    sqlx::query!("update sessions set expires_at = least(expires_at, $2) where token_hash = $1 and user_id is null", &key.0, until,)
+        .run(connection)
+        .await
 }
 
 /// `None` where there was nothing live to revoke.
@@ -266,7 +258,7 @@ pub(crate) async fn revoke(
     key: SessionKey,
     reason: RevokeReason,
     now: OffsetDateTime,
-) -> Result<Option<(Uuid, Uuid)>, sqlx::Error> {
+) -> sqlx::Result<Option<(Uuid, Uuid)>> {
     let row = sqlx::query!(
         r#"
         update sessions set revoked_at = $2, revoke_reason = $3
@@ -298,7 +290,7 @@ pub(super) async fn list(
     here: Option<Uuid>,
     now: OffsetDateTime,
     idle_since: OffsetDateTime,
-) -> Result<Vec<SessionView>, sqlx::Error> {
+) -> sqlx::Result<Vec<SessionView>> {
     let rows = sqlx::query!(
         r#"
         select id, user_agent, ip as "ip: IpNet", method as "method!", second_method, level as "level!", new_device, application,
@@ -340,8 +332,8 @@ pub(super) async fn revoke_one(
     id: Uuid,
     reason: RevokeReason,
     now: OffsetDateTime,
-) -> Result<bool, sqlx::Error> {
-    let revoked = sqlx::query!(
+) -> sqlx::Result<bool> {
+    sqlx::query!(
         r#"
         update sessions set revoked_at = $3, revoke_reason = $4
         where id = $2 and user_id = $1 and revoked_at is null and expires_at > $3
@@ -351,9 +343,8 @@ pub(super) async fn revoke_one(
         now,
         <&str>::from(reason),
     )
-    .execute(connection)
-    .await?;
-    Ok(revoked.rows_affected() == 1)
+    .changes(connection)
+    .await
 }
 
 /// Ends a number of the sessions that were signed in since `since`, whoever's. Returns which, of whom.
@@ -363,7 +354,7 @@ pub(crate) async fn revoke_since(
     limit: i64,
     reason: RevokeReason,
     now: OffsetDateTime,
-) -> Result<Vec<(Uuid, Uuid)>, sqlx::Error> {
+) -> sqlx::Result<Vec<(Uuid, Uuid)>> {
     let rows = sqlx::query!(
         r#"
         with live as materialized (
@@ -393,7 +384,7 @@ pub(crate) async fn revoke_others(
     keep: Option<Uuid>,
     reason: RevokeReason,
     now: OffsetDateTime,
-) -> Result<Vec<Uuid>, sqlx::Error> {
+) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar!(
         r#"
         update sessions set revoked_at = $3, revoke_reason = $4
@@ -425,12 +416,7 @@ pub(crate) struct ApiHalf {
     pub client: Option<Client>,
 }
 
-pub(crate) async fn api_half(
-    pool: &PgPool,
-    key: SessionKey,
-    api_key: Uuid,
-    now: OffsetDateTime,
-) -> Result<Option<ApiHalf>, sqlx::Error> {
+pub(crate) async fn api_half(pool: &PgPool, key: SessionKey, api_key: Uuid, now: OffsetDateTime) -> sqlx::Result<Option<ApiHalf>> {
     let row = sqlx::query!(
         r#"
         select user_id as "user_id!", ip as "ip: IpNet", user_agent from sessions
@@ -456,7 +442,7 @@ pub(crate) async fn finish_half(
     key: SessionKey,
     api_key: Option<Uuid>,
     now: OffsetDateTime,
-) -> Result<Option<Half>, sqlx::Error> {
+) -> sqlx::Result<Option<Half>> {
     let row = sqlx::query!(
         r#"
         update sessions set revoked_at = $2, revoke_reason = $3
@@ -509,7 +495,7 @@ impl Grant<'_> {
 
 /// The only statement that makes a session with authority. It makes a new row, never raises an old one: an id that anybody could
 /// have planted in a browser before its owner signed in can't come to speak for them.
-pub(crate) async fn grant(connection: &mut PgConnection, grant: &Grant<'_>) -> Result<(), sqlx::Error> {
+pub(crate) async fn grant(connection: &mut PgConnection, grant: &Grant<'_>) -> sqlx::Result<()> {
     sqlx::query!(
         r#"
         insert into sessions (id, token_hash, audience, data, user_id, level, method, second_method, verified_at, magic_link_id, ip,
@@ -534,9 +520,8 @@ pub(crate) async fn grant(connection: &mut PgConnection, grant: &Grant<'_>) -> R
         grant.from.application().map(|application| application.key),
         grant.from.application().map(|application| application.name.as_str()),
     )
-    .execute(connection)
-    .await?;
-    Ok(())
+    .run(connection)
+    .await
 }
 
 /// A live session proves its account's strongest factor again, and gets another id: whoever held the old one holds nothing.
@@ -552,8 +537,8 @@ pub(crate) struct Renewal {
 
 /// `false` where the session is not live any more, or was renewed by another request. No session comes to speak for anybody by
 /// it that did not before, and one that has given one factor of two is not renewed.
-pub(crate) async fn renew(connection: &mut PgConnection, renewal: &Renewal) -> Result<bool, sqlx::Error> {
-    let renewed = sqlx::query!(
+pub(crate) async fn renew(connection: &mut PgConnection, renewal: &Renewal) -> sqlx::Result<bool> {
+    sqlx::query!(
         r#"
         update sessions set token_hash = $3, level = $4, second_method = $5, verified_at = $6, last_seen_at = $6
         where id = $1 and token_hash = $2 and audience = 'browser' and user_id is not null and level <> 'first_factor'
@@ -566,9 +551,8 @@ pub(crate) async fn renew(connection: &mut PgConnection, renewal: &Renewal) -> R
         renewal.second.map(SecondFactor::as_str),
         renewal.now,
     )
-    .execute(connection)
-    .await?;
-    Ok(renewed.rows_affected() == 1)
+    .changes(connection)
+    .await
 }
 
 /// A live session gets another id, with what it has proven as it is. `false` as in [`renew`].
@@ -578,8 +562,8 @@ pub(crate) async fn change_id(
     old: SessionKey,
     fresh: SessionKey,
     now: OffsetDateTime,
-) -> Result<bool, sqlx::Error> {
-    let changed = sqlx::query!(
+) -> sqlx::Result<bool> {
+    sqlx::query!(
         r#"
         update sessions set token_hash = $3, last_seen_at = $4
         where id = $1 and token_hash = $2 and audience = 'browser' and user_id is not null and level <> 'first_factor'
@@ -590,9 +574,8 @@ pub(crate) async fn change_id(
         &fresh.0,
         now,
     )
-    .execute(connection)
-    .await?;
-    Ok(changed.rows_affected() == 1)
+    .changes(connection)
+    .await
 }
 
 /// Where and when somebody signed in, for the link that takes it back.
@@ -602,7 +585,7 @@ pub(crate) struct SignIn {
     pub at: OffsetDateTime,
 }
 
-pub(crate) async fn sign_in_of(pool: &PgPool, session: Uuid) -> Result<Option<SignIn>, sqlx::Error> {
+pub(crate) async fn sign_in_of(pool: &PgPool, session: Uuid) -> sqlx::Result<Option<SignIn>> {
     let row = sqlx::query!(
         r#"select ip as "ip: IpNet", user_agent, application, authenticated_at from sessions where id = $1 and user_id is not null"#,
         session,
@@ -626,7 +609,7 @@ pub(crate) async fn undo(
     session: Uuid,
     since: OffsetDateTime,
     now: OffsetDateTime,
-) -> Result<Vec<Uuid>, sqlx::Error> {
+) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar!(
         r#"
         update sessions set revoked_at = $4, revoke_reason = $5

@@ -145,7 +145,7 @@ impl From<sqlx::Error> for Redeem {
 }
 
 impl SignIn<'_> {
-    async fn is_known(self, browser: BrowserProof<'_>, email_key: &str, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
+    async fn is_known(self, browser: BrowserProof<'_>, email_key: &str, now: OffsetDateTime) -> sqlx::Result<bool> {
         match browser.known {
             Some(token) => known_browser::store::knows(&self.0.pool, &token.hash(), email_key, now).await,
             None => Ok(false),
@@ -195,7 +195,7 @@ impl SignIn<'_> {
         request: &Request<'_>,
         from: &Requester,
         now: OffsetDateTime,
-    ) -> Result<OffsetDateTime, sqlx::Error> {
+    ) -> sqlx::Result<OffsetDateTime> {
         let Request { email, seed, binding, from_known_browser, redirect_url } = request;
         let token = self.0.keys.link_token(seed).expect("the current key is there");
         let code = self.0.keys.code(seed).expect("the current key is there");
@@ -421,7 +421,7 @@ impl SignIn<'_> {
         }
     }
 
-    async fn give_back(self, charges: &[Charge]) -> Result<(), sqlx::Error> {
+    async fn give_back(self, charges: &[Charge]) -> sqlx::Result<()> {
         let mut connection = self.0.pool.acquire().await?;
         self.0.limits().throttle().give_back(&mut connection, charges).await
     }
@@ -432,7 +432,7 @@ impl SignIn<'_> {
         browser: BrowserProof<'_>,
         from: &Requester,
         now: OffsetDateTime,
-    ) -> Result<Vec<Charge>, sqlx::Error> {
+    ) -> sqlx::Result<Vec<Charge>> {
         let throttle = self.0.limits().throttle();
         if let (true, Some(token)) = (self.is_known(browser, &link.email_key, now).await?, browser.known) {
             return Ok(vec![throttle.charge(Limit::CodeKnownBrowser, Subject::KnownBrowserOfAddress(token, &link.email_key))]);
@@ -449,7 +449,7 @@ impl SignIn<'_> {
         refusal: Refusal,
         from: &Requester,
         now: OffsetDateTime,
-    ) -> Result<EnterCodeError, sqlx::Error> {
+    ) -> sqlx::Result<EnterCodeError> {
         event::record(&self.0.pool, Event::LinkRefused { link: link.id, method: Method::Code, refusal }, from, now).await?;
         Ok(EnterCodeError::Dead(refused_state(link, refusal)))
     }
@@ -535,7 +535,7 @@ impl SignIn<'_> {
         user: Uuid,
         browser: BrowserProof<'_>,
         now: OffsetDateTime,
-    ) -> Result<bool, sqlx::Error> {
+    ) -> sqlx::Result<bool> {
         match browser.trusted {
             Some(token) if !self.0.policy.trusted_device_ttl.is_zero() => {
                 trusted_device::store::vouch(work.connection(), user, &token.hash(), now).await

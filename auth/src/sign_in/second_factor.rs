@@ -223,7 +223,7 @@ impl SignIn<'_> {
         browser: BrowserProof<'_>,
         from: &Requester,
         now: OffsetDateTime,
-    ) -> Result<Remembered, sqlx::Error> {
+    ) -> sqlx::Result<Remembered> {
         if from.application().is_some() {
             let new = !sessions::store::has_used(work.connection(), account.id, from).await?;
             return Ok(Remembered { token: KnownBrowserToken::new(), new_device: new && account.signed_in_before });
@@ -236,7 +236,7 @@ impl SignIn<'_> {
 
     /// Gives a session its authority, and tells the owner where the browser is one the account doesn't know. The mail has a link
     /// that ends this very session.
-    pub(crate) async fn grant(self, work: &mut UnitOfWork<'_>, grant: &Grant<'_>, account: &Account) -> Result<(), sqlx::Error> {
+    pub(crate) async fn grant(self, work: &mut UnitOfWork<'_>, grant: &Grant<'_>, account: &Account) -> sqlx::Result<()> {
         sessions::store::grant(work.connection(), grant).await?;
         work.record(Event::SessionCreated {
             user: grant.user,
@@ -266,7 +266,7 @@ impl SignIn<'_> {
 
     /// Records a refused code. Where the first factor was right before it, the owner is told: somebody can read their mail, or
     /// they themselves mistyped.
-    async fn refuse_factor(self, event: Event, giving: SecondFactorContext<'_>) -> Result<(), sqlx::Error> {
+    async fn refuse_factor(self, event: Event, giving: SecondFactorContext<'_>) -> sqlx::Result<()> {
         let SecondFactorContext { user, purpose, from, now, .. } = giving;
         let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         work.record(event);
@@ -406,7 +406,7 @@ impl SignIn<'_> {
         work: &mut UnitOfWork<'_>,
         right: &VerifiedFactor,
         giving: SecondFactorContext<'_>,
-    ) -> Result<bool, sqlx::Error> {
+    ) -> sqlx::Result<bool> {
         let SecondFactorContext { user, purpose, browser, from, now } = giving;
         match &right.what {
             RightWhat::Totp { credential, steps, drift } => {
@@ -463,7 +463,7 @@ impl SignIn<'_> {
         self,
         (account, known_browser): (Limit, Limit),
         giving: SecondFactorContext<'_>,
-    ) -> Result<(Charge, Option<&KnownBrowserToken>), sqlx::Error> {
+    ) -> sqlx::Result<(Charge, Option<&KnownBrowserToken>)> {
         if let Some(token) = giving.browser.known
             && known_browser::store::knows_account(&self.0.pool, &token.hash(), giving.user, giving.now).await?
         {
@@ -495,7 +495,7 @@ impl SignIn<'_> {
     }
 
     /// A wrong code, and how many more may be tried now.
-    async fn wrong(self, charge: &Charge, failures: i32, now: OffsetDateTime) -> Result<SecondFactorError, sqlx::Error> {
+    async fn wrong(self, charge: &Charge, failures: i32, now: OffsetDateTime) -> sqlx::Result<SecondFactorError> {
         let (left, wait) = self.0.limits().throttle().left(&self.0.pool, charge, now).await?;
         // A browser that counts by itself (no failures at the account) has its own budget, and no waits that grow.
         let left = if failures == 0 { left } else { left.min(u32::try_from(totp::FREE_FAILURES - failures).unwrap_or(0)) };
@@ -507,7 +507,7 @@ impl SignIn<'_> {
     }
 
     /// A secret that was just read under an old key is written under the new one. Losing a race with a rotation does no harm.
-    async fn reseal(self, credential: Uuid, user: Uuid, secret: &Secret, old: &crate::crypto::Sealed) -> Result<(), sqlx::Error> {
+    async fn reseal(self, credential: Uuid, user: Uuid, secret: &Secret, old: &crate::crypto::Sealed) -> sqlx::Result<()> {
         if old.key_id != self.0.keys.current_id() {
             authenticators::reseal(&self.0.pool, credential, old, &secret.seal(&self.0.keys, credential, user)).await?;
         }

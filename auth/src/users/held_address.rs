@@ -11,7 +11,7 @@ pub(crate) async fn is_held(
     email_key: &str,
     but: Option<Uuid>,
     now: OffsetDateTime,
-) -> Result<bool, sqlx::Error> {
+) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"
         select exists (

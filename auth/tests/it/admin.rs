@@ -12,7 +12,7 @@ use auth::{
     sign_in::first_factor::Outcome,
     users::invitation::InviteState,
 };
-use testkit::{Kit, Visitor, address};
+use testkit::{Kit, Visitor, address, why};
 use time::Duration;
 use uuid::Uuid;
 
@@ -83,16 +83,16 @@ async fn every_action_takes_effect_at_the_next_request_everywhere_is_audited_and
     kit.letters().await;
     let actor = Some(root.1.user);
 
-    kit.auth.administration().set_admin(by(&root), user, true, WHY).await.expect("made an administrator");
+    kit.auth.administration().set_admin(by(&root), user, true, &why(WHY)).await.expect("made an administrator");
     assert!(mara.authority(&second).await.expect("signed in").admin);
     assert_eq!(told(&kit, MARA).await, [Notice::AdminGranted]);
     assert!(audited(&kit, "admin.granted", user, actor).await);
-    kit.auth.administration().set_admin(by(&root), user, false, WHY).await.expect("made an ordinary account");
+    kit.auth.administration().set_admin(by(&root), user, false, &why(WHY)).await.expect("made an ordinary account");
     assert!(!mara.authority(&second).await.expect("signed in").admin);
     assert_eq!(told(&kit, MARA).await, [Notice::AdminRevoked]);
     assert!(audited(&kit, "admin.revoked", user, actor).await);
 
-    assert_eq!(kit.auth.administration().end_user_sessions(by(&root), user, WHY).await.expect("ended"), 1);
+    assert_eq!(kit.auth.administration().end_user_sessions(by(&root), user, &why(WHY)).await.expect("ended"), 1);
     assert!(mara.authority(&second).await.is_none());
     assert_eq!(told(&kit, MARA).await, [Notice::SessionsEnded]);
     assert!(audited(&kit, "user.sessions_ended", user, actor).await);
@@ -100,11 +100,11 @@ async fn every_action_takes_effect_at_the_next_request_everywhere_is_audited_and
     signed_in(&kit, &mut mara, MARA).await;
     let root = (root.0, signed_in(&kit, &mut Visitor::at([203, 0, 113, 24]), "root@example.org").await);
     kit.letters().await;
-    kit.auth.administration().disable_user(by(&root), user, WHY).await.expect("turned off");
+    kit.auth.administration().disable_user(by(&root), user, &why(WHY)).await.expect("turned off");
     assert!(mara.authority(&second).await.is_none());
     assert_eq!(told(&kit, MARA).await, [Notice::AccountDisabled]);
     assert!(audited(&kit, "user.disabled", user, actor).await);
-    kit.auth.administration().enable_user(by(&root), user, WHY).await.expect("turned on");
+    kit.auth.administration().enable_user(by(&root), user, &why(WHY)).await.expect("turned on");
     assert!(mara.authority(&second).await.is_none(), "what was ended stays so");
     assert_eq!(told(&kit, MARA).await, [Notice::AccountEnabled]);
     assert!(audited(&kit, "user.enabled", user, actor).await);
@@ -125,12 +125,12 @@ async fn refusals(kit: &Kit, who: Actor<'_>, user: Uuid) -> Vec<ActionError> {
         other => panic!("{other:?}"),
     };
     vec![
-        auth.administration().disable_user(who, user, WHY).await.expect_err("refused"),
-        auth.administration().enable_user(who, user, WHY).await.expect_err("refused"),
-        auth.administration().end_user_sessions(who, user, WHY).await.expect_err("refused"),
-        auth.administration().reset_user_two_factor(who, user, WHY).await.expect_err("refused"),
-        auth.administration().set_admin(who, user, true, WHY).await.expect_err("refused"),
-        auth.administration().set_admin(who, user, false, WHY).await.expect_err("refused"),
+        auth.administration().disable_user(who, user, &why(WHY)).await.expect_err("refused"),
+        auth.administration().enable_user(who, user, &why(WHY)).await.expect_err("refused"),
+        auth.administration().end_user_sessions(who, user, &why(WHY)).await.expect_err("refused"),
+        auth.administration().reset_user_two_factor(who, user, &why(WHY)).await.expect_err("refused"),
+        auth.administration().set_admin(who, user, true, &why(WHY)).await.expect_err("refused"),
+        auth.administration().set_admin(who, user, false, &why(WHY)).await.expect_err("refused"),
         invited,
     ]
 }
@@ -163,20 +163,27 @@ async fn the_last_administrator_stays() {
     let kit = kit().await;
     let root = admin(&kit, "root@example.org").await;
     for error in [
-        kit.auth.administration().disable_user(by(&root), root.1.user, WHY).await.expect_err("the last"),
-        kit.auth.administration().set_admin(by(&root), root.1.user, false, WHY).await.expect_err("the last"),
-        kit.auth.administration().disable_user(Actor::Operator, root.1.user, WHY).await.expect_err("the last, for an operator too"),
+        kit.auth.administration().disable_user(by(&root), root.1.user, &why(WHY)).await.expect_err("the last"),
+        kit.auth.administration().set_admin(by(&root), root.1.user, false, &why(WHY)).await.expect_err("the last"),
+        kit.auth
+            .administration()
+            .disable_user(Actor::Operator, root.1.user, &why(WHY))
+            .await
+            .expect_err("the last, for an operator too"),
     ] {
         assert!(matches!(error, ActionError::LastAdmin), "{error:?}");
     }
     // One that is off counts as none.
     let other = kit.auth.users().create(&address("other@example.org"), true).await.expect("made");
-    kit.auth.administration().disable_user(Actor::Operator, other, WHY).await.expect("not the last");
-    let error = kit.auth.administration().set_admin(Actor::Operator, root.1.user, false, WHY).await.expect_err("the last");
+    kit.auth.administration().disable_user(Actor::Operator, other, &why(WHY)).await.expect("not the last");
+    let error = kit.auth.administration().set_admin(Actor::Operator, root.1.user, false, &why(WHY)).await.expect_err("the last");
     assert!(matches!(error, ActionError::LastAdmin), "{error:?}");
     // And one that is off can cease to be one.
-    kit.auth.administration().set_admin(Actor::Operator, other, false, WHY).await.expect("it was no administrator left");
-    assert!(matches!(kit.auth.administration().set_admin(Actor::Operator, other, false, WHY).await, Err(ActionError::Nothing)));
+    kit.auth.administration().set_admin(Actor::Operator, other, false, &why(WHY)).await.expect("it was no administrator left");
+    assert!(matches!(
+        kit.auth.administration().set_admin(Actor::Operator, other, false, &why(WHY)).await,
+        Err(ActionError::Nothing)
+    ));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,9 +199,9 @@ async fn two_administrators_who_remove_each_other_at_once_leave_one() {
             let auth = auth.clone();
             tokio::spawn(async move {
                 if off {
-                    auth.administration().disable_user(Actor::Operator, user, WHY).await
+                    auth.administration().disable_user(Actor::Operator, user, &why(WHY)).await
                 } else {
-                    auth.administration().set_admin(Actor::Operator, user, false, WHY).await
+                    auth.administration().set_admin(Actor::Operator, user, false, &why(WHY)).await
                 }
             })
         };
@@ -248,7 +255,7 @@ async fn users_are_found_filtered_and_paged_by_address() {
     assert_eq!(all(status(Status::Invited)).await, ["user30b@example.net"]);
     assert_eq!(all(status(Status::Active)).await.len(), 61);
     let off = kit.auth.administration().user_id(&address("user07@example.net")).await.expect("answers").expect("there");
-    kit.auth.administration().disable_user(by(&root), off, WHY).await.expect("turned off");
+    kit.auth.administration().disable_user(by(&root), off, &why(WHY)).await.expect("turned off");
     assert_eq!(all(status(Status::Disabled)).await, ["user07@example.net"]);
     let two_factor = |two_factor| UserFilter { two_factor: Some(two_factor), ..UserFilter::default() };
     assert_eq!(all(two_factor(true)).await, [""; 0]);
@@ -308,18 +315,18 @@ async fn everybodys_sessions_end_or_those_since_a_time() {
     assert_eq!(
         kit.auth
             .administration()
-            .end_everybodys_sessions(Some(kit.auth.now() + Duration::SECOND), WHY)
+            .end_everybodys_sessions(Some(kit.auth.now() + Duration::SECOND), &why(WHY))
             .await
             .expect("nothing since"),
         0
     );
     assert_eq!(kit.count(UNDER_WAY).await, 1, "it was asked for before");
-    assert_eq!(kit.auth.administration().end_everybodys_sessions(Some(since), WHY).await.expect("ended"), 1);
+    assert_eq!(kit.auth.administration().end_everybodys_sessions(Some(since), &why(WHY)).await.expect("ended"), 1);
     assert!(early.authority(&kit.auth).await.is_some() && late.authority(&kit.auth).await.is_none());
     assert_eq!(kit.count(UNDER_WAY).await, 0, "whoever has a link or a code would be in again");
-    assert_eq!(kit.auth.administration().end_everybodys_sessions(None, WHY).await.expect("ended"), 1);
+    assert_eq!(kit.auth.administration().end_everybodys_sessions(None, &why(WHY)).await.expect("ended"), 1);
     assert!(early.authority(&kit.auth).await.is_none());
-    assert_eq!(kit.auth.administration().end_everybodys_sessions(None, WHY).await.expect("nothing left"), 0);
+    assert_eq!(kit.auth.administration().end_everybodys_sessions(None, &why(WHY)).await.expect("nothing left"), 0);
     let told = "select count(*) from auth_audit where event_type = 'sessions.ended' and details->>'reason' = 'ticket 7'";
     assert_eq!(kit.count(told).await, 4, "who did it and why, however many there were");
 }

@@ -11,7 +11,7 @@ use auth::{
     policy::{Policy, RequireTwoFactor, SignUp},
     sign_in::first_factor::Outcome,
 };
-use testkit::{Kit, Visitor, address};
+use testkit::{Kit, Visitor, address, why};
 use time::Duration as Span;
 use uuid::Uuid;
 
@@ -118,11 +118,11 @@ async fn one_is_made_by_a_fresh_administrator_or_at_the_shell_and_by_nobody_else
     assert!(matches!(create(user).await, Err(CreateKeyError::Act(ActionError::NotAdmin))));
 
     // A key makes no key and ends none, whatever it may do.
-    let (key, prefix) = make(&kit, Actor::Operator, &Scope::ALL, None).await;
+    let (key, prefix) = make(&kit, Actor::Operator, Scope::ALL, None).await;
     let key = used(&kit, &key).await.expect("it works");
     let program = Actor::Key { key: &key, from: &mara.from };
     assert!(matches!(create(program).await, Err(CreateKeyError::Act(ActionError::NotAdmin))));
-    assert!(matches!(kit.auth.api_keys().revoke(program, prefix, "why").await, Err(ActionError::NotAdmin)));
+    assert!(matches!(kit.auth.api_keys().revoke(program, prefix, &why("why")).await, Err(ActionError::NotAdmin)));
     assert_eq!(kit.count("select count(*) from api_keys").await, 3);
 
     let long = "x".repeat(MAX_NAME + 1);
@@ -141,8 +141,8 @@ async fn a_key_never_exceeds_its_makers_rights() {
     let kit = kit().await;
     let second = kit.second().await;
     let root = Admin::new(&kit, ROOT).await;
-    let (key, _) = make(&kit, root.who(), &Scope::ALL, None).await;
-    let (shell, _) = make(&kit, Actor::Operator, &Scope::ALL, None).await;
+    let (key, _) = make(&kit, root.who(), Scope::ALL, None).await;
+    let (shell, _) = make(&kit, Actor::Operator, Scope::ALL, None).await;
     let scopes = async |key: &str| second.api_keys().find(key).await.expect("answers").expect("it works").scopes;
     assert_eq!(scopes(&key).await, Scope::ALL);
     let user = root.authority.user;
@@ -180,9 +180,9 @@ async fn a_key_ends_at_its_time_and_when_it_is_revoked_everywhere() {
 
     assert!(second.api_keys().find(&long).await.expect("answers").is_some());
     let root = Admin::again(&kit, ROOT).await;
-    kit.auth.api_keys().revoke(root.who(), prefix, "lost").await.expect("revoked");
+    kit.auth.api_keys().revoke(root.who(), prefix, &why("lost")).await.expect("revoked");
     assert_eq!(second.api_keys().find(&long).await.expect("answers"), None);
-    assert!(matches!(kit.auth.api_keys().revoke(root.who(), prefix, "lost").await, Err(ActionError::Nothing)));
+    assert!(matches!(kit.auth.api_keys().revoke(root.who(), prefix, &why("lost")).await, Err(ActionError::Nothing)));
     let states: Vec<KeyState> = kit.auth.api_keys().list().await.expect("answers").into_iter().map(|row| row.state).collect();
     assert_eq!(states.len(), 2);
     assert!(states.contains(&KeyState::Expired) && states.contains(&KeyState::Revoked));
@@ -214,10 +214,10 @@ async fn making_and_ending_one_is_audited_and_told() {
     kit.clock.advance(Span::SECOND);
     let (_, shell) = make(&kit, Actor::Operator, &[Scope::Flags], None).await;
     let other = Admin::new(&kit, "other@example.org").await;
-    kit.auth.api_keys().revoke(other.who(), prefix, "ticket 7").await.expect("revoked");
+    kit.auth.api_keys().revoke(other.who(), prefix, &why("ticket 7")).await.expect("revoked");
     assert_eq!(notices(&kit).await, [(ROOT.to_owned(), Notice::ApiKeyRevoked { prefix })]);
     kit.clock.advance(Span::SECOND);
-    kit.auth.api_keys().revoke(Actor::Operator, shell, "ticket 8").await.expect("revoked");
+    kit.auth.api_keys().revoke(Actor::Operator, shell, &why("ticket 8")).await.expect("revoked");
     assert_eq!(notices(&kit).await, []);
 
     let of = async |event: &str| {
@@ -248,7 +248,7 @@ async fn a_week_before_its_end_its_maker_is_told_once_or_every_administrator() {
     // Neither is told of: one was made for a shorter time, the other is over.
     make(&kit, root.who(), &[Scope::Users], Some(3 * DAY)).await;
     let (_, gone) = make(&kit, root.who(), &[Scope::Users], Some(90 * DAY)).await;
-    kit.auth.api_keys().revoke(root.who(), gone, "why").await.expect("revoked");
+    kit.auth.api_keys().revoke(root.who(), gone, &why("why")).await.expect("revoked");
     kit.letters().await;
     let housekeeping = async || {
         kit.auth.operations().housekeep().await.expect("kept");
@@ -277,7 +277,7 @@ async fn a_week_before_its_end_its_maker_is_told_once_or_every_administrator() {
     let root = Admin::again(&kit, ROOT).await;
     let (_, left) = make(&kit, root.who(), &[Scope::Users], Some(30 * DAY)).await;
     let other = Admin::again(&kit, &other.authority.email).await;
-    kit.auth.administration().set_admin(other.who(), root.authority.user, false, "left").await.expect("removed");
+    kit.auth.administration().set_admin(other.who(), root.authority.user, false, &why("left")).await.expect("removed");
     kit.letters().await;
     kit.clock.advance(Span::days(24));
     assert_eq!(
@@ -301,15 +301,15 @@ async fn a_program_that_ends_sessions_is_in_the_audit() {
     let (narrow, _) = make(&kit, Actor::Operator, &[Scope::Flags], None).await;
     let (key, narrow) = (used(&kit, &key).await.expect("works"), used(&kit, &narrow).await.expect("works"));
     let from = Visitor::at([192, 0, 2, 1]).from;
-    let refused = kit.auth.administration().end_user_sessions(Actor::Key { key: &narrow, from: &from }, user, "why").await;
+    let refused = kit.auth.administration().end_user_sessions(Actor::Key { key: &narrow, from: &from }, user, &why("why")).await;
     assert!(matches!(refused, Err(ActionError::NotAdmin)), "the scope is asked for here too");
     let program = Actor::Key { key: &key, from: &from };
     assert!(
-        matches!(kit.auth.administration().disable_user(program, user, "why").await, Err(ActionError::NotAdmin)),
+        matches!(kit.auth.administration().disable_user(program, user, &why("why")).await, Err(ActionError::NotAdmin)),
         "for people only"
     );
-    assert!(matches!(kit.auth.administration().set_admin(program, user, true, "why").await, Err(ActionError::NotAdmin)));
-    assert_eq!(kit.auth.administration().end_user_sessions(program, user, "why").await.expect("ended"), 1);
+    assert!(matches!(kit.auth.administration().set_admin(program, user, true, &why("why")).await, Err(ActionError::NotAdmin)));
+    assert_eq!(kit.auth.administration().end_user_sessions(program, user, &why("why")).await.expect("ended"), 1);
     assert_eq!(mara.authority(&kit.auth).await, None);
     let filter =
         AuditFilter { events: vec!["user.sessions_ended".to_owned()], about: Some(About::User(user)), ..AuditFilter::default() };

@@ -30,7 +30,7 @@ use auth::{
     },
 };
 use futures::future::join_all;
-use testkit::{Kit, TEST_KEY, Visitor, address, handover};
+use testkit::{Kit, TEST_KEY, Visitor, address, handover, why};
 use time::Duration;
 use tracing::{Dispatch, Event, Subscriber, field::Field, instrument::WithSubscriber as _};
 use tracing_subscriber::{Layer, layer::Context, layer::SubscriberExt as _};
@@ -379,13 +379,13 @@ async fn its_owner_and_administrators_see_it_by_the_applications_name_and_end_it
     kit.auth.sessions().end_others(&authority, &visitor.from).await.expect("ended");
     assert!(!is_live(&kit, &notes(), &token).await);
     let token = signed_in(&kit, &notes()).await;
-    kit.auth.administration().end_user_sessions(Actor::Operator, authority.user, "lost").await.expect("ended");
+    kit.auth.administration().end_user_sessions(Actor::Operator, authority.user, &why("lost")).await.expect("ended");
     assert!(!is_live(&kit, &notes(), &token).await);
     let (before, since) = (signed_in(&kit, &notes()).await, kit.auth.now() + Duration::seconds(1));
     let after = signed_in(&kit, &notes()).await;
-    kit.auth.administration().end_everybodys_sessions(Some(since), "breach").await.expect("ended");
+    kit.auth.administration().end_everybodys_sessions(Some(since), &why("breach")).await.expect("ended");
     assert!(is_live(&kit, &notes(), &before).await && !is_live(&kit, &notes(), &after).await);
-    kit.auth.administration().end_everybodys_sessions(None, "breach").await.expect("ended");
+    kit.auth.administration().end_everybodys_sessions(None, &why("breach")).await.expect("ended");
     assert!(!is_live(&kit, &notes(), &before).await);
 }
 
@@ -694,14 +694,14 @@ async fn a_session_speaks_for_nobody_who_has_come_to_need_two_factor() {
     let kit = Kit::with(policy()).await;
     let token = signed_in(&kit, &notes()).await;
     let user = kit.auth.sign_in().api_session(&notes(), &token).await.expect("live").user;
-    kit.auth.administration().set_admin(Actor::Operator, user, true, "on call").await.expect("granted");
+    kit.auth.administration().set_admin(Actor::Operator, user, true, &why("on call")).await.expect("granted");
     let owes = kit.auth.sign_in().api_session(&notes(), &token).await;
     assert!(matches!(owes, Err(SessionError::EnrolmentRequired)), "{owes:?}");
 
     let other = kit.auth.users().create(&address("admin@example.org"), false).await.expect("made");
-    kit.auth.administration().set_admin(Actor::Operator, other, true, "instead").await.expect("granted");
+    kit.auth.administration().set_admin(Actor::Operator, other, true, &why("instead")).await.expect("granted");
     // It gave one factor while another way of signing in had two-factor turned on.
-    kit.auth.administration().set_admin(Actor::Operator, user, false, "off call").await.expect("revoked");
+    kit.auth.administration().set_admin(Actor::Operator, user, false, &why("off call")).await.expect("revoked");
     assert!(is_live(&kit, &notes(), &token).await);
     sqlx::query("insert into totp_credentials (id, user_id, name, secret, key_id, created_at, confirmed_at) values ($1, $1, 'phone', '', '', $2, $2)")
         .bind(user)
@@ -787,7 +787,7 @@ async fn asking_costs_the_same_statements_whatever_is_behind_the_address() {
         }
         let user = kit.auth.users().create(&email, false).await.expect("made");
         if n == 1 {
-            kit.auth.administration().disable_user(Actor::Operator, user, "gone").await.expect("disabled");
+            kit.auth.administration().disable_user(Actor::Operator, user, &why("gone")).await.expect("disabled");
         }
     }
     let statements = Statements::default();

@@ -121,7 +121,7 @@ async fn every_figure_is_what_counting_by_hand_comes_to() {
         kit.clock.advance(Duration::seconds(i64::from(any(300)) + 30));
     }
     kit.auth.rollout().watch().await.expect("looked");
-    for span in Span::ALL {
+    for &span in Span::ALL {
         let overview = agrees(&kit, &other, span).await;
         let whole = &overview.whole;
         assert!(span == Span::Day || (whole.asked > 0 && whole.finished() > 0 && whole.sign_in.quantile(50).is_some()));

@@ -13,7 +13,7 @@ use auth::{
     rollout::{CLEAR_FOR, DEFAULT_PLAN, LOOK_EVERY, StartError, State, Step, Verdict},
     sign_in::first_factor::{ConfirmLinkError, EnterCodeError, Outcome, RequestLinkError},
 };
-use testkit::{Kit, TEST_KEY, Visitor, address, handover};
+use testkit::{Kit, TEST_KEY, Visitor, address, handover, why};
 use time::Duration;
 
 const WHY: &str = "ticket 7";
@@ -24,7 +24,7 @@ async fn kit() -> Kit {
 }
 
 async fn set(auth: &Auth, change: Change) -> Flag {
-    auth.rollout().set_flag(Actor::Operator, PASSWORDLESS_AUTH, &change, WHY).await.expect("changed")
+    auth.rollout().set_flag(Actor::Operator, PASSWORDLESS_AUTH, &change, &why(WHY)).await.expect("changed")
 }
 
 /// An address in that bucket.
@@ -193,7 +193,7 @@ async fn changes_that_race_lose_nothing_and_each_is_recorded() {
         let auth = if n % 2 == 0 { kit.auth.clone() } else { other.clone() };
         changes.spawn(async move {
             let change = Change::Allow(address(&format!("p{n}@example.org")));
-            auth.rollout().set_flag(Actor::Operator, PASSWORDLESS_AUTH, &change, WHY).await
+            auth.rollout().set_flag(Actor::Operator, PASSWORDLESS_AUTH, &change, &why(WHY)).await
         });
     }
     while let Some(changed) = changes.join_next().await {
@@ -204,7 +204,7 @@ async fn changes_that_race_lose_nothing_and_each_is_recorded() {
     assert_eq!(kit.count("select count(*) from auth_audit where event_type = 'flag.changed'").await, 24);
     assert_eq!(kit.count("select count(*) from auth_audit where details::text like '%@example.org%' and details::text not like '%•••••@example.org%'").await, 0);
     let again =
-        kit.auth.rollout().set_flag(Actor::Operator, PASSWORDLESS_AUTH, &Change::Allow(address("p3@example.org")), WHY).await;
+        kit.auth.rollout().set_flag(Actor::Operator, PASSWORDLESS_AUTH, &Change::Allow(address("p3@example.org")), &why(WHY)).await;
     assert!(matches!(again, Err(ActionError::Nothing)), "{again:?}");
 }
 
@@ -253,7 +253,7 @@ async fn told(kit: &Kit) -> Vec<Notice> {
 async fn under_way() -> Kit {
     let kit = kit().await;
     kit.auth.users().create(&address(&in_bucket(3)), true).await.expect("made");
-    kit.auth.rollout().start(Actor::Operator, &DEFAULT_PLAN, WHY).await.expect("started");
+    kit.auth.rollout().start(Actor::Operator, &DEFAULT_PLAN, &why(WHY)).await.expect("started");
     somebody_signs_in(&kit, &in_bucket(3)).await;
     assert_eq!(look(&kit).await, State::Running);
     kit.letters().await;
@@ -265,7 +265,7 @@ async fn from_start_to_everyone_by_the_clock() {
     let kit = kit().await;
     set(&kit.auth, Change::Allow(address("canary@example.org"))).await;
     kit.auth.users().create(&address(&in_bucket(3)), true).await.expect("made");
-    kit.auth.rollout().start(Actor::Operator, &DEFAULT_PLAN, WHY).await.expect("started");
+    kit.auth.rollout().start(Actor::Operator, &DEFAULT_PLAN, &why(WHY)).await.expect("started");
     for (step, (who, expected, soak)) in [
         ("canary@example.org".to_owned(), (1, 0, 0), 24),
         (in_bucket(3), (1, 5, 0), 72),
@@ -286,7 +286,7 @@ async fn from_start_to_everyone_by_the_clock() {
     }
     assert_eq!(story(&kit).await, ["started", "moved", "moved", "moved", "finished"]);
     assert_eq!(told(&kit).await, [Notice::RolloutFinished]);
-    let again = kit.auth.rollout().pause(Actor::Operator, WHY).await;
+    let again = kit.auth.rollout().pause(Actor::Operator, &why(WHY)).await;
     assert!(matches!(again, Err(ActionError::Nothing)), "{again:?}");
 }
 
@@ -295,7 +295,7 @@ async fn it_starts_once_upwards_and_only_on_a_whole_schema() {
     let kit = kit().await;
     let start = |plan: Vec<Step>| {
         let auth = kit.auth.clone();
-        async move { auth.rollout().start(Actor::Operator, &plan, WHY).await }
+        async move { auth.rollout().start(Actor::Operator, &plan, &why(WHY)).await }
     };
     let step = |to| Step { to, soak_hours: 1 };
     let down = start(vec![step(Target::Everyone(25)), step(Target::Everyone(10))]).await;
@@ -307,7 +307,7 @@ async fn it_starts_once_upwards_and_only_on_a_whole_schema() {
     assert!(matches!(one.and(other), Err(StartError::UnderWay)));
     assert_eq!(kit.count("select count(*) from rollouts").await, 1);
 
-    kit.auth.rollout().abort(Actor::Operator, WHY).await.expect("aborted");
+    kit.auth.rollout().abort(Actor::Operator, &why(WHY)).await.expect("aborted");
     assert_eq!(flag(&kit), (0, 5, 0), "the percentage stays");
     let owner = kit.database.owner().await;
     sqlx::query("delete from _sqlx_migrations where version = 20").execute(&owner).await.expect("deleted");
@@ -386,7 +386,7 @@ async fn failed_sign_ins_and_wrong_second_factors_hold_it() {
 /// Lets everybody in and goes on with the plan, which a change by hand has paused.
 async fn set_everyone_by_hand(kit: &Kit) {
     set(&kit.auth, Change::On).await;
-    kit.auth.rollout().resume(Actor::Operator, WHY).await.expect("resumed");
+    kit.auth.rollout().resume(Actor::Operator, &why(WHY)).await.expect("resumed");
 }
 
 #[tokio::test]
@@ -503,7 +503,7 @@ async fn by_hand_at_the_same_time() {
         kit.clock.advance(Duration::hours(100));
         assert_eq!(look(&kit).await, State::Paused, "until it is resumed");
     }
-    kit.auth.rollout().resume(Actor::Operator, WHY).await.expect("resumed");
+    kit.auth.rollout().resume(Actor::Operator, &why(WHY)).await.expect("resumed");
     assert_eq!(look(&kit).await, State::Running);
     set(&kit.auth, Change::Off).await;
     let rollout = kit.auth.rollout().status().await.expect("read").rollout.expect("there");

@@ -27,7 +27,7 @@ use auth::{
     },
 };
 use futures::future::join_all;
-use testkit::{Kit, TEST_KEY, Visitor, address, handover};
+use testkit::{Kit, TEST_KEY, Visitor, address, handover, why};
 use time::Duration as Span;
 
 fn mara() -> EmailAddress {
@@ -443,7 +443,7 @@ async fn the_flag_off_stops_the_second_step_too() {
     // On for others only: what was refused used nothing up, and the same code works once it is for this one too.
     let set = |change| {
         let auth = kit.auth.clone();
-        async move { auth.rollout().set_flag(Actor::Operator, PASSWORDLESS_AUTH, &change, "ticket 7").await.expect("changed") }
+        async move { auth.rollout().set_flag(Actor::Operator, PASSWORDLESS_AUTH, &change, &why("ticket 7")).await.expect("changed") }
     };
     set(Change::Percent(50, Of::Everyone)).await;
     assert!(bucket(PASSWORDLESS_AUTH, mara().key()) >= 50, "not among the fifty");
@@ -1136,7 +1136,7 @@ async fn what_is_required_cannot_be_turned_off() {
 #[tokio::test]
 async fn an_operator_resets_it_with_a_reason_that_the_audit_keeps() {
     let kit = Kit::new().await;
-    let reset = async |user, reason| kit.auth.administration().reset_user_two_factor(Actor::Operator, user, reason).await;
+    let reset = async |user, reason| kit.auth.administration().reset_user_two_factor(Actor::Operator, user, &why(reason)).await;
     assert!(matches!(reset(uuid::Uuid::nil(), "lost phone").await, Err(ActionError::NoSuchUser)));
     let (visitor, ..) = owner(&kit).await;
     let user = kit.auth.administration().user_id(&mara()).await.expect("answers").expect("an account");

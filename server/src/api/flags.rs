@@ -123,7 +123,7 @@ async fn set_flag(caller: Caller, Key(key): Key, JsonBody(body): JsonBody<SetFla
         body.allowed.iter().map(|Address(email)| EmailAddress::parse(email).map(|email| email.key().to_owned())).collect();
     let allowed = allowed.map_err(|_| Problem::invalid("allowed holds what is no email address."))?;
     let wanted = flag::Flag { allowed, percent_admins: body.percent_admins, percent_everyone: body.percent_everyone };
-    match caller.auth().rollout().set_flag(caller.who(), &key, &Change::Set(wanted), reason(&body.reason)?).await {
+    match caller.auth().rollout().set_flag(caller.who(), &key, &Change::Set(wanted), &reason(&body.reason)?).await {
         Ok(flag) => Ok(Json(Flag::of(key, flag))),
         Err(ActionError::Nothing) => Ok(Json(Flag::of(key.clone(), caller.auth().flag().get(&key)))),
         Err(ActionError::NotFresh | ActionError::NotAdmin | ActionError::NoSuchUser | ActionError::LastAdmin) => {

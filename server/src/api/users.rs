@@ -227,7 +227,7 @@ async fn revoke_sessions(
     Id(id): Id,
     JsonBody(body): JsonBody<RevokeSessions>,
 ) -> Result<Json<SessionsRevoked>, Problem> {
-    let ended = match caller.auth().administration().end_user_sessions(caller.who(), id, reason(&body.reason)?).await {
+    let ended = match caller.auth().administration().end_user_sessions(caller.who(), id, &reason(&body.reason)?).await {
         Ok(ended) => ended,
         Err(ActionError::Nothing) => 0,
         Err(ActionError::NoSuchUser) => return Err(Problem::not_found()),

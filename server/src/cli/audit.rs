@@ -75,7 +75,7 @@ fn verified(verified: &Verified) -> Answer {
 }
 
 fn in_words(unusual: &Unusual) -> String {
-    let (what, advice) = unusual.kind.told();
+    let (what, advice) = app::ui::unusual::words(unusual.kind);
     let mut about = Vec::new();
     let mut add = |name: &str, value: Option<String>| about.extend(value.map(|value| format!("{name} {value}")));
     add("account", unusual.user.map(|id| id.to_string()));
@@ -94,7 +94,7 @@ fn in_words(unusual: &Unusual) -> String {
 }
 
 fn as_json(unusual: &Unusual) -> Value {
-    let (what, advice) = unusual.kind.told();
+    let (what, advice) = app::ui::unusual::words(unusual.kind);
     let mut json = serde_json::to_value(unusual).unwrap_or_default();
     json["what"] = what.into();
     json["advice"] = advice.into();

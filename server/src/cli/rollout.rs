@@ -218,7 +218,7 @@ fn as_json(status: &Status) -> Value {
         .iter()
         .map(|reading| {
             json!({
-                "name": reading.check.name(), "value": reading.value, "limit": reading.check.limit(),
+                "name": reading.check.as_str(), "value": reading.value, "limit": reading.check.limit(),
                 "verdict": verdict(reading.verdict()).to_lowercase(), "over_since": reading.over_since.map(rfc3339),
                 "turns_it_off": reading.check.is_ours(),
             })

@@ -220,7 +220,7 @@ async fn cases(owner: &PgPool) -> anyhow::Result<Vec<(String, Ask)>> {
         cases.push((format!("user: {name}"), Ask::User(id)));
     }
     for (name, user) in [("ordinary", ordinary), ("10^5 events", probe)] {
-        for filter in Filter::ALL {
+        for &filter in Filter::ALL {
             cases.push((format!("activity: {name}, {}", filter.as_str()), Ask::Activity(user, filter, None)));
         }
     }
@@ -234,7 +234,7 @@ async fn cases(owner: &PgPool) -> anyhow::Result<Vec<(String, Ask)>> {
     for (name, user) in [("ordinary", ordinary), ("200", devices), ("10^5 events", probe)] {
         cases.push((format!("sessions: {name}"), Ask::Sessions(user)));
     }
-    cases.extend(Span::ALL.map(|span| (format!("overview: {}", span.as_str()), Ask::Overview(span))));
+    cases.extend(Span::ALL.iter().map(|&span| (format!("overview: {}", span.as_str()), Ask::Overview(span))));
     cases.extend(audit_cases(owner, probe, ordinary).await?);
     Ok(cases)
 }

@@ -9,7 +9,7 @@ use auth::{
     delivery::{Content, MailSender, OutgoingMail, SendError},
     identity::Authority,
     policy::{Policy, SignUp},
-    primitives::{email_address::EmailAddress, requester::Requester},
+    primitives::{email_address::EmailAddress, reason::Reason, requester::Requester},
     sign_in::first_factor::{BrowserProof, Outcome, SessionChange},
 };
 use sqlx::PgPool;
@@ -133,6 +133,13 @@ impl Visitor {
 #[must_use]
 pub fn address(text: &str) -> EmailAddress {
     EmailAddress::parse(text).expect("a test's address is well-formed")
+}
+
+/// # Panics
+/// Where the text is no reason.
+#[must_use]
+pub fn why(text: &str) -> Reason {
+    text.parse().expect("a test's reason is one line")
 }
 
 /// A session id nobody has used, for a sign-in in a browser without a session.

@@ -11,5 +11,5 @@ mod watchdog;
 pub use browser::{Browser, Reply};
 pub use clock::ManualClock;
 pub use database::Database;
-pub use kit::{Kit, Outbox, TEST_KEY, Visitor, address, handover};
+pub use kit::{Kit, Outbox, TEST_KEY, Visitor, address, handover, why};
 pub use smtp::{Act, Fault, Manner, Received, SmtpSink, Stage};

@@ -123,7 +123,7 @@ fn EntryRow(entry: Entry) -> impl IntoView {
 
 #[component]
 fn Filters(show: Filter) -> impl IntoView {
-    let links = Filter::ALL.map(|filter| {
+    let links = Filter::ALL.iter().map(|&filter| {
         let name = match filter {
             Filter::All => "All",
             Filter::SignIns => "Sign-ins",
@@ -132,7 +132,7 @@ fn Filters(show: Filter) -> impl IntoView {
         };
         view! { <li><a href=path(filter, None) aria-current=(filter == show).then_some("true")>{name}</a></li> }
     });
-    view! { <nav class="tabs" aria-label="Show"><ul>{links}</ul></nav> }
+    view! { <nav class="tabs" aria-label="Show"><ul>{links.collect_view()}</ul></nav> }
 }
 
 /// This page, showing so much of it.

@@ -5,13 +5,11 @@ use std::{collections::BTreeMap, time::Duration};
 use auth::{
     api_keys::{self, ApiKeyRow, CreateKeyError, KeyState, MAX_NAME, MOST_SHOWN},
     identity::{ActionError, Actor, Prefix, Scope},
+    primitives::reason::{Reason, ReasonError},
 };
 
 use crate::pages::{
-    admin::{
-        change::{MAX_REASON, ReasonError},
-        line, not_done,
-    },
+    admin::{change::reason_error, line, not_done},
     prelude::*,
 };
 
@@ -239,10 +237,11 @@ pub struct Draft {
 pub fn NewApiKeyPage(who: String, draft: Draft, error: Option<NewKeyError>) -> impl IntoView {
     let Draft { name, scopes, lifetime } = draft;
     let above = vec![("API keys", routes::ADMIN_API_KEYS.to_owned())];
-    let boxes = Scope::ALL.map(|scope| {
-        let (box_name, hint) = scope_words(scope);
-        view! { <Checkbox name=box_name hint checked=scopes.contains(&scope)><code>{scope.as_str()}</code></Checkbox> }
+    let boxes = Scope::ALL.iter().map(|scope| {
+        let (box_name, hint) = scope_words(*scope);
+        view! { <Checkbox name=box_name hint checked=scopes.contains(scope)><code>{scope.as_str()}</code></Checkbox> }
     });
+    let boxes = boxes.collect_view();
     let lifetimes = Lifetime::ALL.map(|lifetime| (lifetime.name(), lifetime.row().1)).into();
     let name_error = error.filter(|error| *error != NewKeyError::NoScope).map(NewKeyError::text);
     let no_scope = error == Some(NewKeyError::NoScope);
@@ -309,7 +308,7 @@ pub async fn create_api_key(
     let (form, Administrator(_, authority)) = Form::authorize(routes::ADMIN_API_KEYS_NEW).await?;
     let draft = Draft {
         name: line(&name),
-        scopes: Scope::ALL.into_iter().filter(|scope| boxes.contains_key(scope_words(*scope).0)).collect(),
+        scopes: Scope::ALL.iter().copied().filter(|scope| boxes.contains_key(scope_words(*scope).0)).collect(),
         lifetime: Lifetime::parse(&expires),
     };
     let (by, lifetime) = (Actor::Admin { authority: &authority, from: &form.from }, draft.lifetime.duration());
@@ -339,7 +338,7 @@ pub fn RevokeKeyPage(who: String, name: String, prefix: String, reason: String, 
                 <input type="hidden" name="key" value=prefix.clone()/>
                 <p><strong class="whole">{name}</strong>" "<code>{prefix}"…"</code></p>
                 <p>"Programs that use it are refused from the next request on. A revoked key can't be brought back."</p>
-                <ReasonField value=reason maxlength=MAX_REASON error=error.map(ReasonError::text)/>
+                <ReasonField value=reason maxlength=Reason::MOST error=error.map(reason_error)/>
             </Ask>
         </Admin>
     }
@@ -370,15 +369,18 @@ pub async fn get_revoke(
 #[server(prefix = "", endpoint = "admin/api-keys/revoke", protocol = FormPost)]
 pub async fn revoke_api_key(#[server(default)] key: String, #[server(default)] reason: String) -> Answer {
     let (form, Administrator(_, authority)) = Form::authorize(routes::ADMIN_API_KEYS).await?;
-    let reason = line(&reason);
+    let typed = line(&reason);
     let Some(found) = live(&form.state, &key).await? else {
         return see_other(routes::ADMIN_API_KEYS);
     };
-    if let Some(error) = ReasonError::of(&reason) {
-        let (who, name, prefix) = (authority.email, found.name, found.prefix.to_string());
-        let page = page(StatusCode::UNPROCESSABLE_ENTITY, || view! { <RevokeKeyPage who name prefix reason error=Some(error)/> });
-        return Err(page.into());
-    }
+    let reason: Reason = match typed.parse() {
+        Ok(reason) => reason,
+        Err(error) => {
+            let (who, name, prefix) = (authority.email, found.name, found.prefix.to_string());
+            let ask = || view! { <RevokeKeyPage who name prefix reason=typed error=Some(error)/> };
+            return Err(page(StatusCode::UNPROCESSABLE_ENTITY, ask).into());
+        }
+    };
     match form.state.auth.api_keys().revoke(Actor::Admin { authority: &authority, from: &form.from }, found.prefix, &reason).await {
         Ok(()) => see_other(&format!("{}?done={REVOKED}", routes::ADMIN_API_KEYS)),
         // Somebody was faster. The page shows how things are now.
@@ -426,7 +428,7 @@ mod tests {
     fn the_form_offers_every_scope_and_keeps_what_was_chosen() {
         let draft = Draft { name: "Billing".to_owned(), scopes: vec![Scope::Users], lifetime: Lifetime::Year };
         let html = render(move || view! { <NewApiKeyPage who=who() draft error=Some(NewKeyError::NameTooLong)/> });
-        for scope in Scope::ALL {
+        for &scope in Scope::ALL {
             let (name, hint) = scope_words(scope);
             assert!(html.contains(&format!(r#"name="{name}""#)) && html.contains(hint), "{scope:?}");
             assert!(html.contains(&format!("<code>{}</code>", scope.as_str())), "{scope:?}");

@@ -24,7 +24,7 @@ use crate::{
         admin::{line, not_done, person},
         prelude::*,
     },
-    ui::{check_text, event_text},
+    ui::{check_text, event_text, unusual},
 };
 
 /// Events on one page.
@@ -566,7 +566,7 @@ fn event(row: AuditRow, names: &HashMap<Uuid, Name>, seal: &SealState) -> Event 
     });
     // Elsewhere `reason` is a word of ours, which the words above have told: of a session it says how it ended, whoever ended it.
     let spoken = (row.actor.is_some() || word("by").is_some()) && row.event != "session.revoked";
-    let reason = word("reason").filter(|_| spoken).map(|reason| match Check::by_name(reason) {
+    let reason = word("reason").filter(|_| spoken).map(|reason| match Check::parse(reason) {
         Some(check) if word("by") == Some("rollout") => format::capitalised(check_text::over(check)),
         _ => reason.to_owned(),
     });
@@ -612,7 +612,7 @@ fn facts(row: AuditRow, seal: &SealState) -> Vec<(String, String)> {
 }
 
 fn oddity(unusual: &Unusual) -> Oddity {
-    let (what, advice) = unusual.kind.told();
+    let (what, advice) = unusual::words(unusual.kind);
     let mut more = Vec::new();
     if unusual.count > 1 {
         more.push(format::count(unusual.count.unsigned_abs(), "time"));

@@ -3,7 +3,10 @@
 use auth::{
     administration::Status,
     identity::{ActionError, Actor},
-    primitives::requester::Requester,
+    primitives::{
+        reason::{Reason, ReasonError},
+        requester::Requester,
+    },
 };
 use axum::{Extension, extract::Path};
 use uuid::Uuid;
@@ -15,9 +18,6 @@ use crate::pages::{
     },
     prelude::*,
 };
-
-/// As long as a reason may be.
-pub(crate) const MAX_REASON: usize = 500;
 
 /// What an administrator can do to an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,27 +141,11 @@ struct Words {
     done: (&'static str, &'static str),
 }
 
-/// What is wrong with a reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReasonError {
-    Missing,
-    TooLong,
-}
-
-impl ReasonError {
-    pub(crate) fn of(reason: &str) -> Option<Self> {
-        match reason.chars().count() {
-            0 => Some(Self::Missing),
-            1..=MAX_REASON => None,
-            _ => Some(Self::TooLong),
-        }
-    }
-
-    pub(crate) fn text(self) -> String {
-        match self {
-            Self::Missing => "Say why you're changing this".to_owned(),
-            Self::TooLong => format!("Say it in {MAX_REASON} characters or fewer"),
-        }
+/// What to say of a reason that is none. What would break its line was taken out before.
+pub(crate) fn reason_error(error: ReasonError) -> String {
+    match error {
+        ReasonError::Missing => "Say why you're changing this".to_owned(),
+        ReasonError::TooLong | ReasonError::NotOneLine => format!("Say it in {} characters or fewer", Reason::MOST),
     }
 }
 
@@ -182,7 +166,7 @@ pub fn ChangePage(who: String, change: Change, user: User, reason: String, error
                 <p><strong class="whole">{email}</strong></p>
                 {own.then(|| view! { <p><strong>"This is your own account."</strong></p> })}
                 <p>{consequence}" We'll tell them by email."</p>
-                <ReasonField value=reason maxlength=MAX_REASON error=error.map(ReasonError::text)/>
+                <ReasonField value=reason maxlength=Reason::MOST error=error.map(reason_error)/>
             </Ask>
         </Admin>
     }
@@ -240,13 +224,16 @@ async fn act(change: Change, id: &str, reason: &str) -> Answer {
     let (form, Administrator(_, authority)) = Form::authorize(&here).await?;
     let no_such_page = || Err(AccessDenied::NoSuchPage.into());
     let Some(id) = id else { return no_such_page() };
-    let (auth, who, reason) = (&form.state.auth, authority.email.clone(), line(reason));
-    if let Some(error) = ReasonError::of(&reason) {
-        let found = person::find(&form.state, &authority, &form.from, id).await?;
-        let Some(user) = found else { return no_such_page() };
-        let page = page(StatusCode::UNPROCESSABLE_ENTITY, || view! { <ChangePage who change user reason error=Some(error)/> });
-        return Err(page.into());
-    }
+    let (auth, who, typed) = (&form.state.auth, authority.email.clone(), line(reason));
+    let reason: Reason = match typed.parse() {
+        Ok(reason) => reason,
+        Err(error) => {
+            let found = person::find(&form.state, &authority, &form.from, id).await?;
+            let Some(user) = found else { return no_such_page() };
+            let ask = || view! { <ChangePage who change user reason=typed error=Some(error)/> };
+            return Err(page(StatusCode::UNPROCESSABLE_ENTITY, ask).into());
+        }
+    };
     let by = Actor::Admin { authority: &authority, from: &form.from };
     let done = match change {
         Change::Disable => auth.administration().disable_user(by, id, &reason).await,
@@ -307,13 +294,6 @@ pub async fn remove_admin(#[server(default)] id: String, #[server(default)] reas
 mod tests {
     use super::*;
     use crate::{http::render::render, pages::admin::person::tests::user};
-
-    #[test]
-    fn a_reason_is_one_to_five_hundred_characters() {
-        assert_eq!(ReasonError::of(""), Some(ReasonError::Missing));
-        assert_eq!(ReasonError::of(&"é".repeat(500)), None);
-        assert_eq!(ReasonError::of(&"é".repeat(501)), Some(ReasonError::TooLong));
-    }
 
     #[test]
     fn ones_own_account_is_named_as_such() {

@@ -151,9 +151,10 @@ fn slower(now: u32, past: u32, than: &str) -> String {
 pub fn OverviewPage(who: String, shown: Shown) -> impl IntoView {
     let overview = &shown.overview;
     let (span, now) = (overview.span, overview.now);
-    let spans = Span::ALL.map(|one| {
+    let spans = Span::ALL.iter().map(|&one| {
         view! { <li><a href=path(one) aria-current=(one == span).then_some("true")>{name(one)}</a></li> }
     });
+    let spans = spans.collect_view();
     // In one type each: nested, they are more than the compiler follows.
     let (alerts, rollout) = (alerts(&shown), rollout_panel(&shown));
     let (tiles, checks, funnel) = (tiles(overview), checks_panel(&shown.readings, now), funnel(overview));

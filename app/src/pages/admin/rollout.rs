@@ -5,16 +5,14 @@ use std::collections::HashMap;
 use auth::{
     flag::{self, Flag, FlagRow, PASSWORDLESS_AUTH, Reach, Target},
     identity::{ActionError, Actor},
+    primitives::reason::{Reason, ReasonError},
     rollout::{DEFAULT_PLAN, Population, Reading, Rollout, StartError, State as RolloutState, Status, Step, Told, Verdict},
 };
 use uuid::Uuid;
 
 use crate::{
     pages::{
-        admin::{
-            change::{MAX_REASON, ReasonError},
-            line, not_done,
-        },
+        admin::{change::reason_error, line, not_done},
         prelude::*,
     },
     ui::check_text,
@@ -279,7 +277,7 @@ pub fn RolloutPage(who: String, shown: Shown, typed: Typed, done: bool) -> impl 
 /// Why the rollout stands still, or is over.
 fn stopped(shown: &Shown) -> Option<AnyView> {
     let rollout = shown.status.rollout.as_ref()?;
-    let check = rollout.why.as_deref().and_then(auth::policy::checks::Check::by_name);
+    let check = rollout.why.as_deref().and_then(auth::policy::checks::Check::parse);
     let why = check.map_or_else(|| rollout.why.clone().unwrap_or_default(), |check| format::capitalised(check_text::over(check)));
     Some(match rollout.state {
         RolloutState::Held => {
@@ -405,14 +403,14 @@ fn Lever(shown: Shown, typed: Typed) -> impl IntoView {
     };
     let plan = plan.into_iter().map(|(act, text)| view! { <button class="button" name="act" value=act.name()>{text}</button> });
     let off = shown.flag.reach() == Reach::Nobody;
-    let error = typed.error.map(ReasonError::text);
+    let error = typed.error.map(reason_error);
     view! {
         <form method="post" action=routes::ADMIN_ROLLOUT novalidate>
             <fieldset>
                 <legend>"Move to"</legend>
                 {choices.collect_view()}
             </fieldset>
-            <ReasonField value=typed.reason maxlength=MAX_REASON error/>
+            <ReasonField value=typed.reason maxlength=Reason::MOST error/>
             <div class="row-actions">
                 <button class="button primary">"Review change"</button>
                 {(!off).then(|| view! { <button class="button ghost red" name="act" value="off">"Turn off now"</button> })}
@@ -528,7 +526,7 @@ fn History(shown: Shown) -> impl IntoView {
         .map(|told| {
             let by = told.actor.map_or_else(|| told.by.clone(), |actor| actor.to_string());
             let why = told.reason.clone();
-            let why = auth::policy::checks::Check::by_name(&why)
+            let why = auth::policy::checks::Check::parse(&why)
                 .map_or_else(|| begun_by(&by, why), |check| format::capitalised(check_text::over(check)));
             vec![
                 what(told).into_any(),
@@ -646,17 +644,18 @@ pub async fn change_rollout(
     let Some(act) = Act::parse(if act.is_empty() { &to } else { &act }) else {
         return see_other(routes::ADMIN_ROLLOUT);
     };
-    let (who, reason) = (authority.email.clone(), line(&reason));
+    let (who, typed) = (authority.email.clone(), line(&reason));
     let refuse = async |status, error, refused| -> Answer {
         let shown = shown(&form.state, true).await?;
-        let (who, typed) = (who.clone(), Typed { act: Some(act), reason: reason.clone(), error, refused });
+        let (who, typed) = (who.clone(), Typed { act: Some(act), reason: typed.clone(), error, refused });
         Err(page(status, || view! { <RolloutPage who shown typed done=false/> }).into())
     };
-    if let Some(error) = ReasonError::of(&reason) {
-        return refuse(StatusCode::UNPROCESSABLE_ENTITY, Some(error), None).await;
-    }
+    let reason: Reason = match typed.parse() {
+        Ok(reason) => reason,
+        Err(error) => return refuse(StatusCode::UNPROCESSABLE_ENTITY, Some(error), None).await,
+    };
     if reviewed.is_empty() {
-        let (who, reason) = (who.clone(), reason.clone());
+        let (who, reason) = (who.clone(), typed.clone());
         return Ok(page(StatusCode::OK, move || view! { <ReviewPage who act reason/> }));
     }
     let by = Actor::Admin { authority: &authority, from: &form.from };

@@ -127,7 +127,8 @@ pub fn UsersPage(who: String, filter: UserFilter, users: Users, invited: bool, n
 fn Filters(filter: UserFilter) -> impl IntoView {
     let two_factor = on_or_off(filter.two_factor);
     let status = filter.status.map_or("", Status::as_str);
-    let statuses = [("", "Any")].into_iter().chain(Status::ALL.map(|status| (status.as_str(), status_text(status)))).collect();
+    let statuses =
+        [("", "Any")].into_iter().chain(Status::ALL.iter().map(|&status| (status.as_str(), status_text(status)))).collect();
     view! {
         <form class="filters" method="post" action=routes::ADMIN_USERS role="search">
             <SearchField id="q" label="Email or user ID" value=filter.search.unwrap_or_default() maxlength=MAX_SEARCH/>

@@ -3,6 +3,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::BackupCode;
+use crate::primitives::statement::Statement as _;
 
 /// Puts a new set beside the one in use. It works only once it is saved ([`save`]); an earlier one that never was goes.
 pub(crate) async fn propose(
@@ -13,7 +14,7 @@ pub(crate) async fn propose(
     codes: &[BackupCode],
     hashes: &[String],
     now: OffsetDateTime,
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     let selectors: Vec<String> = codes.iter().map(|code| code.selector().to_owned()).collect();
     sqlx::query!(
         r#"
@@ -28,13 +29,12 @@ pub(crate) async fn propose(
         hashes,
         now,
     )
-    .execute(connection)
-    .await?;
-    Ok(())
+    .run(connection)
+    .await
 }
 
 /// Takes a proposed set into use and the old one out of it, in one statement: never both. `false` where there is no such set.
-pub(crate) async fn save(connection: &mut PgConnection, user: Uuid, set: Uuid, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
+pub(crate) async fn save(connection: &mut PgConnection, user: Uuid, set: Uuid, now: OffsetDateTime) -> sqlx::Result<bool> {
     let saved = sqlx::query_scalar!(
         r#"
         with saved as (
@@ -60,7 +60,7 @@ pub(crate) struct Found {
     pub used: bool,
 }
 
-pub(crate) async fn by_selector(pool: &PgPool, user: Uuid, selector: &str) -> Result<Option<Found>, sqlx::Error> {
+pub(crate) async fn by_selector(pool: &PgPool, user: Uuid, selector: &str) -> sqlx::Result<Option<Found>> {
     sqlx::query_as!(
         Found,
         r#"
@@ -75,12 +75,10 @@ pub(crate) async fn by_selector(pool: &PgPool, user: Uuid, selector: &str) -> Re
 }
 
 /// Uses a code up. One statement decides: of any number of parallel tries one gets `true`.
-pub(crate) async fn consume(connection: &mut PgConnection, id: Uuid, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
-    let consumed =
-        sqlx::query!("update backup_codes set used_at = $2 where id = $1 and saved_at is not null and used_at is null", id, now)
-            .execute(connection)
-            .await?;
-    Ok(consumed.rows_affected() == 1)
+pub(crate) async fn consume(connection: &mut PgConnection, id: Uuid, now: OffsetDateTime) -> sqlx::Result<bool> {
+    sqlx::query!("update backup_codes set used_at = $2 where id = $1 and saved_at is not null and used_at is null", id, now)
+        .changes(connection)
+        .await
 }
 
 /// What there is: codes left of the set in use, and whether a new one waits to be saved.
@@ -93,7 +91,7 @@ pub struct Standing {
     pub proposed_at: Option<OffsetDateTime>,
 }
 
-pub(crate) async fn standing<'e>(executor: impl sqlx::PgExecutor<'e>, user: Uuid) -> Result<Standing, sqlx::Error> {
+pub(crate) async fn standing<'e>(executor: impl sqlx::PgExecutor<'e>, user: Uuid) -> sqlx::Result<Standing> {
     sqlx::query_as!(
         Standing,
         r#"
@@ -109,12 +107,11 @@ pub(crate) async fn standing<'e>(executor: impl sqlx::PgExecutor<'e>, user: Uuid
     .await
 }
 
-pub(crate) async fn remove_all(connection: &mut PgConnection, user: Uuid) -> Result<(), sqlx::Error> {
-    sqlx::query!("delete from backup_codes where user_id = $1", user).execute(connection).await?;
-    Ok(())
+pub(crate) async fn remove_all(connection: &mut PgConnection, user: Uuid) -> sqlx::Result<()> {
+    sqlx::query!("delete from backup_codes where user_id = $1", user).run(connection).await
 }
 
-pub(crate) async fn is_saved(connection: &mut PgConnection, user: Uuid, set: Uuid) -> Result<bool, sqlx::Error> {
+pub(crate) async fn is_saved(connection: &mut PgConnection, user: Uuid, set: Uuid) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"select exists (select 1 from backup_codes where user_id = $1 and set_id = $2 and saved_at is not null) as "saved!""#,
         user,

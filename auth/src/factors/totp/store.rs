@@ -4,6 +4,7 @@ use uuid::Uuid;
 
 use super::{FREE_FAILURES, History, MAX_AUTHENTICATORS, MAX_FAILURES};
 use crate::crypto::Sealed;
+use crate::primitives::statement::Statement as _;
 
 /// One authenticator that is in use.
 pub(crate) struct Credential {
@@ -17,7 +18,7 @@ pub(crate) struct Credential {
 }
 
 /// The account's authenticators, the older one first. One that was never confirmed is none.
-pub(crate) async fn confirmed(pool: &PgPool, user: Uuid) -> Result<Vec<Credential>, sqlx::Error> {
+pub(crate) async fn confirmed(pool: &PgPool, user: Uuid) -> sqlx::Result<Vec<Credential>> {
     let rows = sqlx::query!(
         r#"
         select id, name, secret, key_id, drift, last_step, early_step, failures, confirmed_at as "confirmed_at!", last_used_at
@@ -55,7 +56,7 @@ pub(crate) enum Charged {
 /// Counts a wrong code before any is compared, so that no number of parallel guesses gets more looks than its turn;
 /// [`accept`] takes it back. All of the account's authenticators count together, since a wrong code belongs to none of them, and
 /// are locked in one order, so that two of these never wait for each other.
-pub(crate) async fn charge(pool: &PgPool, user: Uuid, now: OffsetDateTime) -> Result<Charged, sqlx::Error> {
+pub(crate) async fn charge(pool: &PgPool, user: Uuid, now: OffsetDateTime) -> sqlx::Result<Charged> {
     let charged = sqlx::query_scalar!(
         r#"
         with mine as materialized (
@@ -111,8 +112,8 @@ pub(crate) async fn accept(
     drift: i16,
     charged: bool,
     now: OffsetDateTime,
-) -> Result<bool, sqlx::Error> {
-    let accepted = sqlx::query!(
+) -> sqlx::Result<bool> {
+    sqlx::query!(
         r#"
         with mine as materialized (
             select id, last_step from totp_credentials
@@ -139,36 +140,33 @@ pub(crate) async fn accept(
         charged,
         now,
     )
-    .execute(connection)
-    .await?;
-    Ok(accepted.rows_affected() > 0)
+    .changes(connection)
+    .await
 }
 
 /// Notes what a refused code taught: a step that came early, or that the clock is not ahead any more.
-pub(crate) async fn note(pool: &PgPool, credential: Uuid, early_step: Option<i64>, drift: i16) -> Result<(), sqlx::Error> {
+pub(crate) async fn note(pool: &PgPool, credential: Uuid, early_step: Option<i64>, drift: i16) -> sqlx::Result<()> {
     sqlx::query!(
         "update totp_credentials set early_step = coalesce($2, early_step), drift = $3 where id = $1",
         credential,
         early_step,
         drift,
     )
-    .execute(pool)
-    .await?;
-    Ok(())
+    .run(pool)
+    .await
 }
 
 /// Replaces the secret by the same under another key, unless somebody was faster.
-pub(crate) async fn reseal(pool: &PgPool, credential: Uuid, old: &Sealed, new: &Sealed) -> Result<bool, sqlx::Error> {
-    let resealed = sqlx::query!(
+pub(crate) async fn reseal(pool: &PgPool, credential: Uuid, old: &Sealed, new: &Sealed) -> sqlx::Result<bool> {
+    sqlx::query!(
         "update totp_credentials set secret = $3, key_id = $4 where id = $1 and secret = $2",
         credential,
         old.bytes,
         new.bytes,
         new.key_id,
     )
-    .execute(pool)
-    .await?;
-    Ok(resealed.rows_affected() == 1)
+    .changes(pool)
+    .await
 }
 
 /// A set-up that waits for its first code.
@@ -186,8 +184,8 @@ pub(crate) async fn begin(
     user: Uuid,
     sealed: &Sealed,
     now: OffsetDateTime,
-) -> Result<bool, sqlx::Error> {
-    let begun = sqlx::query!(
+) -> sqlx::Result<bool> {
+    sqlx::query!(
         r#"
         with gone as (delete from totp_credentials where user_id = $2 and confirmed_at is null)
         insert into totp_credentials (id, user_id, name, secret, key_id, created_at)
@@ -201,12 +199,11 @@ pub(crate) async fn begin(
         now,
         i64::try_from(MAX_AUTHENTICATORS).expect("two"),
     )
-    .execute(connection)
-    .await?;
-    Ok(begun.rows_affected() == 1)
+    .changes(connection)
+    .await
 }
 
-pub(crate) async fn pending(pool: &PgPool, user: Uuid, begun_since: OffsetDateTime) -> Result<Option<Pending>, sqlx::Error> {
+pub(crate) async fn pending(pool: &PgPool, user: Uuid, begun_since: OffsetDateTime) -> sqlx::Result<Option<Pending>> {
     let row = sqlx::query!(
         r#"
         select id, secret, key_id, early_step from totp_credentials
@@ -232,8 +229,8 @@ pub(crate) async fn confirm(
     step: i64,
     drift: i16,
     now: OffsetDateTime,
-) -> Result<bool, sqlx::Error> {
-    let confirmed = sqlx::query!(
+) -> sqlx::Result<bool> {
+    sqlx::query!(
         r#"
         with mine as materialized (
             select id, last_step, confirmed_at from totp_credentials where user_id = $1 order by id for update
@@ -258,14 +255,13 @@ pub(crate) async fn confirm(
         now,
         i64::try_from(MAX_AUTHENTICATORS).expect("two"),
     )
-    .execute(connection)
-    .await?;
-    Ok(confirmed.rows_affected() > 0)
+    .changes(connection)
+    .await
 }
 
 /// Takes one of two authenticators out of use; the last one only goes with two-factor itself.
-pub(crate) async fn remove(connection: &mut PgConnection, user: Uuid, credential: Uuid) -> Result<bool, sqlx::Error> {
-    let removed = sqlx::query!(
+pub(crate) async fn remove(connection: &mut PgConnection, user: Uuid, credential: Uuid) -> sqlx::Result<bool> {
+    sqlx::query!(
         r#"
         with mine as materialized (
             select id from totp_credentials where user_id = $1 and confirmed_at is not null order by id for update
@@ -276,13 +272,12 @@ pub(crate) async fn remove(connection: &mut PgConnection, user: Uuid, credential
         user,
         credential,
     )
-    .execute(connection)
-    .await?;
-    Ok(removed.rows_affected() == 1)
+    .changes(connection)
+    .await
 }
 
 /// Turns it off: every authenticator goes, confirmed or not. `false` where none was in use.
-pub(crate) async fn remove_all(connection: &mut PgConnection, user: Uuid) -> Result<bool, sqlx::Error> {
+pub(crate) async fn remove_all(connection: &mut PgConnection, user: Uuid) -> sqlx::Result<bool> {
     let removed = sqlx::query_scalar!(
         r#"
         with mine as materialized (select id from totp_credentials where user_id = $1 order by id for update),
@@ -297,7 +292,7 @@ pub(crate) async fn remove_all(connection: &mut PgConnection, user: Uuid) -> Res
 }
 
 /// How many secrets lie under each key.
-pub(crate) async fn keys_in_use(pool: &PgPool) -> Result<Vec<(String, i64)>, sqlx::Error> {
+pub(crate) async fn keys_in_use(pool: &PgPool) -> sqlx::Result<Vec<(String, i64)>> {
     let rows = sqlx::query!(r#"select key_id, count(*) as "count!" from totp_credentials group by key_id order by key_id"#)
         .fetch_all(pool)
         .await?;
@@ -312,7 +307,7 @@ pub(crate) struct Stored {
 }
 
 /// The next secrets after `after` that are not under `key`, by id.
-pub(crate) async fn not_under(pool: &PgPool, key: &str, after: Uuid, limit: i64) -> Result<Vec<Stored>, sqlx::Error> {
+pub(crate) async fn not_under(pool: &PgPool, key: &str, after: Uuid, limit: i64) -> sqlx::Result<Vec<Stored>> {
     let rows = sqlx::query!(
         "select id, user_id, secret, key_id from totp_credentials where key_id <> $1 and id > $2 order by id limit $3",
         key,
@@ -328,7 +323,7 @@ pub(crate) async fn not_under(pool: &PgPool, key: &str, after: Uuid, limit: i64)
 }
 
 /// Whether an authenticator in use was set up at this moment or before.
-pub(crate) async fn enrolled_before(connection: &mut PgConnection, user: Uuid, at: OffsetDateTime) -> Result<bool, sqlx::Error> {
+pub(crate) async fn enrolled_before(connection: &mut PgConnection, user: Uuid, at: OffsetDateTime) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"select exists (select 1 from totp_credentials where user_id = $1 and confirmed_at <= $2) as "enrolled!""#,
         user,
@@ -339,11 +334,7 @@ pub(crate) async fn enrolled_before(connection: &mut PgConnection, user: Uuid, a
 }
 
 /// The accounts whose next code has to wait, the longest wait first: at most `most`, and how many there are.
-pub(crate) async fn waiting(
-    pool: &PgPool,
-    most: i64,
-    now: OffsetDateTime,
-) -> Result<(Vec<(Uuid, OffsetDateTime)>, i64), sqlx::Error> {
+pub(crate) async fn waiting(pool: &PgPool, most: i64, now: OffsetDateTime) -> sqlx::Result<(Vec<(Uuid, OffsetDateTime)>, i64)> {
     let rows = sqlx::query!(
         r#"
         select user_id, max(blocked_until) as "until!", count(*) over () as "all!" from totp_credentials
@@ -360,8 +351,8 @@ pub(crate) async fn waiting(
 }
 
 /// Ends the wait after wrong codes in a row; their number stays. `false` where nothing waits.
-pub(crate) async fn stop_waiting(connection: &mut PgConnection, user: Uuid, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
-    let stopped = sqlx::query!(
+pub(crate) async fn stop_waiting(connection: &mut PgConnection, user: Uuid, now: OffsetDateTime) -> sqlx::Result<bool> {
+    sqlx::query!(
         r#"
         with mine as materialized (
             select id from totp_credentials where user_id = $1 and confirmed_at is not null order by id for update
@@ -371,7 +362,6 @@ pub(crate) async fn stop_waiting(connection: &mut PgConnection, user: Uuid, now:
         user,
         now,
     )
-    .execute(connection)
-    .await?;
-    Ok(stopped.rows_affected() > 0)
+    .changes(connection)
+    .await
 }

@@ -75,7 +75,7 @@ impl Factors<'_> {
 }
 
 /// All trust of an account dies, as part of a larger change.
-pub(crate) async fn revoke_all(work: &mut UnitOfWork<'_>, user: Uuid, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+pub(crate) async fn revoke_all(work: &mut UnitOfWork<'_>, user: Uuid, now: OffsetDateTime) -> sqlx::Result<()> {
     for device in store::revoke(work.connection(), user, None, now).await? {
         work.record(Event::DeviceRevoked { user, device });
     }

@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::{MOST_SHOWN, TrustedDevice};
 use crate::primitives::requester::{Requester, device};
+use crate::primitives::statement::Statement as _;
 
 pub(crate) async fn trust(
     connection: &mut PgConnection,
@@ -14,7 +15,7 @@ pub(crate) async fn trust(
     from: &Requester,
     now: OffsetDateTime,
     expires_at: OffsetDateTime,
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     sqlx::query!(
         r#"
         insert into trusted_devices (id, user_id, token_hash, ip, user_agent, created_at, last_used_at, expires_at)
@@ -28,9 +29,8 @@ pub(crate) async fn trust(
         now,
         expires_at,
     )
-    .execute(connection)
-    .await?;
-    Ok(())
+    .run(connection)
+    .await
 }
 
 /// Whether this account trusts the browser with this cookie now; if so, it was used.
@@ -39,8 +39,8 @@ pub(crate) async fn vouch(
     user: Uuid,
     token_hash: &[u8; 32],
     now: OffsetDateTime,
-) -> Result<bool, sqlx::Error> {
-    let vouched = sqlx::query!(
+) -> sqlx::Result<bool> {
+    sqlx::query!(
         r#"
         update trusted_devices set last_used_at = $3
         where user_id = $1 and token_hash = $2 and revoked_at is null and expires_at > $3
@@ -49,9 +49,8 @@ pub(crate) async fn vouch(
         token_hash,
         now,
     )
-    .execute(connection)
-    .await?;
-    Ok(vouched.rows_affected() == 1)
+    .changes(connection)
+    .await
 }
 
 pub(super) async fn list(
@@ -59,7 +58,7 @@ pub(super) async fn list(
     user: Uuid,
     here: Option<&[u8; 32]>,
     now: OffsetDateTime,
-) -> Result<Vec<TrustedDevice>, sqlx::Error> {
+) -> sqlx::Result<Vec<TrustedDevice>> {
     let rows = sqlx::query!(
         r#"
         select id, ip as "ip: IpNet", user_agent, created_at, last_used_at, expires_at, token_hash = $2 as here
@@ -88,7 +87,7 @@ pub(super) async fn list(
         .collect())
 }
 
-pub(crate) async fn count(pool: &PgPool, user: Uuid, now: OffsetDateTime) -> Result<i64, sqlx::Error> {
+pub(crate) async fn count(pool: &PgPool, user: Uuid, now: OffsetDateTime) -> sqlx::Result<i64> {
     sqlx::query_scalar!(
         r#"select count(*) as "count!" from trusted_devices where user_id = $1 and revoked_at is null and expires_at > $2"#,
         user,
@@ -104,7 +103,7 @@ pub(super) async fn revoke(
     user: Uuid,
     device: Option<Uuid>,
     now: OffsetDateTime,
-) -> Result<Vec<Uuid>, sqlx::Error> {
+) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar!(
         r#"
         update trusted_devices set revoked_at = $3

@@ -1,9 +1,10 @@
+use crate::primitives::statement::Statement as _;
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 /// Whether the browser with this cookie has signed this address in.
-pub(crate) async fn knows(pool: &PgPool, token_hash: &[u8; 32], email_key: &str, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
+pub(crate) async fn knows(pool: &PgPool, token_hash: &[u8; 32], email_key: &str, now: OffsetDateTime) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"
         select exists (
@@ -26,7 +27,7 @@ pub(crate) async fn remember(
     user: Uuid,
     now: OffsetDateTime,
     expires_at: OffsetDateTime,
-) -> Result<bool, sqlx::Error> {
+) -> sqlx::Result<bool> {
     // A row that was just inserted has no `xmax`; one that was updated has.
     sqlx::query_scalar!(
         r#"
@@ -47,8 +48,8 @@ pub(crate) async fn remember(
 const MAX_FAILURES: i32 = 100;
 
 /// Counts a wrong authenticator code before any is compared. `false`: this browser doesn't know the account, or not any more.
-pub(crate) async fn charge(pool: &PgPool, token_hash: &[u8; 32], user: Uuid, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
-    let charged = sqlx::query!(
+pub(crate) async fn charge(pool: &PgPool, token_hash: &[u8; 32], user: Uuid, now: OffsetDateTime) -> sqlx::Result<bool> {
+    sqlx::query!(
         r#"
         update known_browsers set failures = failures + 1
         where token_hash = $1 and user_id = $2 and expires_at > $3 and failures < $4
@@ -58,18 +59,12 @@ pub(crate) async fn charge(pool: &PgPool, token_hash: &[u8; 32], user: Uuid, now
         now,
         MAX_FAILURES,
     )
-    .execute(pool)
-    .await?;
-    Ok(charged.rows_affected() == 1)
+    .changes(pool)
+    .await
 }
 
 /// Whether the account knows the browser with this cookie.
-pub(crate) async fn knows_account(
-    pool: &PgPool,
-    token_hash: &[u8; 32],
-    user: Uuid,
-    now: OffsetDateTime,
-) -> Result<bool, sqlx::Error> {
+pub(crate) async fn knows_account(pool: &PgPool, token_hash: &[u8; 32], user: Uuid, now: OffsetDateTime) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"
         select exists (
@@ -86,15 +81,13 @@ pub(crate) async fn knows_account(
 }
 
 /// A right code: the wrong ones before it are forgotten.
-pub(crate) async fn clear(connection: &mut PgConnection, token_hash: &[u8; 32], user: Uuid) -> Result<(), sqlx::Error> {
+pub(crate) async fn clear(connection: &mut PgConnection, token_hash: &[u8; 32], user: Uuid) -> sqlx::Result<()> {
     sqlx::query!("update known_browsers set failures = 0 where token_hash = $1 and user_id = $2", token_hash, user)
-        .execute(connection)
-        .await?;
-    Ok(())
+        .run(connection)
+        .await
 }
 
 /// The browsers that came to be known at this moment or later are strangers again: the next sign-in from one is told of.
-pub(crate) async fn forget_since(connection: &mut PgConnection, user: Uuid, since: OffsetDateTime) -> Result<(), sqlx::Error> {
-    sqlx::query!("delete from known_browsers where user_id = $1 and created_at >= $2", user, since).execute(connection).await?;
-    Ok(())
+pub(crate) async fn forget_since(connection: &mut PgConnection, user: Uuid, since: OffsetDateTime) -> sqlx::Result<()> {
+    sqlx::query!("delete from known_browsers where user_id = $1 and created_at >= $2", user, since).run(connection).await
 }

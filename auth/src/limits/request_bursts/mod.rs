@@ -84,7 +84,7 @@ impl RequestLimits<'_> {
         Ok(())
     }
 
-    async fn tell_of(self, network: String, requests: i64, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+    async fn tell_of(self, network: String, requests: i64, now: OffsetDateTime) -> sqlx::Result<()> {
         let mut work = UnitOfWork::begin(&self.0.pool, None, now).await?;
         let charge = self.0.limits().throttle().charge(Limit::Notice, Subject::Network(&network));
         if self.0.limits().throttle().once(work.connection(), charge, now).await? {

@@ -4,9 +4,10 @@ use sqlx::PgPool;
 use time::{Duration, OffsetDateTime};
 
 use super::NetworkRequests;
+use crate::primitives::statement::Statement as _;
 
 /// Adds what was counted to the minute it is now.
-pub(super) async fn add(pool: &PgPool, counted: &HashMap<String, i64>, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+pub(super) async fn add(pool: &PgPool, counted: &HashMap<String, i64>, now: OffsetDateTime) -> sqlx::Result<()> {
     if counted.is_empty() {
         return Ok(());
     }
@@ -25,12 +26,11 @@ pub(super) async fn add(pool: &PgPool, counted: &HashMap<String, i64>, now: Offs
         &networks,
         &requests,
     )
-    .execute(pool)
-    .await?;
-    Ok(())
+    .run(pool)
+    .await
 }
 
-pub(super) async fn busiest(pool: &PgPool, since: OffsetDateTime, most: i64) -> Result<Vec<NetworkRequests>, sqlx::Error> {
+pub(super) async fn busiest(pool: &PgPool, since: OffsetDateTime, most: i64) -> sqlx::Result<Vec<NetworkRequests>> {
     sqlx::query_as!(
         NetworkRequests,
         r#"

@@ -131,7 +131,7 @@ impl Throttle<'_> {
     }
 
     /// Takes all of `charges` or none, in a statement of its own: what a failure later undoes must not undo the count.
-    pub async fn take(&self, pool: &PgPool, charges: &[Charge], now: OffsetDateTime) -> Result<Result<(), Limited>, sqlx::Error> {
+    pub async fn take(&self, pool: &PgPool, charges: &[Charge], now: OffsetDateTime) -> sqlx::Result<Result<(), Limited>> {
         if !self.limits.enabled || charges.is_empty() {
             return Ok(Ok(()));
         }
@@ -145,7 +145,7 @@ impl Throttle<'_> {
         connection: &mut PgConnection,
         charges: &[Charge],
         now: OffsetDateTime,
-    ) -> Result<Result<(), Limited>, sqlx::Error> {
+    ) -> sqlx::Result<Result<(), Limited>> {
         if !self.limits.enabled {
             return Ok(Ok(()));
         }
@@ -169,7 +169,7 @@ impl Throttle<'_> {
         pool: &PgPool,
         charge: &Charge,
         now: OffsetDateTime,
-    ) -> Result<Result<Option<Standing>, Limited>, sqlx::Error> {
+    ) -> sqlx::Result<Result<Option<Standing>, Limited>> {
         if !self.limits.enabled {
             return Ok(Ok(None));
         }
@@ -184,13 +184,13 @@ impl Throttle<'_> {
     }
 
     /// Whether a thing that is done once in a while is due. No limit refused anybody where it is not, so that is not counted.
-    pub async fn once(&self, connection: &mut PgConnection, charge: Charge, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
+    pub async fn once(&self, connection: &mut PgConnection, charge: Charge, now: OffsetDateTime) -> sqlx::Result<bool> {
         Ok(!store::take(connection, &[charge], now).await?.is_empty())
     }
 
     /// How many more of `charge` would pass now, and how long until the next would. For the page that says so: nothing is decided
     /// by it.
-    pub async fn left(&self, pool: &PgPool, charge: &Charge, now: OffsetDateTime) -> Result<(u32, Duration), sqlx::Error> {
+    pub async fn left(&self, pool: &PgPool, charge: &Charge, now: OffsetDateTime) -> sqlx::Result<(u32, Duration)> {
         if !self.limits.enabled {
             return Ok((charge.rate.burst, Duration::ZERO));
         }
@@ -200,7 +200,7 @@ impl Throttle<'_> {
     }
 
     /// Gives back what turned out not to count: a right code is no wrong one.
-    pub async fn give_back(&self, connection: &mut PgConnection, charges: &[Charge]) -> Result<(), sqlx::Error> {
+    pub async fn give_back(&self, connection: &mut PgConnection, charges: &[Charge]) -> sqlx::Result<()> {
         if !self.limits.enabled || charges.is_empty() {
             return Ok(());
         }
@@ -209,13 +209,7 @@ impl Throttle<'_> {
 
     /// The rows of these limits that would refuse the next request, those with the longest wait first: at most `most`, and how many
     /// there are.
-    pub async fn full(
-        &self,
-        pool: &PgPool,
-        limits: &[Limit],
-        most: i64,
-        now: OffsetDateTime,
-    ) -> Result<(Vec<Full>, i64), sqlx::Error> {
+    pub async fn full(&self, pool: &PgPool, limits: &[Limit], most: i64, now: OffsetDateTime) -> sqlx::Result<(Vec<Full>, i64)> {
         if !self.limits.enabled {
             return Ok((Vec::new(), 0));
         }
@@ -225,7 +219,7 @@ impl Throttle<'_> {
 }
 
 /// What to say to a request that these refused.
-async fn refuse(connection: &mut PgConnection, refused: &[Charge], now: OffsetDateTime) -> Result<Limited, sqlx::Error> {
+async fn refuse(connection: &mut PgConnection, refused: &[Charge], now: OffsetDateTime) -> sqlx::Result<Limited> {
     let waits = store::waits(connection, refused, now).await?;
     let limited = waits
         .into_iter()

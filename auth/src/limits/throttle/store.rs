@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::policy::limits::{Limit, Rate};
+use crate::primitives::statement::Statement as _;
 
 use super::{Charge, Full, Limited, MaskedSubject};
 
@@ -37,11 +38,7 @@ pub(super) struct Taken {
 }
 
 /// One upsert for all: each key moves on, or stays because it would run more than a period ahead. Returns those that moved.
-pub(super) async fn take(
-    connection: &mut PgConnection,
-    charges: &[Charge],
-    now: OffsetDateTime,
-) -> Result<Vec<Taken>, sqlx::Error> {
+pub(super) async fn take(connection: &mut PgConnection, charges: &[Charge], now: OffsetDateTime) -> sqlx::Result<Vec<Taken>> {
     let (names, keys, emissions, periods) = columns(charges);
     let subjects = sorted(charges).into_iter().map(|charge| charge.subject.clone());
     let (mut addresses, mut networks, mut users) = (Vec::new(), Vec::new(), Vec::new());
@@ -78,7 +75,7 @@ pub(super) async fn take(
         .collect())
 }
 
-pub(super) async fn give_back(connection: &mut PgConnection, charges: &[Charge]) -> Result<(), sqlx::Error> {
+pub(super) async fn give_back(connection: &mut PgConnection, charges: &[Charge]) -> sqlx::Result<()> {
     let (names, keys, emissions, _) = columns(charges);
     sqlx::query!(
         r#"
@@ -90,16 +87,11 @@ pub(super) async fn give_back(connection: &mut PgConnection, charges: &[Charge])
         &keys,
         &emissions,
     )
-    .execute(connection)
-    .await?;
-    Ok(())
+    .run(connection)
+    .await
 }
 
-pub(super) async fn waits(
-    connection: &mut PgConnection,
-    charges: &[Charge],
-    now: OffsetDateTime,
-) -> Result<Vec<Limited>, sqlx::Error> {
+pub(super) async fn waits(connection: &mut PgConnection, charges: &[Charge], now: OffsetDateTime) -> sqlx::Result<Vec<Limited>> {
     let (names, keys, emissions, periods) = columns(charges);
     let rows = sqlx::query!(
         r#"
@@ -121,7 +113,7 @@ pub(super) async fn waits(
 }
 
 /// How far a key has run ahead of the clock.
-pub(super) async fn ahead(pool: &PgPool, charge: &Charge, now: OffsetDateTime) -> Result<Duration, sqlx::Error> {
+pub(super) async fn ahead(pool: &PgPool, charge: &Charge, now: OffsetDateTime) -> sqlx::Result<Duration> {
     let tat = sqlx::query_scalar!("select tat from rate_limits where name = $1 and key = $2", charge.limit.name(), &charge.key)
         .fetch_optional(pool)
         .await?;
@@ -129,12 +121,7 @@ pub(super) async fn ahead(pool: &PgPool, charge: &Charge, now: OffsetDateTime) -
 }
 
 /// The rows that would refuse the next request, by the rates in force now.
-pub(super) async fn full(
-    pool: &PgPool,
-    rates: &[(Limit, Rate)],
-    most: i64,
-    now: OffsetDateTime,
-) -> Result<(Vec<Full>, i64), sqlx::Error> {
+pub(super) async fn full(pool: &PgPool, rates: &[(Limit, Rate)], most: i64, now: OffsetDateTime) -> sqlx::Result<(Vec<Full>, i64)> {
     let names: Vec<String> = rates.iter().map(|(limit, _)| limit.name().to_owned()).collect();
     let emissions: Vec<PgInterval> = rates.iter().map(|(_, rate)| interval(rate.emission())).collect();
     let periods: Vec<PgInterval> = rates.iter().map(|(_, rate)| interval(rate.period)).collect();
@@ -170,7 +157,7 @@ pub(crate) async fn release(
     limit: Limit,
     key: &[u8],
     now: OffsetDateTime,
-) -> Result<Option<MaskedSubject>, sqlx::Error> {
+) -> sqlx::Result<Option<MaskedSubject>> {
     sqlx::query_as!(
         MaskedSubject,
         r#"

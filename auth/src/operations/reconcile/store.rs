@@ -17,7 +17,7 @@ const PAST_DEADLINE: Duration = Duration::minutes(1);
 const OVERDUE: Duration = Duration::minutes(10);
 
 /// Where a link's row and the audit disagree: it is used once and at one moment, in one transaction with its `link.redeemed`.
-pub(super) async fn redemptions(pool: &PgPool, since: OffsetDateTime) -> Result<Vec<Finding>, sqlx::Error> {
+pub(super) async fn redemptions(pool: &PgPool, since: OffsetDateTime) -> sqlx::Result<Vec<Finding>> {
     // A link that was redeemed in the window was made at most its lifetime before.
     let rows = sqlx::query!(
         r#"
@@ -50,7 +50,7 @@ pub(super) async fn redemptions(pool: &PgPool, since: OffsetDateTime) -> Result<
 
 /// Sessions that speak for somebody, and no link was used up for it. A link is as much older than its session as it may wait, and the
 /// second step after it: without that bound all links were read.
-pub(super) async fn sessions_without_link(pool: &PgPool, since: OffsetDateTime) -> Result<Vec<Finding>, sqlx::Error> {
+pub(super) async fn sessions_without_link(pool: &PgPool, since: OffsetDateTime) -> sqlx::Result<Vec<Finding>> {
     let rows = sqlx::query!(
         r#"
         select s.id as session, s.user_id as "user!", s.magic_link_id as link, s.created_at as at
@@ -74,7 +74,7 @@ pub(super) async fn sessions_without_link(pool: &PgPool, since: OffsetDateTime) 
 }
 
 /// Links that more than one session comes from. One that took another's place, as after the second factor, is no second one.
-pub(super) async fn links_with_several_sessions(pool: &PgPool, since: OffsetDateTime) -> Result<Vec<Finding>, sqlx::Error> {
+pub(super) async fn links_with_several_sessions(pool: &PgPool, since: OffsetDateTime) -> sqlx::Result<Vec<Finding>> {
     let rows = sqlx::query!(
         r#"
         select magic_link_id as "link!", max(created_at) as "at!", array_agg(id order by id) as "sessions!: Vec<Uuid>"
@@ -99,11 +99,7 @@ pub(super) async fn links_with_several_sessions(pool: &PgPool, since: OffsetDate
 }
 
 /// Links and codes that work, and that nobody has or will get: their mail was never queued, or was given up.
-pub(super) async fn tokens_without_mail(
-    pool: &PgPool,
-    since: OffsetDateTime,
-    now: OffsetDateTime,
-) -> Result<Vec<Finding>, sqlx::Error> {
+pub(super) async fn tokens_without_mail(pool: &PgPool, since: OffsetDateTime, now: OffsetDateTime) -> sqlx::Result<Vec<Finding>> {
     let rows = sqlx::query!(
         r#"
         with pending as (
@@ -149,7 +145,7 @@ pub(super) async fn tokens_without_mail(
 }
 
 /// Links and codes that work for an account or a session that is gone. Foreign keys forbid it, until a restore leaves them out.
-pub(super) async fn orphans(pool: &PgPool, since: OffsetDateTime, now: OffsetDateTime) -> Result<Vec<Finding>, sqlx::Error> {
+pub(super) async fn orphans(pool: &PgPool, since: OffsetDateTime, now: OffsetDateTime) -> sqlx::Result<Vec<Finding>> {
     let rows = sqlx::query!(
         r#"
         select token as "token!", t.id as "id!", t.created_at as "at!"
@@ -181,7 +177,7 @@ pub(super) async fn orphans(pool: &PgPool, since: OffsetDateTime, now: OffsetDat
 }
 
 /// Mail that no worker looks after. What waits is little, and has an index of its own, so it is not bounded by a time.
-pub(super) async fn stuck_mail(pool: &PgPool, now: OffsetDateTime) -> Result<Vec<Finding>, sqlx::Error> {
+pub(super) async fn stuck_mail(pool: &PgPool, now: OffsetDateTime) -> sqlx::Result<Vec<Finding>> {
     let rows = sqlx::query!(
         r#"
         select id, created_at as at, deadline < $1 as "past_deadline!"

@@ -72,7 +72,7 @@ impl Reporting<'_> {
     }
 
     /// Adds what this process has counted.
-    pub(crate) async fn add_counts(self, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+    pub(crate) async fn add_counts(self, now: OffsetDateTime) -> sqlx::Result<()> {
         let counted: Vec<(&str, i64)> = self
             .0
             .answers
@@ -92,7 +92,7 @@ impl Reporting<'_> {
     }
 
     /// Counts the audit's events since the last time, and the last ten minutes anew; and the accounts now and then.
-    pub(crate) async fn roll_up(self, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+    pub(crate) async fn roll_up(self, now: OffsetDateTime) -> sqlx::Result<()> {
         let from = match store::counted_until(&self.0.pool).await? {
             Some(last) => (last.min(now) - LATE).max(now - MOST),
             None => store::first_event(&self.0.pool, now - MOST).await?.unwrap_or(now).min(now),

@@ -3,13 +3,14 @@ use time::{Duration, OffsetDateTime};
 
 use super::SHOWN;
 use crate::outbox;
+use crate::primitives::statement::Statement as _;
 
 /// The minute that holds it.
 pub(super) fn minute(at: OffsetDateTime) -> OffsetDateTime {
     at - Duration::nanoseconds(i64::try_from(at.unix_timestamp_nanos().rem_euclid(60_000_000_000)).unwrap_or(0))
 }
 
-pub(super) async fn add(pool: &PgPool, counted: &[(&str, i64)], now: OffsetDateTime) -> Result<(), sqlx::Error> {
+pub(super) async fn add(pool: &PgPool, counted: &[(&str, i64)], now: OffsetDateTime) -> sqlx::Result<()> {
     if counted.is_empty() {
         return Ok(());
     }
@@ -26,23 +27,22 @@ pub(super) async fn add(pool: &PgPool, counted: &[(&str, i64)], now: OffsetDateT
         &names,
         &values,
     )
-    .execute(pool)
-    .await?;
-    Ok(())
+    .run(pool)
+    .await
 }
 
 /// Up to when events were counted.
-pub(crate) async fn counted_until(pool: &PgPool) -> Result<Option<OffsetDateTime>, sqlx::Error> {
+pub(crate) async fn counted_until(pool: &PgPool) -> sqlx::Result<Option<OffsetDateTime>> {
     sqlx::query_scalar!("select last_slot from scheduled_tasks where name = 'event_counts'").fetch_optional(pool).await
 }
 
-pub(super) async fn first_event(pool: &PgPool, since: OffsetDateTime) -> Result<Option<OffsetDateTime>, sqlx::Error> {
+pub(super) async fn first_event(pool: &PgPool, since: OffsetDateTime) -> sqlx::Result<Option<OffsetDateTime>> {
     sqlx::query_scalar!("select min(created_at) from auth_audit where created_at >= $1", since).fetch_one(pool).await
 }
 
 /// Counts the events of `from` (a whole minute) until `until` anew, and adds the periods up that these are in. Reasons are told apart
 /// only where they are ours: an administrator's words are none to count by. No row, however odd, keeps the others from being counted.
-pub(super) async fn count_events(pool: &PgPool, from: OffsetDateTime, until: OffsetDateTime) -> Result<(), sqlx::Error> {
+pub(super) async fn count_events(pool: &PgPool, from: OffsetDateTime, until: OffsetDateTime) -> sqlx::Result<()> {
     let kinds: Vec<String> = outbox::SIGN_IN_KINDS.into_iter().map(ToOwned::to_owned).collect();
     let shown: Vec<String> = SHOWN.into_iter().map(ToOwned::to_owned).collect();
     let mut transaction = pool.begin().await?;
@@ -123,7 +123,7 @@ pub(super) async fn count_events(pool: &PgPool, from: OffsetDateTime, until: Off
     transaction.commit().await
 }
 
-pub(crate) async fn sum_since(executor: impl PgExecutor<'_>, name: &str, since: OffsetDateTime) -> Result<i64, sqlx::Error> {
+pub(crate) async fn sum_since(executor: impl PgExecutor<'_>, name: &str, since: OffsetDateTime) -> sqlx::Result<i64> {
     sqlx::query_scalar!(
         r#"select coalesce(sum(value), 0)::bigint as "sum!" from minute_counts where name = $1 and minute >= $2"#,
         name,

@@ -13,7 +13,7 @@ pub(super) struct Mail {
 ///
 /// A mail is due when its time has come, and also while it waits only because no mail server takes any. One that its recipient's
 /// server puts off waits by right: strangers choose recipients.
-pub(super) async fn mail(pool: &PgPool, now: OffsetDateTime, given_up_since: OffsetDateTime) -> Result<Mail, sqlx::Error> {
+pub(super) async fn mail(pool: &PgPool, now: OffsetDateTime, given_up_since: OffsetDateTime) -> sqlx::Result<Mail> {
     sqlx::query_as!(
         Mail,
         r#"
@@ -40,7 +40,7 @@ pub(super) struct Worst {
 /// How often the worst address, network and account failed since then. A network is an IPv4 address or an IPv6 /64, as for limits.
 ///
 /// The audit is read once, along its index by type and time: what it costs goes with the failures of the hour, however long it is.
-pub(super) async fn worst_failures(pool: &PgPool, since: OffsetDateTime) -> Result<Worst, sqlx::Error> {
+pub(super) async fn worst_failures(pool: &PgPool, since: OffsetDateTime) -> sqlx::Result<Worst> {
     sqlx::query_as!(
         Worst,
         r#"

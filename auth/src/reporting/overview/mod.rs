@@ -10,6 +10,7 @@ pub(crate) mod store;
 
 use std::collections::BTreeMap;
 
+use strum::{EnumString, IntoStaticStr, VariantArray};
 use time::{Duration, OffsetDateTime};
 
 use crate::{
@@ -25,31 +26,20 @@ use crate::{
 const ACCOUNTS_EVERY: Duration = Duration::minutes(1);
 
 /// How far back the overview looks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, EnumString, IntoStaticStr, VariantArray)]
 pub enum Span {
     #[default]
+    #[strum(serialize = "24h")]
     Day,
+    #[strum(serialize = "7d")]
     Week,
+    #[strum(serialize = "30d")]
     Month,
 }
 
+named!(Span);
+
 impl Span {
-    pub const ALL: [Self; 3] = [Self::Day, Self::Week, Self::Month];
-
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Day => "24h",
-            Self::Week => "7d",
-            Self::Month => "30d",
-        }
-    }
-
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|span| span.as_str() == text)
-    }
-
     /// Hours of a bucket. They divide a day, so that buckets begin at the same hours each day, by UTC.
     #[must_use]
     pub fn hours(self) -> u8 {
@@ -270,7 +260,7 @@ impl Reporting<'_> {
     }
 
     /// Looks how many accounts there are, where that is due and no other process has.
-    pub(crate) async fn count_accounts(self, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+    pub(crate) async fn count_accounts(self, now: OffsetDateTime) -> sqlx::Result<()> {
         if schedule::wins(&self.0.pool, "account_counts", ACCOUNTS_EVERY, now).await? {
             store::count_accounts(&self.0.pool, now).await?;
         }

@@ -2,6 +2,7 @@ use sqlx::PgPool;
 use time::OffsetDateTime;
 
 use super::Accounts;
+use crate::primitives::statement::Statement as _;
 use crate::reporting::event_counts::{REQUESTED, SHOWN};
 
 pub(super) struct Counted {
@@ -19,7 +20,7 @@ pub(super) async fn counted(
     from: OffsetDateTime,
     until: OffsetDateTime,
     hours: u8,
-) -> Result<Vec<Counted>, sqlx::Error> {
+) -> sqlx::Result<Vec<Counted>> {
     let names: Vec<String> = SHOWN.into_iter().map(ToOwned::to_owned).collect();
     let rows = sqlx::query!(
         r#"
@@ -47,7 +48,7 @@ pub(super) async fn counted(
 }
 
 /// The hour of the first request.
-pub(super) async fn since(pool: &PgPool) -> Result<Option<OffsetDateTime>, sqlx::Error> {
+pub(super) async fn since(pool: &PgPool) -> sqlx::Result<Option<OffsetDateTime>> {
     sqlx::query_scalar!("select min(begins_at) from period_counts where hours = 1 and name = $1", REQUESTED).fetch_one(pool).await
 }
 
@@ -57,7 +58,7 @@ pub(super) async fn accounts(
     begin: OffsetDateTime,
     until: OffsetDateTime,
     hours: u8,
-) -> Result<Vec<(OffsetDateTime, Accounts)>, sqlx::Error> {
+) -> sqlx::Result<Vec<(OffsetDateTime, Accounts)>> {
     let rows = sqlx::query!(
         r#"
         select a.begins_at, a.value as "all!", t.value as "with_two_factor!"
@@ -78,7 +79,7 @@ pub(super) async fn accounts(
 }
 
 /// How many accounts there were when somebody last looked, and how many of them were administrators'.
-pub(crate) async fn newest_accounts(pool: &PgPool) -> Result<Option<(u64, u64)>, sqlx::Error> {
+pub(crate) async fn newest_accounts(pool: &PgPool) -> sqlx::Result<Option<(u64, u64)>> {
     let row = sqlx::query!(
         r#"
         select a.value as "all!", m.value as "admins!"
@@ -93,7 +94,7 @@ pub(crate) async fn newest_accounts(pool: &PgPool) -> Result<Option<(u64, u64)>,
 }
 
 /// The newest look of a period is the one that stays.
-pub(super) async fn count_accounts(pool: &PgPool, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+pub(super) async fn count_accounts(pool: &PgPool, now: OffsetDateTime) -> sqlx::Result<()> {
     sqlx::query!(
         r#"
         insert into period_counts (hours, begins_at, name, value)
@@ -108,7 +109,6 @@ pub(super) async fn count_accounts(pool: &PgPool, now: OffsetDateTime) -> Result
         "#,
         now,
     )
-    .execute(pool)
-    .await?;
-    Ok(())
+    .run(pool)
+    .await
 }

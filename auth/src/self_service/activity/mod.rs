@@ -6,6 +6,7 @@ mod store;
 use std::net::IpAddr;
 
 use serde_json::Value;
+use strum::{EnumString, IntoStaticStr, VariantArray};
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
@@ -52,7 +53,8 @@ const CHANGES: [&str; 24] = [
 const PROBLEMS: [&str; 6] =
     ["totp.refused", "totp.locked", "totp.unreadable", "backup_code.refused", "step_up.refused", "email.change_refused"];
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Filter {
     #[default]
     All,
@@ -61,24 +63,9 @@ pub enum Filter {
     Problems,
 }
 
+named!(Filter);
+
 impl Filter {
-    pub const ALL: [Self; 4] = [Self::All, Self::SignIns, Self::Changes, Self::Problems];
-
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::All => "all",
-            Self::SignIns => "sign-ins",
-            Self::Changes => "changes",
-            Self::Problems => "problems",
-        }
-    }
-
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|filter| filter.as_str() == text)
-    }
-
     fn events(self) -> Vec<String> {
         let lists: &[&[&str]] = match self {
             Self::All => &[&SIGN_INS, &CHANGES, &PROBLEMS],
@@ -129,7 +116,7 @@ mod tests {
     #[test]
     fn filters_have_names() {
         for filter in Filter::ALL {
-            assert_eq!(Filter::parse(filter.as_str()), Some(filter));
+            assert_eq!(Filter::parse(filter.as_str()), Some(*filter));
         }
         assert_eq!(Filter::parse("everything"), None);
     }

@@ -46,7 +46,7 @@ pub(super) async fn page(
     filter: Filter,
     since: OffsetDateTime,
     cursor: Option<Cursor>,
-) -> Result<Vec<Entry>, sqlx::Error> {
+) -> sqlx::Result<Vec<Entry>> {
     let events = filter.events();
     let limit = i64::try_from(PAGE + 1).unwrap_or(i64::MAX);
     let Cursor { towards, at, id } = cursor.unwrap_or(Cursor::NEWEST);

@@ -294,7 +294,7 @@ impl SignIn<'_> {
     }
 
     /// Whoever the request was made for, as far as the application said.
-    async fn speaking_for(self, application: &Application, binding: &[u8; 32], from: &Requester) -> Result<Requester, sqlx::Error> {
+    async fn speaking_for(self, application: &Application, binding: &[u8; 32], from: &Requester) -> sqlx::Result<Requester> {
         let link = links::newest_of_browser(&self.0.pool, binding).await?.filter(|link| link.client_named);
         let client = link.map(|link| Client { ip: link.ip, user_agent: link.user_agent });
         Ok(from.on_behalf(application, client.as_ref()))

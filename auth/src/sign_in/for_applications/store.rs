@@ -6,6 +6,7 @@ use crate::{
     api_keys::store::Found,
     crypto::SessionKey,
     policy::IDEMPOTENCY_TTL,
+    primitives::statement::Statement as _,
     sessions::{ApiSession, store::Held},
 };
 
@@ -17,7 +18,7 @@ pub(super) async fn key_and_session(
     session: SessionKey,
     now: OffsetDateTime,
     idle_since: OffsetDateTime,
-) -> Result<Option<(Found, Option<ApiSession>)>, sqlx::Error> {
+) -> sqlx::Result<Option<(Found, Option<ApiSession>)>> {
     let row = sqlx::query!(
         r#"
         select k.id, k.name, k.prefix, k.scopes, k.last_used_at,
@@ -79,7 +80,7 @@ pub(super) struct Made {
     pub link: Uuid,
 }
 
-pub(super) async fn made(pool: &PgPool, key_hash: &[u8; 32], now: OffsetDateTime) -> Result<Option<Made>, sqlx::Error> {
+pub(super) async fn made(pool: &PgPool, key_hash: &[u8; 32], now: OffsetDateTime) -> sqlx::Result<Option<Made>> {
     sqlx::query_as!(
         Made,
         "select body_hash, magic_link_id as link from idempotent_requests where key_hash = $1 and created_at > $2",
@@ -98,8 +99,8 @@ pub(super) async fn claim(
     body_hash: &[u8; 32],
     link: Uuid,
     now: OffsetDateTime,
-) -> Result<bool, sqlx::Error> {
-    let claimed = sqlx::query!(
+) -> sqlx::Result<bool> {
+    sqlx::query!(
         r#"
         insert into idempotent_requests as r (key_hash, body_hash, magic_link_id, created_at) values ($1, $2, $3, $4)
         on conflict (key_hash) do update
@@ -112,7 +113,6 @@ pub(super) async fn claim(
         now,
         now - IDEMPOTENCY_TTL,
     )
-    .execute(connection)
-    .await?;
-    Ok(claimed.rows_affected() == 1)
+    .changes(connection)
+    .await
 }

@@ -3,6 +3,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::Found;
+use crate::primitives::statement::Statement as _;
 use crate::{crypto::SessionKey, identity::Level};
 
 /// A live session of a live account, by its own cookie or else by its token.
@@ -12,7 +13,7 @@ pub(super) async fn find(
     session: Option<SessionKey>,
     now: OffsetDateTime,
     idle_since: OffsetDateTime,
-) -> Result<Option<Found>, sqlx::Error> {
+) -> sqlx::Result<Option<Found>> {
     let row = sqlx::query!(
         r#"
         select s.id as "session!", u.id as "user!", u.email as "email!", u.is_admin as "is_admin!", s.level as "level!",
@@ -51,21 +52,15 @@ pub(super) async fn find(
 }
 
 /// Of many requests at once, one writes.
-pub(super) async fn touch(
-    pool: &PgPool,
-    session: Uuid,
-    now: OffsetDateTime,
-    seen_before: OffsetDateTime,
-) -> Result<(), sqlx::Error> {
+pub(super) async fn touch(pool: &PgPool, session: Uuid, now: OffsetDateTime, seen_before: OffsetDateTime) -> sqlx::Result<()> {
     sqlx::query!(
         "update sessions set last_seen_at = $2 where id = $1 and revoked_at is null and last_seen_at <= $3",
         session,
         now,
         seen_before,
     )
-    .execute(pool)
-    .await?;
-    Ok(())
+    .run(pool)
+    .await
 }
 
 /// `false` where the session is over, or is not of that level any more.
@@ -75,8 +70,8 @@ pub(super) async fn make(
     token_hash: &[u8; 32],
     level: Level,
     now: OffsetDateTime,
-) -> Result<bool, sqlx::Error> {
-    let made = sqlx::query!(
+) -> sqlx::Result<bool> {
+    sqlx::query!(
         r#"
         insert into forward_auth_tokens as t (session_id, token_hash, level, created_at)
         select s.id, $2, s.level, $4 from sessions s
@@ -88,7 +83,6 @@ pub(super) async fn make(
         level.as_str(),
         now,
     )
-    .execute(pool)
-    .await?;
-    Ok(made.rows_affected() == 1)
+    .changes(pool)
+    .await
 }

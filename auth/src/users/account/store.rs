@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::Profile;
 use crate::primitives::email_address::EmailAddress;
+use crate::primitives::statement::Statement as _;
 
 #[expect(clippy::struct_excessive_bools, reason = "columns, each of which a rule asks for by itself")]
 pub(crate) struct Account {
@@ -22,11 +23,7 @@ pub(crate) struct Account {
     pub two_factor: bool,
 }
 
-pub(crate) async fn by_email(
-    connection: &mut PgConnection,
-    email_key: &str,
-    now: OffsetDateTime,
-) -> Result<Option<Account>, sqlx::Error> {
+pub(crate) async fn by_email(connection: &mut PgConnection, email_key: &str, now: OffsetDateTime) -> sqlx::Result<Option<Account>> {
     sqlx::query_as!(
         Account,
         r#"
@@ -42,7 +39,7 @@ pub(crate) async fn by_email(
     .await
 }
 
-pub(crate) async fn by_id(connection: &mut PgConnection, id: Uuid, now: OffsetDateTime) -> Result<Option<Account>, sqlx::Error> {
+pub(crate) async fn by_id(connection: &mut PgConnection, id: Uuid, now: OffsetDateTime) -> sqlx::Result<Option<Account>> {
     sqlx::query_as!(
         Account,
         r#"
@@ -59,7 +56,7 @@ pub(crate) async fn by_id(connection: &mut PgConnection, id: Uuid, now: OffsetDa
 }
 
 /// The addresses of these accounts.
-pub(crate) async fn addresses(connection: &mut PgConnection, users: &[Uuid]) -> Result<HashMap<Uuid, String>, sqlx::Error> {
+pub(crate) async fn addresses(connection: &mut PgConnection, users: &[Uuid]) -> sqlx::Result<HashMap<Uuid, String>> {
     let rows = sqlx::query!("select id, email from users where id = any($1)", users).fetch_all(connection).await?;
     Ok(rows.into_iter().map(|row| (row.id, row.email)).collect())
 }
@@ -71,7 +68,7 @@ pub(crate) async fn create(
     email: &EmailAddress,
     admin: bool,
     now: OffsetDateTime,
-) -> Result<Option<Uuid>, sqlx::Error> {
+) -> sqlx::Result<Option<Uuid>> {
     sqlx::query_scalar!(
         r#"
         insert into users (id, email, email_key, is_admin, created_at) values ($1, $2, $3, $4, $5)
@@ -89,15 +86,13 @@ pub(crate) async fn create(
 }
 
 /// `false` where the account has moved to another address since it was read: what proved the old one does not sign in to it.
-pub(crate) async fn signed_in(connection: &mut PgConnection, account: &Account, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
-    let signed_in =
-        sqlx::query!("update users set last_sign_in_at = $3 where id = $1 and email_key = $2", account.id, account.email_key, now,)
-            .execute(connection)
-            .await?;
-    Ok(signed_in.rows_affected() == 1)
+pub(crate) async fn signed_in(connection: &mut PgConnection, account: &Account, now: OffsetDateTime) -> sqlx::Result<bool> {
+    sqlx::query!("update users set last_sign_in_at = $3 where id = $1 and email_key = $2", account.id, account.email_key, now,)
+        .changes(connection)
+        .await
 }
 
-pub(super) async fn profile(pool: &PgPool, id: Uuid) -> Result<Option<Profile>, sqlx::Error> {
+pub(super) async fn profile(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<Profile>> {
     sqlx::query_as!(
         Profile,
         "select email, display_name, is_admin as admin, created_at, last_sign_in_at, deletes_at from users where id = $1",
@@ -108,15 +103,14 @@ pub(super) async fn profile(pool: &PgPool, id: Uuid) -> Result<Option<Profile>, 
 }
 
 /// `false` where that is its name already.
-pub(super) async fn set_name(connection: &mut PgConnection, id: Uuid, name: Option<&str>) -> Result<bool, sqlx::Error> {
-    let changed = sqlx::query!("update users set display_name = $2 where id = $1 and display_name is distinct from $2", id, name)
-        .execute(connection)
-        .await?;
-    Ok(changed.rows_affected() == 1)
+pub(super) async fn set_name(connection: &mut PgConnection, id: Uuid, name: Option<&str>) -> sqlx::Result<bool> {
+    sqlx::query!("update users set display_name = $2 where id = $1 and display_name is distinct from $2", id, name)
+        .changes(connection)
+        .await
 }
 
 /// Moves the account to another address. `false` where that one has an account; the transaction is then over.
-pub(crate) async fn set_email(connection: &mut PgConnection, id: Uuid, email: &str, email_key: &str) -> Result<bool, sqlx::Error> {
+pub(crate) async fn set_email(connection: &mut PgConnection, id: Uuid, email: &str, email_key: &str) -> sqlx::Result<bool> {
     match sqlx::query!("update users set email = $2, email_key = $3 where id = $1", id, email, email_key).execute(connection).await
     {
         Ok(_) => Ok(true),
@@ -128,7 +122,7 @@ pub(crate) async fn set_email(connection: &mut PgConnection, id: Uuid, email: &s
 /// Whether no administrator would be left without this account. Those that count are on and stay; all of them are locked, in one
 /// order and until the transaction ends, so of the last two that go at once one waits here and finds that it is the last.
 /// To be asked before one is deleted, turned off or made an ordinary account, in the transaction that does it.
-pub(crate) async fn is_last_admin(connection: &mut PgConnection, id: Uuid) -> Result<bool, sqlx::Error> {
+pub(crate) async fn is_last_admin(connection: &mut PgConnection, id: Uuid) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"
         with staying as materialized (
@@ -149,7 +143,7 @@ pub(crate) async fn leave(
     connection: &mut PgConnection,
     id: Uuid,
     deletes_at: OffsetDateTime,
-) -> Result<Option<OffsetDateTime>, sqlx::Error> {
+) -> sqlx::Result<Option<OffsetDateTime>> {
     sqlx::query_scalar!(
         r#"update users set deletes_at = $2 where id = $1 and deletes_at is null returning deletes_at as "deletes_at!""#,
         id,
@@ -160,15 +154,13 @@ pub(crate) async fn leave(
 }
 
 /// The account stays after all. `false` where it was not to be deleted, or its time is over.
-pub(crate) async fn stay(connection: &mut PgConnection, id: Uuid, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
-    let stays =
-        sqlx::query!("update users set deletes_at = null where id = $1 and deletes_at > $2", id, now).execute(connection).await?;
-    Ok(stays.rows_affected() == 1)
+pub(crate) async fn stay(connection: &mut PgConnection, id: Uuid, now: OffsetDateTime) -> sqlx::Result<bool> {
+    sqlx::query!("update users set deletes_at = null where id = $1 and deletes_at > $2", id, now).changes(connection).await
 }
 
 /// Deletes accounts whose time is over, `batch` of them at most, and what belongs to their addresses. The last administrator's is
 /// none of them, however it came to be due. What else is theirs goes with the row.
-pub(crate) async fn delete_due(connection: &mut PgConnection, batch: i64, now: OffsetDateTime) -> Result<Vec<Uuid>, sqlx::Error> {
+pub(crate) async fn delete_due(connection: &mut PgConnection, batch: i64, now: OffsetDateTime) -> sqlx::Result<Vec<Uuid>> {
     let gone = sqlx::query_scalar!(
         r#"
         select id from users u
@@ -206,23 +198,15 @@ pub(crate) async fn delete_due(connection: &mut PgConnection, batch: i64, now: O
 }
 
 /// `false` where it is off already.
-pub(crate) async fn disable(connection: &mut PgConnection, id: Uuid, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
-    let disabled = sqlx::query!("update users set disabled_at = $2 where id = $1 and disabled_at is null", id, now)
-        .execute(connection)
-        .await?;
-    Ok(disabled.rows_affected() == 1)
+pub(crate) async fn disable(connection: &mut PgConnection, id: Uuid, now: OffsetDateTime) -> sqlx::Result<bool> {
+    sqlx::query!("update users set disabled_at = $2 where id = $1 and disabled_at is null", id, now).changes(connection).await
 }
 
-pub(crate) async fn enable(connection: &mut PgConnection, id: Uuid) -> Result<bool, sqlx::Error> {
-    let enabled = sqlx::query!("update users set disabled_at = null where id = $1 and disabled_at is not null", id)
-        .execute(connection)
-        .await?;
-    Ok(enabled.rows_affected() == 1)
+pub(crate) async fn enable(connection: &mut PgConnection, id: Uuid) -> sqlx::Result<bool> {
+    sqlx::query!("update users set disabled_at = null where id = $1 and disabled_at is not null", id).changes(connection).await
 }
 
 /// `false` where it is so already.
-pub(crate) async fn set_admin(connection: &mut PgConnection, id: Uuid, admin: bool) -> Result<bool, sqlx::Error> {
-    let set =
-        sqlx::query!("update users set is_admin = $2 where id = $1 and is_admin <> $2", id, admin).execute(connection).await?;
-    Ok(set.rows_affected() == 1)
+pub(crate) async fn set_admin(connection: &mut PgConnection, id: Uuid, admin: bool) -> sqlx::Result<bool> {
+    sqlx::query!("update users set is_admin = $2 where id = $1 and is_admin <> $2", id, admin).changes(connection).await
 }

@@ -23,7 +23,7 @@ use axum::{Router, body::Body, routing::get};
 use http::{Method, Request, Response, StatusCode, header};
 use serde_json::{Value, json};
 use server::http::surround::surround;
-use testkit::{Kit, Visitor, address};
+use testkit::{Kit, Visitor, address, why};
 use uuid::Uuid;
 
 use super::{SIGNED_IN, assert_headers, body_of, config, dead_pool, enrol, policy, request, send, service, signed_in};
@@ -203,7 +203,7 @@ async fn every_route_is_opened_by_its_scope_and_by_no_other() {
     assert_eq!(listed, table, "the document and this table");
 
     let mut keys = Vec::new();
-    for scope in Scope::ALL {
+    for &scope in Scope::ALL {
         keys.push((scope, world.key(&[scope]).await));
     }
     for (method, path, opens) in TABLE.iter().chain([&ELSEWHERE]) {
@@ -230,7 +230,7 @@ async fn every_route_is_opened_by_its_scope_and_by_no_other() {
 #[tokio::test]
 async fn nothing_but_a_key_that_works_in_its_header_opens_a_route() {
     let world = World::new().await;
-    let key = world.key(&Scope::ALL).await;
+    let key = world.key(Scope::ALL).await;
     let cookies = signed_in(&world.kit, &world.app).await;
     sqlx::query("update users set is_admin = true").execute(&world.kit.pool).await.expect("updated");
     let page = send(&world.app, request(&Method::GET, routes::ADMIN_USERS, &cookies, "")).await;
@@ -238,11 +238,11 @@ async fn nothing_but_a_key_that_works_in_its_header_opens_a_route() {
     let session = cookies.split("; ").find_map(|cookie| cookie.strip_prefix("__Host-latchkey=")).expect("a session").to_owned();
 
     let expired =
-        world.kit.auth.api_keys().create(Actor::Operator, "a", &Scope::ALL, Some(Duration::from_hours(1))).await.expect("made");
-    let revoked = world.kit.auth.api_keys().create(Actor::Operator, "b", &Scope::ALL, None).await.expect("made");
+        world.kit.auth.api_keys().create(Actor::Operator, "a", Scope::ALL, Some(Duration::from_hours(1))).await.expect("made");
+    let revoked = world.kit.auth.api_keys().create(Actor::Operator, "b", Scope::ALL, None).await.expect("made");
     assert_eq!(world.ask("GET", "/api/v1/users", Some(&expired.key), None).await.status, StatusCode::OK);
     world.kit.clock.advance(time::Duration::hours(1));
-    world.kit.auth.api_keys().revoke(Actor::Operator, revoked.prefix, "lost").await.expect("revoked");
+    world.kit.auth.api_keys().revoke(Actor::Operator, revoked.prefix, &why("lost")).await.expect("revoked");
 
     for (method, path, _) in TABLE.iter().chain([&ELSEWHERE]) {
         let (real, body) = (world.real(path), body_for(path));
@@ -283,7 +283,7 @@ async fn a_key_whose_maker_is_no_administrator_any_more_is_refused_what_needs_on
     root.give_first_factor(&world.kit, &address("root@example.org")).await;
     let authority = root.authority(&world.kit.auth).await.expect("signed in");
     let who = Actor::Admin { authority: &authority, from: &root.from };
-    let key = world.kit.auth.api_keys().create(who, "Test", &Scope::ALL, None).await.expect("made").key;
+    let key = world.kit.auth.api_keys().create(who, "Test", Scope::ALL, None).await.expect("made").key;
     assert_eq!(world.ask("GET", "/api/v1/users", Some(&key), None).await.status, StatusCode::OK);
     sqlx::query("update users set is_admin = false").execute(&world.kit.pool).await.expect("updated");
     assert_eq!(world.ask("GET", "/api/v1/users", Some(&key), None).await.problem(), (403, "forbidden"));
@@ -292,7 +292,7 @@ async fn a_key_whose_maker_is_no_administrator_any_more_is_refused_what_needs_on
 #[tokio::test]
 async fn what_is_wrong_is_told_as_a_problem_whoever_finds_it() {
     let world = World::new().await;
-    let key = world.key(&Scope::ALL).await;
+    let key = world.key(Scope::ALL).await;
     let revoke = world.real("/api/v1/users/{id}/revoke-sessions");
     let post = |kind: &str, body: &str| {
         let builder = Request::builder().method(Method::POST).uri(&revoke).header(header::AUTHORIZATION, format!("Bearer {key}"));
@@ -614,7 +614,7 @@ async fn what_is_off_is_off_for_applications_too_and_their_sessions_go_on() {
     let key = world.key(&[Scope::SignIn, Scope::Sessions]).await;
     let post = async |path: &str, body: &Value| world.ask("POST", path, Some(&key), Some(body)).await;
     let set = async |change: &Change| {
-        world.kit.auth.rollout().set_flag(Actor::Operator, PASSWORDLESS_AUTH, change, "ticket 7").await.expect("changed");
+        world.kit.auth.rollout().set_flag(Actor::Operator, PASSWORDLESS_AUTH, change, &why("ticket 7")).await.expect("changed");
     };
     let (links, verify, second_step) = ("/api/v1/magic-links", "/api/v1/magic-links/verify", "/api/v1/two-factor/verify");
     let secret = enrol(&world.kit, "mara@example.org", false).await;

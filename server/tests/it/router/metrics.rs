@@ -23,7 +23,7 @@ use server::{
     telemetry::metrics::{Metrics, PATH},
 };
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
-use testkit::Kit;
+use testkit::{Kit, why};
 
 use super::{about_to_sign_in, config, enrol, get_path, policy, request, routes, send, service, sign_in_by_link};
 
@@ -268,7 +268,7 @@ async fn an_audit_that_waits_is_cut_or_was_changed_is_told() {
 async fn a_burst_and_the_rollout_it_holds_are_told() {
     let kit = Kit::with(auth::policy::Policy { passwordless_auth: false, ..policy() }).await;
     let counted = Counted::begin(&kit);
-    kit.auth.rollout().start(Actor::Operator, &DEFAULT_PLAN, "ticket 7").await.expect("started");
+    kit.auth.rollout().start(Actor::Operator, &DEFAULT_PLAN, &why("ticket 7")).await.expect("started");
     let visitor = testkit::Visitor::at([192, 0, 2, 1]);
     for (asked, state) in [(100, 1.0), (1, 2.0)] {
         for n in 0..asked {
@@ -285,7 +285,7 @@ async fn a_burst_and_the_rollout_it_holds_are_told() {
         assert_eq!(counted.value(&kit, "rollout_state{flag=\"passwordless_auth\"}").await, Some(state));
     }
     assert_eq!(counted.value(&kit, "auth_magiclink_requests_max_per_ip").await, Some(101.0));
-    kit.auth.rollout().abort(Actor::Operator, "ticket 7").await.expect("aborted");
+    kit.auth.rollout().abort(Actor::Operator, &why("ticket 7")).await.expect("aborted");
     kit.auth.rollout().watch().await.expect("the database answers");
     assert_eq!(counted.value(&kit, "rollout_state{flag=\"passwordless_auth\"}").await, Some(5.0));
     sqlx::query("update rollouts set state = 'rolled_back'").execute(&kit.pool).await.expect("updated");

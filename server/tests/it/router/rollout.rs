@@ -11,7 +11,7 @@ use auth::{
 use axum::Router;
 use http::{Method, StatusCode};
 use serde_json::json;
-use testkit::{Kit, address};
+use testkit::{Kit, address, why};
 
 use super::{
     SIGNED_IN, about_to_sign_in_as,
@@ -46,7 +46,7 @@ impl World {
     }
 
     async fn set(&self, change: Change) {
-        self.kit.auth.rollout().set_flag(Actor::Operator, PASSWORDLESS_AUTH, &change, "ticket 7").await.expect("changed");
+        self.kit.auth.rollout().set_flag(Actor::Operator, PASSWORDLESS_AUTH, &change, &why("ticket 7")).await.expect("changed");
     }
 
     /// What the account's app shows now.
@@ -172,7 +172,7 @@ async fn press(admin: &Admin, act: &str, question: &str, reason: &str) -> Answer
 }
 
 async fn turn_off(admin: &Admin) {
-    admin.kit.auth.rollout().set_flag(Actor::Operator, PASSWORDLESS_AUTH, &Change::Off, "ticket 7").await.expect("changed");
+    admin.kit.auth.rollout().set_flag(Actor::Operator, PASSWORDLESS_AUTH, &Change::Off, &why("ticket 7")).await.expect("changed");
 }
 
 #[tokio::test]
