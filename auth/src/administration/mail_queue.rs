@@ -58,9 +58,7 @@ impl Administration<'_> {
             return Err(ActionError::Nothing);
         }
         work.record(Event::MailRetried { mail: id });
-        work.commit().await?;
-        self.0.outbox.notify_one();
-        Ok(())
+        Ok(work.commit_and_mail(self.0).await?)
     }
 
     /// Sends a mail to the administrator's own address, the way all mail goes.

@@ -178,9 +178,7 @@ impl Administration<'_> {
     ) -> Result<(), ActionError> {
         // Without the administrator's browser: that is nobody's business but the audit's.
         outbox::store::enqueue_notice(work.connection(), account.id, notice, None, now).await?;
-        work.commit().await?;
-        self.0.outbox.notify_one();
-        Ok(())
+        Ok(work.commit_and_mail(self.0).await?)
     }
 
     /// Turns an account off: it signs nobody in, and its sessions and open links end.
@@ -293,8 +291,7 @@ impl Administration<'_> {
         }
         let id =
             self.0.users().invite(&mut work, email, who.actor(), who.origin(), now).await?.ok_or(InviteError::AccountExists)?;
-        work.commit().await?;
-        self.0.outbox.notify_one();
+        work.commit_and_mail(self.0).await?;
         Ok(id)
     }
 

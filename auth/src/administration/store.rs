@@ -20,6 +20,13 @@ pub enum Status {
 
 named!(Status);
 
+/// As our own queries tell it. What can't be read is nobody who signs in.
+impl From<String> for Status {
+    fn from(text: String) -> Self {
+        Self::parse(&text).unwrap_or(Self::Disabled)
+    }
+}
+
 /// Which users are asked for. Empty: all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UserFilter {
@@ -103,30 +110,29 @@ impl fmt::Display for Cursor {
     }
 }
 
-struct Row {
-    id: Uuid,
-    email: String,
-    status: String,
-    is_admin: bool,
-    two_factor: bool,
-    codes_left: i64,
-    last_sign_in_at: Option<OffsetDateTime>,
-    sessions: i64,
-}
-
-impl From<Row> for UserRow {
-    fn from(row: Row) -> Self {
-        Self {
-            id: row.id,
-            email: row.email,
-            status: Status::parse(&row.status).unwrap_or(Status::Disabled),
-            admin: row.is_admin,
-            two_factor: row.two_factor,
-            codes_left: row.codes_left,
-            last_sign_in_at: row.last_sign_in_at,
-            sessions: row.sessions,
-        }
-    }
+/// The rows of a page: `$beyond` says on which side of the cursor's they lie, `$order` which of them come first.
+macro_rules! rows {
+    ($beyond:tt, $order:tt, $($argument:expr),+ $(,)?) => {
+        sqlx::query_as!(
+            UserRow,
+            r#"
+            select id as "id!", email as "email!", status as "status!", is_admin as "admin!", last_sign_in_at,
+                   exists (select 1 from totp_credentials t where t.user_id = page.id and t.confirmed_at is not null) as "two_factor!",
+                   (select count(*) from backup_codes b where b.user_id = page.id and b.saved_at is not null and b.used_at is null) as "codes_left!",
+                   (select count(*) from sessions s where s.user_id = page.id and s.level <> 'first_factor'
+                        and s.revoked_at is null and s.expires_at > $7 and s.last_seen_at > $8) as "sessions!"
+            from (
+                select id, email, email_key, status, is_admin, last_sign_in_at from listed_accounts
+                where ($1::uuid is null or id = $1) and ($2::text is null or email_key like $2) and ($3::text is null or status = $3)
+                    and ($4::boolean is null or two_factor = $4) and (expires_at is null or expires_at > $7)
+                    and ($3 is distinct from 'invited' or expires_at is not null)
+                    and ($3 is distinct from 'disabled' or disabled_at is not null) and ($3 is distinct from 'leaving' or deletes_at is not null)
+                    and email_key "# + $beyond + " order by email_key " + $order + r#" limit $6
+            ) page
+            order by email_key "# + $order,
+            $($argument),+
+        )
+    };
 }
 
 /// At most `most`, in the order of the cursor's direction. What is told of a row beside (second factor, codes, sessions)
@@ -147,72 +153,39 @@ pub(super) async fn page(
     idle_since: OffsetDateTime,
 ) -> sqlx::Result<Vec<UserRow>> {
     let (id, pattern) = filter.search();
-    let status = filter.status.map(Status::as_str);
-    let limit = i64::try_from(most).unwrap_or(i64::MAX);
-    let rows = if cursor.is_some_and(|cursor| cursor.backwards) {
-        sqlx::query_as!(
-            Row,
-            r#"
-            select id as "id!", email as "email!", status as "status!", is_admin as "is_admin!", last_sign_in_at,
-                   exists (select 1 from totp_credentials t where t.user_id = page.id and t.confirmed_at is not null) as "two_factor!",
-                   (select count(*) from backup_codes b where b.user_id = page.id and b.saved_at is not null and b.used_at is null) as "codes_left!",
-                   (select count(*) from sessions s where s.user_id = page.id and s.level <> 'first_factor'
-                        and s.revoked_at is null and s.expires_at > $7 and s.last_seen_at > $8) as "sessions!"
-            from (
-                select id, email, email_key, status, is_admin, last_sign_in_at from listed_accounts
-                where ($1::uuid is null or id = $1) and ($2::text is null or email_key like $2) and ($3::text is null or status = $3)
-                    and ($4::boolean is null or two_factor = $4) and (expires_at is null or expires_at > $7)
-                    and ($3 is distinct from 'invited' or expires_at is not null)
-                    and ($3 is distinct from 'disabled' or disabled_at is not null) and ($3 is distinct from 'leaving' or deletes_at is not null)
-                    and email_key < (select email_key from users where id = $5 union all select email_key from invites where id = $5)
-                order by email_key desc limit $6
-            ) page
-            order by email_key desc
-            "#,
+    let (status, two_factor) = (filter.status.map(Status::as_str), filter.two_factor);
+    let (from, limit) = (cursor.map(|cursor| cursor.id), i64::try_from(most).unwrap_or(i64::MAX));
+    if cursor.is_some_and(|cursor| cursor.backwards) {
+        rows!(
+            "< (select email_key from users where id = $5 union all select email_key from invites where id = $5)",
+            "desc",
             id,
             pattern,
             status,
-            filter.two_factor,
-            cursor.map(|cursor| cursor.id),
+            two_factor,
+            from,
             limit,
             now,
             idle_since,
         )
         .fetch_all(pool)
-        .await?
+        .await
     } else {
-        sqlx::query_as!(
-            Row,
-            r#"
-            select id as "id!", email as "email!", status as "status!", is_admin as "is_admin!", last_sign_in_at,
-                   exists (select 1 from totp_credentials t where t.user_id = page.id and t.confirmed_at is not null) as "two_factor!",
-                   (select count(*) from backup_codes b where b.user_id = page.id and b.saved_at is not null and b.used_at is null) as "codes_left!",
-                   (select count(*) from sessions s where s.user_id = page.id and s.level <> 'first_factor'
-                        and s.revoked_at is null and s.expires_at > $7 and s.last_seen_at > $8) as "sessions!"
-            from (
-                select id, email, email_key, status, is_admin, last_sign_in_at from listed_accounts
-                where ($1::uuid is null or id = $1) and ($2::text is null or email_key like $2) and ($3::text is null or status = $3)
-                    and ($4::boolean is null or two_factor = $4) and (expires_at is null or expires_at > $7)
-                    and ($3 is distinct from 'invited' or expires_at is not null)
-                    and ($3 is distinct from 'disabled' or disabled_at is not null) and ($3 is distinct from 'leaving' or deletes_at is not null)
-                    and email_key > coalesce((select email_key from users where id = $5 union all select email_key from invites where id = $5), '')
-                order by email_key limit $6
-            ) page
-            order by email_key
-            "#,
+        rows!(
+            "> coalesce((select email_key from users where id = $5 union all select email_key from invites where id = $5), '')",
+            "asc",
             id,
             pattern,
             status,
-            filter.two_factor,
-            cursor.map(|cursor| cursor.id),
+            two_factor,
+            from,
             limit,
             now,
             idle_since,
         )
         .fetch_all(pool)
-        .await?
-    };
-    Ok(rows.into_iter().map(Into::into).collect())
+        .await
+    }
 }
 
 /// How many match, or how many of them come before the row `first`; up to `most`: a page must not look at every account to say a
@@ -303,7 +276,7 @@ pub(super) async fn one(pool: &PgPool, id: Uuid, now: OffsetDateTime, idle_since
         row: UserRow {
             id: row.id,
             email: row.email,
-            status: Status::parse(&row.status).unwrap_or(Status::Disabled),
+            status: row.status.into(),
             admin: row.is_admin,
             two_factor: row.two_factor,
             codes_left: row.codes_left,

@@ -206,7 +206,7 @@ impl ApiKeys<'_> {
         let new = store::New { id, name, prefix: &presented.prefix.bare(), hash: &presented.secret.hash(), maker, expires_at, now };
         store::insert(work.connection(), &new, &scopes.iter().map(|scope| scope.as_str().to_owned()).collect::<Vec<_>>()).await?;
         work.record(Event::ApiKeyCreated {
-            maker,
+            user: maker,
             key: id,
             prefix: presented.prefix,
             name: name.to_owned(),
@@ -217,8 +217,7 @@ impl ApiKeys<'_> {
             let notice = Notice::ApiKeyCreated { prefix: presented.prefix };
             outbox::store::enqueue_notice(work.connection(), maker, notice, who.from(), now).await?;
         }
-        work.commit().await?;
-        self.0.outbox.notify_one();
+        work.commit_and_mail(self.0).await?;
         Ok(NewApiKey { id, prefix: presented.prefix, expires_at, key: presented.reveal() })
     }
 
@@ -234,14 +233,12 @@ impl ApiKeys<'_> {
         let own = revoked.maker.is_some() && revoked.maker == who.actor();
         work = work.by(who.actor().filter(|_| !own));
         let by = (!own).then(|| who.origin());
-        work.record(Event::ApiKeyRevoked { maker: revoked.maker, key: revoked.id, prefix, by, reason: reason.clone() });
+        work.record(Event::ApiKeyRevoked { user: revoked.maker, key: revoked.id, prefix, by, reason: reason.clone() });
         if let Some(maker) = revoked.maker {
             let from = who.from().filter(|_| own);
             outbox::store::enqueue_notice(work.connection(), maker, Notice::ApiKeyRevoked { prefix }, from, now).await?;
         }
-        work.commit().await?;
-        self.0.outbox.notify_one();
-        Ok(())
+        Ok(work.commit_and_mail(self.0).await?)
     }
 
     /// Tells of keys that end within a week, once each: their makers, or all administrators where the maker is none any more.
@@ -260,8 +257,7 @@ impl ApiKeys<'_> {
                     outbox::store::enqueue_notice(work.connection(), user, notice, None, now).await?;
                 }
             }
-            work.commit().await?;
-            self.0.outbox.notify_one();
+            work.commit_and_mail(self.0).await?;
         }
     }
 }

@@ -1,9 +1,8 @@
-//! What happened. One typed [`Event`] a thing; the same value becomes the audit row (inside the caller's transaction), and
-//!
+//! What happened: one typed [`Event`] a thing, which becomes the audit row in the caller's transaction, and the log line and counter after it.
 //! Not here: where something happens: the operation records it.
-//! after the commit the log line and the counter. So the three cannot drift apart, and an action whose audit row fails, fails.
-//!
 //! To add one: a variant, its name (`noun.verb`), its details (never a token, code, secret or address), its counter if it has one.
+//!
+//! The three cannot drift apart, and an action whose audit row fails, fails. A variant's fields are named as the details are.
 
 use std::collections::BTreeMap;
 
@@ -135,12 +134,7 @@ pub enum Event {
     #[strum_discriminants(strum(serialize = "link.redeemed"))]
     LinkRedeemed { user: Uuid, link: Uuid, method: Method },
     #[strum_discriminants(strum(serialize = "link.refused"))]
-    LinkRefused {
-        link: Uuid,
-        method: Method,
-        #[serde(rename = "reason")]
-        refusal: Refusal,
-    },
+    LinkRefused { link: Uuid, method: Method, reason: Refusal },
     #[strum_discriminants(strum(serialize = "link.cancelled"))]
     LinkCancelled { link: Uuid },
     #[strum_discriminants(strum(serialize = "user.created"))]
@@ -151,8 +145,7 @@ pub enum Event {
         session: Uuid,
         level: Level,
         method: Method,
-        #[serde(rename = "second_method")]
-        second: Option<SecondFactor>,
+        second_method: Option<SecondFactor>,
         /// By a browser that the account did not know.
         new_device: bool,
         /// Since its link was asked for.
@@ -166,36 +159,22 @@ pub enum Event {
     #[strum_discriminants(strum(serialize = "invite.used"))]
     InviteUsed { user: Uuid, invite: Uuid },
     #[strum_discriminants(strum(serialize = "totp.setup_started"))]
-    TotpSetUpStarted {
-        user: Uuid,
-        #[serde(rename = "authenticator")]
-        credential: Uuid,
-    },
+    TotpSetUpStarted { user: Uuid, authenticator: Uuid },
     #[strum_discriminants(strum(serialize = "totp.enrolled"))]
-    TotpEnrolled {
-        user: Uuid,
-        #[serde(rename = "authenticator")]
-        credential: Uuid,
-    },
+    TotpEnrolled { user: Uuid, authenticator: Uuid },
     #[strum_discriminants(strum(serialize = "totp.removed"))]
-    TotpRemoved {
-        user: Uuid,
-        #[serde(rename = "authenticator")]
-        credential: Uuid,
-    },
+    TotpRemoved { user: Uuid, authenticator: Uuid },
     #[strum_discriminants(strum(serialize = "totp.accepted"))]
     TotpAccepted {
         user: Uuid,
-        #[serde(rename = "authenticator")]
-        credential: Uuid,
+        authenticator: Uuid,
         #[serde(rename = "for")]
         purpose: Purpose,
     },
     #[strum_discriminants(strum(serialize = "totp.refused"))]
     TotpRefused {
         user: Uuid,
-        #[serde(rename = "reason")]
-        refusal: CodeRefusal,
+        reason: CodeRefusal,
         #[serde(rename = "for")]
         purpose: Purpose,
     },
@@ -204,12 +183,7 @@ pub enum Event {
     TotpLocked { user: Uuid },
     /// The secret can't be read: its key is missing, or it was tampered with.
     #[strum_discriminants(strum(serialize = "totp.unreadable"))]
-    TotpUnreadable {
-        user: Uuid,
-        #[serde(rename = "authenticator")]
-        credential: Uuid,
-        reason: &'static str,
-    },
+    TotpUnreadable { user: Uuid, authenticator: Uuid, reason: &'static str },
     #[strum_discriminants(strum(serialize = "backup_codes.created"))]
     BackupCodesProposed { user: Uuid, set: Uuid },
     #[strum_discriminants(strum(serialize = "backup_codes.saved"))]
@@ -224,8 +198,7 @@ pub enum Event {
     #[strum_discriminants(strum(serialize = "backup_code.refused"))]
     BackupCodeRefused {
         user: Uuid,
-        #[serde(rename = "reason")]
-        refusal: CodeRefusal,
+        reason: CodeRefusal,
         #[serde(rename = "for")]
         purpose: Purpose,
     },
@@ -290,11 +263,10 @@ pub enum Event {
     UserViewed { user: Uuid },
     #[strum_discriminants(strum(serialize = "keys.rotated"))]
     KeysRotated { key: String, secrets: u64 },
-    /// `maker`: the administrator whose key it is; none for one made at the shell.
+    /// `user`: the administrator whose key it is; none for one made at the shell.
     #[strum_discriminants(strum(serialize = "api_key.created"))]
     ApiKeyCreated {
-        #[serde(rename = "user")]
-        maker: Option<Uuid>,
+        user: Option<Uuid>,
         key: Uuid,
         prefix: Prefix,
         name: String,
@@ -304,14 +276,7 @@ pub enum Event {
     },
     /// `by`: none where its maker did it.
     #[strum_discriminants(strum(serialize = "api_key.revoked"))]
-    ApiKeyRevoked {
-        #[serde(rename = "user")]
-        maker: Option<Uuid>,
-        key: Uuid,
-        prefix: Prefix,
-        by: Option<Origin>,
-        reason: Reason,
-    },
+    ApiKeyRevoked { user: Option<Uuid>, key: Uuid, prefix: Prefix, by: Option<Origin>, reason: Reason },
     #[strum_discriminants(strum(serialize = "mail.sent"))]
     MailSent {
         mail: Uuid,
@@ -389,7 +354,7 @@ pub enum Event {
     #[strum_discriminants(strum(serialize = "reconcile.finished"))]
     ReconcileFinished {
         /// How many of each kind.
-        findings: BTreeMap<&'static str, usize>,
+        findings: BTreeMap<String, usize>,
     },
 }
 
@@ -438,7 +403,7 @@ impl Event {
         match self {
             Self::LinkRequested { domain, .. } => count_request("accepted", domain.clone()),
             Self::LinkRedeemed { method, .. } => count_verification("success", *method),
-            Self::LinkRefused { method, refusal, .. } => count_verification(refusal.result(), *method),
+            Self::LinkRefused { method, reason, .. } => count_verification(reason.result(), *method),
             Self::SessionCreated { level, .. } => {
                 metrics::counter!("auth_sessions_created_total", "level" => <&str>::from(level)).increment(1);
             }
@@ -446,12 +411,12 @@ impl Event {
                 metrics::counter!("auth_sessions_revoked_total", "reason" => <&str>::from(reason)).increment(1);
             }
             Self::TotpAccepted { .. } => count_totp("success"),
-            Self::TotpRefused { refusal, .. } => count_totp(refusal.result()),
-            Self::TotpUnreadable { credential, reason, .. } => {
-                tracing::error!(%credential, reason, "a two-factor secret can't be read; its owner can only use backup codes");
+            Self::TotpRefused { reason, .. } => count_totp(reason.result()),
+            Self::TotpUnreadable { authenticator, reason, .. } => {
+                tracing::error!(credential = %authenticator, reason, "a two-factor secret can't be read; its owner can only use backup codes");
             }
             Self::BackupCodeUsed { .. } => count_backup_code("success"),
-            Self::BackupCodeRefused { refusal, .. } => count_backup_code(refusal.result()),
+            Self::BackupCodeRefused { reason, .. } => count_backup_code(reason.result()),
             Self::MailSent { .. } => metrics::counter!("mail_deliveries_total", "result" => "sent").increment(1),
             Self::MailFailed { state, .. } => metrics::counter!("mail_deliveries_total", "result" => *state).increment(1),
             _ => {}
@@ -536,6 +501,13 @@ impl<'a> UnitOfWork<'a> {
 
     pub fn record(&mut self, event: Event) {
         self.events.push(event);
+    }
+
+    /// As [`UnitOfWork::commit`], and wakes this process's mail worker.
+    pub async fn commit_and_mail(self, auth: &Auth) -> sqlx::Result<()> {
+        self.commit().await?;
+        auth.outbox.notify_one();
+        Ok(())
     }
 
     /// Writes the audit rows, commits, and only then tells.

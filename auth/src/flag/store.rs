@@ -7,16 +7,6 @@ use crate::primitives::statement::Statement as _;
 /// More rows than that can only be a mistake.
 const MOST: i64 = 200;
 
-struct Row {
-    key: String,
-    allowed: Vec<String>,
-    percent_admins: i16,
-    percent_everyone: i16,
-    updated_at: OffsetDateTime,
-    updated_by: String,
-    reason: String,
-}
-
 fn flag(mut allowed: Vec<String>, percent_admins: i16, percent_everyone: i16) -> Flag {
     // Also where somebody wrote the row by hand: it is searched in this order.
     allowed.sort_unstable();
@@ -26,8 +16,7 @@ fn flag(mut allowed: Vec<String>, percent_admins: i16, percent_everyone: i16) ->
 }
 
 pub(super) async fn all(pool: &PgPool) -> sqlx::Result<Vec<FlagRow>> {
-    let rows = sqlx::query_as!(
-        Row,
+    let rows = sqlx::query!(
         "select key, allowed, percent_admins, percent_everyone, updated_at, updated_by, reason from feature_flags order by key limit $1",
         MOST,
     )
@@ -45,19 +34,31 @@ pub(super) async fn all(pool: &PgPool) -> sqlx::Result<Vec<FlagRow>> {
         .collect())
 }
 
+/// A statement whose first values are a flag's.
+macro_rules! with_flag {
+    ($sql:tt, $key:expr, $flag:expr $(, $more:expr)+) => {
+        sqlx::query!(
+            $sql,
+            $key,
+            &$flag.allowed,
+            i16::from($flag.percent_admins),
+            i16::from($flag.percent_everyone)
+            $(, $more)+
+        )
+    };
+}
+
 /// Makes the row where there is none.
 pub(super) async fn make(connection: &mut PgConnection, key: &str, flag: &Flag, now: OffsetDateTime) -> sqlx::Result<()> {
-    sqlx::query!(
+    with_flag!(
         r#"
         insert into feature_flags (key, allowed, percent_admins, percent_everyone, updated_at, updated_by, reason)
         values ($1, $2, $3, $4, $5, 'environment', '')
         on conflict (key) do nothing
         "#,
         key,
-        &flag.allowed,
-        i16::from(flag.percent_admins),
-        i16::from(flag.percent_everyone),
-        now,
+        flag,
+        now
     )
     .run(connection)
     .await
@@ -87,19 +88,17 @@ pub(super) async fn write(
     now: OffsetDateTime,
     channel: &str,
 ) -> sqlx::Result<()> {
-    sqlx::query!(
+    with_flag!(
         r#"
         update feature_flags
         set allowed = $2, percent_admins = $3, percent_everyone = $4, updated_at = $5, updated_by = $6, reason = $7
         where key = $1
         "#,
         key,
-        &flag.allowed,
-        i16::from(flag.percent_admins),
-        i16::from(flag.percent_everyone),
+        flag,
         now,
         by,
-        reason,
+        reason
     )
     .execute(&mut *connection)
     .await?;

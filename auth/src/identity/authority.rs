@@ -10,18 +10,20 @@ use uuid::Uuid;
 use crate::policy::RequireTwoFactor;
 
 /// How a first factor was given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, EnumString, IntoStaticStr, VariantArray)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, EnumString, IntoStaticStr, VariantArray, sqlx::Type)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
+#[sqlx(type_name = "text", rename_all = "snake_case")]
 pub enum Method {
     Link,
     Code,
 }
 
 /// How a second factor was given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, EnumString, IntoStaticStr, VariantArray)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, EnumString, IntoStaticStr, VariantArray, sqlx::Type)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
+#[sqlx(type_name = "text", rename_all = "snake_case")]
 pub enum SecondFactor {
     Totp,
     BackupCode,
@@ -30,9 +32,10 @@ pub enum SecondFactor {
 }
 
 /// How much a session has proven.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, EnumString, IntoStaticStr, VariantArray)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, EnumString, IntoStaticStr, VariantArray, sqlx::Type)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
+#[sqlx(type_name = "text", rename_all = "snake_case")]
 pub enum Level {
     /// The first of two factors. It opens nothing but the second step.
     FirstFactor,
@@ -52,13 +55,10 @@ impl Level {
         }
     }
 
-    /// What a session's stored level is worth at this moment; `None` where it can't be read.
-    pub(crate) fn stands(stored: &str, two_factor: bool) -> Option<Self> {
-        Some(match Self::parse(stored)? {
-            // Signed in while two-factor was being turned on: it has given one factor of two.
-            Self::Email if two_factor => Self::FirstFactor,
-            level => level,
-        })
+    /// What a session's stored level is worth at this moment.
+    pub(crate) fn stands(self, two_factor: bool) -> Self {
+        // Signed in while two-factor was being turned on: it has given one factor of two.
+        if two_factor && self == Self::Email { Self::FirstFactor } else { self }
     }
 }
 

@@ -390,9 +390,7 @@ impl Rollouts<'_> {
             let decision = decide(&rollout, &readings, sign_ins, now);
             self.carry_out(&mut work, &mut rollout, decision, now).await?;
         }
-        work.commit().await?;
-        self.0.outbox.notify_one();
-        Ok(())
+        Ok(work.commit_and_mail(self.0).await?)
     }
 
     async fn carry_out(

@@ -57,7 +57,7 @@ impl SelfService<'_> {
         if is_last_admin(work.connection(), user).await? {
             return Err(DeletionError::LastAdmin);
         }
-        let Some(deletes_at) = account::store::leave(work.connection(), user, now + DELETION_WAIT).await? else {
+        let Some(deletes_at) = account::store::schedule_deletion(work.connection(), user, now + DELETION_WAIT).await? else {
             // It was asked for already.
             return Ok(());
         };
@@ -65,9 +65,7 @@ impl SelfService<'_> {
         let undo = revert_link::create(&self.0.keys, &mut work, &account, Revert::Deletion, now).await?;
         let notice = Notice::DeletionRequested { deletes_at };
         outbox::store::enqueue_undoable(work.connection(), user, notice, undo, Some(from), now).await?;
-        work.commit().await?;
-        self.0.outbox.notify_one();
-        Ok(())
+        Ok(work.commit_and_mail(self.0).await?)
     }
 
     /// Calls the deletion off. Whoever is signed in may: it changes nothing but that. Doing it twice does no harm.
@@ -77,15 +75,13 @@ impl SelfService<'_> {
     pub async fn cancel_deletion(self, authority: &Authority, from: &Requester) -> Result<(), Error> {
         let now = self.0.now();
         let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
-        stay(&mut work, authority.user, Some(from), now).await?;
-        work.commit().await?;
-        self.0.outbox.notify_one();
-        Ok(())
+        cancel(&mut work, authority.user, Some(from), now).await?;
+        Ok(work.commit_and_mail(self.0).await?)
     }
 }
 
 /// The account stays, as part of what called its deletion off. `false` where it was not to be deleted.
-pub(crate) async fn stay(
+pub(crate) async fn cancel(
     work: &mut UnitOfWork<'_>,
     user: Uuid,
     from: Option<&Requester>,
@@ -93,7 +89,7 @@ pub(crate) async fn stay(
 ) -> sqlx::Result<bool> {
     // Links that take back before the account, as using one takes them: the other way round the two could wait for each other.
     revert_link::store::close_deletions(work.connection(), user, now).await?;
-    if !account::store::stay(work.connection(), user, now).await? {
+    if !account::store::cancel_deletion(work.connection(), user, now).await? {
         return Ok(false);
     }
     work.record(Event::DeletionCancelled { user });

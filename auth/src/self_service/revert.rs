@@ -172,7 +172,7 @@ impl SelfService<'_> {
                 Reverted::EmailChange { email: link.email }
             }
             Revert::Deletion => {
-                if !deletion::stay(&mut work, account.id, Some(from), now).await? {
+                if !deletion::cancel(&mut work, account.id, Some(from), now).await? {
                     return Err(RevertError::NotLive(RevertState::Closed(link.undoes)));
                 }
                 Reverted::Deletion
@@ -182,8 +182,7 @@ impl SelfService<'_> {
                 Reverted::Session { ended_now }
             }
         };
-        work.commit().await?;
-        self.0.outbox.notify_one();
+        work.commit_and_mail(self.0).await?;
         Ok(undone)
     }
 }
@@ -235,7 +234,7 @@ async fn undo_email_change(
     known_browser::store::forget_since(work.connection(), user, link.created_at).await?;
     work.record(Event::EmailChangeUndone { user, undo: link.id });
     // Whoever moved the account may have asked for its deletion too, and the mail about that went to them.
-    deletion::stay(work, user, Some(from), now).await?;
+    deletion::cancel(work, user, Some(from), now).await?;
     outbox::store::enqueue_notice(work.connection(), user, Notice::EmailChangeUndone, Some(from), now).await?;
     Ok(true)
 }

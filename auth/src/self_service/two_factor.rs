@@ -90,13 +90,9 @@ pub enum ChangeError {
 
 from_sqlx!(ChangeError);
 
-/// An app's name where its owner gives none.
-pub const DEFAULT_NAME: &str = "Authenticator app";
-
 /// One line of at most [`MAX_NAME`] characters.
 fn name(typed: &str) -> String {
-    let name: String = typed.trim().chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
-    if name.is_empty() { DEFAULT_NAME.to_owned() } else { name }
+    typed.trim().chars().filter(|c| !c.is_control()).take(MAX_NAME).collect()
 }
 
 impl SelfService<'_> {
@@ -142,7 +138,7 @@ impl SelfService<'_> {
         if !authenticators::begin(work.connection(), credential, user, &sealed, now).await? {
             return Err(ChangeError::Full);
         }
-        work.record(Event::TotpSetUpStarted { user, credential });
+        work.record(Event::TotpSetUpStarted { user, authenticator: credential });
         Ok(work.commit().await?)
     }
 
@@ -193,7 +189,7 @@ impl SelfService<'_> {
         if !authenticators::confirm(work.connection(), user, pending.id, &name(typed_name), used_step, drift, now).await? {
             return Err(ChangeError::Nothing);
         }
-        work.record(Event::TotpEnrolled { user, credential: pending.id });
+        work.record(Event::TotpEnrolled { user, authenticator: pending.id });
         if !step_up::renew(&mut work, stepping, true, Some(SecondFactor::Totp), now).await? {
             return Err(ChangeError::SessionOver);
         }
@@ -204,8 +200,7 @@ impl SelfService<'_> {
             Notice::AuthenticatorAdded
         };
         self.changed(&mut work, &account, Some(stepping.authority.session), notice, Some(from), now).await?;
-        work.commit().await?;
-        self.0.outbox.notify_one();
+        work.commit_and_mail(self.0).await?;
         Ok(proposed.map(Proposed::reveal))
     }
 
@@ -234,12 +229,10 @@ impl SelfService<'_> {
         if !authenticators::remove(work.connection(), user, id).await? {
             return Err(ChangeError::Nothing);
         }
-        work.record(Event::TotpRemoved { user, credential: id });
+        work.record(Event::TotpRemoved { user, authenticator: id });
         let account = account::store::by_id(work.connection(), user, now).await?.ok_or(ChangeError::SessionOver)?;
         self.changed(&mut work, &account, Some(authority.session), Notice::AuthenticatorRemoved, Some(from), now).await?;
-        work.commit().await?;
-        self.0.outbox.notify_one();
-        Ok(())
+        Ok(work.commit_and_mail(self.0).await?)
     }
 
     /// Whether this session may turn two-factor off without another code: only who has just given a backup code, having no app.
@@ -290,9 +283,7 @@ impl SelfService<'_> {
         }
         work.record(Event::TwoFactorTurnedOff { user: account.id });
         self.changed(&mut work, &account, Some(authority.session), Notice::TwoFactorOff, Some(from), now).await?;
-        work.commit().await?;
-        self.0.outbox.notify_one();
-        Ok(())
+        Ok(work.commit_and_mail(self.0).await?)
     }
 
     /// Makes new backup codes. The old ones work until these are confirmed as saved.
@@ -329,9 +320,7 @@ impl SelfService<'_> {
             trusted_device::revoke_all(&mut work, user, now).await?;
             outbox::store::enqueue_notice(work.connection(), user, Notice::BackupCodesNew, Some(from), now).await?;
         }
-        work.commit().await?;
-        self.0.outbox.notify_one();
-        Ok(())
+        Ok(work.commit_and_mail(self.0).await?)
     }
 
     /// Takes two-factor off an account, its owner's factors or not, and what every change brings with it. `false`: it is off.
@@ -398,7 +387,7 @@ mod tests {
     #[test]
     fn a_name_is_one_short_line() {
         assert_eq!(name("  Work phone\n"), "Work phone");
-        assert_eq!(name(" \r\n"), DEFAULT_NAME);
+        assert_eq!(name(" \r\n"), "");
         assert_eq!(name(&"é".repeat(100)), "é".repeat(40));
         assert_eq!(name("a\u{7}b\nc"), "abc");
     }

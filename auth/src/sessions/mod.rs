@@ -47,6 +47,11 @@ pub struct ApiSession {
 }
 
 impl ApiSession {
+    /// Not where the account came to have two-factor while it signed in: one factor was given.
+    pub(crate) fn has_proven_enough(&self) -> bool {
+        !self.two_factor || self.level != Level::Email
+    }
+
     /// Whether the account must set two-factor up before any session may speak for it.
     #[must_use]
     pub fn owes_two_factor(&self, required: RequireTwoFactor) -> bool {

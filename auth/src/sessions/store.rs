@@ -1,6 +1,5 @@
 use std::net::IpAddr;
 
-use ipnet::IpNet;
 use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
@@ -10,8 +9,7 @@ use super::{ApiSession, MOST_SHOWN, SessionView, Stored};
 use crate::{
     crypto::SessionKey,
     event::RevokeReason,
-    identity::{Authority, Level},
-    identity::{Method, SecondFactor},
+    identity::{Authority, Level, Method, SecondFactor},
     primitives::requester::{Application, Client, Requester, device},
     primitives::statement::Statement as _,
 };
@@ -75,8 +73,9 @@ pub(super) async fn load(
 ) -> sqlx::Result<Option<Found>> {
     let row = sqlx::query!(
         r#"
-        select s.id, s.data, s.user_id, s.level, s.method, s.second_method, s.authenticated_at, s.verified_at, s.ip as "ip: IpNet",
-               s.user_agent, s.last_seen_at, s.expires_at, u.email as "email?", u.is_admin as "is_admin?",
+        select s.id, s.data, s.user_id, s.level as "level: Level", s.method as "method: Method",
+               s.second_method as "second: SecondFactor", s.authenticated_at, s.verified_at, s.ip as "ip: IpAddr", s.user_agent,
+                s.last_seen_at, s.expires_at, u.email as "email?", u.is_admin as "is_admin?",
                exists (select 1 from totp_credentials t where t.user_id = s.user_id and t.confirmed_at is not null) as "two_factor!"
         from sessions s left join users u on u.id = s.user_id
         where s.token_hash = $1 and s.audience = 'browser' and s.revoked_at is null and s.expires_at > $2
@@ -90,7 +89,7 @@ pub(super) async fn load(
     .fetch_optional(pool)
     .await?;
     Ok(row.map(|row| {
-        // Where a column is missing or strange there is no authority: a session that can't be read signs nobody in.
+        // Where a column is missing there is no authority: a session that can't be read signs nobody in.
         let authority = (|| {
             Some(Authority {
                 session: row.id,
@@ -98,15 +97,12 @@ pub(super) async fn load(
                 email: row.email?,
                 admin: row.is_admin?,
                 two_factor: row.two_factor,
-                level: Level::stands(row.level.as_deref()?, row.two_factor)?,
-                method: Method::parse(row.method.as_deref()?)?,
-                second: match row.second_method.as_deref() {
-                    Some(second) => Some(SecondFactor::parse(second)?),
-                    None => None,
-                },
+                level: row.level?.stands(row.two_factor),
+                method: row.method?,
+                second: row.second,
                 authenticated_at: row.authenticated_at?,
                 verified_at: row.verified_at,
-                ip: row.ip?.addr(),
+                ip: row.ip?,
                 device: device(row.user_agent.as_deref()?),
             })
         })();
@@ -124,50 +120,6 @@ pub(crate) async fn touch(pool: &PgPool, key: SessionKey, now: OffsetDateTime) -
     .await
 }
 
-/// A live session of an application's, as it stands in its row.
-pub(crate) struct Held {
-    pub session: Uuid,
-    pub user: Uuid,
-    pub email: String,
-    pub name: Option<String>,
-    pub admin: bool,
-    pub two_factor: bool,
-    pub level: String,
-    pub method: String,
-    pub second: Option<String>,
-    pub authenticated_at: OffsetDateTime,
-    pub last_seen_at: OffsetDateTime,
-    pub expires_at: OffsetDateTime,
-}
-
-impl Held {
-    /// None where the account came to have two-factor while it signed in: one factor was given.
-    pub fn read(self) -> Option<ApiSession> {
-        let level = match Level::parse(&self.level)? {
-            Level::Email if self.two_factor => return None,
-            level => level,
-        };
-        let second = match self.second.as_deref() {
-            Some(second) => Some(SecondFactor::parse(second)?),
-            None => None,
-        };
-        Some(ApiSession {
-            session: self.session,
-            user: self.user,
-            email: self.email,
-            name: self.name,
-            admin: self.admin,
-            two_factor: self.two_factor,
-            level,
-            method: Method::parse(&self.method)?,
-            second,
-            authenticated_at: self.authenticated_at,
-            last_seen_at: self.last_seen_at,
-            expires_at: self.expires_at,
-        })
-    }
-}
-
 /// A live session of an application's, with who it speaks for, in one statement. Another application's is none, and neither is one
 /// that has given one factor of two, also where the account came to have two while it signed in.
 pub(crate) async fn load_of_application(
@@ -177,11 +129,11 @@ pub(crate) async fn load_of_application(
     now: OffsetDateTime,
     idle_since: OffsetDateTime,
 ) -> sqlx::Result<Option<ApiSession>> {
-    let row = sqlx::query_as!(
-        Held,
+    let found = sqlx::query_as!(
+        ApiSession,
         r#"
-        select s.id as session, s.user_id as "user!", s.level as "level!", s.method as "method!", s.second_method as second,
-               s.authenticated_at as "authenticated_at!", s.last_seen_at, s.expires_at, u.email, u.display_name as name, u.is_admin as admin,
+        select s.id as session, s.user_id as "user!", s.level as "level!: Level", s.method as "method!: Method",
+               s.second_method as "second: SecondFactor", s.authenticated_at as "authenticated_at!", s.last_seen_at, s.expires_at, u.email, u.display_name as name, u.is_admin as admin,
                exists (select 1 from totp_credentials t where t.user_id = s.user_id and t.confirmed_at is not null) as "two_factor!"
         from sessions s join users u on u.id = s.user_id
         where s.token_hash = $1 and s.audience = 'api' and s.application = $2 and s.level <> 'first_factor' and s.revoked_at is null
@@ -194,7 +146,7 @@ pub(crate) async fn load_of_application(
     )
     .fetch_optional(pool)
     .await?;
-    Ok(row.and_then(Held::read))
+    Ok(found.filter(ApiSession::has_proven_enough))
 }
 
 /// Whether this application has signed the account in before, in the same browser by what it says.
@@ -293,8 +245,8 @@ pub(super) async fn list(
 ) -> sqlx::Result<Vec<SessionView>> {
     let rows = sqlx::query!(
         r#"
-        select id, user_agent, ip as "ip: IpNet", method as "method!", second_method, level as "level!", new_device, application,
-               authenticated_at as "authenticated_at!", last_seen_at
+        select id, user_agent, ip as "ip: IpAddr", method as "method!: Method", second_method as "second: SecondFactor",
+               level = 'two_factor' as "two_factor!", new_device, application, authenticated_at as "authenticated_at!", last_seen_at
         from sessions
         where user_id = $1 and level <> 'first_factor' and revoked_at is null and expires_at > $2 and last_seen_at > $3
         order by id = $4 desc nulls last, last_seen_at desc limit $5
@@ -309,19 +261,17 @@ pub(super) async fn list(
     .await?;
     Ok(rows
         .into_iter()
-        .filter_map(|row| {
-            Some(SessionView {
-                id: row.id,
-                device: place(row.application, row.user_agent.as_deref()),
-                ip: row.ip.map(|ip| ip.addr()),
-                method: Method::parse(&row.method)?,
-                second: row.second_method.as_deref().and_then(SecondFactor::parse),
-                two_factor: row.level == Level::TwoFactor.as_str(),
-                new_device: row.new_device,
-                signed_in_at: row.authenticated_at,
-                last_seen_at: row.last_seen_at,
-                here: here == Some(row.id),
-            })
+        .map(|row| SessionView {
+            id: row.id,
+            device: place(row.application, row.user_agent.as_deref()),
+            ip: row.ip,
+            method: row.method,
+            second: row.second,
+            two_factor: row.two_factor,
+            new_device: row.new_device,
+            signed_in_at: row.authenticated_at,
+            last_seen_at: row.last_seen_at,
+            here: here == Some(row.id),
         })
         .collect())
 }
@@ -419,7 +369,7 @@ pub(crate) struct ApiHalf {
 pub(crate) async fn api_half(pool: &PgPool, key: SessionKey, api_key: Uuid, now: OffsetDateTime) -> sqlx::Result<Option<ApiHalf>> {
     let row = sqlx::query!(
         r#"
-        select user_id as "user_id!", ip as "ip: IpNet", user_agent from sessions
+        select user_id as "user_id!", ip as "ip: IpAddr", user_agent from sessions
         where token_hash = $1 and audience = 'api' and api_key_id = $2 and level = 'first_factor' and revoked_at is null
             and expires_at > $3
         "#,
@@ -431,7 +381,7 @@ pub(crate) async fn api_half(pool: &PgPool, key: SessionKey, api_key: Uuid, now:
     .await?;
     Ok(row.map(|row| ApiHalf {
         user: row.user_id,
-        client: row.ip.zip(row.user_agent).map(|(ip, user_agent)| Client { ip: ip.addr(), user_agent }),
+        client: row.ip.zip(row.user_agent).map(|(ip, user_agent)| Client { ip, user_agent }),
     }))
 }
 
@@ -443,13 +393,14 @@ pub(crate) async fn finish_half(
     api_key: Option<Uuid>,
     now: OffsetDateTime,
 ) -> sqlx::Result<Option<Half>> {
-    let row = sqlx::query!(
+    sqlx::query_as!(
+        Half,
         r#"
         update sessions set revoked_at = $2, revoke_reason = $3
         where token_hash = $1 and audience = case when $4::uuid is null then 'browser' else 'api' end
             and api_key_id is not distinct from $4 and user_id is not null and level <> 'two_factor' and revoked_at is null
             and expires_at > $2
-        returning id, user_id as "user_id!", method as "method!", magic_link_id,
+        returning id as session, user_id as "user!", method as "method!: Method", magic_link_id as link,
             (select created_at from magic_links where id = magic_link_id) as asked_at
         "#,
         &key.0,
@@ -458,11 +409,7 @@ pub(crate) async fn finish_half(
         api_key,
     )
     .fetch_optional(connection)
-    .await?;
-    Ok(row.and_then(|row| {
-        let method = Method::parse(&row.method)?;
-        Some(Half { session: row.id, user: row.user_id, method, link: row.magic_link_id, asked_at: row.asked_at })
-    }))
+    .await
 }
 
 /// A session's authority. Its level is no field: it follows from the account and what was given ([`Level::of`]). Neither is where its
@@ -512,7 +459,7 @@ pub(crate) async fn grant(connection: &mut PgConnection, grant: &Grant<'_>) -> s
         grant.second.map(SecondFactor::as_str),
         grant.verified_at,
         grant.link,
-        grant.from.is_person().then(|| IpNet::from(grant.from.ip)) as Option<IpNet>,
+        grant.from.is_person().then_some(grant.from.ip) as Option<IpAddr>,
         grant.from.is_person().then(|| grant.from.user_agent()),
         grant.now,
         grant.expires_at,
@@ -587,17 +534,13 @@ pub(crate) struct SignIn {
 
 pub(crate) async fn sign_in_of(pool: &PgPool, session: Uuid) -> sqlx::Result<Option<SignIn>> {
     let row = sqlx::query!(
-        r#"select ip as "ip: IpNet", user_agent, application, authenticated_at from sessions where id = $1 and user_id is not null"#,
+        r#"select ip as "ip: IpAddr", user_agent, application, authenticated_at from sessions where id = $1 and user_id is not null"#,
         session,
     )
     .fetch_optional(pool)
     .await?;
     Ok(row.and_then(|row| {
-        Some(SignIn {
-            device: place(row.application, row.user_agent.as_deref()),
-            ip: row.ip.map(|ip| ip.addr()),
-            at: row.authenticated_at?,
-        })
+        Some(SignIn { device: place(row.application, row.user_agent.as_deref()), ip: row.ip, at: row.authenticated_at? })
     }))
 }
 

@@ -182,9 +182,7 @@ impl SignIn<'_> {
         let request = Request { email, seed, binding: nonce.hash(), from_known_browser: known, redirect_url: None };
         let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         self.queue_link(&mut work, new_id(now), &request, from, now).await?;
-        work.commit().await?;
-        self.0.outbox.notify_one();
-        Ok(())
+        Ok(work.commit_and_mail(self.0).await?)
     }
 
     /// The request's row, its mail, and that it was made. Returns until when link and code work.
@@ -345,7 +343,7 @@ impl SignIn<'_> {
             LinkState::OtherBrowser(_) => Refusal::OtherBrowser,
             _ => link.dead(now).unwrap_or(Refusal::Cancelled),
         };
-        event::record(&self.0.pool, Event::LinkRefused { link: link.id, method: Method::Link, refusal }, from, now).await?;
+        event::record(&self.0.pool, Event::LinkRefused { link: link.id, method: Method::Link, reason: refusal }, from, now).await?;
         Err(ConfirmLinkError::NotLive(refused_state(&link, refusal)))
     }
 
@@ -402,7 +400,7 @@ impl SignIn<'_> {
         if !right {
             event::record(
                 &self.0.pool,
-                Event::LinkRefused { link: link.id, method: Method::Code, refusal: Refusal::WrongCode },
+                Event::LinkRefused { link: link.id, method: Method::Code, reason: Refusal::WrongCode },
                 from,
                 now,
             )
@@ -450,7 +448,7 @@ impl SignIn<'_> {
         from: &Requester,
         now: OffsetDateTime,
     ) -> sqlx::Result<EnterCodeError> {
-        event::record(&self.0.pool, Event::LinkRefused { link: link.id, method: Method::Code, refusal }, from, now).await?;
+        event::record(&self.0.pool, Event::LinkRefused { link: link.id, method: Method::Code, reason: refusal }, from, now).await?;
         Ok(EnterCodeError::Dead(refused_state(link, refusal)))
     }
 
@@ -524,8 +522,7 @@ impl SignIn<'_> {
         if !account::store::signed_in(work.connection(), &account, now).await? {
             return Err(Redeem::NotLive(Refusal::Cancelled));
         }
-        work.commit().await?;
-        self.0.outbox.notify_one();
+        work.commit_and_mail(self.0).await?;
         Ok(Outcome::Complete { known_browser: remembered.token })
     }
 

@@ -209,8 +209,7 @@ impl SignIn<'_> {
         } else {
             None
         };
-        work.commit().await?;
-        self.0.outbox.notify_one();
+        work.commit_and_mail(self.0).await?;
         Ok(SignedIn { known_browser: remembered.token, trusted_device })
     }
 
@@ -243,7 +242,7 @@ impl SignIn<'_> {
             session: grant.id,
             level: grant.level(),
             method: grant.method,
-            second: grant.second,
+            second_method: grant.second,
             new_device: grant.new_device,
             after: grant.asked_at.map(|asked_at| grant.now - asked_at),
         });
@@ -276,9 +275,7 @@ impl SignIn<'_> {
                 outbox::store::enqueue_notice(work.connection(), user, Notice::SecondStepFailed, Some(from), now).await?;
             }
         }
-        work.commit().await?;
-        self.0.outbox.notify_one();
-        Ok(())
+        Ok(work.commit_and_mail(self.0).await?)
     }
 
     /// Charges one look, and compares.
@@ -305,7 +302,7 @@ impl SignIn<'_> {
             match Secret::open(&self.0.keys, &credential.sealed, credential.id, user) {
                 Ok(secret) => readable.push((credential, secret)),
                 Err(unreadable) => {
-                    let event = Event::TotpUnreadable { user, credential: credential.id, reason: unreadable.reason() };
+                    let event = Event::TotpUnreadable { user, authenticator: credential.id, reason: unreadable.reason() };
                     event::record(&self.0.pool, event, from, now).await?;
                 }
             }
@@ -329,7 +326,7 @@ impl SignIn<'_> {
                     return Err(SecondFactorError::Limited(Limited { limit: charge.limit, wait }));
                 }
                 authenticators::Charged::Off => {
-                    self.refuse_factor(Event::TotpRefused { user, refusal: CodeRefusal::Off, purpose }, giving).await?;
+                    self.refuse_factor(Event::TotpRefused { user, reason: CodeRefusal::Off, purpose }, giving).await?;
                     return Err(SecondFactorError::AppOff);
                 }
             }
@@ -362,7 +359,7 @@ impl SignIn<'_> {
             Verdict::Clock { .. } => CodeRefusal::Clock,
             Verdict::Right { .. } | Verdict::Wrong => CodeRefusal::Wrong,
         };
-        self.refuse_factor(Event::TotpRefused { user, refusal, purpose }, giving).await?;
+        self.refuse_factor(Event::TotpRefused { user, reason: refusal, purpose }, giving).await?;
         if failures >= totp::MAX_FAILURES {
             event::record(&self.0.pool, Event::TotpLocked { user }, from, now).await?;
             return Err(SecondFactorError::AppOff);
@@ -389,11 +386,11 @@ impl SignIn<'_> {
                 Ok(VerifiedFactor { what: RightWhat::Backup { code: found.id }, charge, by_account: known.is_none() })
             }
             Some(_) if is => {
-                self.refuse_factor(Event::BackupCodeRefused { user, refusal: CodeRefusal::Used, purpose }, giving).await?;
+                self.refuse_factor(Event::BackupCodeRefused { user, reason: CodeRefusal::Used, purpose }, giving).await?;
                 Err(SecondFactorError::Used)
             }
             _ => {
-                self.refuse_factor(Event::BackupCodeRefused { user, refusal: CodeRefusal::Wrong, purpose }, giving).await?;
+                self.refuse_factor(Event::BackupCodeRefused { user, reason: CodeRefusal::Wrong, purpose }, giving).await?;
                 Err(self.wrong(&charge, 0, now).await?)
             }
         }
@@ -424,7 +421,7 @@ impl SignIn<'_> {
                 if let (false, Some(token)) = (right.by_account, browser.known) {
                     known_browser::store::clear(work.connection(), &token.hash(), user).await?;
                 }
-                work.record(Event::TotpAccepted { user, credential: *credential, purpose });
+                work.record(Event::TotpAccepted { user, authenticator: *credential, purpose });
             }
             RightWhat::Backup { code } => {
                 if !codes::consume(work.connection(), *code, now).await? {
@@ -451,8 +448,8 @@ impl SignIn<'_> {
     ) -> Result<SecondFactorError, SecondFactorError> {
         let SecondFactorContext { user, purpose, from, now, .. } = giving;
         let event = match right.what {
-            RightWhat::Totp { .. } => Event::TotpRefused { user, refusal: CodeRefusal::Used, purpose },
-            RightWhat::Backup { .. } => Event::BackupCodeRefused { user, refusal: CodeRefusal::Used, purpose },
+            RightWhat::Totp { .. } => Event::TotpRefused { user, reason: CodeRefusal::Used, purpose },
+            RightWhat::Backup { .. } => Event::BackupCodeRefused { user, reason: CodeRefusal::Used, purpose },
         };
         event::record(&self.0.pool, event, from, now).await?;
         Ok(SecondFactorError::Used)

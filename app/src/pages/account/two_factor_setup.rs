@@ -1,10 +1,6 @@
 //! `/account/two-factor/setup`: from an app that knows nothing of us to the first code of it.
 
-use auth::{
-    crypto::Code,
-    identity::Authority,
-    self_service::two_factor::{ChangeError, DEFAULT_NAME},
-};
+use auth::{crypto::Code, identity::Authority, self_service::two_factor::ChangeError};
 
 use crate::{
     pages::{
@@ -160,6 +156,13 @@ pub async fn get(State(state): State<AppState>, Enrolling(_, authority): Enrolli
     answer(&state, authority, StatusCode::OK, DEFAULT_NAME.to_owned(), None).await
 }
 
+/// An app's name where its owner gives none.
+const DEFAULT_NAME: &str = "Authenticator app";
+
+fn named(typed: &str) -> &str {
+    if typed.chars().all(|c| c.is_whitespace() || c.is_control()) { DEFAULT_NAME } else { typed }
+}
+
 async fn answer(state: &AppState, authority: Authority, status: StatusCode, name: String, error: Option<TotpError>) -> Answer {
     let progress = match state.auth.self_service().two_factor_setup(&authority).await? {
         None => SetupStage::Start,
@@ -191,13 +194,13 @@ pub async fn confirm_two_factor_setup(#[server(default)] code: String, #[server(
     let (stepping, cookie) = stepping(&form, &browser, &authority)?;
     let outcome = match Code::parse(&code) {
         Ok(code) => {
-            form.state.auth.self_service().confirm_two_factor_setup(stepping, &code, &name, &form.from).await.map_err(|error| {
-                match error {
+            form.state.auth.self_service().confirm_two_factor_setup(stepping, &code, named(&name), &form.from).await.map_err(
+                |error| match error {
                     ChangeError::WrongCode => Ok(TotpError::Wrong { left: 0 }),
                     ChangeError::Clock { steps } => Ok(TotpError::clock(steps)),
                     other => Err(other),
-                }
-            })
+                },
+            )
         }
         Err(format) => Err(Ok(format.into())),
     };

@@ -27,9 +27,9 @@ const LOOK_BACK: Duration = Duration::hours(2);
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Finding {
     pub at: OffsetDateTime,
-    pub kind: &'static str,
+    pub kind: String,
     /// What it is about, by name: a link, a session, a mail.
-    pub ids: Vec<(&'static str, Uuid)>,
+    pub ids: Vec<(String, Uuid)>,
 }
 
 impl Operations<'_> {
@@ -42,12 +42,13 @@ impl Operations<'_> {
         // Links are deleted before the sessions they made: without this, old sessions would seem to have none.
         let since = since.max(now - housekeeping::KEEP);
         let pool = &self.0.pool;
-        let mut findings = store::redemptions(pool, since).await?;
-        findings.extend(store::sessions_without_link(pool, since).await?);
-        findings.extend(store::links_with_several_sessions(pool, since).await?);
-        findings.extend(store::tokens_without_mail(pool, since, now).await?);
-        findings.extend(store::orphans(pool, since, now).await?);
-        findings.extend(store::stuck_mail(pool, now).await?);
+        let mut rows = store::redemptions(pool, since).await?;
+        rows.extend(store::sessions_without_link(pool, since).await?);
+        rows.extend(store::links_with_several_sessions(pool, since).await?);
+        rows.extend(store::tokens_without_mail(pool, since, now).await?);
+        rows.extend(store::orphans(pool, since, now).await?);
+        rows.extend(store::stuck_mail(pool, now).await?);
+        let mut findings: Vec<Finding> = rows.into_iter().map(Into::into).collect();
         findings.sort_unstable();
         Ok(findings)
     }
@@ -69,7 +70,7 @@ impl Operations<'_> {
         let mut findings = BTreeMap::new();
         for Finding { at, kind, ids } in &found {
             tracing::warn!(kind, at = %at, ids = ?ids, "reconcile.found");
-            *findings.entry(*kind).or_default() += 1;
+            *findings.entry(kind.clone()).or_default() += 1;
         }
         let mut work = UnitOfWork::begin(&self.0.pool, None, now).await?;
         work.record(Event::ReconcileFinished { findings });

@@ -16,10 +16,25 @@ const PAST_DEADLINE: Duration = Duration::minutes(1);
 /// A mail that is due is claimed within seconds, and tried for half a minute; a full queue may take longer, but not this long.
 const OVERDUE: Duration = Duration::minutes(10);
 
+/// A contradiction as each query tells of it: `names` say what `ids` are of.
+pub(super) struct Row {
+    at: OffsetDateTime,
+    kind: String,
+    names: Vec<String>,
+    ids: Vec<Uuid>,
+}
+
+impl From<Row> for Finding {
+    fn from(Row { at, kind, names, ids }: Row) -> Self {
+        Self { at, kind, ids: names.into_iter().zip(ids).collect() }
+    }
+}
+
 /// Where a link's row and the audit disagree: it is used once and at one moment, in one transaction with its `link.redeemed`.
-pub(super) async fn redemptions(pool: &PgPool, since: OffsetDateTime) -> sqlx::Result<Vec<Finding>> {
+pub(super) async fn redemptions(pool: &PgPool, since: OffsetDateTime) -> sqlx::Result<Vec<Row>> {
     // A link that was redeemed in the window was made at most its lifetime before.
-    let rows = sqlx::query!(
+    sqlx::query_as!(
+        Row,
         r#"
         with redeemed as materialized (
             select (details->>'link')::uuid as link, count(*) as times, min(created_at) as first, max(created_at) as last
@@ -30,7 +45,7 @@ pub(super) async fn redemptions(pool: &PgPool, since: OffsetDateTime) -> sqlx::R
         )
         select case when times > 1 then 'link_redeemed_twice' when link is null then 'link_used_without_audit'
                     when used = 0 then 'link_redeemed_and_unused' else 'link_used_at_differs' end as "kind!",
-               coalesce(link, id) as "link!", coalesce(last, used_at) as "at!"
+               array['link'] as "names!", array[coalesce(link, id)] as "ids!", coalesce(last, used_at) as "at!"
         from redeemed full join links on id = link
         where coalesce(last, used_at) >= $1
             and (times > 1 or (link is null and used = 1) or (link is not null and used = 0) or used_at <> first)
@@ -41,19 +56,17 @@ pub(super) async fn redemptions(pool: &PgPool, since: OffsetDateTime) -> sqlx::R
         MOST,
     )
     .fetch_all(pool)
-    .await?;
-    Ok(rows
-        .into_iter()
-        .filter_map(|row| Some(Finding { at: row.at, kind: known(&row.kind)?, ids: vec![("link", row.link)] }))
-        .collect())
+    .await
 }
 
 /// Sessions that speak for somebody, and no link was used up for it. A link is as much older than its session as it may wait, and the
 /// second step after it: without that bound all links were read.
-pub(super) async fn sessions_without_link(pool: &PgPool, since: OffsetDateTime) -> sqlx::Result<Vec<Finding>> {
-    let rows = sqlx::query!(
+pub(super) async fn sessions_without_link(pool: &PgPool, since: OffsetDateTime) -> sqlx::Result<Vec<Row>> {
+    sqlx::query_as!(
+        Row,
         r#"
-        select s.id as session, s.user_id as "user!", s.magic_link_id as link, s.created_at as at
+        select 'session_without_redeemed_link' as "kind!", array['session', 'user', 'link'] as "names!",
+               array_remove(array[s.id, s.user_id, s.magic_link_id], null) as "ids!", s.created_at as at
         from sessions s left join magic_links l on l.id = s.magic_link_id and l.created_at >= $2
         where s.id >= $1 and s.user_id is not null and l.used is distinct from 1
         order by s.id limit $3
@@ -63,21 +76,16 @@ pub(super) async fn sessions_without_link(pool: &PgPool, since: OffsetDateTime) 
         MOST,
     )
     .fetch_all(pool)
-    .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| {
-            let ids = [("session", Some(row.session)), ("user", Some(row.user)), ("link", row.link)];
-            Finding { at: row.at, kind: "session_without_redeemed_link", ids: given(ids) }
-        })
-        .collect())
+    .await
 }
 
 /// Links that more than one session comes from. One that took another's place, as after the second factor, is no second one.
-pub(super) async fn links_with_several_sessions(pool: &PgPool, since: OffsetDateTime) -> sqlx::Result<Vec<Finding>> {
-    let rows = sqlx::query!(
+pub(super) async fn links_with_several_sessions(pool: &PgPool, since: OffsetDateTime) -> sqlx::Result<Vec<Row>> {
+    sqlx::query_as!(
+        Row,
         r#"
-        select magic_link_id as "link!", max(created_at) as "at!", array_agg(id order by id) as "sessions!: Vec<Uuid>"
+        select 'link_with_several_sessions' as "kind!", array['link'] || array_agg('session'::text) as "names!",
+               magic_link_id || array_agg(id order by id) as "ids!", max(created_at) as "at!"
         from sessions
         where id >= $1 and user_id is not null and magic_link_id is not null and revoke_reason is distinct from 'replaced'
         group by magic_link_id having count(*) > 1
@@ -87,20 +95,13 @@ pub(super) async fn links_with_several_sessions(pool: &PgPool, since: OffsetDate
         MOST,
     )
     .fetch_all(pool)
-    .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| {
-            let sessions = row.sessions.into_iter().map(|session| ("session", session));
-            let ids = [("link", row.link)].into_iter().chain(sessions).collect();
-            Finding { at: row.at, kind: "link_with_several_sessions", ids }
-        })
-        .collect())
+    .await
 }
 
 /// Links and codes that work, and that nobody has or will get: their mail was never queued, or was given up.
-pub(super) async fn tokens_without_mail(pool: &PgPool, since: OffsetDateTime, now: OffsetDateTime) -> sqlx::Result<Vec<Finding>> {
-    let rows = sqlx::query!(
+pub(super) async fn tokens_without_mail(pool: &PgPool, since: OffsetDateTime, now: OffsetDateTime) -> sqlx::Result<Vec<Row>> {
+    sqlx::query_as!(
+        Row,
         r#"
         with pending as (
             select 'link' as token, id, created_at from magic_links
@@ -122,7 +123,8 @@ pub(super) async fn tokens_without_mail(pool: &PgPool, since: OffsetDateTime, no
             from mail_outbox where created_at >= $1
             group by 1
         )
-        select p.token as "token!", p.id as "id!", p.created_at as "at!", m.token is null as "never!"
+        select case when m.token is null then 'token_without_mail' else 'token_of_failed_mail' end as "kind!",
+               array[p.token] as "names!", array[p.id] as "ids!", p.created_at as "at!"
         from pending p left join mails m on m.token = p.id
         where m.comes is not true
         order by p.created_at limit $5
@@ -134,21 +136,15 @@ pub(super) async fn tokens_without_mail(pool: &PgPool, since: OffsetDateTime, no
         MOST,
     )
     .fetch_all(pool)
-    .await?;
-    Ok(rows
-        .into_iter()
-        .filter_map(|row| {
-            let kind = if row.never { "token_without_mail" } else { "token_of_failed_mail" };
-            Some(Finding { at: row.at, kind, ids: vec![(known(&row.token)?, row.id)] })
-        })
-        .collect())
+    .await
 }
 
 /// Links and codes that work for an account or a session that is gone. Foreign keys forbid it, until a restore leaves them out.
-pub(super) async fn orphans(pool: &PgPool, since: OffsetDateTime, now: OffsetDateTime) -> sqlx::Result<Vec<Finding>> {
-    let rows = sqlx::query!(
+pub(super) async fn orphans(pool: &PgPool, since: OffsetDateTime, now: OffsetDateTime) -> sqlx::Result<Vec<Row>> {
+    sqlx::query_as!(
+        Row,
         r#"
-        select token as "token!", t.id as "id!", t.created_at as "at!"
+        select 'token_without_owner' as "kind!", array[token] as "names!", array[t.id] as "ids!", t.created_at as "at!"
         from (
             select 'step_up_code' as token, id, user_id, session_id, created_at from step_up_codes
             where created_at >= $1 and used_at is null and expires_at > $2
@@ -169,18 +165,16 @@ pub(super) async fn orphans(pool: &PgPool, since: OffsetDateTime, now: OffsetDat
         MOST,
     )
     .fetch_all(pool)
-    .await?;
-    Ok(rows
-        .into_iter()
-        .filter_map(|row| Some(Finding { at: row.at, kind: "token_without_owner", ids: vec![(known(&row.token)?, row.id)] }))
-        .collect())
+    .await
 }
 
 /// Mail that no worker looks after. What waits is little, and has an index of its own, so it is not bounded by a time.
-pub(super) async fn stuck_mail(pool: &PgPool, now: OffsetDateTime) -> sqlx::Result<Vec<Finding>> {
-    let rows = sqlx::query!(
+pub(super) async fn stuck_mail(pool: &PgPool, now: OffsetDateTime) -> sqlx::Result<Vec<Row>> {
+    sqlx::query_as!(
+        Row,
         r#"
-        select id, created_at as at, deadline < $1 as "past_deadline!"
+        select case when deadline < $1 then 'mail_past_deadline' else 'mail_overdue' end as "kind!",
+               array['mail'] as "names!", array[id] as "ids!", created_at as at
         from mail_outbox
         where state = 'queued' and (deadline < $1 or run_at < $2)
         order by created_at desc limit $3
@@ -190,33 +184,5 @@ pub(super) async fn stuck_mail(pool: &PgPool, now: OffsetDateTime) -> sqlx::Resu
         MOST,
     )
     .fetch_all(pool)
-    .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| {
-            let kind = if row.past_deadline { "mail_past_deadline" } else { "mail_overdue" };
-            Finding { at: row.at, kind, ids: vec![("mail", row.id)] }
-        })
-        .collect())
-}
-
-/// The words our own queries answer with, for the whole life of the program.
-fn known(word: &str) -> Option<&'static str> {
-    [
-        "link_redeemed_twice",
-        "link_used_without_audit",
-        "link_redeemed_and_unused",
-        "link_used_at_differs",
-        "link",
-        "invite",
-        "step_up_code",
-        "email_change",
-        "undo_link",
-    ]
-    .into_iter()
-    .find(|known| *known == word)
-}
-
-fn given<const N: usize>(ids: [(&'static str, Option<Uuid>); N]) -> Vec<(&'static str, Uuid)> {
-    ids.into_iter().filter_map(|(name, id)| Some((name, id?))).collect()
+    .await
 }

@@ -159,8 +159,7 @@ impl SignIn<'_> {
         }
         let asked = Request { email: request.email, seed, binding, from_known_browser: false, redirect_url: request.redirect_url };
         let expires_at = self.queue_link(&mut work, id, &asked, from, now).await?;
-        work.commit().await?;
-        self.0.outbox.notify_one();
+        work.commit_and_mail(self.0).await?;
         Ok(Requested { id, secret, expires_at })
     }
 

@@ -5,9 +5,10 @@ use uuid::Uuid;
 use crate::{
     api_keys::store::Found,
     crypto::SessionKey,
+    identity::{Level, Method, SecondFactor},
     policy::IDEMPOTENCY_TTL,
     primitives::statement::Statement as _,
-    sessions::{ApiSession, store::Held},
+    sessions::ApiSession,
 };
 
 /// An API key that works and a live session that its application holds, by the conditions of `api_key::store::find` and
@@ -28,7 +29,8 @@ pub(super) async fn key_and_session(
                ) as "curbed!",
                s.id as "session?", u.id as "user?", u.email as "email?", u.display_name as "display_name?", u.is_admin as "admin?",
                exists (select 1 from totp_credentials t where t.user_id = u.id and t.confirmed_at is not null) as "two_factor!",
-               s.level as "level?", s.method as "method?", s.second_method as "second?", s.authenticated_at as "authenticated_at?",
+               s.level as "level?: Level", s.method as "method?: Method", s.second_method as "second?: SecondFactor",
+               s.authenticated_at as "authenticated_at?",
                s.last_seen_at as "last_seen_at?", s.expires_at as "expires_at?"
         from api_keys k
         left join (sessions s join users u on u.id = s.user_id)
@@ -45,8 +47,8 @@ pub(super) async fn key_and_session(
     .fetch_optional(pool)
     .await?;
     Ok(row.map(|row| {
-        let held = || {
-            Some(Held {
+        let session = || {
+            Some(ApiSession {
                 session: row.session?,
                 user: row.user?,
                 email: row.email?,
@@ -61,7 +63,6 @@ pub(super) async fn key_and_session(
                 expires_at: row.expires_at?,
             })
         };
-        let session = held().and_then(Held::read);
         let found = Found {
             id: row.id,
             name: row.name,
@@ -70,7 +71,7 @@ pub(super) async fn key_and_session(
             last_used_at: row.last_used_at,
             curbed: row.curbed,
         };
-        (found, session)
+        (found, session().filter(ApiSession::has_proven_enough))
     }))
 }
 

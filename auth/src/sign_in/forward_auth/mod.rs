@@ -47,7 +47,7 @@ struct Found {
     admin: bool,
     /// The account has two-factor, at this very moment.
     two_factor: bool,
-    level: Option<Level>,
+    level: Level,
     /// The level the token was made at.
     token_level: Option<Level>,
     last_seen_at: OffsetDateTime,
@@ -56,9 +56,9 @@ struct Found {
 impl Found {
     fn access(self, needs: Level, required: RequireTwoFactor) -> Access {
         let owes = !self.two_factor && required.covers(self.admin);
-        let level = match (self.level, self.token_level) {
-            (None | Some(Level::FirstFactor), _) => return Access::Nobody,
-            (Some(Level::TwoFactor), None | Some(Level::TwoFactor)) => Level::TwoFactor,
+        let level = match (self.level.stands(self.two_factor), self.token_level) {
+            (Level::FirstFactor, _) => return Access::Nobody,
+            (Level::TwoFactor, None | Some(Level::TwoFactor)) => Level::TwoFactor,
             _ => Level::Email,
         };
         // An address that is none can't be told on; whoever has it is nobody.

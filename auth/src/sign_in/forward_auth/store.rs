@@ -14,10 +14,11 @@ pub(super) async fn find(
     now: OffsetDateTime,
     idle_since: OffsetDateTime,
 ) -> sqlx::Result<Option<Found>> {
-    let row = sqlx::query!(
+    sqlx::query_as!(
+        Found,
         r#"
-        select s.id as "session!", u.id as "user!", u.email as "email!", u.is_admin as "is_admin!", s.level as "level!",
-               s.last_seen_at as "last_seen_at!", shown.level as token_level,
+        select s.id as "session!", u.id as "user!", u.email as "email!", u.is_admin as "admin!", s.level as "level!: Level",
+               s.last_seen_at as "last_seen_at!", shown.level as "token_level: Level",
                exists (select 1 from totp_credentials t where t.user_id = u.id and t.confirmed_at is not null) as "two_factor!"
         from (
             select id, null as level from sessions where token_hash = $1
@@ -37,18 +38,7 @@ pub(super) async fn find(
         idle_since,
     )
     .fetch_optional(pool)
-    .await?;
-    Ok(row.map(|row| Found {
-        session: row.session,
-        user: row.user,
-        email: row.email,
-        admin: row.is_admin,
-        two_factor: row.two_factor,
-        level: Level::stands(&row.level, row.two_factor),
-        // A level that can't be read counts for the least.
-        token_level: row.token_level.map(|level| Level::parse(&level).unwrap_or(Level::Email)),
-        last_seen_at: row.last_seen_at,
-    }))
+    .await
 }
 
 /// Of many requests at once, one writes.

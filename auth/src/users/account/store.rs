@@ -23,36 +23,27 @@ pub(crate) struct Account {
     pub two_factor: bool,
 }
 
+/// The account that a condition on `$1` finds, as it stands at `$2`.
+macro_rules! account {
+    ($condition:tt, $($argument:expr),+) => {
+        sqlx::query_as!(
+            Account,
+            r#"
+            select id, email, email_key, is_admin as admin, (disabled_at is not null or deletes_at <= $2) is true as "disabled!",
+                   last_sign_in_at is not null as "signed_in_before!",
+                   exists (select 1 from totp_credentials t where t.user_id = u.id and t.confirmed_at is not null) as "two_factor!"
+            from users u where "# + $condition,
+            $($argument),+
+        )
+    };
+}
+
 pub(crate) async fn by_email(connection: &mut PgConnection, email_key: &str, now: OffsetDateTime) -> sqlx::Result<Option<Account>> {
-    sqlx::query_as!(
-        Account,
-        r#"
-        select id, email, email_key, is_admin as admin, (disabled_at is not null or deletes_at <= $2) is true as "disabled!",
-               last_sign_in_at is not null as "signed_in_before!",
-               exists (select 1 from totp_credentials t where t.user_id = u.id and t.confirmed_at is not null) as "two_factor!"
-        from users u where email_key = $1
-        "#,
-        email_key,
-        now,
-    )
-    .fetch_optional(connection)
-    .await
+    account!("email_key = $1", email_key, now).fetch_optional(connection).await
 }
 
 pub(crate) async fn by_id(connection: &mut PgConnection, id: Uuid, now: OffsetDateTime) -> sqlx::Result<Option<Account>> {
-    sqlx::query_as!(
-        Account,
-        r#"
-        select id, email, email_key, is_admin as admin, (disabled_at is not null or deletes_at <= $2) is true as "disabled!",
-               last_sign_in_at is not null as "signed_in_before!",
-               exists (select 1 from totp_credentials t where t.user_id = u.id and t.confirmed_at is not null) as "two_factor!"
-        from users u where id = $1
-        "#,
-        id,
-        now,
-    )
-    .fetch_optional(connection)
-    .await
+    account!("id = $1", id, now).fetch_optional(connection).await
 }
 
 /// The addresses of these accounts.
@@ -138,8 +129,8 @@ pub(crate) async fn is_last_admin(connection: &mut PgConnection, id: Uuid) -> sq
     .await
 }
 
-/// `None` where the account leaves already.
-pub(crate) async fn leave(
+/// `None` where it is to be deleted already.
+pub(crate) async fn schedule_deletion(
     connection: &mut PgConnection,
     id: Uuid,
     deletes_at: OffsetDateTime,
@@ -154,7 +145,7 @@ pub(crate) async fn leave(
 }
 
 /// The account stays after all. `false` where it was not to be deleted, or its time is over.
-pub(crate) async fn stay(connection: &mut PgConnection, id: Uuid, now: OffsetDateTime) -> sqlx::Result<bool> {
+pub(crate) async fn cancel_deletion(connection: &mut PgConnection, id: Uuid, now: OffsetDateTime) -> sqlx::Result<bool> {
     sqlx::query!("update users set deletes_at = null where id = $1 and deletes_at > $2", id, now).changes(connection).await
 }
 
