@@ -1,11 +1,10 @@
 //! Looking after other people's accounts: an administrator on the pages, or an operator at the shell.
 //!
 //! Not here: what people do to their own account (`self_service`).
+//! To add one: an action is what it does between `begin_action` and `finish_action`, its event and its notice.
 //!
 //! An administrator's session must have given its strongest factor lately. Every action has a reason, is recorded with who did it,
 //! and is told to the account's owner. There is always an administrator left.
-//!
-//! To add an action: what it does between `begin` and `finish`, its event and its notice.
 
 mod limits;
 mod mail_queue;
@@ -312,8 +311,8 @@ impl Administration<'_> {
             closed += links;
             let why = RevokeReason::EndedByAdmin;
             let some = sessions::store::revoke_since(work.connection(), since, BATCH, why, now).await?;
-            for (session, user) in &some {
-                work.record(Event::SessionRevoked { user: *user, session: *session, reason: why });
+            for ended in &some {
+                work.record(ended.event(why));
             }
             ended += some.len() as u64;
             let done = some.is_empty() && links == 0;

@@ -110,31 +110,6 @@ impl fmt::Display for Cursor {
     }
 }
 
-/// The rows of a page: `$beyond` says on which side of the cursor's they lie, `$order` which of them come first.
-macro_rules! rows {
-    ($beyond:tt, $order:tt, $($argument:expr),+ $(,)?) => {
-        sqlx::query_as!(
-            UserRow,
-            r#"
-            select id as "id!", email as "email!", status as "status!", is_admin as "admin!", last_sign_in_at,
-                   exists (select 1 from totp_credentials t where t.user_id = page.id and t.confirmed_at is not null) as "two_factor!",
-                   (select count(*) from backup_codes b where b.user_id = page.id and b.saved_at is not null and b.used_at is null) as "codes_left!",
-                   (select count(*) from sessions s where s.user_id = page.id and s.level <> 'first_factor'
-                        and s.revoked_at is null and s.expires_at > $7 and s.last_seen_at > $8) as "sessions!"
-            from (
-                select id, email, email_key, status, is_admin, last_sign_in_at from listed_accounts
-                where ($1::uuid is null or id = $1) and ($2::text is null or email_key like $2) and ($3::text is null or status = $3)
-                    and ($4::boolean is null or two_factor = $4) and (expires_at is null or expires_at > $7)
-                    and ($3 is distinct from 'invited' or expires_at is not null)
-                    and ($3 is distinct from 'disabled' or disabled_at is not null) and ($3 is distinct from 'leaving' or deletes_at is not null)
-                    and email_key "# + $beyond + " order by email_key " + $order + r#" limit $6
-            ) page
-            order by email_key "# + $order,
-            $($argument),+
-        )
-    };
-}
-
 /// At most `most`, in the order of the cursor's direction. What is told of a row beside (second factor, codes, sessions)
 /// is looked up for the rows of the page only.
 ///
@@ -155,36 +130,46 @@ pub(super) async fn page(
     let (id, pattern) = filter.search();
     let (status, two_factor) = (filter.status.map(Status::as_str), filter.two_factor);
     let (from, limit) = (cursor.map(|cursor| cursor.id), i64::try_from(most).unwrap_or(i64::MAX));
+    // `$beyond` says on which side of the cursor's row they lie, `$order` which of them come first.
+    macro_rules! rows {
+        ($beyond:tt, $order:tt) => {
+            sqlx::query_as!(
+                UserRow,
+                r#"
+                select id as "id!", email as "email!", status as "status!", is_admin as "admin!", last_sign_in_at,
+                       exists (select 1 from totp_credentials t where t.user_id = page.id and t.confirmed_at is not null) as "two_factor!",
+                       (select count(*) from backup_codes b where b.user_id = page.id and b.saved_at is not null and b.used_at is null) as "codes_left!",
+                       (select count(*) from sessions s where s.user_id = page.id and s.level <> 'first_factor'
+                            and s.revoked_at is null and s.expires_at > $7 and s.last_seen_at > $8) as "sessions!"
+                from (
+                    select id, email, email_key, status, is_admin, last_sign_in_at from listed_accounts
+                    where ($1::uuid is null or id = $1) and ($2::text is null or email_key like $2) and ($3::text is null or status = $3)
+                        and ($4::boolean is null or two_factor = $4) and (expires_at is null or expires_at > $7)
+                        and ($3 is distinct from 'invited' or expires_at is not null)
+                        and ($3 is distinct from 'disabled' or disabled_at is not null) and ($3 is distinct from 'leaving' or deletes_at is not null)
+                        and email_key "# + $beyond + " order by email_key " + $order + r#" limit $6
+                ) page
+                order by email_key "# + $order,
+                id,
+                pattern,
+                status,
+                two_factor,
+                from,
+                limit,
+                now,
+                idle_since,
+            )
+            .fetch_all(pool)
+            .await
+        };
+    }
     if cursor.is_some_and(|cursor| cursor.backwards) {
-        rows!(
-            "< (select email_key from users where id = $5 union all select email_key from invites where id = $5)",
-            "desc",
-            id,
-            pattern,
-            status,
-            two_factor,
-            from,
-            limit,
-            now,
-            idle_since,
-        )
-        .fetch_all(pool)
-        .await
+        rows!("< (select email_key from users where id = $5 union all select email_key from invites where id = $5)", "desc")
     } else {
         rows!(
             "> coalesce((select email_key from users where id = $5 union all select email_key from invites where id = $5), '')",
-            "asc",
-            id,
-            pattern,
-            status,
-            two_factor,
-            from,
-            limit,
-            now,
-            idle_since,
+            "asc"
         )
-        .fetch_all(pool)
-        .await
     }
 }
 

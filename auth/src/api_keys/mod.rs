@@ -1,8 +1,10 @@
-//! API keys: `lk_`, eight characters that name the key, `_`, and 256 secret bits. Only a hash of the secret is kept, so a key is shown
+//! API keys: made, listed, ended, and found by what a program presents.
 //!
 //! Not here: who a program is to the domain (`identity`), and what its requests do (`sign_in`, `administration`).
 //! To add one: a scope is a variant of `Scope` in `identity/api_key.rs`; the route that asks for it lies in `server/src/api`.
-//! once, when it is made.
+//!
+//! A key is `lk_`, eight characters that name it, `_`, and 256 secret bits. Only a hash of the secret is kept, so a key is shown once,
+//! when it is made.
 //!
 //! A key never exceeds its maker's rights: what only administrators may do, it does while its maker is one. That is looked up at every
 //! use, in the query that finds the key, so that nothing has to be told to other instances.

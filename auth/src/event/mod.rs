@@ -1,10 +1,11 @@
-//! What happened: one typed [`Event`] a thing, which becomes the audit row in the caller's transaction, and the log line and counter after it.
+//! What happened: one typed [`Event`] a thing. It becomes the audit row, in the caller's transaction, then the log line and the counter.
+//!
 //! Not here: where something happens: the operation records it.
 //! To add one: a variant, its name (`noun.verb`), its details (never a token, code, secret or address), its counter if it has one.
 //!
 //! The three cannot drift apart, and an action whose audit row fails, fails. A variant's fields are named as the details are.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use metrics::SharedString;
 use serde::{Serialize, Serializer};
@@ -560,7 +561,7 @@ async fn insert_audit(
         &users as &[Option<Uuid>],
         &details,
         now,
-        from.map(|from| ipnet::IpNet::from(from.ip)) as Option<ipnet::IpNet>,
+        from.map(|from| from.ip) as Option<IpAddr>,
         from.map(Requester::user_agent),
         from.map(|from| from.request_id.as_str()),
         actor,

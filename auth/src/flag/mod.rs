@@ -1,12 +1,11 @@
-//! Feature flags: who has a feature already. A flag is a row: addresses that are in by name, a percentage of the administrators, a
+//! Feature flags: who has a feature already.
 //!
 //! Not here: changing a flag by hand or by a plan (`rollout`).
-//! percentage of everyone; who fits any of them is in.
+//! To add one: a row (`latchkey flag set NAME …`); what asks for it names its key.
 //!
-//! Each process keeps what it read last and looks again every two seconds, or at once where it is told that a flag has changed. A
-//! flag that can't be read stays as it was; one that was never read is off.
-//!
-//! To add a flag: a row (`latchkey flag set NAME …`). What asks for it names its key.
+//! A flag is a row: addresses that are in by name, a percentage of the administrators, a percentage of everyone; who fits any of them
+//! is in. Each process keeps what it read last and looks again every two seconds, or at once where it is told that a flag has changed.
+//! A flag that can't be read stays as it was; one that was never read is off.
 
 pub(crate) mod store;
 

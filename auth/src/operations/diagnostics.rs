@@ -40,7 +40,8 @@ pub struct Role {
 /// # Errors
 /// When the database does not answer.
 pub async fn role(pool: &PgPool) -> Result<Option<Role>, Error> {
-    let row = sqlx::query!(
+    Ok(sqlx::query_as!(
+        Role,
         r#"
         select current_user::text as "name!", pg_has_role(relowner, 'usage') as "owns!",
                has_table_privilege(oid, 'update, delete, truncate') as "changes_audit!",
@@ -50,8 +51,7 @@ pub async fn role(pool: &PgPool) -> Result<Option<Role>, Error> {
         "#
     )
     .fetch_optional(pool)
-    .await?;
-    Ok(row.map(|row| Role { name: row.name, owns: row.owns, changes_audit: row.changes_audit, works: row.works }))
+    .await?)
 }
 
 /// How a pool of connections in between treats ours. What it would break is other clients' statements on our connection.

@@ -174,33 +174,30 @@ pub(super) async fn update(connection: &mut PgConnection, rollout: &Rollout) -> 
     .await
 }
 
+/// A flag's rollout.
+macro_rules! rollout {
+    ($which:tt, $flag:expr, $executor:expr) => {
+        sqlx::query_as!(
+            Row,
+            r#"
+            select id, state, plan as "plan: Json<Vec<Step>>", step, step_since, stopped_since, why, clear_since, started_at, ended_at
+            from rollouts where flag = $1 "# + $which,
+            $flag,
+        )
+        .fetch_optional($executor)
+        .await?
+        .map(TryInto::try_into)
+        .transpose()
+    };
+}
+
 /// The one under way, which nobody else changes until the transaction is over.
 pub(super) async fn active(connection: &mut PgConnection, flag: &str) -> sqlx::Result<Option<Rollout>> {
-    let row = sqlx::query_as!(
-        Row,
-        r#"
-        select id, state, plan as "plan: Json<Vec<Step>>", step, step_since, stopped_since, why, clear_since, started_at, ended_at
-        from rollouts where flag = $1 and ended_at is null for update
-        "#,
-        flag,
-    )
-    .fetch_optional(connection)
-    .await?;
-    row.map(TryInto::try_into).transpose()
+    rollout!("and ended_at is null for update", flag, connection)
 }
 
 pub(super) async fn newest(pool: &PgPool, flag: &str) -> sqlx::Result<Option<Rollout>> {
-    let row = sqlx::query_as!(
-        Row,
-        r#"
-        select id, state, plan as "plan: Json<Vec<Step>>", step, step_since, stopped_since, why, clear_since, started_at, ended_at
-        from rollouts where flag = $1 order by started_at desc limit 1
-        "#,
-        flag,
-    )
-    .fetch_optional(pool)
-    .await?;
-    row.map(TryInto::try_into).transpose()
+    rollout!("order by started_at desc limit 1", flag, pool)
 }
 
 pub(super) async fn admins(connection: &mut PgConnection, most: i64) -> sqlx::Result<Vec<Uuid>> {

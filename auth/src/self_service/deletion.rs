@@ -50,17 +50,15 @@ impl SelfService<'_> {
         let account = account::store::by_id(work.connection(), user, now).await?.ok_or(DeletionError::SessionOver)?;
         // Links before sessions before accounts, as signing in takes them: the other way round the two could wait for each other.
         magic_link::store::close_all(work.connection(), &account.email_key, now).await?;
-        let reason = RevokeReason::Leaving;
-        for session in sessions::store::revoke_others(work.connection(), user, Some(authority.session), reason, now).await? {
-            work.record(Event::SessionRevoked { user, session, reason });
-        }
+        sessions::end_all(&mut work, user, Some(authority.session), RevokeReason::Leaving, now).await?;
         if is_last_admin(work.connection(), user).await? {
             return Err(DeletionError::LastAdmin);
         }
-        let Some(deletes_at) = account::store::schedule_deletion(work.connection(), user, now + DELETION_WAIT).await? else {
+        let deletes_at = now + DELETION_WAIT;
+        if !account::store::schedule_deletion(work.connection(), user, deletes_at).await? {
             // It was asked for already.
             return Ok(());
-        };
+        }
         work.record(Event::DeletionRequested { user });
         let undo = revert_link::create(&self.0.keys, &mut work, &account, Revert::Deletion, now).await?;
         let notice = Notice::DeletionRequested { deletes_at };

@@ -3,7 +3,6 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::PgPool;
@@ -13,8 +12,10 @@ use uuid::Uuid;
 use crate::{
     Error, SelfService,
     event::{Event, UnitOfWork},
+    factors::trusted_device::TrustedDevice,
     identity::Authority,
     primitives::requester::{Requester, device},
+    self_service::two_factor::{Authenticator, BackupCodes},
     sessions,
     users::account::Profile,
 };
@@ -42,43 +43,13 @@ pub struct Export {
     #[serde(with = "time::serde::rfc3339")]
     pub exported_at: OffsetDateTime,
     pub profile: Profile,
-    pub authenticator_apps: Vec<App>,
+    pub authenticator_apps: Vec<Authenticator>,
     pub backup_codes: BackupCodes,
-    pub trusted_browsers: Vec<TrustedBrowser>,
+    pub trusted_browsers: Vec<TrustedDevice>,
     pub sessions: Vec<Session>,
     /// Browsers that have signed in; only when.
     pub known_browsers: Vec<KnownBrowser>,
     pub activity: Activity,
-}
-
-#[derive(Debug, Serialize)]
-pub struct App {
-    pub name: String,
-    #[serde(with = "time::serde::rfc3339")]
-    pub added_at: OffsetDateTime,
-    #[serde(with = "time::serde::rfc3339::option")]
-    pub last_used_at: Option<OffsetDateTime>,
-}
-
-#[derive(Debug, Serialize)]
-pub struct BackupCodes {
-    pub left: i64,
-    #[serde(with = "time::serde::rfc3339::option")]
-    pub made_at: Option<OffsetDateTime>,
-    #[serde(with = "time::serde::rfc3339::option")]
-    pub last_used_at: Option<OffsetDateTime>,
-}
-
-#[derive(Debug, Serialize)]
-pub struct TrustedBrowser {
-    pub device: String,
-    pub ip: Option<IpAddr>,
-    #[serde(with = "time::serde::rfc3339")]
-    pub added_at: OffsetDateTime,
-    #[serde(with = "time::serde::rfc3339")]
-    pub last_used_at: OffsetDateTime,
-    #[serde(with = "time::serde::rfc3339")]
-    pub expires_at: OffsetDateTime,
 }
 
 #[derive(Debug, Serialize)]
@@ -142,30 +113,9 @@ impl SelfService<'_> {
         let export = Export {
             exported_at: now,
             profile: self.0.users().profile(authority).await?,
-            authenticator_apps: two_factor
-                .authenticators
-                .into_iter()
-                .map(|app| App { name: app.name, added_at: app.added_at, last_used_at: app.last_used_at })
-                .collect(),
-            backup_codes: BackupCodes {
-                left: two_factor.backup_codes.left,
-                made_at: two_factor.backup_codes.made_at,
-                last_used_at: two_factor.backup_codes.last_used_at,
-            },
-            trusted_browsers: self
-                .0
-                .factors()
-                .trusted_devices(authority, None)
-                .await?
-                .into_iter()
-                .map(|browser| TrustedBrowser {
-                    device: browser.device,
-                    ip: browser.ip,
-                    added_at: browser.added_at,
-                    last_used_at: browser.last_used_at,
-                    expires_at: browser.expires_at,
-                })
-                .collect(),
+            authenticator_apps: two_factor.authenticators,
+            backup_codes: two_factor.backup_codes,
+            trusted_browsers: self.0.factors().trusted_devices(authority, None).await?,
             sessions: sessions(&self.0.pool, user).await?,
             known_browsers: known_browsers(&self.0.pool, user).await?,
             activity: activity(&self.0.pool, user, now - ACTIVITY).await?,
@@ -181,7 +131,7 @@ impl SelfService<'_> {
 async fn sessions(pool: &PgPool, user: Uuid) -> sqlx::Result<Vec<Session>> {
     let rows = sqlx::query!(
         r#"
-        select ip as "ip: IpNet", user_agent, application, method, second_method, authenticated_at as "authenticated_at!", last_seen_at, expires_at,
+        select ip as "ip: IpAddr", user_agent, application, method, second_method, authenticated_at as "authenticated_at!", last_seen_at, expires_at,
                revoked_at, revoke_reason
         from sessions where user_id = $1 order by authenticated_at desc
         "#,
@@ -193,7 +143,7 @@ async fn sessions(pool: &PgPool, user: Uuid) -> sqlx::Result<Vec<Session>> {
         .into_iter()
         .map(|row| Session {
             device: sessions::store::place(row.application, row.user_agent.as_deref()),
-            ip: row.ip.map(|ip| ip.addr()),
+            ip: row.ip,
             method: row.method,
             second_method: row.second_method,
             signed_in_at: row.authenticated_at,
@@ -221,7 +171,7 @@ async fn known_browsers(pool: &PgPool, user: Uuid) -> sqlx::Result<Vec<KnownBrow
 async fn activity(pool: &PgPool, user: Uuid, since: OffsetDateTime) -> sqlx::Result<Activity> {
     let rows = sqlx::query!(
         r#"
-        select created_at, event_type, details, ip as "ip: ipnet::IpNet", user_agent,
+        select created_at, event_type, details, host(ip)::inet as "ip: IpAddr", user_agent,
                (actor_id is not null or details ->> 'by' in ('operator', 'admin')) is true as "by_other!"
         from auth_audit where user_id = $1 and created_at > $2
         order by created_at desc, id desc limit $3
@@ -250,7 +200,7 @@ async fn activity(pool: &PgPool, user: Uuid, since: OffsetDateTime) -> sqlx::Res
                 details,
                 by_other: row.by_other,
                 device: row.user_agent.filter(|_| theirs).map(|agent| device(&agent)),
-                ip: row.ip.filter(|_| theirs).map(|ip| ip.addr()),
+                ip: row.ip.filter(|_| theirs),
             }
         })
         .collect();

@@ -249,8 +249,8 @@ async fn undo_sign_in(
     now: OffsetDateTime,
 ) -> sqlx::Result<bool> {
     let ended = sessions::store::undo(work.connection(), user, session, since, now).await?;
-    for session in &ended {
-        work.record(Event::SessionRevoked { user, session: *session, reason: RevokeReason::Undone });
+    for ended in &ended {
+        work.record(ended.event(RevokeReason::Undone));
     }
     trusted_device::revoke_all(work, user, now).await?;
     known_browser::store::forget_since(work.connection(), user, since).await?;

@@ -3,6 +3,7 @@
 //! Every change needs a session that has given the account's strongest factor lately ([`crate::sign_in::step_up`]); every change is told by
 //! mail; and with every change all trust in browsers dies.
 
+use serde::Serialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -31,14 +32,18 @@ use crate::{
 
 pub use crate::factors::backup_code::store::Standing as BackupCodes;
 
-/// An authenticator app in use.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An authenticator app in use, also as it stands in its owner's copy of their data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Authenticator {
+    #[serde(skip)]
     pub id: Uuid,
     pub name: String,
+    #[serde(with = "time::serde::rfc3339")]
     pub added_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339::option")]
     pub last_used_at: Option<OffsetDateTime>,
     /// Its codes are not taken any more in browsers the account doesn't know: too many wrong ones in a row.
+    #[serde(skip)]
     pub stopped: bool,
 }
 

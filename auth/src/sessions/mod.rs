@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::{
     Error, Sessions,
     crypto::{SessionKey, new_id},
-    event::{Event, RevokeReason, UnitOfWork},
+    event::{RevokeReason, UnitOfWork},
     identity::{Authority, Level, Method, SecondFactor},
     policy::{PRE_SIGN_IN_TTL, RequireTwoFactor},
     primitives::requester::Requester,
@@ -144,11 +144,11 @@ impl Sessions<'_> {
         let reason = RevokeReason::SignedOutElsewhere;
         let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         let ended = store::revoke_one(work.connection(), authority.user, id, reason, now).await?;
-        if ended {
-            work.record(Event::SessionRevoked { user: authority.user, session: id, reason });
+        if let Some(ended) = &ended {
+            work.record(ended.event(reason));
         }
         work.commit().await?;
-        Ok(ended)
+        Ok(ended.is_some())
     }
 
     /// Ends all sessions of the account but the one that asks, half signed-in ones too. Returns how many.
@@ -167,8 +167,8 @@ impl Sessions<'_> {
     pub async fn sign_out(self, key: SessionKey, from: &Requester) -> Result<(), Error> {
         let now = self.0.now();
         let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
-        if let Some((session, user)) = store::revoke(work.connection(), key, RevokeReason::SignedOut, now).await? {
-            work.record(Event::SessionRevoked { user, session, reason: RevokeReason::SignedOut });
+        if let Some(ended) = store::revoke(work.connection(), key, RevokeReason::SignedOut, now).await? {
+            work.record(ended.event(RevokeReason::SignedOut));
         }
         Ok(work.commit().await?)
     }
@@ -183,8 +183,8 @@ pub(crate) async fn end_all(
     now: OffsetDateTime,
 ) -> sqlx::Result<usize> {
     let ended = store::revoke_others(work.connection(), user, keep, reason, now).await?;
-    for session in &ended {
-        work.record(Event::SessionRevoked { user, session: *session, reason });
+    for ended in &ended {
+        work.record(ended.event(reason));
     }
     Ok(ended.len())
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{ApiSession, MOST_SHOWN, SessionView, Stored};
 use crate::{
     crypto::SessionKey,
-    event::RevokeReason,
+    event::{Event, RevokeReason},
     identity::{Authority, Level, Method, SecondFactor},
     primitives::requester::{Application, Client, Requester, device},
     primitives::statement::Statement as _,
@@ -166,6 +166,45 @@ pub(crate) async fn has_used(connection: &mut PgConnection, user: Uuid, from: &R
     .await
 }
 
+/// A session that was ended, and whose it was.
+pub(crate) struct Ended {
+    pub session: Uuid,
+    pub user: Uuid,
+}
+
+impl Ended {
+    pub fn event(&self, reason: RevokeReason) -> Event {
+        Event::SessionRevoked { user: self.user, session: self.session, reason }
+    }
+}
+
+/// Ends the sessions with authority that `$which` says, of those not ended yet. `$1` is the time, `$2` the reason.
+macro_rules! end {
+    ($which:tt, $now:expr, $reason:expr, $($argument:expr),+) => {
+        sqlx::query_as!(
+            Ended,
+            r#"
+            update sessions set revoked_at = $1, revoke_reason = $2
+            where user_id is not null and revoked_at is null and "# + $which + r#"
+            returning id as session, user_id as "user!"
+            "#,
+            $now,
+            <&str>::from($reason),
+            $($argument),+
+        )
+    };
+}
+
+/// `None` where there was nothing live to revoke.
+pub(crate) async fn revoke(
+    connection: &mut PgConnection,
+    key: SessionKey,
+    reason: RevokeReason,
+    now: OffsetDateTime,
+) -> sqlx::Result<Option<Ended>> {
+    end!("token_hash = $3", now, reason, &key.0).fetch_optional(connection).await
+}
+
 /// `None` where the application holds no live session by this token.
 pub(crate) async fn revoke_of_application(
     connection: &mut PgConnection,
@@ -173,22 +212,52 @@ pub(crate) async fn revoke_of_application(
     application: &Application,
     reason: RevokeReason,
     now: OffsetDateTime,
-) -> sqlx::Result<Option<(Uuid, Uuid)>> {
-    let row = sqlx::query!(
-        r#"
-        update sessions set revoked_at = $3, revoke_reason = $4
-        where token_hash = $1 and audience = 'api' and application = $2 and user_id is not null and revoked_at is null
-            and expires_at > $3
-        returning id, user_id as "user_id!"
-        "#,
-        &key.0,
-        application.name,
+) -> sqlx::Result<Option<Ended>> {
+    end!("token_hash = $3 and audience = 'api' and application = $4 and expires_at > $1", now, reason, &key.0, application.name)
+        .fetch_optional(connection)
+        .await
+}
+
+/// Ends one of the account's sessions.
+pub(super) async fn revoke_one(
+    connection: &mut PgConnection,
+    user: Uuid,
+    id: Uuid,
+    reason: RevokeReason,
+    now: OffsetDateTime,
+) -> sqlx::Result<Option<Ended>> {
+    end!("user_id = $3 and id = $4 and expires_at > $1", now, reason, user, id).fetch_optional(connection).await
+}
+
+/// Ends all sessions of an account but one.
+pub(super) async fn revoke_others(
+    connection: &mut PgConnection,
+    user: Uuid,
+    keep: Option<Uuid>,
+    reason: RevokeReason,
+    now: OffsetDateTime,
+) -> sqlx::Result<Vec<Ended>> {
+    end!("user_id = $3 and ($4::uuid is null or id <> $4) and expires_at > $1", now, reason, user, keep).fetch_all(connection).await
+}
+
+/// Ends the session of a sign-in that is taken back, and those since: whoever signed in then may have done so again, in a browser
+/// that was known by that time.
+pub(crate) async fn undo(
+    connection: &mut PgConnection,
+    user: Uuid,
+    session: Uuid,
+    since: OffsetDateTime,
+    now: OffsetDateTime,
+) -> sqlx::Result<Vec<Ended>> {
+    let which = end!(
+        "user_id = $3 and (id = $4 or authenticated_at >= $5) and expires_at > $1",
         now,
-        <&str>::from(reason),
-    )
-    .fetch_optional(connection)
-    .await?;
-    Ok(row.map(|row| (row.id, row.user_id)))
+        RevokeReason::Undone,
+        user,
+        session,
+        since
+    );
+    which.fetch_all(connection).await
 }
 
 pub(super) async fn forget(pool: &PgPool, key: SessionKey) -> sqlx::Result<()> {
@@ -202,28 +271,6 @@ pub(crate) async fn retire(connection: &mut PgConnection, key: SessionKey, until
     sqlx::query!("update sessions set expires_at = least(expires_at, $2) where token_hash = $1 and user_id is null", &key.0, until,)
         .run(connection)
         .await
-}
-
-/// `None` where there was nothing live to revoke.
-pub(crate) async fn revoke(
-    connection: &mut PgConnection,
-    key: SessionKey,
-    reason: RevokeReason,
-    now: OffsetDateTime,
-) -> sqlx::Result<Option<(Uuid, Uuid)>> {
-    let row = sqlx::query!(
-        r#"
-        update sessions set revoked_at = $2, revoke_reason = $3
-        where token_hash = $1 and user_id is not null and revoked_at is null
-        returning id, user_id as "user_id!"
-        "#,
-        &key.0,
-        now,
-        <&str>::from(reason),
-    )
-    .fetch_optional(connection)
-    .await?;
-    Ok(row.map(|row| (row.id, row.user_id)))
 }
 
 /// Where somebody signed in, in the words people use: a browser, or an application, with the browser it named.
@@ -276,36 +323,16 @@ pub(super) async fn list(
         .collect())
 }
 
-pub(super) async fn revoke_one(
-    connection: &mut PgConnection,
-    user: Uuid,
-    id: Uuid,
-    reason: RevokeReason,
-    now: OffsetDateTime,
-) -> sqlx::Result<bool> {
-    sqlx::query!(
-        r#"
-        update sessions set revoked_at = $3, revoke_reason = $4
-        where id = $2 and user_id = $1 and revoked_at is null and expires_at > $3
-        "#,
-        user,
-        id,
-        now,
-        <&str>::from(reason),
-    )
-    .changes(connection)
-    .await
-}
-
-/// Ends a number of the sessions that were signed in since `since`, whoever's. Returns which, of whom.
+/// Ends a number of the sessions that were signed in since `since`, whoever's.
 pub(crate) async fn revoke_since(
     connection: &mut PgConnection,
     since: Option<OffsetDateTime>,
     limit: i64,
     reason: RevokeReason,
     now: OffsetDateTime,
-) -> sqlx::Result<Vec<(Uuid, Uuid)>> {
-    let rows = sqlx::query!(
+) -> sqlx::Result<Vec<Ended>> {
+    sqlx::query_as!(
+        Ended,
         r#"
         with live as materialized (
             select id from sessions
@@ -315,35 +342,11 @@ pub(crate) async fn revoke_since(
         )
         update sessions s set revoked_at = $2, revoke_reason = $4
         from live where s.id = live.id and s.revoked_at is null
-        returning s.id, s.user_id as "user_id!"
+        returning s.id as session, s.user_id as "user!"
         "#,
         since,
         now,
         limit,
-        <&str>::from(reason),
-    )
-    .fetch_all(connection)
-    .await?;
-    Ok(rows.into_iter().map(|row| (row.id, row.user_id)).collect())
-}
-
-/// Ends all sessions of an account but one. Returns which.
-pub(crate) async fn revoke_others(
-    connection: &mut PgConnection,
-    user: Uuid,
-    keep: Option<Uuid>,
-    reason: RevokeReason,
-    now: OffsetDateTime,
-) -> sqlx::Result<Vec<Uuid>> {
-    sqlx::query_scalar!(
-        r#"
-        update sessions set revoked_at = $3, revoke_reason = $4
-        where user_id = $1 and ($2::uuid is null or id <> $2) and revoked_at is null and expires_at > $3
-        returning id
-        "#,
-        user,
-        keep,
-        now,
         <&str>::from(reason),
     )
     .fetch_all(connection)
@@ -482,21 +485,30 @@ pub(crate) struct Renewal {
     pub now: OffsetDateTime,
 }
 
+/// Gives a live session of a browser another id, and sets `$more`. Not one that has given one factor of two.
+macro_rules! change_id {
+    ($more:tt, $($argument:expr),+) => {
+        sqlx::query!(
+            "update sessions set " + $more + r#" token_hash = $3, last_seen_at = $4
+            where id = $1 and token_hash = $2 and audience = 'browser' and user_id is not null and level <> 'first_factor'
+                and revoked_at is null and expires_at > $4
+            "#,
+            $($argument),+
+        )
+    };
+}
+
 /// `false` where the session is not live any more, or was renewed by another request. No session comes to speak for anybody by
 /// it that did not before, and one that has given one factor of two is not renewed.
 pub(crate) async fn renew(connection: &mut PgConnection, renewal: &Renewal) -> sqlx::Result<bool> {
-    sqlx::query!(
-        r#"
-        update sessions set token_hash = $3, level = $4, second_method = $5, verified_at = $6, last_seen_at = $6
-        where id = $1 and token_hash = $2 and audience = 'browser' and user_id is not null and level <> 'first_factor'
-            and revoked_at is null and expires_at > $6
-        "#,
+    change_id!(
+        "level = $5, second_method = $6, verified_at = $4,",
         renewal.session,
         &renewal.old.0,
         &renewal.fresh.0,
-        Level::of(renewal.two_factor, renewal.second).as_str(),
-        renewal.second.map(SecondFactor::as_str),
         renewal.now,
+        Level::of(renewal.two_factor, renewal.second).as_str(),
+        renewal.second.map(SecondFactor::as_str)
     )
     .changes(connection)
     .await
@@ -510,19 +522,7 @@ pub(crate) async fn change_id(
     fresh: SessionKey,
     now: OffsetDateTime,
 ) -> sqlx::Result<bool> {
-    sqlx::query!(
-        r#"
-        update sessions set token_hash = $3, last_seen_at = $4
-        where id = $1 and token_hash = $2 and audience = 'browser' and user_id is not null and level <> 'first_factor'
-            and revoked_at is null and expires_at > $4
-        "#,
-        session,
-        &old.0,
-        &fresh.0,
-        now,
-    )
-    .changes(connection)
-    .await
+    change_id!("", session, &old.0, &fresh.0, now).changes(connection).await
 }
 
 /// Where and when somebody signed in, for the link that takes it back.
@@ -542,29 +542,4 @@ pub(crate) async fn sign_in_of(pool: &PgPool, session: Uuid) -> sqlx::Result<Opt
     Ok(row.and_then(|row| {
         Some(SignIn { device: place(row.application, row.user_agent.as_deref()), ip: row.ip, at: row.authenticated_at? })
     }))
-}
-
-/// Ends the session of a sign-in that is taken back, and those since: whoever signed in then may have done so again, in a browser
-/// that was known by that time. Returns which.
-pub(crate) async fn undo(
-    connection: &mut PgConnection,
-    user: Uuid,
-    session: Uuid,
-    since: OffsetDateTime,
-    now: OffsetDateTime,
-) -> sqlx::Result<Vec<Uuid>> {
-    sqlx::query_scalar!(
-        r#"
-        update sessions set revoked_at = $4, revoke_reason = $5
-        where user_id = $1 and (id = $2 or authenticated_at >= $3) and revoked_at is null and expires_at > $4
-        returning id
-        "#,
-        user,
-        session,
-        since,
-        now,
-        <&str>::from(RevokeReason::Undone),
-    )
-    .fetch_all(connection)
-    .await
 }

@@ -19,7 +19,7 @@ use crate::{
         known_browser,
         throttle::{Charge, Limited, Subject},
     },
-    one_time::magic_link::{LinkState, LinkView, MagicLink, store as links},
+    one_time::magic_link::{LinkState, MagicLink, store as links},
     outbox::{self, Delivery},
     policy::{RETIRED_FOR, SECOND_STEP_TTL, limits::Limit},
     primitives::{email_address::EmailAddress, requester::Requester},
@@ -271,14 +271,6 @@ impl SignIn<'_> {
         Ok(link.state(browser.nonce.map(BrowserNonce::hash).as_ref(), now))
     }
 
-    /// The address and the request of this browser's newest mail, whatever became of it.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn newest_request(self, nonce: &BrowserNonce) -> Result<Option<LinkView>, Error> {
-        Ok(links::newest_of_browser(&self.0.pool, &nonce.hash()).await?.map(|link| link.view()))
-    }
-
     /// What becomes of this browser's newest mail.
     ///
     /// # Errors
@@ -510,7 +502,7 @@ impl SignIn<'_> {
         self.grant(&mut work, &grant, &account).await?;
         if let Some(old) = handover.old {
             match sessions::store::revoke(work.connection(), old, RevokeReason::Replaced, now).await? {
-                Some((session, user)) => work.record(Event::SessionRevoked { user, session, reason: RevokeReason::Replaced }),
+                Some(ended) => work.record(ended.event(RevokeReason::Replaced)),
                 None => sessions::store::retire(work.connection(), old, now + RETIRED_FOR).await?,
             }
         }

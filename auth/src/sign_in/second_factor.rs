@@ -250,12 +250,9 @@ impl SignIn<'_> {
             return Ok(());
         }
         let (device, ip) = grant.from.place();
-        let charge = self
-            .0
-            .limits()
-            .throttle()
-            .charge(Limit::Notice, Subject::AccountAnd(account.id, &format!("new_sign_in\0{device}\0{ip}")));
-        if self.0.limits().throttle().take_within(work.connection(), &[charge], grant.now).await?.is_err() {
+        let (throttle, about) = (self.0.limits().throttle(), format!("new_sign_in\0{device}\0{ip}"));
+        let charge = throttle.charge(Limit::Notice, Subject::AccountAnd(account.id, &about));
+        if throttle.take_within(work.connection(), &[charge], grant.now).await?.is_err() {
             return Ok(());
         }
         let undo = revert_link::create(&self.0.keys, work, account, Revert::Session(grant.id), grant.now).await?;
@@ -461,15 +458,13 @@ impl SignIn<'_> {
         (account, known_browser): (Limit, Limit),
         giving: SecondFactorContext<'_>,
     ) -> sqlx::Result<(Charge, Option<&KnownBrowserToken>)> {
+        let throttle = self.0.limits().throttle();
         if let Some(token) = giving.browser.known
             && known_browser::store::knows_account(&self.0.pool, &token.hash(), giving.user, giving.now).await?
         {
-            return Ok((
-                self.0.limits().throttle().charge(known_browser, Subject::KnownBrowserOf(token, giving.user)),
-                Some(token),
-            ));
+            return Ok((throttle.charge(known_browser, Subject::KnownBrowserOf(token, giving.user)), Some(token)));
         }
-        Ok((self.0.limits().throttle().charge(account, Subject::Account(giving.user)), None))
+        Ok((throttle.charge(account, Subject::Account(giving.user)), None))
     }
 
     /// Takes one look from the budget of this factor, where it is given for this.

@@ -1,5 +1,8 @@
 //! Backup codes: ten, for the day the phone is gone. `xxxx-xxxx-xxxx`, without the letters and digits that look alike.
 //!
+//! Not here: counting tries (`sign_in/second_factor.rs`), making a set (`self_service/two_factor.rs`).
+//! To add one: a rule about codes here, a statement in `store.rs`.
+//!
 //! The first four characters find the row and stand in clear; the other eight (39 bits) are hashed with Argon2id, so that a try
 //! costs one hash whatever the account holds, and a stolen table does not give them away (NIST 800-63B-4 §3.1.2.2).
 

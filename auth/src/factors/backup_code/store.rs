@@ -1,3 +1,4 @@
+use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -81,13 +82,17 @@ pub(crate) async fn consume(connection: &mut PgConnection, id: Uuid, now: Offset
         .await
 }
 
-/// What there is: codes left of the set in use, and whether a new one waits to be saved.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What there is, also as it stands in its owner's copy of their data: codes left of the set in use, and whether a new one waits to be
+/// saved.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Standing {
     pub left: i64,
+    #[serde(with = "time::serde::rfc3339::option")]
     pub made_at: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339::option")]
     pub last_used_at: Option<OffsetDateTime>,
     /// When a set was shown that nobody has confirmed as saved. Its codes don't work.
+    #[serde(skip)]
     pub proposed_at: Option<OffsetDateTime>,
 }
 
@@ -113,7 +118,7 @@ pub(crate) async fn remove_all(connection: &mut PgConnection, user: Uuid) -> sql
 
 pub(crate) async fn is_saved(connection: &mut PgConnection, user: Uuid, set: Uuid) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
-        r#"select exists (select 1 from backup_codes where user_id = $1 and set_id = $2 and saved_at is not null) as "saved!""#,
+        r#"select exists (select from backup_codes where user_id = $1 and set_id = $2 and saved_at is not null) as "is!""#,
         user,
         set,
     )

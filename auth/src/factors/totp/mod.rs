@@ -1,5 +1,8 @@
 //! Codes of authenticator apps: RFC 6238 with SHA-1, 6 digits, 30 seconds, the only choice that every app knows.
 //!
+//! Not here: counting tries (`sign_in/second_factor.rs`), setting one up (`self_service/two_factor.rs`).
+//! To add one: a rule about codes in [`judge`], a statement in `store.rs`.
+//!
 //! Which step a code may be of, and what is made of one that comes too early or too late, is decided here by [`judge`]. Whether it
 //! is accepted is decided by one statement ([`store::accept`]), each step once for the account.
 

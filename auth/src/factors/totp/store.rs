@@ -325,7 +325,7 @@ pub(crate) async fn not_under(pool: &PgPool, key: &str, after: Uuid, limit: i64)
 /// Whether an authenticator in use was set up at this moment or before.
 pub(crate) async fn enrolled_before(connection: &mut PgConnection, user: Uuid, at: OffsetDateTime) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
-        r#"select exists (select 1 from totp_credentials where user_id = $1 and confirmed_at <= $2) as "enrolled!""#,
+        r#"select exists (select from totp_credentials where user_id = $1 and confirmed_at <= $2) as "is!""#,
         user,
         at,
     )

@@ -1,10 +1,16 @@
-//! Browsers their owner trusts with the second factor, for a while. Trust is a token of its own, bound to the account; it is
-//! given at a second step only, and all of it dies with any change to two-factor or to the address.
+//! Browsers their owner trusts with the second factor, for a while.
+//!
+//! Not here: giving trust (`sign_in/second_factor.rs`).
+//! To add one: an operation here, its statement in `store.rs`.
+//!
+//! Trust is a token of its own, bound to the account; it is given at a second step only, and all of it dies with any change to
+//! two-factor or to the address.
 
 pub(crate) mod store;
 
 use std::net::IpAddr;
 
+use serde::Serialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -20,16 +26,21 @@ use crate::{
 /// at once.
 pub const MOST_SHOWN: u16 = 50;
 
-/// One trusted browser, as its owner sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One trusted browser, as its owner sees it, also in their copy of their data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TrustedDevice {
+    #[serde(skip)]
     pub id: Uuid,
     pub device: String,
     pub ip: Option<IpAddr>,
+    #[serde(with = "time::serde::rfc3339")]
     pub added_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
     pub last_used_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
     pub expires_at: OffsetDateTime,
     /// It is the browser that asks.
+    #[serde(skip)]
     pub here: bool,
 }
 

@@ -1,4 +1,5 @@
-use ipnet::IpNet;
+use std::net::IpAddr;
+
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -24,7 +25,7 @@ pub(crate) async fn trust(
         id,
         user,
         token_hash,
-        IpNet::from(from.ip) as IpNet,
+        from.ip as IpAddr,
         from.user_agent(),
         now,
         expires_at,
@@ -61,7 +62,7 @@ pub(super) async fn list(
 ) -> sqlx::Result<Vec<TrustedDevice>> {
     let rows = sqlx::query!(
         r#"
-        select id, ip as "ip: IpNet", user_agent, created_at, last_used_at, expires_at, token_hash = $2 as here
+        select id, ip as "ip: IpAddr", user_agent, created_at, last_used_at, expires_at, (token_hash = $2) is true as "here!"
         from trusted_devices
         where user_id = $1 and revoked_at is null and expires_at > $3
         order by created_at desc limit $4
@@ -78,18 +79,18 @@ pub(super) async fn list(
         .map(|row| TrustedDevice {
             id: row.id,
             device: device(row.user_agent.as_deref().unwrap_or_default()),
-            ip: row.ip.map(|ip| ip.addr()),
+            ip: row.ip,
             added_at: row.created_at,
             last_used_at: row.last_used_at,
             expires_at: row.expires_at,
-            here: row.here.unwrap_or(false),
+            here: row.here,
         })
         .collect())
 }
 
 pub(crate) async fn count(pool: &PgPool, user: Uuid, now: OffsetDateTime) -> sqlx::Result<i64> {
     sqlx::query_scalar!(
-        r#"select count(*) as "count!" from trusted_devices where user_id = $1 and revoked_at is null and expires_at > $2"#,
+        r#"select count(*) as "n!" from trusted_devices where user_id = $1 and revoked_at is null and expires_at > $2"#,
         user,
         now,
     )

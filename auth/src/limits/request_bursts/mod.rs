@@ -1,5 +1,8 @@
 //! How many sign-in mails each network asks for, and which ask for too many: over a hundred in an hour is no household.
 //!
+//! Not here: what refuses them (`throttle`).
+//! To add one: a threshold here, its statement in `store.rs`.
+//!
 //! Unlike a limit this refuses nothing, and counts what limits refused, too. Requests are counted in memory and added to the shared
 //! table now and then, so a request costs no statement; a process that dies forgets the last half minute.
 

@@ -1,7 +1,10 @@
-//! Rows that contradict each other, or that wait for what can't come any more. Nothing here is ever found while the code is right and
-//! nobody writes into the tables by hand; that is why it is looked for.
+//! Rows that contradict each other, or that wait for what can't come any more.
 //!
-//! Each query reads rows of a window only, by an index: those of `created_at`, or the primary key, whose ids begin with the time.
+//! Not here: mending them: `docs/operations.md` says how.
+//! To add one: a query in `store.rs`, its kind in `docs/operations.md`.
+//!
+//! Nothing here is ever found while the code is right and nobody writes into the tables by hand; that is why it is looked for. Each
+//! query reads rows of a window only, by an index: those of `created_at`, or the primary key, whose ids begin with the time.
 
 mod store;
 

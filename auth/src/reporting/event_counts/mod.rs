@@ -1,5 +1,7 @@
-//! What happened in each minute, on all instances together: a row a name and minute, cheap to add up however long the audit is. What the
-//! overview shows is added up further, in periods of 1, 6 and 24 hours.
+//! What happened in each minute, on all instances together, and in periods of 1, 6 and 24 hours: cheap to add up.
+//!
+//! Not here: what is shown of it (`overview`).
+//! To add one: its name here, how it is counted in `store.rs`.
 //!
 //! Events come from the audit: the last minutes are counted anew each time, so a row that was committed late is in the next count, and
 //! counting twice does no harm. What nobody counted at the time is made up for. Answers are counted in memory and added now and then; a
@@ -11,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use time::{Duration, OffsetDateTime};
 
-use crate::{Error, Reporting};
+use crate::Reporting;
 
 /// Requests answered.
 pub(crate) const ANSWERS: &str = "http.answers";
@@ -106,13 +108,5 @@ impl Reporting<'_> {
             }
             from = until;
         }
-    }
-
-    /// How often something happened since then: an event's name, with `:reason` where it was refused, or `http.…`.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn counted_since(self, name: &str, since: OffsetDateTime) -> Result<i64, Error> {
-        Ok(store::sum_since(&self.0.pool, name, since).await?)
     }
 }

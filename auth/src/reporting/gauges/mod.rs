@@ -1,5 +1,9 @@
-//! What the database says of itself in numbers, for whoever watches the service. Every instance asks the same and says the same, so it
-//! does not matter which of them is looked at, and one that is gone leaves no gap.
+//! What the database says of itself in numbers, for whoever watches the service.
+//!
+//! Not here: counters: each is counted where it happens.
+//! To add one: its query in `store.rs`, its words in `server/src/telemetry/metrics.rs`, its row in `docs/metrics.md`.
+//!
+//! Every instance asks the same and says the same, so it does not matter which of them is looked at, and one that is gone leaves no gap.
 
 mod store;
 

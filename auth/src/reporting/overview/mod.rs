@@ -1,10 +1,10 @@
-//! How signing in goes: what administrators see first. Over the last day, week or month, in buckets, beside as long a time before; all of
-//! it from counts that are kept ([`crate::reporting::event_counts`]), and never from the audit itself.
+//! How signing in goes, over the last day, week or month: what administrators see first.
 //!
-//! What is counted is what happened in a bucket. A sign-in that was asked for in one hour and finished in the next counts in both.
+//! Not here: counting (`event_counts`); the overview never reads the audit itself.
+//! To add one: how a figure is counted (`event_counts/store.rs`), its field of [`Counts`], its row in `docs/overview.md`.
 //!
-//! To add a figure: how it is counted (`event_counts/store.rs`), its field of [`Counts`], its row in
-//! `docs/overview.md`.
+//! It comes in buckets, beside as long a time before. What is counted is what happened in a bucket: a sign-in that was asked for in one
+//! hour and finished in the next counts in both.
 
 pub(crate) mod store;
 

@@ -1,5 +1,9 @@
-//! What happened to an account, for its owner: the audit's rows about it in the last 90 days, and the sign-in mails asked for with
-//! its address, newest first.
+//! What happened to an account in the last 90 days, for its owner, the newest first.
+//!
+//! Not here: the audit for those who may read all of it (`audit`).
+//! To add one: an event's name in one of the lists below, its words in `app/src/ui/event_text.rs`.
+//!
+//! It is the audit's rows about the account, and the sign-in mails asked for with its address.
 
 mod store;
 

@@ -34,37 +34,6 @@ impl From<Row> for Entry {
     }
 }
 
-/// The rows in one direction: `$before` and `$order` stand where the two differ.
-macro_rules! rows {
-    ($before:tt, $order:tt, $($argument:expr),+) => {
-        sqlx::query_as!(
-            Row,
-            r#"
-            select id as "id!", created_at as "created_at!", event_type as "event_type!", details as "details!", ip as "ip: IpNet",
-                   user_agent, by_other as "by_other!"
-            from (
-                select audited.*
-                from unnest($3::text[]) as kind (name) cross join lateral (
-                    select id, created_at, event_type, details, ip, user_agent,
-                           actor_id is not null or details->>'by' in ('operator', 'admin') is true as by_other
-                    from auth_audit
-                    where user_id = $1 and event_type = kind.name and created_at > $2 and (created_at, id) "# + $before + r#" ($5, $6)
-                        and coalesce(details->>'level', '') <> 'first_factor'
-                        and not (event_type = 'session.revoked' and details->>'reason' = 'replaced')
-                    order by created_at "# + $order + ", id " + $order + r#" limit $4
-                ) audited
-                union all
-                (select id, created_at, 'link.requested', '{}', ip, user_agent, false
-                 from magic_links
-                 where email_key = (select email_key from users where id = $1) and $7 and created_at > $2 and (created_at, id) "# + $before + r#" ($5, $6)
-                 order by created_at "# + $order + r#" limit $4)
-            ) happened
-            order by created_at "# + $order + ", id " + $order + " limit $4",
-            $($argument),+
-        )
-    };
-}
-
 /// One more than a page holds, in the order of the cursor's direction. The first of two sessions of a sign-in with two factors,
 /// and its end, are steps on the way: only where it led is shown.
 ///
@@ -78,14 +47,45 @@ pub(super) async fn page(
     since: OffsetDateTime,
     cursor: Option<Cursor>,
 ) -> sqlx::Result<Vec<Entry>> {
-    let events = filter.events();
-    let limit = i64::try_from(PAGE + 1).unwrap_or(i64::MAX);
     let Cursor { towards, at, id } = cursor.unwrap_or(Cursor::NEWEST);
-    let mails = filter.mails();
-    let rows = if towards == Towards::Newer {
-        rows!(">", "asc", user, since, &events, limit, at, id, mails).fetch_all(pool).await?
-    } else {
-        rows!("<", "desc", user, since, &events, limit, at, id, mails).fetch_all(pool).await?
-    };
+    // `$before` and `$order` stand where the two directions differ.
+    macro_rules! rows {
+        ($before:tt, $order:tt) => {
+            sqlx::query_as!(
+                Row,
+                r#"
+                select id as "id!", created_at as "created_at!", event_type as "event_type!", details as "details!", ip as "ip: IpNet",
+                       user_agent, by_other as "by_other!"
+                from (
+                    select audited.*
+                    from unnest($3::text[]) as kind (name) cross join lateral (
+                        select id, created_at, event_type, details, ip, user_agent,
+                               actor_id is not null or details->>'by' in ('operator', 'admin') is true as by_other
+                        from auth_audit
+                        where user_id = $1 and event_type = kind.name and created_at > $2 and (created_at, id) "# + $before + r#" ($5, $6)
+                            and coalesce(details->>'level', '') <> 'first_factor'
+                            and not (event_type = 'session.revoked' and details->>'reason' = 'replaced')
+                        order by created_at "# + $order + ", id " + $order + r#" limit $4
+                    ) audited
+                    union all
+                    (select id, created_at, 'link.requested', '{}', ip, user_agent, false
+                     from magic_links
+                     where email_key = (select email_key from users where id = $1) and $7 and created_at > $2 and (created_at, id) "# + $before + r#" ($5, $6)
+                     order by created_at "# + $order + r#" limit $4)
+                ) happened
+                order by created_at "# + $order + ", id " + $order + " limit $4",
+                user,
+                since,
+                &filter.events(),
+                i64::try_from(PAGE + 1).unwrap_or(i64::MAX),
+                at,
+                id,
+                filter.mails(),
+            )
+            .fetch_all(pool)
+            .await?
+        };
+    }
+    let rows = if towards == Towards::Newer { rows!(">", "asc") } else { rows!("<", "desc") };
     Ok(rows.into_iter().map(Into::into).collect())
 }

@@ -1,7 +1,12 @@
-//! Another application offers this sign-in as its own: it asks for the mail, hands in what its people type or bring back, and holds
-//! their sessions. It goes the browser's way (`sign_in`, `second_factor`), with a secret of the application in the place of the
-//! browser's nonce. The application is trusted with what it was told and nothing else: a request works for the API key that made it,
-//! a session for the application that holds it, and neither in a browser.
+//! Another application offers this sign-in as its own.
+//!
+//! Not here: its key (`api_keys`), and the routes it asks (`server/src/api`).
+//! To add one: an operation here that ends in `give_link`, `give_code` or `enter_second_factor`.
+//!
+//! It asks for the mail, hands in what its people type or bring back, and holds their sessions. It goes the browser's way (`sign_in`,
+//! `second_factor`), with a secret of the application in the place of the browser's nonce. The application is trusted with what it was
+//! told and nothing else: a request works for the API key that made it, a session for the application that holds it, and neither in a
+//! browser.
 
 mod store;
 
@@ -13,7 +18,7 @@ use crate::{
     Error, SignIn,
     api_keys::Presented,
     crypto::{Challenge, Code, LinkToken, RequestSecret, SessionToken, new_id, sha256},
-    event::{self, Event, RevokeReason, UnitOfWork},
+    event::{self, RevokeReason, UnitOfWork},
     factors::backup_code,
     identity::{ApiKey, SecondFactor},
     limits::throttle::Limited,
@@ -285,8 +290,8 @@ impl SignIn<'_> {
         let (now, reason, from) = (self.0.now(), RevokeReason::SignedOut, &from.on_behalf(application, None));
         let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         let ended = sessions::store::revoke_of_application(work.connection(), token.key(), application, reason, now).await?;
-        if let Some((session, user)) = ended {
-            work.record(Event::SessionRevoked { user, session, reason });
+        if let Some(ended) = &ended {
+            work.record(ended.event(reason));
         }
         work.commit().await?;
         Ok(ended.is_some())

@@ -1,5 +1,8 @@
 //! Forward-auth: a proxy asks for each request to another host of ours whose it is.
 //!
+//! Not here: headers and cookies (`server/src/http/forward_auth.rs`).
+//! To add one: what a host may ask for is a case of [`Access`].
+//!
 //! A browser shows the proxy its session, where the host is ours, or a [`ForwardAuthToken`], on every other. The token is its
 //! session's: it speaks for whom the session speaks for, dies with it, and opens nothing else.
 

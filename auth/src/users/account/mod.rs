@@ -1,4 +1,7 @@
 //! Accounts: who may sign in. The first admin is made here by an operator; none exists by default.
+//!
+//! Not here: what administrators do to one (`administration`), how one ends (`self_service/deletion.rs`).
+//! To add one: an operation here, its statement in `store.rs`.
 
 pub(crate) mod store;
 

@@ -129,19 +129,9 @@ pub(crate) async fn is_last_admin(connection: &mut PgConnection, id: Uuid) -> sq
     .await
 }
 
-/// `None` where it is to be deleted already.
-pub(crate) async fn schedule_deletion(
-    connection: &mut PgConnection,
-    id: Uuid,
-    deletes_at: OffsetDateTime,
-) -> sqlx::Result<Option<OffsetDateTime>> {
-    sqlx::query_scalar!(
-        r#"update users set deletes_at = $2 where id = $1 and deletes_at is null returning deletes_at as "deletes_at!""#,
-        id,
-        deletes_at,
-    )
-    .fetch_optional(connection)
-    .await
+/// `false` where it is to be deleted already.
+pub(crate) async fn schedule_deletion(connection: &mut PgConnection, id: Uuid, deletes_at: OffsetDateTime) -> sqlx::Result<bool> {
+    sqlx::query!("update users set deletes_at = $2 where id = $1 and deletes_at is null", id, deletes_at).changes(connection).await
 }
 
 /// The account stays after all. `false` where it was not to be deleted, or its time is over.
