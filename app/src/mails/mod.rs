@@ -301,7 +301,10 @@ pub fn write(content: &Content, site: &Site, link_ttl: Duration) -> Result<Mail,
         Content::EmailTaken => email_taken(help_url)?,
         Content::Notice { notice: what, at, by, undo } => {
             // What an operator does, no browser has done.
-            let by = by.as_ref().map_or_else(|| By::new("", "", *at), |by| By::new(&by.device, &by.ip, *at));
+            let by = by.as_ref().map_or_else(
+                || By::new("", "", *at),
+                |by| By::new(&by.device, by.ip.as_deref().unwrap_or("address not given"), *at),
+            );
             let undo = undo
                 .as_ref()
                 .map_or_else(|| account.clone(), |token| format!("{}?token={}", site.link(routes::UNDO), token.reveal()));

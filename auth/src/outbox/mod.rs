@@ -30,7 +30,8 @@ pub(crate) const SIGN_IN_KINDS: [&str; 4] = ["sign_in", "no_account", "account_o
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct By {
     pub device: String,
-    pub ip: String,
+    /// None where an application did not name the person's.
+    pub ip: Option<String>,
 }
 
 /// What an owner is told.

@@ -88,14 +88,14 @@ impl Requester {
         device(&self.user_agent)
     }
 
-    /// Where it happened, for a mail that tells of it: a browser or an application, and an address on the network.
-    pub(crate) fn place(&self) -> (String, String) {
-        let ip = self.ip.to_string();
-        match &self.behalf {
-            None => (self.device(), ip),
-            Some(OnBehalfOf { application, client_named: true }) => (format!("{}, {}", application.name, self.device()), ip),
-            Some(OnBehalfOf { application, client_named: false }) => (application.name.clone(), "address not given".to_owned()),
-        }
+    /// Where it happened, for a mail that tells of it: a browser or an application, and the person's address on the network, if known.
+    pub(crate) fn place(&self) -> (String, Option<String>) {
+        let device = match &self.behalf {
+            None => self.device(),
+            Some(OnBehalfOf { application, client_named: true }) => format!("{}, {}", application.name, self.device()),
+            Some(OnBehalfOf { application, client_named: false }) => application.name.clone(),
+        };
+        (device, self.is_person().then(|| self.ip.to_string()))
     }
 
     /// Whom a network limit counts: an IPv4 address, or the /64 that one IPv6 subscriber has whole (RFC 6177). An application that

@@ -250,7 +250,7 @@ impl SignIn<'_> {
             return Ok(());
         }
         let (device, ip) = grant.from.place();
-        let (throttle, about) = (self.0.limits().throttle(), format!("new_sign_in\0{device}\0{ip}"));
+        let (throttle, about) = (self.0.limits().throttle(), format!("new_sign_in\0{device}\0{}", ip.unwrap_or_default()));
         let charge = throttle.charge(Limit::Notice, Subject::AccountAnd(account.id, &about));
         if throttle.take_within(work.connection(), &[charge], grant.now).await?.is_err() {
             return Ok(());
@@ -272,7 +272,7 @@ impl SignIn<'_> {
                 outbox::store::enqueue_notice(work.connection(), user, Notice::SecondStepFailed, Some(from), now).await?;
             }
         }
-        Ok(work.commit_and_mail(self.0).await?)
+        work.commit_and_mail(self.0).await
     }
 
     /// Charges one look, and compares.
