@@ -47,8 +47,8 @@ use app::{
         help::{HelpArticlePage, HelpPage, HelpSearchPage, NoArticlePage},
         limited::LimitedPage,
         sign_in::{
-            confirm_link::{ConfirmLinkPage, DeadLink, DeadLinkPage, OtherBrowserPage, Request},
-            invite::{DeadInvite, DeadInvitePage, InvitePage},
+            confirm_link::{ConfirmLinkPage, DeadLinkPage, OtherBrowserPage, Request},
+            invite::{DeadInvitePage, InvitePage},
             login::{EmailError, LoginPage},
             login_backup_code::{BackupCodeError, LoginBackupCodePage},
             login_continue::{ContinuePage, HopPage, TwoFactorFirstPage},
@@ -56,7 +56,7 @@ use app::{
             login_two_factor::{LoginTwoFactorPage, NoApp, NoAppPage, TotpError},
             signed_out::SignedOutPage,
             unavailable::UnavailablePage,
-            undo::{AskedFactor, DeadUndo, DeadUndoPage, Question, UndoPage, UndonePage},
+            undo::{AskedFactor, DeadUndoPage, Question, UndoPage, UndonePage},
         },
     },
     routes,
@@ -74,7 +74,7 @@ use auth::{
     flag::{Flag, FlagRow, PASSWORDLESS_AUTH},
     identity::{Method, Prefix, Scope, SecondFactor},
     limits::{request_bursts::NetworkRequests, throttle},
-    one_time::revert_link::Revert,
+    one_time::{Dead, revert_link::Revert},
     outbox::{Delivery, MailFilter, MailState, Notice, QueueState},
     policy::{checks::Check, limits::Limit},
     primitives::reason::ReasonError,
@@ -236,16 +236,16 @@ fn confirm() -> Vec<(&'static str, String)> {
         ip: ip.to_owned(),
     };
     let (v4, v6) = (request("203.0.113.24"), request("2001:db8:85a3:8d3:1319:8a2e:370:7348"));
-    let dead = |why, can_resend| render(move || view! { <DeadLinkPage why can_resend/> });
+    let dead = |why, signed_in, can_resend| render(move || view! { <DeadLinkPage why lifetime=LIFETIME signed_in can_resend/> });
     vec![
         ("confirm", render(|| view! { <ConfirmLinkPage request=v4/> })),
         ("confirm-other-browser", render(|| view! { <OtherBrowserPage request=v6/> })),
-        ("link-expired", dead(DeadLink::Expired { lifetime: LIFETIME }, true)),
-        ("link-used", dead(DeadLink::Used { signed_in: false }, true)),
-        ("link-used-signed-in", dead(DeadLink::Used { signed_in: true }, true)),
-        ("link-replaced", dead(DeadLink::Replaced, true)),
-        ("link-cancelled", dead(DeadLink::Cancelled, false)),
-        ("link-broken", dead(DeadLink::Broken, false)),
+        ("link-expired", dead(Some(Dead::Expired), false, true)),
+        ("link-used", dead(Some(Dead::Used), false, true)),
+        ("link-used-signed-in", dead(Some(Dead::Used), true, true)),
+        ("link-replaced", dead(Some(Dead::Replaced), false, true)),
+        ("link-cancelled", dead(Some(Dead::Cancelled), false, false)),
+        ("link-broken", dead(None, false, false)),
     ]
 }
 
@@ -415,9 +415,9 @@ fn the_rest() -> Vec<(&'static str, String)> {
     vec![
         ("invite", invite(Some("ada@example.org"))),
         ("invite-anonymous", invite(None)),
-        ("invite-expired", dead(DeadInvite::Expired)),
-        ("invite-used", dead(DeadInvite::AlreadyUsed)),
-        ("invite-broken", dead(DeadInvite::Broken)),
+        ("invite-expired", dead(Some(Dead::Expired))),
+        ("invite-used", dead(Some(Dead::Used))),
+        ("invite-broken", dead(None)),
         ("inbox-empty", render(|| view! { <DevInboxPage messages=vec![]/> })),
         ("inbox", render(|| view! { <DevInboxPage messages/> })),
         (
@@ -1184,10 +1184,10 @@ fn undo() -> Vec<(&'static str, String)> {
         ("undone-sign-in", done(Reverted::Session { ended_now: true })),
         ("undone-sign-in-before", done(Reverted::Session { ended_now: false })),
         ("undone-deletion", done(Reverted::Deletion)),
-        ("undo-used", dead(DeadUndo::Used(Revert::EmailChange))),
-        ("undo-overtaken", dead(DeadUndo::Overtaken(Revert::EmailChange))),
-        ("undo-expired", dead(DeadUndo::Expired(Revert::EmailChange))),
-        ("undo-broken", dead(DeadUndo::Broken)),
+        ("undo-used", dead(Some((Dead::Used, Revert::EmailChange)))),
+        ("undo-overtaken", dead(Some((Dead::Cancelled, Revert::EmailChange)))),
+        ("undo-expired", dead(Some((Dead::Expired, Revert::EmailChange)))),
+        ("undo-broken", dead(None)),
     ]
 }
 

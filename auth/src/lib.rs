@@ -151,7 +151,7 @@ macro_rules! floors {
 }
 
 floors! {
-    /// Accounts and invitations.
+    /// Accounts.
     users: Users,
     /// Sessions: made, loaded, listed, ended.
     sessions: Sessions,
@@ -165,6 +165,8 @@ floors! {
     reporting: Reporting,
     /// Who has a feature.
     flag: Flags,
+    /// Secrets that were mailed: invitations, codes for somebody signed in.
+    one_time: OneTime,
     /// The keys of other applications.
     api_keys: ApiKeys,
     /// What operators run: reconcile, rotate, tidy up.

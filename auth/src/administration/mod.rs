@@ -289,7 +289,7 @@ impl Administration<'_> {
             return Err(InviteError::HeldBack);
         }
         let id =
-            self.0.users().invite(&mut work, email, who.actor(), who.origin(), now).await?.ok_or(InviteError::AccountExists)?;
+            self.0.one_time().invite(&mut work, email, who.actor(), who.origin(), now).await?.ok_or(InviteError::AccountExists)?;
         work.commit_and_mail(self.0).await?;
         Ok(id)
     }

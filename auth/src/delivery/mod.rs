@@ -5,6 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use strum::{IntoStaticStr, VariantNames};
 use time::OffsetDateTime;
 use tokio::{sync::Semaphore, task::JoinSet};
 use uuid::Uuid;
@@ -13,15 +14,16 @@ use crate::{
     Auth, Delivery,
     crypto::{self, Code, InviteToken, LinkToken, RevertToken, new_id},
     event::{Event, UnitOfWork},
-    one_time::magic_link::{MagicLink, store as links},
-    one_time::revert_link,
-    outbox::{By, Details, LANES, Notice, WAITS, store},
+    one_time::{
+        invitation::{self, Invite},
+        magic_link::store as links,
+        mailed_code::{self, CodeFor},
+        revert_link,
+    },
+    outbox::{By, Details, Kind, LANES, Notice, WAITS, store},
     primitives::{email_address::EmailAddress, requester::device},
     reporting::gauges,
-    self_service::address_change,
-    sign_in::step_up,
-    users::held_address,
-    users::{account, invitation},
+    users::{account, held_address},
 };
 
 /// One mail, ready to be put into words and sent.
@@ -54,7 +56,8 @@ pub struct ClientApplication {
     pub client_named: bool,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub enum Content {
     SignIn {
         token: LinkToken,
@@ -90,15 +93,8 @@ pub enum Content {
 impl Content {
     pub(crate) fn kind(&self) -> &'static str {
         match self {
-            Self::SignIn { .. } => "sign_in",
-            Self::NoAccount { .. } => "no_account",
-            Self::AccountOff { .. } => "account_off",
-            Self::NotYet { .. } => "not_yet",
-            Self::Invite { .. } => "invite",
-            Self::StepUp { .. } => "step_up",
-            Self::EmailChange { .. } => "email_change",
-            Self::EmailTaken => "email_taken",
             Self::Notice { notice, .. } => notice.kind(),
+            other => other.into(),
         }
     }
 }
@@ -132,8 +128,6 @@ const POLL: Duration = Duration::from_secs(2);
 /// With less than twice this left there is no other try.
 const SHORTEST_LAST_WAIT: Duration = Duration::from_secs(10);
 
-const KEY_GONE: &str = "the key it was made with is gone (WALLET_ENCRYPTION_KEY_PREVIOUS)";
-
 /// What became of one try.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Fate {
@@ -147,6 +141,15 @@ enum Fate {
         server: bool,
     },
 }
+
+impl Fate {
+    fn key_gone() -> Self {
+        Self::Failed("the key it was made with is gone (WALLET_ENCRYPTION_KEY_PREVIOUS)".to_owned())
+    }
+}
+
+/// What a mail says and to whom, or why it is not sent.
+type Written = Result<(EmailAddress, Content), Fate>;
 
 /// Sends mail until told to stop. Mails under way then are finished; what is left is for the next start or another process.
 pub async fn run<M: MailSender>(auth: Arc<Auth>, mailer: Arc<M>, stop: impl Future<Output = ()>) {
@@ -241,94 +244,17 @@ impl Delivery<'_> {
         if mail.deadline <= self.0.now() {
             return Ok(Fate::Expired("its time was over before it could be sent"));
         }
-        if let Some(user) = mail.user_id {
-            return self.deliver_notice(mailer, mail, user).await;
-        }
-        let (to, content) = match (mail.magic_link_id, mail.invite_id) {
-            (Some(link), _) => match links::by_id(&self.0.pool, link).await? {
-                Some(link) if link.dead(self.0.now()).is_none() => (link.email.clone(), self.sign_in_content(&link).await?),
-                _ => return Ok(Fate::Expired("its link was dead before it could be sent")),
-            },
-            (None, Some(invite)) => match invitation::store::by_id(&self.0.pool, invite).await? {
-                Some(invite) if invite.used_at.is_none() && invite.revoked_at.is_none() => {
-                    let token = self.0.keys.invite_token(&invite.seed());
-                    (invite.email, token.map(|token| Content::Invite { token, inviter: invite.inviter }))
-                }
-                _ => return Ok(Fate::Expired("its invitation was dead before it could be sent")),
-            },
-            (None, None) => match (mail.step_up_code_id, mail.email_change_id) {
-                (Some(code), _) => match step_up::store::by_id(&self.0.pool, code).await? {
-                    Some(code) if !code.used && code.expires_at > self.0.now() => self.step_up_content(&code).await?,
-                    _ => return Ok(Fate::Expired("its code was dead before it could be sent")),
-                },
-                (None, Some(change)) => match address_change::store::by_id(&self.0.pool, change).await? {
-                    Some(change) if !change.used && change.expires_at > self.0.now() => {
-                        (change.email.clone(), self.email_change_content(&change).await?)
-                    }
-                    _ => return Ok(Fate::Expired("its code was dead before it could be sent")),
-                },
-                (None, None) => return Ok(Fate::Failed("it belongs to nothing".to_owned())),
-            },
+        let written = match (mail.kind, mail.subject) {
+            (_, None) => Err(Fate::Failed("it belongs to nothing".to_owned())),
+            (Kind::SignIn, Some(link)) => self.sign_in(link).await?,
+            (Kind::Invite, Some(invite)) => self.invite(invite).await?,
+            (Kind::StepUp, Some(code)) => self.code(CodeFor::StepUp, code).await?,
+            (Kind::EmailChange, Some(change)) => self.code(CodeFor::AddressChange, change).await?,
+            (Kind::Notice | Kind::Undoable, Some(subject)) => self.notice(mail, subject).await?,
         };
-        let Some(content) = content else {
-            return Ok(Fate::Failed(KEY_GONE.to_owned()));
-        };
-        self.hand_over(mailer, mail, &to, content).await
-    }
-
-    async fn deliver_notice<M: MailSender>(self, mailer: &M, mail: &store::Claimed, user: Uuid) -> Result<Fate, sqlx::Error> {
-        let Some(Details { notice, by, to }) = mail.details.clone().and_then(|details| serde_json::from_value(details).ok()) else {
-            return Ok(Fate::Failed("what it says can't be read".to_owned()));
-        };
-        let (to, undo) = if let Some(id) = mail.undo_link_id {
-            let link = revert_link::store::by_id(&self.0.pool, id).await?.filter(|link| link.is_live(self.0.now()));
-            let Some(link) = link else {
-                return Ok(Fate::Expired("its link was dead before it could be sent"));
-            };
-            let Some(token) = self.0.keys.undo_token(&link.seed) else {
-                return Ok(Fate::Failed(KEY_GONE.to_owned()));
-            };
-            (link.email, Some(token))
-        } else {
-            let mut connection = self.0.pool.acquire().await?;
-            let Some(account) = account::store::by_id(&mut connection, user, self.0.now()).await? else {
-                return Ok(Fate::Expired("its account was gone before it could be sent"));
-            };
-            (to.unwrap_or(account.email), None)
-        };
-        self.hand_over(mailer, mail, &to, Content::Notice { notice, at: mail.created_at, by, undo }).await
-    }
-
-    async fn step_up_content(self, code: &step_up::store::MailedCode) -> Result<(String, Option<Content>), sqlx::Error> {
-        let mut connection = self.0.pool.acquire().await?;
-        let to =
-            account::store::by_id(&mut connection, code.user, self.0.now()).await?.map(|account| account.email).unwrap_or_default();
-        let asked = Asked { device: device(&code.user_agent), ip: code.ip.addr().to_string(), at: code.created_at };
-        Ok((to, self.0.keys.step_up_code(&code.seed).map(|code| Content::StepUp { code, asked })))
-    }
-
-    /// A code, or why there is none: the page said the same to all.
-    async fn email_change_content(self, change: &address_change::store::EmailChange) -> Result<Option<Content>, sqlx::Error> {
-        let mut connection = self.0.pool.acquire().await?;
-        let (now, key) = (self.0.now(), change.email_key.as_str());
-        if account::store::by_email(&mut connection, key, now).await?.is_some()
-            || held_address::is_held(&mut connection, key, Some(change.user), now).await?
-        {
-            return Ok(Some(Content::EmailTaken));
-        }
-        let asked = Asked { device: device(&change.user_agent), ip: change.ip.addr().to_string(), at: change.created_at };
-        Ok(self.0.keys.email_change_code(&change.seed).map(|code| Content::EmailChange { code, asked }))
-    }
-
-    async fn hand_over<M: MailSender>(
-        self,
-        mailer: &M,
-        mail: &store::Claimed,
-        to: &str,
-        content: Content,
-    ) -> Result<Fate, sqlx::Error> {
-        let Some(to) = EmailAddress::stored(to) else {
-            return Ok(Fate::Failed("its address can't be read".to_owned()));
+        let (to, content) = match written {
+            Ok(written) => written,
+            Err(fate) => return Ok(fate),
         };
         let kind = content.kind();
         let letter = OutgoingMail { id: mail.id, to, queued_at: mail.created_at, content };
@@ -340,35 +266,97 @@ impl Delivery<'_> {
         })
     }
 
+    async fn notice(self, mail: &store::Claimed, subject: Uuid) -> Result<Written, sqlx::Error> {
+        let Some(Details { notice, by, to }) = mail.details.clone().and_then(|details| serde_json::from_value(details).ok()) else {
+            return Ok(Err(Fate::Failed("what it says can't be read".to_owned())));
+        };
+        let (to, undo) = if mail.kind == Kind::Undoable {
+            let link = revert_link::store::by_id(&self.0.pool, subject).await?;
+            let Some(link) = link.filter(|link| link.life.dead(self.0.now()).is_none()) else {
+                return Ok(Err(Fate::Expired("its link was dead before it could be sent")));
+            };
+            let Some(token) = self.0.keys.undo_token(&link.seed) else {
+                return Ok(Err(Fate::key_gone()));
+            };
+            (Some(link.email), Some(token))
+        } else {
+            let mut connection = self.0.pool.acquire().await?;
+            let Some(account) = account::store::by_id(&mut connection, subject, self.0.now()).await? else {
+                return Ok(Err(Fate::Expired("its account was gone before it could be sent")));
+            };
+            (EmailAddress::stored(&to.unwrap_or(account.email)), None)
+        };
+        let content = Content::Notice { notice, at: mail.created_at, by, undo };
+        Ok(to.map(|to| (to, content)).ok_or_else(|| Fate::Failed("its address can't be read".to_owned())))
+    }
+
+    async fn invite(self, invite: Uuid) -> Result<Written, sqlx::Error> {
+        let invite = invitation::store::by_id(&self.0.pool, invite).await?;
+        let Some(Invite { email, seed, inviter, .. }) = invite.filter(|invite| invite.life.dead(self.0.now()).is_none()) else {
+            return Ok(Err(Fate::Expired("its invitation was dead before it could be sent")));
+        };
+        let token = self.0.keys.invite_token(&seed).ok_or_else(Fate::key_gone);
+        Ok(token.map(|token| (email, Content::Invite { token, inviter })))
+    }
+
+    /// A code for somebody signed in. Whose address is taken gets none: the page said the same to all.
+    async fn code(self, of: CodeFor, code: Uuid) -> Result<Written, sqlx::Error> {
+        let now = self.0.now();
+        let mailed = mailed_code::store::by_id(&self.0.pool, of, code).await?;
+        let Some(mailed) = mailed.filter(|mailed| mailed.life.dead(now).is_none()) else {
+            return Ok(Err(Fate::Expired("its code was dead before it could be sent")));
+        };
+        if of == CodeFor::AddressChange {
+            let mut connection = self.0.pool.acquire().await?;
+            let key = mailed.email.key();
+            if account::store::by_email(&mut connection, key, now).await?.is_some()
+                || held_address::is_held(&mut connection, key, Some(mailed.user), now).await?
+            {
+                return Ok(Ok((mailed.email, Content::EmailTaken)));
+            }
+        }
+        let asked = Asked { device: device(&mailed.user_agent), ip: mailed.ip.to_string(), at: mailed.created_at };
+        let code = of.derive(&self.0.keys, &mailed.seed).ok_or_else(Fate::key_gone);
+        let content = code.map(|code| match of {
+            CodeFor::StepUp => Content::StepUp { code, asked },
+            CodeFor::AddressChange => Content::EmailChange { code, asked },
+        });
+        Ok(content.map(|content| (mailed.email, content)))
+    }
+
     /// What the owner of this address is told: a way in, or that there is none. The page said the same to all.
-    async fn sign_in_content(self, link: &MagicLink) -> Result<Option<Content>, sqlx::Error> {
+    async fn sign_in(self, link: Uuid) -> Result<Written, sqlx::Error> {
+        let now = self.0.now();
+        let link = links::by_id(&self.0.pool, link).await?;
+        let Some(link) = link.filter(|link| link.life.dead(now).is_none()) else {
+            return Ok(Err(Fate::Expired("its link was dead before it could be sent")));
+        };
+        let email = link.email;
         let asked = Asked { device: device(&link.user_agent), ip: link.ip.to_string(), at: link.created_at };
         let mut connection = self.0.pool.acquire().await?;
-        let account = account::store::by_email(&mut connection, &link.email_key, self.0.now()).await?;
+        let account = account::store::by_email(&mut connection, email.key(), now).await?;
         let admin = account.as_ref().is_some_and(|account| account.admin);
         let admitted = match account {
-            Some(account) if account.disabled => return Ok(Some(Content::AccountOff { asked })),
+            Some(account) if account.disabled => return Ok(Ok((email, Content::AccountOff { asked }))),
             Some(_) => true,
-            None if held_address::is_held(&mut connection, &link.email_key, None, self.0.now()).await? => false,
+            None if held_address::is_held(&mut connection, email.key(), None, now).await? => false,
             None => {
-                let invited = invitation::store::is_invited(&mut connection, &link.email_key, self.0.now()).await?;
-                EmailAddress::stored(&link.email).is_some_and(|email| self.0.policy.sign_up.admits(&email, invited))
+                let invited = invitation::store::is_invited(&mut connection, email.key(), now).await?;
+                self.0.policy.sign_up.admits(&email, invited)
             }
         };
         if !admitted {
-            return Ok(Some(Content::NoAccount { asked }));
+            return Ok(Ok((email, Content::NoAccount { asked })));
         }
         // Here and not on the page, which would tell who is an administrator, or that there is an account at all.
-        if !self.0.flag().signs_in(&link.email_key, admin) {
-            return Ok(Some(Content::NotYet { asked }));
+        if !self.0.flag().signs_in(email.key(), admin) {
+            return Ok(Ok((email, Content::NotYet { asked })));
         }
-        let (token, code) = (self.0.keys.link_token(&link.seed), self.0.keys.code(&link.seed));
-        let application = link.application.as_ref().map(|application| ClientApplication {
-            name: application.name.clone(),
-            redirect_url: link.redirect_url.clone(),
-            client_named: link.client_named,
-        });
-        Ok(token.zip(code).map(|(token, code)| Content::SignIn { token, code, asked, application }))
+        let secrets = self.0.keys.link_token(&link.seed).zip(self.0.keys.code(&link.seed)).ok_or_else(Fate::key_gone);
+        let (redirect_url, client_named) = (link.redirect_url, link.client_named);
+        let application =
+            link.application.map(|application| ClientApplication { name: application.name, redirect_url, client_named });
+        Ok(secrets.map(|(token, code)| (email, Content::SignIn { token, code, asked, application })))
     }
 
     async fn settle(self, mail: &store::Claimed, fate: &Fate) -> Result<(), sqlx::Error> {
@@ -423,12 +411,8 @@ mod tests {
         let now = datetime!(2026-11-24 14:29 UTC);
         let mail = |attempt| store::Claimed {
             id: Uuid::nil(),
-            magic_link_id: None,
-            invite_id: None,
-            step_up_code_id: None,
-            email_change_id: None,
-            user_id: None,
-            undo_link_id: None,
+            kind: Kind::SignIn,
+            subject: None,
             details: None,
             created_at: now,
             deadline: now + Duration::from_mins(10),

@@ -3,13 +3,14 @@
 //! Not here: sending (`delivery`).
 //! when it is sent, so a retry sends the very same mail under the very same Message-ID.
 //!
-//! To add a kind: a variant of `Content` or [`Notice`], how it is queued in `store.rs`, what it says in `delivery`, its words in `app`.
+//! To add one: a variant of [`Notice`], or of [`Kind`] with its column in `store.rs`; what it says in `delivery`, its words in `app`.
 
 pub(crate) mod store;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use strum::{EnumString, IntoStaticStr, VariantNames};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -35,8 +36,9 @@ pub struct By {
 }
 
 /// What an owner is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, IntoStaticStr, VariantNames)]
 #[serde(tag = "notice", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Notice {
     TwoFactorOn,
     TwoFactorOff,
@@ -98,35 +100,22 @@ pub enum Notice {
 
 impl Notice {
     pub(crate) fn kind(self) -> &'static str {
-        match self {
-            Self::TwoFactorOn => "two_factor_on",
-            Self::TwoFactorOff => "two_factor_off",
-            Self::TwoFactorReset => "two_factor_reset",
-            Self::AuthenticatorAdded => "authenticator_added",
-            Self::AuthenticatorRemoved => "authenticator_removed",
-            Self::BackupCodesNew => "backup_codes_new",
-            Self::BackupCodesLow { .. } => "backup_codes_low",
-            Self::BackupCodeUsed { .. } => "backup_code_used",
-            Self::NewSignIn { .. } => "new_sign_in",
-            Self::SecondStepFailed => "second_step_failed",
-            Self::EmailChanged => "email_changed",
-            Self::EmailChangeUndone => "email_change_undone",
-            Self::DeletionRequested { .. } => "deletion_requested",
-            Self::DeletionCancelled => "deletion_cancelled",
-            Self::AccountDisabled => "account_disabled",
-            Self::AccountEnabled => "account_enabled",
-            Self::SessionsEnded => "sessions_ended",
-            Self::AdminGranted => "admin_granted",
-            Self::AdminRevoked => "admin_revoked",
-            Self::ApiKeyCreated { .. } => "api_key_created",
-            Self::ApiKeyRevoked { .. } => "api_key_revoked",
-            Self::ApiKeyEnding { .. } => "api_key_ending",
-            Self::Test => "test",
-            Self::RolloutHeld { .. } => "rollout_held",
-            Self::RolloutRolledBack { .. } => "rollout_rolled_back",
-            Self::RolloutFinished => "rollout_finished",
-        }
+        self.into()
     }
+}
+
+/// What a mail that waits is about, and so which row its subject is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub(crate) enum Kind {
+    SignIn,
+    Invite,
+    StepUp,
+    EmailChange,
+    /// To an account; its own kind is that of the [`Notice`].
+    Notice,
+    /// A notice with a link that takes back what it tells of. The link's row says where it goes.
+    Undoable,
 }
 
 /// What a notice's row holds.
@@ -154,7 +143,8 @@ pub enum MailState {
 }
 
 /// Which mails are asked for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum MailFilter {
     #[default]
     All,
@@ -168,16 +158,7 @@ impl MailFilter {
 
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::All => "all",
-            Self::Waiting => "waiting",
-            Self::GivenUp => "given-up",
-        }
-    }
-
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|filter| filter.as_str() == text)
+        self.into()
     }
 }
 

@@ -5,7 +5,7 @@ use sqlx::{PgConnection, PgPool, types::Json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{By, Delivery, Details, LANES, LATE, MailFilter, MailRow, MailState, NOTICE_DEADLINE, Notice, QueueState};
+use super::{By, Delivery, Details, Kind, LANES, LATE, MailFilter, MailRow, MailState, NOTICE_DEADLINE, Notice, QueueState};
 use crate::{
     crypto::new_id,
     primitives::{
@@ -14,17 +14,26 @@ use crate::{
     },
 };
 
-pub(crate) async fn enqueue_link(
+/// Queues the mail of a secret: `subject` is the secret's row, for which each kind has a column of its own.
+pub(crate) async fn enqueue(
     connection: &mut PgConnection,
-    id: Uuid,
-    link: Uuid,
+    kind: Kind,
+    subject: Uuid,
     now: OffsetDateTime,
     deadline: OffsetDateTime,
 ) -> Result<(), sqlx::Error> {
+    let column_of = |column| (kind == column).then_some(subject);
     sqlx::query!(
-        "insert into mail_outbox (id, kind, magic_link_id, created_at, run_at, deadline) values ($1, 'sign_in', $2, $3, $3, $4)",
-        id,
-        link,
+        r#"
+        insert into mail_outbox (id, kind, magic_link_id, invite_id, step_up_code_id, email_change_id, created_at, run_at, deadline)
+        values ($1, $2, $3, $4, $5, $6, $7, $7, $8)
+        "#,
+        new_id(now),
+        <&str>::from(kind),
+        column_of(Kind::SignIn),
+        column_of(Kind::Invite),
+        column_of(Kind::StepUp),
+        column_of(Kind::EmailChange),
         now,
         deadline,
     )
@@ -33,64 +42,7 @@ pub(crate) async fn enqueue_link(
     Ok(())
 }
 
-pub(crate) async fn enqueue_invite(
-    connection: &mut PgConnection,
-    id: Uuid,
-    invite: Uuid,
-    now: OffsetDateTime,
-    deadline: OffsetDateTime,
-) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "insert into mail_outbox (id, kind, invite_id, created_at, run_at, deadline) values ($1, 'invite', $2, $3, $3, $4)",
-        id,
-        invite,
-        now,
-        deadline,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-pub(crate) async fn enqueue_step_up(
-    connection: &mut PgConnection,
-    id: Uuid,
-    code: Uuid,
-    now: OffsetDateTime,
-    deadline: OffsetDateTime,
-) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "insert into mail_outbox (id, kind, step_up_code_id, created_at, run_at, deadline) values ($1, 'step_up', $2, $3, $3, $4)",
-        id,
-        code,
-        now,
-        deadline,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-pub(crate) async fn enqueue_email_change(
-    connection: &mut PgConnection,
-    id: Uuid,
-    change: Uuid,
-    now: OffsetDateTime,
-    deadline: OffsetDateTime,
-) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "insert into mail_outbox (id, kind, email_change_id, created_at, run_at, deadline) values ($1, 'email_change', $2, $3, $3, $4)",
-        id,
-        change,
-        now,
-        deadline,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// `from`: the browser it was done in.
+/// Tells the owner of an account. `from`: the browser it was done in.
 pub(crate) async fn enqueue_notice(
     connection: &mut PgConnection,
     user: Uuid,
@@ -98,41 +50,26 @@ pub(crate) async fn enqueue_notice(
     from: Option<&Requester>,
     now: OffsetDateTime,
 ) -> Result<(), sqlx::Error> {
-    let by = from.map(Requester::place).map(|(device, ip)| By { device, ip });
-    let details = Details { notice, by, to: None };
-    // Its address as it is now: whoever moves the account while a mail server is slow is not the one to be told.
-    sqlx::query!(
-        r#"
-        insert into mail_outbox (id, kind, user_id, details, created_at, run_at, deadline)
-        select $1, $2, id, $4::jsonb || jsonb_build_object('to', email), $5, $5, $6 from users where id = $3
-        "#,
-        new_id(now),
-        notice.kind(),
-        user,
-        Json(details) as _,
-        now,
-        now + NOTICE_DEADLINE,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
+    enqueue_undoable(connection, user, notice, None, from, now).await
 }
 
-/// A notice with a link that takes back what it tells of. It goes where the link's row says.
+/// The same, with a link that takes back what the notice tells of. It goes where the link's row says.
 pub(crate) async fn enqueue_undoable(
     connection: &mut PgConnection,
     user: Uuid,
     notice: Notice,
-    undo: Uuid,
+    undo: Option<Uuid>,
     from: Option<&Requester>,
     now: OffsetDateTime,
 ) -> Result<(), sqlx::Error> {
     let by = from.map(Requester::place).map(|(device, ip)| By { device, ip });
     let details = Details { notice, by, to: None };
+    // Without a link to its address as it is now: whoever moves the account while a mail server is slow is not the one to be told.
     sqlx::query!(
         r#"
         insert into mail_outbox (id, kind, user_id, undo_link_id, details, created_at, run_at, deadline)
-        values ($1, $2, $3, $4, $5, $6, $6, $7)
+        select $1, $2, id, $4, $5::jsonb || case when $4::uuid is null then jsonb_build_object('to', email) else '{}' end, $6, $6, $7
+        from users where id = $3
         "#,
         new_id(now),
         notice.kind(),
@@ -151,16 +88,20 @@ pub(crate) async fn enqueue_undoable(
 #[derive(Clone)]
 pub(crate) struct Claimed {
     pub id: Uuid,
-    pub magic_link_id: Option<Uuid>,
-    pub invite_id: Option<Uuid>,
-    pub step_up_code_id: Option<Uuid>,
-    pub email_change_id: Option<Uuid>,
-    pub user_id: Option<Uuid>,
-    pub undo_link_id: Option<Uuid>,
+    pub kind: Kind,
+    /// The row that it is about; none where a version wrote it that knows more kinds.
+    pub subject: Option<Uuid>,
     pub details: Option<Value>,
     pub created_at: OffsetDateTime,
     pub deadline: OffsetDateTime,
     pub attempt: i32,
+}
+
+/// From the queue's column: a notice has the name of its own kind there.
+impl From<String> for Kind {
+    fn from(text: String) -> Self {
+        text.parse().unwrap_or(Self::Notice)
+    }
 }
 
 /// Takes at most `free` mails that are due and that nobody holds. The newest first: whoever asked last still waits at their screen,
@@ -184,8 +125,9 @@ pub(crate) async fn claim(
         )
         update mail_outbox m set attempts = m.attempts + 1, lease_until = $3, leased_by = $4
         from due where m.id = due.id
-        returning m.id, m.magic_link_id, m.invite_id, m.step_up_code_id, m.email_change_id,
-                  m.user_id, m.undo_link_id, m.details, m.created_at, m.deadline, m.attempts as attempt
+        returning m.id, case when m.undo_link_id is null then m.kind else 'undoable' end as "kind!",
+                  coalesce(m.undo_link_id, m.user_id, m.magic_link_id, m.invite_id, m.step_up_code_id, m.email_change_id) as subject,
+                  m.details, m.created_at, m.deadline, m.attempts as attempt
         "#,
         now,
         i64::try_from(free).unwrap_or(i64::MAX),
@@ -355,67 +297,39 @@ pub(crate) async fn page(
     let most = i64::try_from(most).unwrap_or(i64::MAX);
     // Planned with the values: each filter has an index of its own.
     let (all, waiting) = (filter == MailFilter::All, filter == MailFilter::Waiting);
-    let rows = if towards == Towards::Newer {
-        sqlx::query_as!(
-            Listed,
-            r#"
-            select m.id, m.kind, m.state, m.created_at, m.run_at, m.settled_at, m.attempts, m.last_error,
-                   m.lease_until > $6 is true as "sending!",
-                   m.state in ('queued', 'failed') and m.deadline > $6 and m.lease_until > $6 is not true as "retriable!",
-                   coalesce(l.email, i.email, c.email, x.email, m.details->>'to', u.email) as recipient
-            from (
-                select * from mail_outbox
-                where ($1 or ($2 and state = 'queued') or (not $2 and state in ('failed', 'expired'))) and (created_at, id) > ($3, $4)
-                order by created_at, id limit $5
-            ) m
-            left join magic_links l on l.id = m.magic_link_id
-            left join invites i on i.id = m.invite_id
-            left join email_changes c on c.id = m.email_change_id
-            left join undo_links x on x.id = m.undo_link_id
-            left join step_up_codes s on s.id = m.step_up_code_id
-            left join users u on u.id = coalesce(m.user_id, s.user_id)
-            order by m.created_at, m.id
-            "#,
-            all,
-            waiting,
-            at,
-            id,
-            most,
-            now,
-        )
-        .fetch_all(pool)
-        .await?
-    } else {
-        sqlx::query_as!(
-            Listed,
-            r#"
-            select m.id, m.kind, m.state, m.created_at, m.run_at, m.settled_at, m.attempts, m.last_error,
-                   m.lease_until > $6 is true as "sending!",
-                   m.state in ('queued', 'failed') and m.deadline > $6 and m.lease_until > $6 is not true as "retriable!",
-                   coalesce(l.email, i.email, c.email, x.email, m.details->>'to', u.email) as recipient
-            from (
-                select * from mail_outbox
-                where ($1 or ($2 and state = 'queued') or (not $2 and state in ('failed', 'expired'))) and (created_at, id) < ($3, $4)
-                order by created_at desc, id desc limit $5
-            ) m
-            left join magic_links l on l.id = m.magic_link_id
-            left join invites i on i.id = m.invite_id
-            left join email_changes c on c.id = m.email_change_id
-            left join undo_links x on x.id = m.undo_link_id
-            left join step_up_codes s on s.id = m.step_up_code_id
-            left join users u on u.id = coalesce(m.user_id, s.user_id)
-            order by m.created_at desc, m.id desc
-            "#,
-            all,
-            waiting,
-            at,
-            id,
-            most,
-            now,
-        )
-        .fetch_all(pool)
-        .await?
-    };
+    macro_rules! page {
+        ($beyond:literal, $order:literal) => {
+            sqlx::query_as!(
+                Listed,
+                r#"
+                select m.id, m.kind, m.state, m.created_at, m.run_at, m.settled_at, m.attempts, m.last_error,
+                       m.lease_until > $6 is true as "sending!",
+                       m.state in ('queued', 'failed') and m.deadline > $6 and m.lease_until > $6 is not true as "retriable!",
+                       coalesce(l.email, i.email, c.email, x.email, m.details->>'to', u.email) as recipient
+                from (
+                    select * from mail_outbox
+                    where ($1 or ($2 and state = 'queued') or (not $2 and state in ('failed', 'expired'))) and (created_at, id) "#
+                    + $beyond + " ($3, $4) order by created_at " + $order + ", id " + $order + r#" limit $5
+                ) m
+                left join magic_links l on l.id = m.magic_link_id
+                left join invites i on i.id = m.invite_id
+                left join email_changes c on c.id = m.email_change_id
+                left join undo_links x on x.id = m.undo_link_id
+                left join step_up_codes s on s.id = m.step_up_code_id
+                left join users u on u.id = coalesce(m.user_id, s.user_id)
+                order by m.created_at "# + $order + ", m.id " + $order,
+                all,
+                waiting,
+                at,
+                id,
+                most,
+                now,
+            )
+            .fetch_all(pool)
+            .await?
+        };
+    }
+    let rows = if towards == Towards::Newer { page!(">", "asc") } else { page!("<", "desc") };
     Ok(rows.into_iter().map(Into::into).collect())
 }
 

@@ -2,6 +2,12 @@
 
 use std::fmt;
 
+use sqlx::{
+    Decode, Postgres, Type,
+    error::BoxDynError,
+    postgres::{PgTypeInfo, PgValueRef},
+};
+
 /// A well-formed address. Its text never holds a space, quote, comma, line break or control character, so it can name one
 /// recipient only, and nothing else can hide in it.
 #[derive(Clone, PartialEq, Eq)]
@@ -57,7 +63,7 @@ impl EmailAddress {
         (text.len() <= MAX_ADDRESS).then(|| Self { key: text.to_ascii_lowercase(), text })
     }
 
-    /// An address this crate stored itself.
+    /// An address this crate stored itself. A query reads one as `email as "email: EmailAddress"`.
     pub(crate) fn stored(text: &str) -> Option<Self> {
         Self::well_formed(text)
     }
@@ -85,6 +91,23 @@ impl std::str::FromStr for EmailAddress {
 
     fn from_str(text: &str) -> Result<Self, EmailAddressError> {
         Self::parse(text)
+    }
+}
+
+impl Type<Postgres> for EmailAddress {
+    fn type_info() -> PgTypeInfo {
+        <str as Type<Postgres>>::type_info()
+    }
+
+    fn compatible(of: &PgTypeInfo) -> bool {
+        <str as Type<Postgres>>::compatible(of)
+    }
+}
+
+/// An address is parsed before it is stored. A row with something else was not written by Latchkey, and can't be read.
+impl<'r> Decode<'r, Postgres> for EmailAddress {
+    fn decode(value: PgValueRef<'r>) -> Result<Self, BoxDynError> {
+        Ok(Self::stored(<&str as Decode<Postgres>>::decode(value)?).ok_or(EmailAddressError::Malformed)?)
     }
 }
 

@@ -62,7 +62,7 @@ impl SelfService<'_> {
         work.record(Event::DeletionRequested { user });
         let undo = revert_link::create(&self.0.keys, &mut work, &account, Revert::Deletion, now).await?;
         let notice = Notice::DeletionRequested { deletes_at };
-        outbox::store::enqueue_undoable(work.connection(), user, notice, undo, Some(from), now).await?;
+        outbox::store::enqueue_undoable(work.connection(), user, notice, Some(undo), Some(from), now).await?;
         Ok(work.commit_and_mail(self.0).await?)
     }
 

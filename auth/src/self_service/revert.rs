@@ -13,8 +13,10 @@ use crate::{
     event::{Event, Purpose, RevokeReason, UnitOfWork},
     factors::{totp, trusted_device},
     limits::known_browser,
-    one_time::magic_link,
-    one_time::revert_link::{self, Revert},
+    one_time::{
+        Dead, magic_link,
+        revert_link::{self, Revert, RevertLink},
+    },
     outbox::{self, Notice},
     policy::DELETION_WAIT,
     primitives::requester::Requester,
@@ -31,10 +33,8 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RevertState {
     Live(RevertView),
-    Used(Revert),
-    /// Overtaken: what it takes back was taken back in another way.
-    Closed(Revert),
-    Expired(Revert),
+    /// `Cancelled` where what it takes back was taken back in another way.
+    Dead(Dead, Revert),
     Unknown,
 }
 
@@ -101,8 +101,8 @@ impl SelfService<'_> {
         let Some(link) = revert_link::store::by_token(&self.0.pool, &token.hash()).await? else {
             return Ok(RevertState::Unknown);
         };
-        if let Some(dead) = dead(&link, now) {
-            return Ok(dead);
+        if let Some(dead) = link.life.dead(now) {
+            return Ok(RevertState::Dead(dead, link.undoes));
         }
         let mut connection = self.0.pool.acquire().await?;
         let Some(account) = account::store::by_id(&mut connection, link.user, now).await? else {
@@ -111,11 +111,16 @@ impl SelfService<'_> {
         let view = match link.undoes {
             Revert::EmailChange => {
                 let factor_needed = factor_needed(&mut connection, &link).await?;
-                RevertView::EmailChange { old: link.email, now: account.email, factor_needed }
+                RevertView::EmailChange { old: link.email.as_str().to_owned(), now: account.email, factor_needed }
             }
             Revert::Deletion => RevertView::Deletion { email: account.email, deletes_at: link.created_at + DELETION_WAIT },
             Revert::Session(session) => match sessions::store::sign_in_of(&self.0.pool, session).await? {
-                Some(sign_in) => RevertView::Session { email: link.email, device: sign_in.device, ip: sign_in.ip, at: sign_in.at },
+                Some(sign_in) => RevertView::Session {
+                    email: link.email.as_str().to_owned(),
+                    device: sign_in.device,
+                    ip: sign_in.ip,
+                    at: sign_in.at,
+                },
                 None => return Ok(RevertState::Unknown),
             },
         };
@@ -136,8 +141,9 @@ impl SelfService<'_> {
         let now = self.0.now();
         let link =
             revert_link::store::by_token(&self.0.pool, &token.hash()).await?.ok_or(RevertError::NotLive(RevertState::Unknown))?;
-        if let Some(dead) = dead(&link, now) {
-            return Err(RevertError::NotLive(dead));
+        let not_live = |dead| RevertError::NotLive(RevertState::Dead(dead, link.undoes));
+        if let Some(dead) = link.life.dead(now) {
+            return Err(not_live(dead));
         }
         let giving = SecondFactorContext { user: link.user, purpose: Purpose::Undo, browser, from, now };
         // Only where it is asked for: whoever holds a link of another kind must not use up what is counted of the owner's tries.
@@ -167,13 +173,13 @@ impl SelfService<'_> {
                     return Err(RevertError::FactorNeeded);
                 }
                 if !undo_email_change(&mut work, &account, &link, from, now).await? {
-                    return Err(RevertError::NotLive(RevertState::Closed(link.undoes)));
+                    return Err(not_live(Dead::Cancelled));
                 }
-                Reverted::EmailChange { email: link.email }
+                Reverted::EmailChange { email: link.email.as_str().to_owned() }
             }
             Revert::Deletion => {
                 if !deletion::cancel(&mut work, account.id, Some(from), now).await? {
-                    return Err(RevertError::NotLive(RevertState::Closed(link.undoes)));
+                    return Err(not_live(Dead::Cancelled));
                 }
                 Reverted::Deletion
             }
@@ -187,24 +193,11 @@ impl SelfService<'_> {
     }
 }
 
-/// Why a link takes nothing back. What was used says so also after its time.
-fn dead(link: &revert_link::store::RevertLink, now: OffsetDateTime) -> Option<RevertState> {
-    if link.used {
-        Some(RevertState::Used(link.undoes))
-    } else if link.closed {
-        Some(RevertState::Closed(link.undoes))
-    } else if link.expires_at <= now {
-        Some(RevertState::Expired(link.undoes))
-    } else {
-        None
-    }
-}
-
 /// Whether a change of address is taken back only with a second factor. An app that was set up after the change may be that of whoever
 /// made it, and so may one set up shortly before: the thief's first act, so that the owner could not take back the second. It keeps
 /// nobody from taking it back unless the mail about it has been there for as long as the one about the change works. Two-factor stays as
 /// it is, whoever has the address: without the app's codes nobody signs in.
-async fn factor_needed(connection: &mut PgConnection, link: &revert_link::store::RevertLink) -> sqlx::Result<bool> {
+async fn factor_needed(connection: &mut PgConnection, link: &RevertLink) -> sqlx::Result<bool> {
     totp::store::enrolled_before(connection, link.user, link.created_at - revert_link::EMAIL_CHANGE_UNDO).await
 }
 
@@ -213,19 +206,19 @@ async fn factor_needed(connection: &mut PgConnection, link: &revert_link::store:
 async fn undo_email_change(
     work: &mut UnitOfWork<'_>,
     account: &Account,
-    link: &revert_link::store::RevertLink,
+    link: &RevertLink,
     from: &Requester,
     now: OffsetDateTime,
 ) -> sqlx::Result<bool> {
     let user = account.id;
     // Links before sessions before the account, as signing in takes them: the other way round the two could wait for each other.
-    magic_link::store::close_both(work.connection(), &account.email_key, &link.email_key, now).await?;
+    magic_link::store::close_both(work.connection(), &account.email_key, link.email.key(), now).await?;
     let reason = RevokeReason::EmailChanged;
     sessions::end_all(work, user, None, reason, now).await?;
     trusted_device::revoke_all(work, user, now).await?;
     known_browser::store::forget_since(work.connection(), user, link.created_at).await?;
     revert_link::store::close_later(work.connection(), user, link.created_at, &account.email_key, now).await?;
-    if !account::store::set_email(work.connection(), user, &link.email, &link.email_key).await? {
+    if !account::store::set_email(work.connection(), user, link.email.as_str(), link.email.key()).await? {
         return Ok(false);
     }
     // Once more, as where the account moved: what a second step under way has made could not be seen above.
@@ -255,55 +248,4 @@ async fn undo_sign_in(
     trusted_device::revoke_all(work, user, now).await?;
     known_browser::store::forget_since(work.connection(), user, since).await?;
     Ok(!ended.is_empty())
-}
-
-#[cfg(test)]
-mod tests {
-    use time::{Duration, macros::datetime};
-
-    use super::*;
-    use crate::crypto::Seed;
-
-    const NOW: OffsetDateTime = datetime!(2026-11-24 14:29 UTC);
-
-    fn link(undoes: Revert) -> revert_link::store::RevertLink {
-        revert_link::store::RevertLink {
-            id: Uuid::nil(),
-            user: Uuid::nil(),
-            undoes,
-            email: "mara@example.org".to_owned(),
-            email_key: "mara@example.org".to_owned(),
-            seed: Seed { nonce: [0; 32], key_id: String::new() },
-            created_at: NOW,
-            expires_at: NOW + undoes.lifetime(),
-            used: false,
-            closed: false,
-        }
-    }
-
-    #[test]
-    fn a_link_lives_until_the_very_moment_it_expires() {
-        for (undoes, lifetime) in [
-            (Revert::EmailChange, Duration::hours(72)),
-            (Revert::Deletion, Duration::days(7)),
-            (Revert::Session(Uuid::nil()), Duration::days(7)),
-        ] {
-            let link = link(undoes);
-            let last = NOW + lifetime - Duration::microseconds(1);
-            assert!(dead(&link, last).is_none() && link.is_live(last));
-            assert_eq!(dead(&link, NOW + lifetime), Some(RevertState::Expired(undoes)));
-            assert!(!link.is_live(NOW + lifetime));
-        }
-    }
-
-    #[test]
-    fn what_was_used_says_so_first() {
-        let undoes = Revert::EmailChange;
-        let late = NOW + Duration::days(30);
-        assert_eq!(
-            dead(&revert_link::store::RevertLink { used: true, closed: true, ..link(undoes) }, late),
-            Some(RevertState::Used(undoes))
-        );
-        assert_eq!(dead(&revert_link::store::RevertLink { closed: true, ..link(undoes) }, late), Some(RevertState::Closed(undoes)));
-    }
 }

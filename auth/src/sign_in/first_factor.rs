@@ -19,15 +19,17 @@ use crate::{
         known_browser,
         throttle::{Charge, Limited, Subject},
     },
-    one_time::magic_link::{LinkState, MagicLink, store as links},
+    one_time::{
+        Dead, Life, invitation,
+        magic_link::{LinkState, MagicLink, store as links},
+    },
     outbox::{self, Delivery},
     policy::{RETIRED_FOR, SECOND_STEP_TTL, limits::Limit},
     primitives::{email_address::EmailAddress, requester::Requester},
     sessions,
-    users::held_address,
     users::{
         account::{self, store::Account},
-        invitation,
+        held_address,
     },
 };
 
@@ -181,7 +183,7 @@ impl SignIn<'_> {
         let seed = self.0.keys.seed();
         let request = Request { email, seed, binding: nonce.hash(), from_known_browser: known, redirect_url: None };
         let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
-        self.queue_link(&mut work, new_id(now), &request, from, now).await?;
+        self.queue_link(&mut work, new_id(now), request, from, now).await?;
         Ok(work.commit_and_mail(self.0).await?)
     }
 
@@ -190,31 +192,34 @@ impl SignIn<'_> {
         self,
         work: &mut UnitOfWork<'_>,
         id: Uuid,
-        request: &Request<'_>,
+        request: Request<'_>,
         from: &Requester,
         now: OffsetDateTime,
     ) -> sqlx::Result<OffsetDateTime> {
         let Request { email, seed, binding, from_known_browser, redirect_url } = request;
-        let token = self.0.keys.link_token(seed).expect("the current key is there");
-        let code = self.0.keys.code(seed).expect("the current key is there");
-        let link = links::NewLink {
+        let token = self.0.keys.link_token(&seed).expect("the current key is there");
+        let code = self.0.keys.code(&seed).expect("the current key is there");
+        let expires_at = now + self.0.policy.link_ttl;
+        let link = MagicLink {
             id,
-            email,
+            email: email.clone(),
+            code_hash: self.0.keys.code_hash(&seed, &code).expect("the current key is there").into(),
             seed,
-            token_hash: token.hash(),
-            code_hash: self.0.keys.code_hash(seed, &code).expect("the current key is there"),
-            browser_hash: *binding,
-            from_known_browser: *from_known_browser,
-            from,
-            redirect_url: *redirect_url,
+            browser_hash: binding.into(),
+            ip: from.ip,
+            user_agent: from.user_agent().to_owned(),
+            application: from.application().cloned(),
+            redirect_url: redirect_url.map(ToOwned::to_owned),
+            client_named: from.is_person(),
             created_at: now,
-            expires_at: now + self.0.policy.link_ttl,
+            attempts: 0,
+            life: Life::until(expires_at),
         };
-        links::insert(work.connection(), &link).await?;
-        outbox::store::enqueue_link(work.connection(), new_id(now), link.id, now, link.expires_at).await?;
+        links::insert(work.connection(), &link, &token.hash(), from_known_browser).await?;
+        outbox::store::enqueue(work.connection(), outbox::Kind::SignIn, id, now, expires_at).await?;
         let domain = self.0.policy.metrics_email_domains.label(email);
-        work.record(Event::LinkRequested { link: link.id, known_browser: link.from_known_browser, domain });
-        Ok(link.expires_at)
+        work.record(Event::LinkRequested { link: id, known_browser: from_known_browser, domain });
+        Ok(expires_at)
     }
 
     fn request_charges(
@@ -262,11 +267,8 @@ impl SignIn<'_> {
         };
         // Counted here because a dead link's page has nothing to press. No audit row: whoever holds an old link could write
         // them without end.
-        match link.dead(now) {
-            Some(Refusal::Expired) => event::count_verification("expired", Method::Link),
-            Some(Refusal::Used) => event::count_verification("replay", Method::Link),
-            Some(_) => event::count_verification("invalid", Method::Link),
-            None => {}
+        if let Some(dead) = link.life.dead(now) {
+            event::count_verification(Refusal::from(dead).result(), Method::Link);
         }
         Ok(link.state(browser.nonce.map(BrowserNonce::hash).as_ref(), now))
     }
@@ -324,19 +326,18 @@ impl SignIn<'_> {
             event::count_verification("invalid", Method::Link);
             return Err(ConfirmLinkError::NotLive(LinkState::Unknown));
         };
-        let refusal = match link.state(giver.binding.as_ref(), now) {
-            LinkState::Live(_) => match self.redeem(&link, Method::Link, giver.browser, handover, from, now).await {
+        let refusal = match link.refusal(giver.binding.as_ref(), now) {
+            Some(refusal) => refusal,
+            None => match self.redeem(&link, Method::Link, giver.browser, handover, from, now).await {
                 Ok(outcome) => return Ok(outcome),
                 Err(Redeem::NotLive(refusal)) => refusal,
                 Err(Redeem::Off) => return Err(ConfirmLinkError::Off),
                 Err(Redeem::Limited(limited)) => return Err(ConfirmLinkError::Limited(limited)),
                 Err(Redeem::Failed(error)) => return Err(error.into()),
             },
-            LinkState::OtherBrowser(_) => Refusal::OtherBrowser,
-            _ => link.dead(now).unwrap_or(Refusal::Cancelled),
         };
         event::record(&self.0.pool, Event::LinkRefused { link: link.id, method: Method::Link, reason: refusal }, from, now).await?;
-        Err(ConfirmLinkError::NotLive(refused_state(&link, refusal)))
+        Err(ConfirmLinkError::NotLive(link.refused(refusal)))
     }
 
     /// Redeems the code of this browser's newest mail.
@@ -367,8 +368,8 @@ impl SignIn<'_> {
         let FirstFactorContext { binding, browser } = giver;
         let binding = binding.ok_or(EnterCodeError::NothingAsked)?;
         let link = links::newest_of_browser(&self.0.pool, &binding).await?.ok_or(EnterCodeError::NothingAsked)?;
-        if let Some(refusal) = link.dead(now) {
-            return Err(self.refuse_code(&link, refusal, from, now).await?);
+        if let Some(dead) = link.life.dead(now) {
+            return Err(self.refuse_code(&link, dead.into(), from, now).await?);
         }
         if link.tries_left() == 0 {
             return Err(EnterCodeError::LastTry);
@@ -383,8 +384,8 @@ impl SignIn<'_> {
             // Somebody else's parallel try took the last one, or redeemed it. Nothing was compared, so nothing counts.
             self.give_back(&charges).await?;
             let link = links::by_id(&self.0.pool, link.id).await?.ok_or(EnterCodeError::NothingAsked)?;
-            return Err(match link.dead(now) {
-                Some(refusal) => self.refuse_code(&link, refusal, from, now).await?,
+            return Err(match link.life.dead(now) {
+                Some(dead) => self.refuse_code(&link, dead.into(), from, now).await?,
                 None => EnterCodeError::LastTry,
             });
         };
@@ -424,12 +425,12 @@ impl SignIn<'_> {
         now: OffsetDateTime,
     ) -> sqlx::Result<Vec<Charge>> {
         let throttle = self.0.limits().throttle();
-        if let (true, Some(token)) = (self.is_known(browser, &link.email_key, now).await?, browser.known) {
-            return Ok(vec![throttle.charge(Limit::CodeKnownBrowser, Subject::KnownBrowserOfAddress(token, &link.email_key))]);
+        if let (true, Some(token)) = (self.is_known(browser, link.email.key(), now).await?, browser.known) {
+            return Ok(vec![throttle.charge(Limit::CodeKnownBrowser, Subject::KnownBrowserOfAddress(token, link.email.key()))]);
         }
         Ok(vec![
             throttle.charge(Limit::CodeNetwork, Subject::Network(&from.network())),
-            throttle.charge(Limit::CodeAddress, Subject::Address(&link.email_key)),
+            throttle.charge(Limit::CodeAddress, Subject::Address(link.email.key())),
         ])
     }
 
@@ -441,7 +442,7 @@ impl SignIn<'_> {
         now: OffsetDateTime,
     ) -> sqlx::Result<EnterCodeError> {
         event::record(&self.0.pool, Event::LinkRefused { link: link.id, method: Method::Code, reason: refusal }, from, now).await?;
-        Ok(EnterCodeError::Dead(refused_state(link, refusal)))
+        Ok(EnterCodeError::Dead(link.refused(refusal)))
     }
 
     /// Uses the link up and gives the fresh session its authority: all of it, or nothing.
@@ -462,8 +463,8 @@ impl SignIn<'_> {
         if !links::consume(work.connection(), link, method, now).await? {
             drop(work);
             // It died between the look and the statement: say of what.
-            let refusal = links::by_id(&self.0.pool, link.id).await?.and_then(|link| link.dead(now));
-            return Err(Redeem::NotLive(refusal.unwrap_or(Refusal::Expired)));
+            let dead = links::by_id(&self.0.pool, link.id).await?.and_then(|link| link.life.dead(now));
+            return Err(Redeem::NotLive(dead.unwrap_or(Dead::Expired).into()));
         }
         let account = self.find_or_create(&mut work, link, from, now).await?;
         if !self.0.flag().signs_in(&account.email_key, account.admin) {
@@ -541,16 +542,16 @@ impl SignIn<'_> {
         from: &Requester,
         now: OffsetDateTime,
     ) -> Result<Account, Redeem> {
-        if let Some(account) = account::store::by_email(work.connection(), &link.email_key, now).await? {
+        if let Some(account) = account::store::by_email(work.connection(), link.email.key(), now).await? {
             return if account.disabled { Err(Redeem::NotLive(Refusal::AccountOff)) } else { Ok(account) };
         }
-        let email = EmailAddress::stored(&link.email).ok_or(Redeem::NotLive(Refusal::NotAdmitted))?;
+        let email = &link.email;
         if held_address::is_held(work.connection(), email.key(), None, now).await? {
             // An account has moved away from it lately. Whoever lost it that way can have it back, so nobody else gets it.
             return Err(Redeem::NotLive(Refusal::NotAdmitted));
         }
         let invite = invitation::store::consume(work.connection(), email.key(), now).await?;
-        if !self.0.policy.sign_up.admits(&email, invite.is_some()) {
+        if !self.0.policy.sign_up.admits(email, invite.is_some()) {
             return Err(Redeem::NotLive(Refusal::NotAdmitted));
         }
         let throttle = self.0.limits().throttle();
@@ -559,7 +560,7 @@ impl SignIn<'_> {
             return Err(Redeem::Limited(limited));
         }
         let id = new_id(now);
-        if account::store::create(work.connection(), id, &email, false, now).await?.is_none() {
+        if account::store::create(work.connection(), id, email, false, now).await?.is_none() {
             // Made by another instance this very moment. Trying again finds it.
             return Err(Redeem::Failed(sqlx::Error::RowNotFound));
         }
@@ -569,18 +570,5 @@ impl SignIn<'_> {
         }
         let (email, email_key) = (email.as_str().to_owned(), email.key().to_owned());
         Ok(Account { id, email, email_key, admin: false, disabled: false, signed_in_before: false, two_factor: false })
-    }
-}
-
-/// What a refusal looks like to the person: no page tells an account that is off from a cancelled link.
-fn refused_state(link: &MagicLink, refusal: Refusal) -> LinkState {
-    let view = link.view();
-    match refusal {
-        Refusal::Expired => LinkState::Expired(view),
-        Refusal::Used => LinkState::Used(view),
-        Refusal::Replaced => LinkState::Replaced(view),
-        Refusal::OtherBrowser => LinkState::OtherBrowser(view),
-        Refusal::EnrolmentRequired => LinkState::EnrolmentRequired(view),
-        Refusal::Cancelled | Refusal::WrongCode | Refusal::NotAdmitted | Refusal::AccountOff => LinkState::Cancelled(view),
     }
 }

@@ -257,7 +257,7 @@ impl SignIn<'_> {
         }
         let undo = revert_link::create(&self.0.keys, work, account, Revert::Session(grant.id), grant.now).await?;
         let notice = Notice::NewSignIn { method: grant.method, second: grant.second };
-        outbox::store::enqueue_undoable(work.connection(), account.id, notice, undo, Some(grant.from), grant.now).await
+        outbox::store::enqueue_undoable(work.connection(), account.id, notice, Some(undo), Some(grant.from), grant.now).await
     }
 
     /// Records a refused code. Where the first factor was right before it, the owner is told: somebody can read their mail, or

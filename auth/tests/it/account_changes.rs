@@ -13,7 +13,11 @@ use auth::{
         totp::{Secret, step},
     },
     identity::{Actor, Authority, Level},
-    one_time::revert_link::{EMAIL_CHANGE_UNDO, Revert, SESSION_UNDO},
+    one_time::{
+        Dead,
+        mailed_code::MailedCodeError,
+        revert_link::{EMAIL_CHANGE_UNDO, Revert, SESSION_UNDO},
+    },
     outbox::Notice,
     policy::{
         DELETION_WAIT, Policy, RequireTwoFactor, SignUp,
@@ -313,17 +317,17 @@ async fn a_code_works_for_its_ten_minutes_once_and_only_the_newest_does() {
     let late = code_for(&kit, &visitor, &new()).await;
     assert!(kit.auth.self_service().address_change(&authority(&kit, &visitor).await).await.expect("answers").expect("asked").live);
     kit.clock.advance(Span::minutes(10));
-    assert!(matches!(confirm(&kit, &mut visitor, &late).await, Err(ConfirmChangeError::Expired)));
+    assert!(matches!(confirm(&kit, &mut visitor, &late).await, Err(ConfirmChangeError::Code(MailedCodeError::Expired))));
     assert!(!kit.auth.self_service().address_change(&authority(&kit, &visitor).await).await.expect("answers").expect("asked").live);
 
     let older = code_for(&kit, &visitor, &address("other@example.net")).await;
     kit.clock.advance(Span::seconds(1));
     let newest = code_for(&kit, &visitor, &new()).await;
-    assert!(matches!(confirm(&kit, &mut visitor, &older).await, Err(ConfirmChangeError::Wrong { left: 4 })));
+    assert!(matches!(confirm(&kit, &mut visitor, &older).await, Err(ConfirmChangeError::Code(MailedCodeError::Wrong { left: 4 }))));
     kit.clock.advance(Span::minutes(10) - Span::microseconds(1));
     confirm(&kit, &mut visitor, &newest).await.expect("to the last moment");
     assert_eq!(authority(&kit, &visitor).await.email, "mara@example.net", "its own address, and no other");
-    assert!(matches!(confirm(&kit, &mut visitor, &newest).await, Err(ConfirmChangeError::Expired)));
+    assert!(matches!(confirm(&kit, &mut visitor, &newest).await, Err(ConfirmChangeError::Code(MailedCodeError::Expired))));
     assert_eq!(kit.auth.self_service().address_change(&authority(&kit, &visitor).await).await.expect("answers"), None);
 }
 
@@ -334,10 +338,10 @@ async fn five_wrong_codes_and_the_right_one_is_dead_also_without_limits() {
     let code = code_for(&kit, &visitor, &new()).await;
     for left in [4, 3, 2, 1] {
         let refused = confirm(&kit, &mut visitor, &not(&code)).await;
-        assert!(matches!(refused, Err(ConfirmChangeError::Wrong { left: n }) if n == left), "{refused:?}");
+        assert!(matches!(refused, Err(ConfirmChangeError::Code(MailedCodeError::Wrong { left: n })) if n == left), "{refused:?}");
     }
-    assert!(matches!(confirm(&kit, &mut visitor, &not(&code)).await, Err(ConfirmChangeError::LastTry)));
-    assert!(matches!(confirm(&kit, &mut visitor, &code).await, Err(ConfirmChangeError::LastTry)));
+    assert!(matches!(confirm(&kit, &mut visitor, &not(&code)).await, Err(ConfirmChangeError::Code(MailedCodeError::LastTry))));
+    assert!(matches!(confirm(&kit, &mut visitor, &code).await, Err(ConfirmChangeError::Code(MailedCodeError::LastTry))));
     assert_eq!(
         (authority(&kit, &visitor).await.email.as_str(), events(&kit, "email.change_refused").await),
         ("mara@example.org", 5)
@@ -354,12 +358,12 @@ async fn a_code_belongs_to_the_session_that_asked_and_to_its_account() {
     let code = code_for(&kit, &visitor, &new()).await;
     for thief in [&mut other_session, &mut stranger] {
         let refused = confirm(&kit, thief, &code).await;
-        assert!(matches!(refused, Err(ConfirmChangeError::NothingSent)), "{refused:?}");
+        assert!(matches!(refused, Err(ConfirmChangeError::Code(MailedCodeError::NothingSent))), "{refused:?}");
     }
     // Having asked for one to the same address helps neither.
     let theirs = code_for(&kit, &stranger, &new()).await;
-    assert!(matches!(confirm(&kit, &mut stranger, &code).await, Err(ConfirmChangeError::Wrong { .. })));
-    assert!(matches!(confirm(&kit, &mut visitor, &theirs).await, Err(ConfirmChangeError::Wrong { .. })));
+    assert!(matches!(confirm(&kit, &mut stranger, &code).await, Err(ConfirmChangeError::Code(MailedCodeError::Wrong { .. }))));
+    assert!(matches!(confirm(&kit, &mut visitor, &theirs).await, Err(ConfirmChangeError::Code(MailedCodeError::Wrong { .. }))));
     confirm(&kit, &mut visitor, &code).await.expect("its own works");
 }
 
@@ -393,7 +397,10 @@ async fn of_two_accounts_that_want_one_address_one_gets_it() {
     let [a, b] = &mut visitors;
     let (a, b) = tokio::join!(confirm(&kit, a, &codes[0]), confirm(&kit, b, &codes[1]));
     assert_eq!([&a, &b].iter().filter(|result| result.is_ok()).count(), 1);
-    assert!([a, b].iter().any(|result| matches!(result, Err(ConfirmChangeError::Expired))), "and the other's code is dead");
+    assert!(
+        [a, b].iter().any(|result| matches!(result, Err(ConfirmChangeError::Code(MailedCodeError::Expired)))),
+        "and the other's code is dead"
+    );
     assert_eq!(events(&kit, "email.changed").await, 1);
 }
 
@@ -415,7 +422,7 @@ async fn an_address_with_an_account_gets_the_same_answer_and_a_mail_without_a_co
     assert!(matches!(letters.as_slice(), [OutgoingMail { content: Content::EmailTaken, .. }]), "{letters:?}");
     assert_eq!(kit.count("select count(*) from auth_audit where details ->> 'kind' = 'email_taken'").await, 1);
     let guess = Code::parse("000000").expect("six digits");
-    assert!(matches!(confirm(&kit, &mut visitor, &guess).await, Err(ConfirmChangeError::Wrong { left: 4 })));
+    assert!(matches!(confirm(&kit, &mut visitor, &guess).await, Err(ConfirmChangeError::Code(MailedCodeError::Wrong { left: 4 }))));
 }
 
 #[tokio::test]
@@ -425,7 +432,7 @@ async fn an_address_that_gets_an_account_meanwhile_makes_the_code_dead() {
     let code = code_for(&kit, &visitor, &new()).await;
     kit.auth.users().create(&new(), false).await.expect("made");
     let before = visitor.session;
-    assert!(matches!(confirm(&kit, &mut visitor, &code).await, Err(ConfirmChangeError::Expired)));
+    assert!(matches!(confirm(&kit, &mut visitor, &code).await, Err(ConfirmChangeError::Code(MailedCodeError::Expired))));
     assert_eq!((authority(&kit, &visitor).await.email.as_str(), visitor.session), ("mara@example.org", before), "as it was");
     assert_eq!((events(&kit, "email.changed").await, kit.count("select count(*) from undo_links").await), (0, 0));
 }
@@ -512,8 +519,11 @@ async fn the_old_address_takes_it_back_and_nobody_stays_signed_in() {
     }
     assert_eq!(kit.count("select count(*) from users where deletes_at is not null").await, 0, "its deletion is off");
     assert_eq!(events(&kit, "email.change_undone").await, 1);
-    assert_eq!(kit.auth.self_service().peek_revert(&token).await.expect("answers"), RevertState::Used(Revert::EmailChange));
-    assert!(matches!(undo(&kit, &token).await, Err(RevertError::NotLive(RevertState::Used(_)))));
+    assert_eq!(
+        kit.auth.self_service().peek_revert(&token).await.expect("answers"),
+        RevertState::Dead(Dead::Used, Revert::EmailChange)
+    );
+    assert!(matches!(undo(&kit, &token).await, Err(RevertError::NotLive(RevertState::Dead(Dead::Used, _)))));
 
     // The thief's browser is a stranger again; the one known before the change is not.
     kit.clock.advance(Span::hours(1));
@@ -534,8 +544,11 @@ async fn who_changes_it_twice_loses_it_to_the_first_link_all_the_same() {
     let second = change(&kit, &mut visitor, &address("third@example.net")).await;
     undo(&kit, &first).await.expect("live");
     assert_eq!(address_of(&kit, user).await, "mara@example.org");
-    assert_eq!(kit.auth.self_service().peek_revert(&second).await.expect("answers"), RevertState::Closed(Revert::EmailChange));
-    assert!(matches!(undo(&kit, &second).await, Err(RevertError::NotLive(RevertState::Closed(_)))));
+    assert_eq!(
+        kit.auth.self_service().peek_revert(&second).await.expect("answers"),
+        RevertState::Dead(Dead::Cancelled, Revert::EmailChange)
+    );
+    assert!(matches!(undo(&kit, &second).await, Err(RevertError::NotLive(RevertState::Dead(Dead::Cancelled, _)))));
     assert_eq!(address_of(&kit, user).await, "mara@example.org");
 }
 
@@ -565,7 +578,10 @@ async fn a_change_can_be_taken_back_for_three_days_to_the_moment() {
         if works {
             undone.expect("to the last moment");
         } else {
-            assert!(matches!(undone, Err(RevertError::NotLive(RevertState::Expired(Revert::EmailChange)))), "{undone:?}");
+            assert!(
+                matches!(undone, Err(RevertError::NotLive(RevertState::Dead(Dead::Expired, Revert::EmailChange)))),
+                "{undone:?}"
+            );
         }
     }
 }
@@ -714,7 +730,7 @@ async fn nobody_else_gets_the_old_address_while_it_can_be_taken_back() {
     kit.clock.advance(Span::seconds(1));
     let code = code_for(&kit, &stranger, &mara()).await;
     run(&kit, "update undo_links set expires_at = created_at + interval '72 hours'").await;
-    assert!(matches!(confirm(&kit, &mut stranger, &code).await, Err(ConfirmChangeError::Expired)));
+    assert!(matches!(confirm(&kit, &mut stranger, &code).await, Err(ConfirmChangeError::Code(MailedCodeError::Expired))));
     assert!(matches!(kit.auth.users().create(&mara(), false).await, Err(CreateUserError::HeldBack)));
     assert!(matches!(kit.auth.administration().invite(Actor::Operator, &mara()).await, Err(InviteError::HeldBack)));
     assert_eq!(kit.count("select count(*) from users where email_key = 'mara@example.org'").await, 0);
@@ -814,7 +830,7 @@ async fn a_sign_in_is_taken_back_by_the_mail_that_told_of_it() {
         kit.count("select count(*) from auth_audit where event_type = 'session.revoked' and details ->> 'reason' = 'undone'").await,
         1
     );
-    assert!(matches!(undo(&kit, &token).await, Err(RevertError::NotLive(RevertState::Used(Revert::Session(_))))));
+    assert!(matches!(undo(&kit, &token).await, Err(RevertError::NotLive(RevertState::Dead(Dead::Used, Revert::Session(_))))));
 
     // The browser is a stranger again: its next sign-in is told of.
     kit.clock.advance(Span::hours(1));
@@ -878,7 +894,7 @@ async fn trust_given_with_a_sign_in_goes_with_it_and_the_link_expires() {
     kit.clock.advance(SESSION_UNDO - Span::microseconds(1));
     assert!(matches!(kit.auth.self_service().peek_revert(&token).await.expect("answers"), RevertState::Live(_)));
     kit.clock.advance(Span::microseconds(1));
-    assert!(matches!(undo(&kit, &token).await, Err(RevertError::NotLive(RevertState::Expired(_)))));
+    assert!(matches!(undo(&kit, &token).await, Err(RevertError::NotLive(RevertState::Dead(Dead::Expired, _)))));
     kit.clock.advance(-Span::hours(1));
     undo(&kit, &token).await.expect("live");
     assert_eq!(kit.count(trusted).await, 0);
@@ -1007,7 +1023,7 @@ async fn an_account_that_leaves_signs_in_for_a_week_and_not_a_moment_longer() {
     assert!(visitor.authority(&kit.auth).await.is_none(), "whether or not the row is gone");
     let refused = kit.auth.sign_in().confirm_link(&link, late.proof(), &handover(), &late.from).await;
     assert!(matches!(refused, Err(ConfirmLinkError::NotLive(_))), "{refused:?}");
-    assert!(matches!(undo(&kit, &token).await, Err(RevertError::NotLive(RevertState::Expired(Revert::Deletion)))));
+    assert!(matches!(undo(&kit, &token).await, Err(RevertError::NotLive(RevertState::Dead(Dead::Expired, Revert::Deletion)))));
     kit.auth.self_service().cancel_deletion(&now, &visitor.from).await.expect("answers");
     assert_eq!(events(&kit, "account.deletion_cancelled").await, 0, "it is too late");
 }
@@ -1028,7 +1044,7 @@ async fn it_can_be_called_off_by_its_owner_and_by_the_link() {
             kit.auth.self_service().cancel_deletion(&now, &visitor.from).await.expect("called off");
             kit.auth.self_service().cancel_deletion(&now, &visitor.from).await.expect("twice does no harm");
             let state = kit.auth.self_service().peek_revert(&token).await.expect("answers");
-            assert_eq!(state, RevertState::Closed(Revert::Deletion), "an old link calls no later deletion off");
+            assert_eq!(state, RevertState::Dead(Dead::Cancelled, Revert::Deletion), "an old link calls no later deletion off");
         }
         assert_eq!(notices(&kit).await, [("mara@example.org".to_owned(), Notice::DeletionCancelled)]);
         assert_eq!(kit.auth.users().profile(&now).await.expect("answers").deletes_at, None);
@@ -1198,5 +1214,5 @@ async fn links_that_end_sign_ins_die_where_the_account_was_taken_back_from() {
     let (to, ends) = undo_token(&kit, new_sign_in()).await;
     assert_eq!(to, new());
     undo(&kit, &back).await.expect("live");
-    assert!(matches!(undo(&kit, &ends).await, Err(RevertError::NotLive(RevertState::Closed(_)))));
+    assert!(matches!(undo(&kit, &ends).await, Err(RevertError::NotLive(RevertState::Dead(Dead::Cancelled, _)))));
 }

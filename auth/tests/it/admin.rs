@@ -7,10 +7,10 @@ use auth::{
     administration::{COUNTED, InviteError, PAGE, Status, UserFilter},
     delivery::Content,
     identity::{ActionError, Actor, Authority},
+    one_time::invitation::InviteState,
     outbox::Notice,
     policy::{Policy, RequireTwoFactor, SignUp},
     sign_in::first_factor::Outcome,
-    users::invitation::InviteState,
 };
 use testkit::{Kit, Visitor, address, why};
 use time::Duration;
@@ -296,7 +296,7 @@ async fn who_looks_at_an_account_is_recorded_and_invitations_are_no_accounts() {
     let letter = kit.letters().await.pop().expect("the invitation");
     let Content::Invite { token, inviter } = letter.content else { panic!("{letter:?}") };
     assert_eq!(inviter.as_deref(), Some("root@example.org"));
-    let state = kit.auth.users().peek_invite(&token).await.expect("answers");
+    let state = kit.auth.one_time().peek_invite(&token).await.expect("answers");
     assert_eq!(state, InviteState::Live { email: address("new@example.org"), inviter });
     assert!(matches!(kit.auth.administration().invite(by(&root), &address(MARA)).await, Err(InviteError::AccountExists)));
 }

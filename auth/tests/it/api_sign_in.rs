@@ -14,7 +14,7 @@ use auth::{
         totp::{Secret, step},
     },
     identity::{Actor, Level, Method, Scope, SecondFactor},
-    one_time::magic_link::LinkState,
+    one_time::{Dead, magic_link::LinkState},
     outbox::Notice,
     policy::{Policy, RequireTwoFactor, SignUp, limits::Limit},
     primitives::{
@@ -164,7 +164,7 @@ async fn a_code_signs_in_to_the_application_that_asked() {
     assert_eq!(kit.auth.sign_in().api_session(&notes(), &token).await.expect("live"), session);
 
     let again = kit.auth.sign_in().verify_code(&notes(), &requested.secret, &code, &server()).await;
-    assert!(matches!(again, Err(EnterCodeError::Dead(LinkState::Used(_)))), "{again:?}");
+    assert!(matches!(again, Err(EnterCodeError::Dead(LinkState::Dead(Dead::Used, _)))), "{again:?}");
     assert!(kit.auth.sign_in().end_api_session(&notes(), &token, &server()).await.expect("ended"));
     assert!(!is_live(&kit, &notes(), &token).await);
     assert!(!kit.auth.sign_in().end_api_session(&notes(), &token, &server()).await.expect("twice does no harm"));
@@ -189,7 +189,7 @@ async fn a_link_leads_to_the_applications_own_page_and_signs_in_there() {
     let verified = kit.auth.sign_in().verify_link(&notes(), &requested.secret, &token, &server()).await.expect("a live link");
     assert_eq!(complete(verified).1.method, Method::Link);
     let again = kit.auth.sign_in().verify_link(&notes(), &requested.secret, &token, &server()).await;
-    assert!(matches!(again, Err(ConfirmLinkError::NotLive(LinkState::Used(_)))), "{again:?}");
+    assert!(matches!(again, Err(ConfirmLinkError::NotLive(LinkState::Dead(Dead::Used, _)))), "{again:?}");
     assert_eq!(
         kit.count("select count(*) from auth_audit where event_type = 'session.created' and host(ip) = '203.0.113.24'").await,
         1

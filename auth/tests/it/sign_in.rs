@@ -3,7 +3,7 @@
 use auth::{
     crypto::{Code, LinkToken},
     identity::{Actor, Level, Method},
-    one_time::magic_link::LinkState,
+    one_time::{Dead, invitation::InviteState, magic_link::LinkState},
     policy::{Policy, SignUp},
     sign_in::first_factor::{ConfirmLinkError, EnterCodeError, Outcome, RequestLinkError},
 };
@@ -40,7 +40,7 @@ async fn a_link_signs_in_once_and_then_says_it_was_used() {
     assert_eq!((authority.email.as_str(), authority.level, authority.method), ("mara@example.org", Level::Email, Method::Link));
 
     let again = kit.auth.sign_in().confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await;
-    assert!(matches!(again, Err(ConfirmLinkError::NotLive(LinkState::Used(_)))), "{again:?}");
+    assert!(matches!(again, Err(ConfirmLinkError::NotLive(LinkState::Dead(Dead::Used, _)))), "{again:?}");
     assert_eq!(kit.count("select count(*) from sessions where user_id is not null").await, 1);
     assert_eq!(kit.count("select count(*) from magic_links where used = 1 and used_by = 'link' and used_at is not null").await, 1);
 }
@@ -54,9 +54,9 @@ async fn a_code_signs_in_once_and_kills_its_link() {
     let outcome = kit.auth.sign_in().enter_code(&code, visitor.proof(), &handover(), &visitor.from).await.expect("the right code");
     assert!(matches!(outcome, Outcome::Complete { .. }));
     let again = kit.auth.sign_in().enter_code(&code, visitor.proof(), &handover(), &visitor.from).await;
-    assert!(matches!(again, Err(EnterCodeError::Dead(LinkState::Used(_)))), "{again:?}");
+    assert!(matches!(again, Err(EnterCodeError::Dead(LinkState::Dead(Dead::Used, _)))), "{again:?}");
     let link = kit.auth.sign_in().confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await;
-    assert!(matches!(link, Err(ConfirmLinkError::NotLive(LinkState::Used(_)))), "{link:?}");
+    assert!(matches!(link, Err(ConfirmLinkError::NotLive(LinkState::Dead(Dead::Used, _)))), "{link:?}");
 }
 
 #[tokio::test]
@@ -70,11 +70,11 @@ async fn link_and_code_work_until_the_last_moment_and_not_after() {
 
     kit.clock.advance(Duration::microseconds(1));
     let state = kit.auth.sign_in().peek_link(&token, visitor.proof()).await.expect("the database answers");
-    assert!(matches!(state, LinkState::Expired(_)));
+    assert!(matches!(state, LinkState::Dead(Dead::Expired, _)));
     let link = kit.auth.sign_in().confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await;
-    assert!(matches!(link, Err(ConfirmLinkError::NotLive(LinkState::Expired(_)))), "{link:?}");
+    assert!(matches!(link, Err(ConfirmLinkError::NotLive(LinkState::Dead(Dead::Expired, _)))), "{link:?}");
     let code = kit.auth.sign_in().enter_code(&code, visitor.proof(), &handover(), &visitor.from).await;
-    assert!(matches!(code, Err(EnterCodeError::Dead(LinkState::Expired(_)))), "{code:?}");
+    assert!(matches!(code, Err(EnterCodeError::Dead(LinkState::Dead(Dead::Expired, _)))), "{code:?}");
 
     // The positive twin: one microsecond before, it signs in.
     let (token, _) = ask(&kit, &visitor).await;
@@ -132,7 +132,7 @@ async fn a_newer_request_replaces_the_same_browsers_older_one_and_no_other() {
     let (newer, _) = ask(&kit, &home).await;
 
     let replaced = kit.auth.sign_in().confirm_link(&older, home.proof(), &handover(), &home.from).await;
-    assert!(matches!(replaced, Err(ConfirmLinkError::NotLive(LinkState::Replaced(_)))), "{replaced:?}");
+    assert!(matches!(replaced, Err(ConfirmLinkError::NotLive(LinkState::Dead(Dead::Replaced, _)))), "{replaced:?}");
     let old_code = kit.auth.sign_in().enter_code(&older_code, home.proof(), &handover(), &home.from).await;
     assert!(matches!(old_code, Err(EnterCodeError::Wrong { .. })), "{old_code:?}");
     let state = kit.auth.sign_in().peek_link(&on_phone, phone.proof()).await.expect("the database answers");
@@ -159,7 +159,7 @@ async fn signing_in_kills_all_the_accounts_links() {
 
     kit.auth.sign_in().confirm_link(&at_home, home.proof(), &handover(), &home.from).await.expect("a live link");
     let link = kit.auth.sign_in().confirm_link(&on_phone, phone.proof(), &handover(), &phone.from).await;
-    assert!(matches!(link, Err(ConfirmLinkError::NotLive(LinkState::Used(_)))), "{link:?}");
+    assert!(matches!(link, Err(ConfirmLinkError::NotLive(LinkState::Dead(Dead::Used, _)))), "{link:?}");
     let code = kit.auth.sign_in().enter_code(&phone_code, phone.proof(), &handover(), &phone.from).await;
     assert!(matches!(code, Err(EnterCodeError::Dead(_))), "{code:?}");
     assert_eq!(
@@ -178,9 +178,9 @@ async fn this_wasnt_me_cancels_from_any_browser() {
     kit.auth.sign_in().cancel_link(&token, &owner.from).await.expect("twice does no harm");
 
     let link = kit.auth.sign_in().confirm_link(&token, attacker.proof(), &handover(), &attacker.from).await;
-    assert!(matches!(link, Err(ConfirmLinkError::NotLive(LinkState::Cancelled(_)))), "{link:?}");
+    assert!(matches!(link, Err(ConfirmLinkError::NotLive(LinkState::Dead(Dead::Cancelled, _)))), "{link:?}");
     let code = kit.auth.sign_in().enter_code(&code, attacker.proof(), &handover(), &attacker.from).await;
-    assert!(matches!(code, Err(EnterCodeError::Dead(LinkState::Cancelled(_)))), "{code:?}");
+    assert!(matches!(code, Err(EnterCodeError::Dead(LinkState::Dead(Dead::Cancelled, _)))), "{code:?}");
     assert_eq!(kit.count("select count(*) from auth_audit where event_type = 'link.cancelled'").await, 1);
 }
 
@@ -354,15 +354,12 @@ async fn an_invitation_lets_one_address_in_once() {
     kit.auth.administration().invite(Actor::Operator, &mara()).await.expect("invited");
     let letter = kit.letters().await.pop().expect("the invitation");
     let auth::delivery::Content::Invite { token, .. } = letter.content else { panic!("{letter:?}") };
-    assert_eq!(
-        kit.auth.users().peek_invite(&token).await.expect("answers"),
-        auth::users::invitation::InviteState::Live { email: mara(), inviter: None }
-    );
+    assert_eq!(kit.auth.one_time().peek_invite(&token).await.expect("answers"), InviteState::Live { email: mara(), inviter: None });
 
     let visitor = Visitor::at([203, 0, 113, 24]);
     let (link, _) = ask(&kit, &visitor).await;
     kit.auth.sign_in().confirm_link(&link, visitor.proof(), &handover(), &visitor.from).await.expect("signs up");
-    assert_eq!(kit.auth.users().peek_invite(&token).await.expect("answers"), auth::users::invitation::InviteState::Used);
+    assert_eq!(kit.auth.one_time().peek_invite(&token).await.expect("answers"), InviteState::Dead(Dead::Used));
     assert_eq!(kit.count("select count(*) from auth_audit where event_type = 'invite.used'").await, 1);
     kit.auth.administration().invite(Actor::Operator, &mara()).await.expect_err("an account exists");
 
@@ -370,7 +367,7 @@ async fn an_invitation_lets_one_address_in_once() {
     let letter = kit.letters().await.pop().expect("the invitation");
     let auth::delivery::Content::Invite { token, .. } = letter.content else { panic!("{letter:?}") };
     kit.clock.advance(Duration::days(7));
-    assert_eq!(kit.auth.users().peek_invite(&token).await.expect("answers"), auth::users::invitation::InviteState::Expired);
+    assert_eq!(kit.auth.one_time().peek_invite(&token).await.expect("answers"), InviteState::Dead(Dead::Expired));
     kit.auth
         .sign_in()
         .request_link(&address("late@example.org"), &visitor.nonce, visitor.proof(), &visitor.from)
@@ -414,7 +411,7 @@ async fn a_disabled_account_gets_a_mail_that_says_so_and_no_way_in() {
     let (token, _) = ask(&kit, &visitor).await;
     sqlx::query("update users set disabled_at = now() where id = $1").bind(user).execute(&kit.pool).await.expect("disabled");
     let link = kit.auth.sign_in().confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await;
-    assert!(matches!(link, Err(ConfirmLinkError::NotLive(LinkState::Cancelled(_)))), "{link:?}");
+    assert!(matches!(link, Err(ConfirmLinkError::NotLive(LinkState::Dead(Dead::Cancelled, _)))), "{link:?}");
 
     kit.clock.advance(Duration::minutes(1));
     kit.auth.sign_in().request_link(&mara(), &visitor.nonce, visitor.proof(), &visitor.from).await.expect("taken like any other");

@@ -13,6 +13,7 @@ use auth::{
     },
     flag::{Change, Of, PASSWORDLESS_AUTH, bucket},
     identity::{ActionError, Actor, Authority, Level},
+    one_time::mailed_code::MailedCodeError,
     outbox::Notice,
     policy::{
         Policy, RequireTwoFactor, SignUp,
@@ -23,7 +24,7 @@ use auth::{
     sign_in::{
         first_factor::Outcome,
         second_factor::{Factor, PendingSignIn, SecondFactorError, SignedIn},
-        step_up::{MailedCodeError, SendCodeError, StepUpSession},
+        step_up::{SendCodeError, StepUpError, StepUpSession},
     },
 };
 use futures::future::join_all;
@@ -967,7 +968,7 @@ async fn without_two_factor_a_code_by_mail_does_in_its_own_session_only() {
         elsewhere.proof(),
         &elsewhere.from
     ));
-    assert!(matches!(refused, Err(MailedCodeError::NothingSent)), "{refused:?}");
+    assert!(matches!(refused, Err(StepUpError::Code(MailedCodeError::NothingSent))), "{refused:?}");
     let before = visitor.session.expect("a session");
     stepping!(&kit, &mut visitor, |s| kit.auth.sign_in().step_up_with_mailed_code(s, &code, visitor.proof(), &visitor.from))
         .expect("right");
@@ -975,14 +976,14 @@ async fn without_two_factor_a_code_by_mail_does_in_its_own_session_only() {
     assert!(kit.auth.sign_in().is_fresh(&authority(&kit, &visitor).await));
     let again =
         stepping!(&kit, &mut visitor, |s| kit.auth.sign_in().step_up_with_mailed_code(s, &code, visitor.proof(), &visitor.from));
-    assert!(matches!(again, Err(MailedCodeError::Expired)), "{again:?}");
+    assert!(matches!(again, Err(StepUpError::Code(MailedCodeError::Expired))), "{again:?}");
 
     kit.auth.sign_in().mail_step_up_code(&authority(&kit, &visitor).await, &visitor.from).await.expect("queued");
     let code = mailed_code(&kit).await;
     kit.clock.advance(Span::minutes(10));
     let late =
         stepping!(&kit, &mut visitor, |s| kit.auth.sign_in().step_up_with_mailed_code(s, &code, visitor.proof(), &visitor.from));
-    assert!(matches!(late, Err(MailedCodeError::Expired)), "{late:?}");
+    assert!(matches!(late, Err(StepUpError::Code(MailedCodeError::Expired))), "{late:?}");
 }
 
 #[tokio::test]
@@ -1000,12 +1001,12 @@ async fn a_mailed_code_forgives_four_mistakes_and_mails_are_few() {
             visitor.proof(),
             &visitor.from
         ));
-        assert!(matches!(refused, Err(MailedCodeError::Wrong { left: n }) if n == left), "{refused:?}");
+        assert!(matches!(refused, Err(StepUpError::Code(MailedCodeError::Wrong { left: n })) if n == left), "{refused:?}");
     }
     for code in [&wrong, &right] {
         let refused =
             stepping!(&kit, &mut visitor, |s| kit.auth.sign_in().step_up_with_mailed_code(s, code, visitor.proof(), &visitor.from));
-        assert!(matches!(refused, Err(MailedCodeError::LastTry)), "{refused:?}");
+        assert!(matches!(refused, Err(StepUpError::Code(MailedCodeError::LastTry))), "{refused:?}");
     }
     let now = authority(&kit, &visitor).await;
     for _ in 1..5 {
@@ -1041,7 +1042,7 @@ async fn a_code_mailed_before_two_factor_was_on_is_no_way_round_it() {
     enrol(&kit, &mut visitor).await;
     let refused =
         stepping!(&kit, &mut visitor, |s| kit.auth.sign_in().step_up_with_mailed_code(s, &mailed, visitor.proof(), &visitor.from));
-    assert!(matches!(refused, Err(MailedCodeError::TwoFactor)), "{refused:?}");
+    assert!(matches!(refused, Err(StepUpError::TwoFactor)), "{refused:?}");
 }
 
 #[tokio::test]
@@ -1057,7 +1058,7 @@ async fn a_step_up_code_signs_nobody_in_and_a_sign_in_code_is_no_step_up() {
     assert!(refused.is_err(), "{refused:?}");
     let refused =
         stepping!(&kit, &mut visitor, |s| kit.auth.sign_in().step_up_with_mailed_code(s, &sign_in, visitor.proof(), &visitor.from));
-    assert!(matches!(refused, Err(MailedCodeError::Wrong { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(StepUpError::Code(MailedCodeError::Wrong { .. }))), "{refused:?}");
 }
 
 // Off, and reset

@@ -8,7 +8,7 @@ use auth::{
     factors::backup_code::BackupCode,
     identity::{Scope, SecondFactor},
     limits::throttle::Limited,
-    one_time::magic_link::LinkState,
+    one_time::{Dead, magic_link::LinkState},
     primitives::{email_address::EmailAddress, requester::Client},
     sessions::ApiSession,
     sign_in::{
@@ -299,10 +299,10 @@ fn wrong(left: u32) -> Problem {
 fn dead(state: &ApiState, link: &LinkState) -> Problem {
     let gone = |name, title| Problem::new(StatusCode::GONE, name, title);
     match link {
-        LinkState::Used(_) => gone("used", "It was used before"),
-        LinkState::Expired(_) => gone("expired", "Its time is over"),
-        LinkState::Replaced(_) => gone("replaced", "A newer request took its place"),
-        LinkState::Live(_) | LinkState::Cancelled(_) => gone("cancelled", "It does not work any more"),
+        LinkState::Dead(Dead::Used, _) => gone("used", "It was used before"),
+        LinkState::Dead(Dead::Expired, _) => gone("expired", "Its time is over"),
+        LinkState::Dead(Dead::Replaced, _) => gone("replaced", "A newer request took its place"),
+        LinkState::Live(_) | LinkState::Dead(Dead::Cancelled, _) => gone("cancelled", "It does not work any more"),
         LinkState::OtherBrowser(_) => Problem::new(StatusCode::FORBIDDEN, "other_request", "The link belongs to another request"),
         LinkState::EnrolmentRequired(_) => state.enrolment_required(),
         LinkState::Unknown => Problem::not_found(),

@@ -182,12 +182,11 @@ pub async fn confirm_address_change(#[server(default)] code: String) -> Answer {
             see_other(routes::ACCOUNT)
         }
         Err(ConfirmChangeError::NotFresh) => see_other(&return_to::step_up(routes::EMAIL)),
-        Err(ConfirmChangeError::NothingSent) => see_other(routes::EMAIL),
-        Err(ConfirmChangeError::Wrong { left }) => Err(refused(CodeError::Wrong { left })),
-        Err(ConfirmChangeError::LastTry) => Err(refused(CodeError::LastTry)),
-        Err(ConfirmChangeError::Expired) => Err(refused(CodeError::Expired)),
+        Err(ConfirmChangeError::Code(error)) => match CodeError::of_mailed(&error, ADDRESS_CODE_TTL)? {
+            Some(error) => Err(refused(error)),
+            None => see_other(routes::EMAIL),
+        },
         Err(ConfirmChangeError::SessionOver) => see_other(routes::LOGIN),
-        Err(ConfirmChangeError::Limited(limited)) => Err(limited::answer(limited, 0, ADDRESS_CODE_TTL).into()),
         Err(ConfirmChangeError::Unavailable(error)) => Err(error.into()),
     }
 }

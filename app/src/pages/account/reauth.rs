@@ -7,7 +7,7 @@ use auth::{
     policy::STEP_UP_CODE_TTL,
     sign_in::{
         second_factor::Factor,
-        step_up::{MailedCodeError, SendCodeError, StepUpSession},
+        step_up::{SendCodeError, StepUpError, StepUpSession},
     },
 };
 use cookie::Cookie;
@@ -250,13 +250,14 @@ async fn step_up_by_mail(
     let code = Code::parse(code).map_err(|format| refused(&how, format.into()))?;
     match form.state.auth.sign_in().step_up_with_mailed_code(stepping, &code, browser.proof(), &form.from).await {
         Ok(()) => passed(form, cookie, &next),
-        Err(MailedCodeError::Wrong { left }) => Err(refused(&how, CodeError::Wrong { left })),
-        Err(MailedCodeError::LastTry) => Err(refused(&sent, CodeError::LastTry)),
-        Err(MailedCodeError::Expired) => Err(refused(&sent, CodeError::Expired)),
-        Err(MailedCodeError::NothingSent | MailedCodeError::TwoFactor) => see_other(&return_to::step_up(&next)),
-        Err(MailedCodeError::SessionOver) => see_other(routes::LOGIN),
-        Err(MailedCodeError::Limited(limited)) => Err(limited::answer(limited, 0, STEP_UP_CODE_TTL).into()),
-        Err(MailedCodeError::Unavailable(error)) => Err(error.into()),
+        Err(StepUpError::Code(error)) => match CodeError::of_mailed(&error, STEP_UP_CODE_TTL)? {
+            Some(error @ CodeError::Wrong { .. }) => Err(refused(&how, error)),
+            Some(error) => Err(refused(&sent, error)),
+            None => see_other(&return_to::step_up(&next)),
+        },
+        Err(StepUpError::TwoFactor) => see_other(&return_to::step_up(&next)),
+        Err(StepUpError::SessionOver) => see_other(routes::LOGIN),
+        Err(StepUpError::Unavailable(error)) => Err(error.into()),
     }
 }
 

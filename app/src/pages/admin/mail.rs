@@ -248,7 +248,7 @@ pub async fn get(
     Administrator(_, authority): Administrator,
     Query(query): Query<MailQuery>,
 ) -> Answer {
-    let filter = MailFilter::parse(&query.show).unwrap_or_default();
+    let filter = query.show.parse().unwrap_or_default();
     let (queue, Page { rows, newer, older }) = (
         state.auth.administration().mail_queue().await?,
         state.auth.administration().mails(filter, Cursor::parse(&query.at)).await?,

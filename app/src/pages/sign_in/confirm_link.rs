@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use auth::{
     crypto::LinkToken,
-    one_time::magic_link::{LinkState, LinkView},
+    one_time::{
+        Dead,
+        magic_link::{LinkState, LinkView},
+    },
     sign_in::first_factor::ConfirmLinkError,
 };
 use axum::response::AppendHeaders;
@@ -78,49 +81,34 @@ pub fn OtherBrowserPage(request: Request) -> impl IntoView {
     }
 }
 
-/// Why a link doesn't work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeadLink {
-    /// It worked for this long.
-    Expired {
-        lifetime: Duration,
-    },
-    /// `signed_in`: this browser is.
-    Used {
-        signed_in: bool,
-    },
-    Replaced,
-    Cancelled,
-    Broken,
-}
-
 /// A link that doesn't work, and the way on.
 ///
+/// `why`: none where there is no such link. `lifetime`: links work for so long. `signed_in`: this browser is.
 /// `can_resend`: the address is known from the request, so one press sends a new mail. Otherwise it has to be typed again.
 #[component]
-pub fn DeadLinkPage(why: DeadLink, can_resend: bool) -> impl IntoView {
+pub fn DeadLinkPage(why: Option<Dead>, lifetime: Duration, signed_in: bool, can_resend: bool) -> impl IntoView {
     let (title, help, text) = match why {
-        DeadLink::Expired { lifetime } => (
+        Some(Dead::Expired) => (
             "This link has expired",
             help::LINK_EXPIRED_OR_USED_EXPIRED,
             format!("Links work for {}. This one is older than that.", format::lasting(lifetime)),
         ),
-        DeadLink::Used { .. } => (
+        Some(Dead::Used) => (
             "This link has already been used",
             help::LINK_EXPIRED_OR_USED_USED,
             "Each sign-in link works once. If you used it, you may already be signed in.".to_owned(),
         ),
-        DeadLink::Replaced => (
+        Some(Dead::Replaced) => (
             "This link was replaced",
             help::LINK_EXPIRED_OR_USED_REPLACED,
             "You asked for a newer email in the same browser. Only the newest one works.".to_owned(),
         ),
-        DeadLink::Broken => (
+        None => (
             "This link doesn't work",
             help::LINK_EXPIRED_OR_USED_BROKEN,
             "It may have been cut short when it was copied. Open it from the email, or get a new one.".to_owned(),
         ),
-        DeadLink::Cancelled => {
+        Some(Dead::Cancelled) => {
             return view! {
                 <Flow title="Link cancelled">
                     <p class="lede">
@@ -132,17 +120,16 @@ pub fn DeadLinkPage(why: DeadLink, can_resend: bool) -> impl IntoView {
             .into_any();
         }
     };
-    let replaced = why == DeadLink::Replaced;
-    let signed_in = why == DeadLink::Used { signed_in: true };
+    let (used, replaced) = (why == Some(Dead::Used), why == Some(Dead::Replaced));
     view! {
         <Flow title help=Some(help)>
             <p class="lede">{text}</p>
             <div class="actions">
                 {replaced.then(|| view! { <a class="button primary wide" href=routes::LOGIN_SENT>"Enter the code"</a> })}
                 <SendNew can_resend primary=!replaced/>
-                {signed_in.then(|| view! { <a class="button wide" href=routes::ACCOUNT>"Go to your account"</a> })}
+                {(used && signed_in).then(|| view! { <a class="button wide" href=routes::ACCOUNT>"Go to your account"</a> })}
             </div>
-            {matches!(why, DeadLink::Used { .. }).then(|| view! {
+            {used.then(|| view! {
                 <hr/>
                 <h2 class="h3">"You didn't use it?"</h2>
                 <p class="small">
@@ -184,6 +171,11 @@ pub(crate) fn Facts(when: &'static str, ago: String, device: String, ip: String)
     [(when, ago), ("On", device), ("From", ip)].map(|(term, value)| view! { <div><dt>{term}</dt><dd>{value}</dd></div> })
 }
 
+/// The status of a page that says why a mailed link doesn't work: gone, or never there.
+pub(crate) const fn status_of(dead: Option<Dead>) -> StatusCode {
+    if dead.is_some() { StatusCode::GONE } else { StatusCode::NOT_FOUND }
+}
+
 #[derive(serde::Deserialize)]
 pub struct VerifyQuery {
     #[serde(default)]
@@ -193,7 +185,7 @@ pub struct VerifyQuery {
 /// `/login/verify?token=`: takes the token out of the address bar, and nothing else. It waits in a cookie for the button.
 pub async fn verify(State(state): State<AppState>, Query(VerifyQuery { token }): Query<VerifyQuery>) -> Response {
     let Some(token) = LinkToken::parse(&token) else {
-        return dead(StatusCode::NOT_FOUND, DeadLink::Broken, false);
+        return dead(&state, None, false, false);
     };
     let cookie = session::link(&token, state.auth.policy().link_ttl);
     (AppendHeaders([(SET_COOKIE, cookie.to_string())]), Redirect::to(routes::LOGIN_CONFIRM)).into_response()
@@ -213,7 +205,7 @@ pub async fn get(State(state): State<AppState>, Visitor(browser): Visitor) -> An
 
 /// The page for where a link stands.
 pub fn answer(state: &AppState, link: LinkState, browser: &BrowserSession) -> Response {
-    let can_resend = browser.link.is_some();
+    let (signed_in, can_resend) = (browser.authority.is_some(), browser.link.is_some());
     match link {
         LinkState::Live(view) => {
             let request = request(state, view);
@@ -223,16 +215,15 @@ pub fn answer(state: &AppState, link: LinkState, browser: &BrowserSession) -> Re
             let request = request(state, view);
             page(StatusCode::FORBIDDEN, || view! { <OtherBrowserPage request/> })
         }
-        LinkState::Expired(_) => dead(StatusCode::GONE, DeadLink::Expired { lifetime: state.auth.policy().link_ttl }, can_resend),
-        LinkState::Used(_) => dead(StatusCode::GONE, DeadLink::Used { signed_in: browser.authority.is_some() }, can_resend),
-        LinkState::Replaced(_) => dead(StatusCode::GONE, DeadLink::Replaced, can_resend),
-        LinkState::Cancelled(_) | LinkState::EnrolmentRequired(_) => dead(StatusCode::GONE, DeadLink::Cancelled, can_resend),
-        LinkState::Unknown => dead(StatusCode::NOT_FOUND, DeadLink::Broken, false),
+        LinkState::Dead(why, _) => dead(state, Some(why), signed_in, can_resend),
+        LinkState::EnrolmentRequired(_) => dead(state, Some(Dead::Cancelled), signed_in, can_resend),
+        LinkState::Unknown => dead(state, None, signed_in, false),
     }
 }
 
-fn dead(status: StatusCode, why: DeadLink, can_resend: bool) -> Response {
-    page(status, || view! { <DeadLinkPage why can_resend/> })
+fn dead(state: &AppState, why: Option<Dead>, signed_in: bool, can_resend: bool) -> Response {
+    let (status, lifetime) = (status_of(why), state.auth.policy().link_ttl);
+    page(status, || view! { <DeadLinkPage why lifetime signed_in can_resend/> })
 }
 
 fn request(state: &AppState, view: LinkView) -> Request {
@@ -275,10 +266,10 @@ pub async fn request_own_link() -> Answer {
         return see_other(routes::LOGIN);
     };
     let link = form.state.auth.sign_in().peek_link(token, browser.proof()).await?;
-    let Some(Ok(address)) = link.view().map(|view| view.email.parse()) else {
+    let Some(view) = link.view() else {
         return see_other(routes::LOGIN);
     };
-    match login::ask_for(&form, &browser, &address, false, browser.visit.next.clone()).await? {
+    match login::ask_for(&form, &browser, &view.email, false, browser.visit.next.clone()).await? {
         Asked::Taken => {
             form.set_cookie(&session::removal(session::LINK));
             see_other(routes::LOGIN_SENT)

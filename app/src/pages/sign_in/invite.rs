@@ -1,10 +1,17 @@
 //! `/invite`: someone was asked in.
 
-use auth::{crypto::InviteToken, primitives::email_address::EmailAddress, users::invitation::InviteState};
+use auth::{
+    crypto::InviteToken,
+    one_time::{Dead, invitation::InviteState},
+    primitives::email_address::EmailAddress,
+};
 
 use crate::pages::{
     prelude::*,
-    sign_in::login::{self, Asked},
+    sign_in::{
+        confirm_link::status_of,
+        login::{self, Asked},
+    },
 };
 
 /// `name` is what one is invited to, `token` what the invitation's link carried.
@@ -27,24 +34,17 @@ pub fn InvitePage(name: String, inviter: Option<String>, address: MaskedAddress,
     }
 }
 
-/// Why an invitation doesn't work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeadInvite {
-    Expired,
-    AlreadyUsed,
-    Broken,
-}
-
+/// An invitation that doesn't work. `why`: none where there is no such one.
 #[component]
-pub fn DeadInvitePage(why: DeadInvite) -> impl IntoView {
+pub fn DeadInvitePage(why: Option<Dead>) -> impl IntoView {
     let (title, text, help) = match why {
-        DeadInvite::Expired => ("This invitation has expired", "Ask for a new one.", help::INVITATION_DOESNT_WORK_EXPIRED),
-        DeadInvite::AlreadyUsed => (
+        Some(Dead::Used) => (
             "This invitation has already been used",
             "If you used it, sign in with the same address.",
             help::INVITATION_DOESNT_WORK_USED,
         ),
-        DeadInvite::Broken => (
+        Some(_) => ("This invitation has expired", "Ask for a new one.", help::INVITATION_DOESNT_WORK_EXPIRED),
+        None => (
             "This invitation doesn't work",
             "It may have been cut short when it was copied. Open it from the email, or ask for a new one.",
             help::INVITATION_DOESNT_WORK_BROKEN,
@@ -53,7 +53,7 @@ pub fn DeadInvitePage(why: DeadInvite) -> impl IntoView {
     view! {
         <Flow title help=Some(help)>
             <p class="lede">{text}</p>
-            {(why == DeadInvite::AlreadyUsed).then(|| view! {
+            {(why == Some(Dead::Used)).then(|| view! {
                 <div class="actions"><a class="button primary wide" href=routes::LOGIN>"Sign in"</a></div>
             })}
         </Flow>
@@ -87,21 +87,19 @@ pub async fn accept_invite(#[server(default)] token: String) -> Answer {
     }
 }
 
-async fn find(state: &AppState, token: &str) -> Result<Result<(EmailAddress, Option<String>), DeadInvite>, ServiceError> {
+async fn find(state: &AppState, token: &str) -> Result<Result<(EmailAddress, Option<String>), Option<Dead>>, ServiceError> {
     let Some(token) = InviteToken::parse(token) else {
-        return Ok(Err(DeadInvite::Broken));
+        return Ok(Err(None));
     };
-    Ok(match state.auth.users().peek_invite(&token).await? {
+    Ok(match state.auth.one_time().peek_invite(&token).await? {
         InviteState::Live { email, inviter } => Ok((email, inviter)),
-        InviteState::Expired => Err(DeadInvite::Expired),
-        InviteState::Used => Err(DeadInvite::AlreadyUsed),
-        InviteState::Unknown => Err(DeadInvite::Broken),
+        InviteState::Dead(why) => Err(Some(why)),
+        InviteState::Unknown => Err(None),
     })
 }
 
-fn dead(why: DeadInvite) -> Response {
-    let status = if why == DeadInvite::Broken { StatusCode::NOT_FOUND } else { StatusCode::GONE };
-    page(status, || view! { <DeadInvitePage why/> })
+fn dead(why: Option<Dead>) -> Response {
+    page(status_of(why), || view! { <DeadInvitePage why/> })
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use auth::{
     crypto::{Code, CodeFormat},
-    one_time::magic_link::LinkState,
+    one_time::{Dead, magic_link::LinkState, mailed_code::MailedCodeError},
     outbox::{Delivery, LONGEST_WAIT},
     sign_in::first_factor::EnterCodeError,
 };
@@ -62,6 +62,17 @@ impl CodeError {
 }
 
 impl CodeError {
+    /// What the field says of a mailed code that was not taken; `None` where none was sent. A limit has a page of its own.
+    pub(crate) fn of_mailed(error: &MailedCodeError, ttl: Duration) -> Result<Option<Self>, Refusal> {
+        match *error {
+            MailedCodeError::NothingSent => Ok(None),
+            MailedCodeError::Wrong { left } => Ok(Some(Self::Wrong { left })),
+            MailedCodeError::LastTry => Ok(Some(Self::LastTry)),
+            MailedCodeError::Expired => Ok(Some(Self::Expired)),
+            MailedCodeError::Limited(limited) => Err(limited::answer(limited, 0, ttl).into()),
+        }
+    }
+
     /// A dead code is gone; any other can be entered again.
     pub(crate) const fn status(self) -> StatusCode {
         match self {
@@ -208,7 +219,7 @@ pub async fn enter_code(#[server(default)] code: String) -> Answer {
         Err(EnterCodeError::NothingAsked) => see_other(routes::LOGIN),
         Err(EnterCodeError::Wrong { left }) => Err(refused(CodeError::Wrong { left })),
         Err(EnterCodeError::LastTry) => Err(refused(CodeError::LastTry)),
-        Err(EnterCodeError::Dead(LinkState::Expired(_))) => Err(refused(CodeError::Expired)),
+        Err(EnterCodeError::Dead(LinkState::Dead(Dead::Expired, _))) => Err(refused(CodeError::Expired)),
         Err(EnterCodeError::Dead(state)) => Err(confirm_link::answer(&form.state, state, &browser).into()),
         Err(EnterCodeError::Limited(limited)) => Err(limited::answer(limited, 0, form.state.auth.policy().link_ttl).into()),
         Err(EnterCodeError::Unavailable(error)) => Err(error.into()),

@@ -6,7 +6,10 @@ use std::time::Duration;
 use auth::{
     crypto::{Code, RevertToken},
     factors::backup_code::BackupCode,
-    one_time::revert_link::{EMAIL_CHANGE_UNDO, Revert, SESSION_UNDO},
+    one_time::{
+        Dead,
+        revert_link::{EMAIL_CHANGE_UNDO, Revert, SESSION_UNDO},
+    },
     policy::DELETION_WAIT,
     self_service::revert::{RevertError, RevertState, RevertView, Reverted},
     sign_in::second_factor::{Factor, SecondFactorError},
@@ -19,7 +22,7 @@ use crate::{
     pages::{
         prelude::*,
         sign_in::{
-            confirm_link::Facts,
+            confirm_link::{Facts, status_of},
             login_backup_code::{BackupCodeError, backup_code_field},
             login_two_factor::{HavePhone, NoPhone, TotpError, fault_of_field, totp_field},
         },
@@ -162,21 +165,12 @@ fn SomeoneElse() -> impl IntoView {
     }
 }
 
-/// Why a link takes nothing back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeadUndo {
-    Used(Revert),
-    /// There is nothing left to take back.
-    Overtaken(Revert),
-    Expired(Revert),
-    Broken,
-}
-
+/// A link that takes nothing back. `why`, and what it was for: none where there is no such link.
 #[component]
-pub fn DeadUndoPage(why: DeadUndo) -> impl IntoView {
+pub fn DeadUndoPage(why: Option<(Dead, Revert)>) -> impl IntoView {
     let days = |lifetime: Duration| format::count(lifetime.as_secs() / 86_400, "day");
     let (title, text) = match why {
-        DeadUndo::Used(undoes) => (
+        Some((Dead::Used, undoes)) => (
             "This link has already been used",
             match undoes {
                 Revert::EmailChange => "The change of address was taken back. Sign in with the address this email went to.",
@@ -187,7 +181,7 @@ pub fn DeadUndoPage(why: DeadUndo) -> impl IntoView {
             }
             .to_owned(),
         ),
-        DeadUndo::Overtaken(undoes) => (
+        Some((Dead::Cancelled | Dead::Replaced, undoes)) => (
             "There's nothing to take back",
             match undoes {
                 Revert::Deletion => "The account already stays. You can sign in as before.",
@@ -197,7 +191,7 @@ pub fn DeadUndoPage(why: DeadUndo) -> impl IntoView {
             }
             .to_owned(),
         ),
-        DeadUndo::Expired(undoes) => (
+        Some((Dead::Expired, undoes)) => (
             "This link has expired",
             match undoes {
                 Revert::EmailChange => format!(
@@ -215,7 +209,7 @@ pub fn DeadUndoPage(why: DeadUndo) -> impl IntoView {
                 }
             },
         ),
-        DeadUndo::Broken => {
+        None => {
             ("This link doesn't work", "It may have been cut short when it was copied. Open it from the email again.".to_owned())
         }
     };
@@ -247,11 +241,11 @@ pub async fn get(
     Public(browser): Public,
 ) -> Answer {
     if let Some(token) = token {
-        let Some(token) = RevertToken::parse(&token) else { return Ok(dead(DeadUndo::Broken)) };
+        let Some(token) = RevertToken::parse(&token) else { return Ok(dead(None)) };
         let cookie = session::undo(&token).to_string();
         return Ok((AppendHeaders([(SET_COOKIE, cookie)]), Redirect::to(routes::UNDO)).into_response());
     }
-    let Some(token) = &browser.undo else { return Ok(dead(DeadUndo::Broken)) };
+    let Some(token) = &browser.undo else { return Ok(dead(None)) };
     let factor = if with.as_deref() == Some(BACKUP_CODE) { AskedFactor::BackupCode(None) } else { AskedFactor::App(None) };
     Ok(answer(&state, StatusCode::OK, state.auth.self_service().peek_revert(token).await?, factor))
 }
@@ -263,10 +257,8 @@ fn answer(state: &AppState, status: StatusCode, link: RevertState, factor: Asked
             let question = question(state.auth.now(), view, factor);
             page(status, || view! { <UndoPage question/> })
         }
-        RevertState::Used(undoes) => dead(DeadUndo::Used(undoes)),
-        RevertState::Closed(undoes) => dead(DeadUndo::Overtaken(undoes)),
-        RevertState::Expired(undoes) => dead(DeadUndo::Expired(undoes)),
-        RevertState::Unknown => dead(DeadUndo::Broken),
+        RevertState::Dead(why, undoes) => dead(Some((why, undoes))),
+        RevertState::Unknown => dead(None),
     }
 }
 
@@ -288,9 +280,8 @@ fn question(now: OffsetDateTime, view: RevertView, factor: AskedFactor) -> Quest
     }
 }
 
-fn dead(why: DeadUndo) -> Response {
-    let status = if why == DeadUndo::Broken { StatusCode::NOT_FOUND } else { StatusCode::GONE };
-    page(status, || view! { <DeadUndoPage why/> })
+fn dead(why: Option<(Dead, Revert)>) -> Response {
+    page(status_of(why.map(|(why, _)| why)), || view! { <DeadUndoPage why/> })
 }
 
 /// What was entered, where something had to be.
@@ -327,7 +318,7 @@ impl Entered {
 #[server(prefix = "", endpoint = "undo", protocol = FormPost)]
 pub async fn take_back(#[server(default)] code: String, #[server(default)] with: String) -> Answer {
     let (form, Public(browser)) = Form::authorize(routes::UNDO).await?;
-    let Some(token) = &browser.undo else { return Err(dead(DeadUndo::Broken).into()) };
+    let Some(token) = &browser.undo else { return Err(dead(None).into()) };
     let auth = &form.state.auth;
     let link = auth.self_service().peek_revert(token).await?;
     let refused = |factor| Refusal::from(answer(&form.state, StatusCode::UNPROCESSABLE_ENTITY, link.clone(), factor));
@@ -361,22 +352,22 @@ mod tests {
         let session = Revert::Session(uuid::Uuid::nil());
         for (why, title, words) in [
             (
-                DeadUndo::Used(Revert::EmailChange),
+                Some((Dead::Used, Revert::EmailChange)),
                 "This link has already been used",
                 "Sign in with the address this email went to.",
             ),
-            (DeadUndo::Used(Revert::Deletion), "This link has already been used", "The account stays."),
-            (DeadUndo::Used(session), "This link has already been used", "That device is signed out."),
+            (Some((Dead::Used, Revert::Deletion)), "This link has already been used", "The account stays."),
+            (Some((Dead::Used, session)), "This link has already been used", "That device is signed out."),
             (
-                DeadUndo::Overtaken(Revert::EmailChange),
+                Some((Dead::Cancelled, Revert::EmailChange)),
                 "There's nothing to take back",
                 "An earlier change of address was taken back",
             ),
-            (DeadUndo::Overtaken(Revert::Deletion), "There's nothing to take back", "The account already stays."),
-            (DeadUndo::Expired(Revert::EmailChange), "This link has expired", "can be taken back for 72 hours."),
-            (DeadUndo::Expired(Revert::Deletion), "This link has expired", "can be kept for 7 days"),
-            (DeadUndo::Expired(session), "This link has expired", "It worked for 7 days."),
-            (DeadUndo::Broken, "This link doesn't work", "Open it from the email again."),
+            (Some((Dead::Cancelled, Revert::Deletion)), "There's nothing to take back", "The account already stays."),
+            (Some((Dead::Expired, Revert::EmailChange)), "This link has expired", "can be taken back for 72 hours."),
+            (Some((Dead::Expired, Revert::Deletion)), "This link has expired", "can be kept for 7 days"),
+            (Some((Dead::Expired, session)), "This link has expired", "It worked for 7 days."),
+            (None, "This link doesn't work", "Open it from the email again."),
         ] {
             let html = render(move || view! { <DeadUndoPage why/> });
             assert!(html.contains(&format!("<h1>{title}</h1>")) && html.contains(words), "{words}");

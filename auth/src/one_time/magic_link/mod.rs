@@ -12,15 +12,19 @@ use uuid::Uuid;
 use crate::{
     crypto::Seed,
     event::Refusal,
+    one_time::{Dead, Life},
     policy::CODE_TRIES,
-    primitives::requester::{Application, device},
+    primitives::{
+        email_address::EmailAddress,
+        requester::{Application, device},
+    },
 };
 
 /// What a link's page tells about the request behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkView {
     /// The whole address. Pages show it masked, except to the browser that typed it.
-    pub email: String,
+    pub email: EmailAddress,
     pub ip: IpAddr,
     pub device: String,
     pub asked_at: OffsetDateTime,
@@ -32,10 +36,7 @@ pub enum LinkState {
     Live(LinkView),
     /// Asked for elsewhere: it never signs this browser in.
     OtherBrowser(LinkView),
-    Expired(LinkView),
-    Used(LinkView),
-    Replaced(LinkView),
-    Cancelled(LinkView),
+    Dead(Dead, LinkView),
     /// An application asked, and the account has to set two-factor up first, in a browser. Nothing was used up.
     EnrolmentRequired(LinkView),
     /// No such link: cut short, mistyped or long gone.
@@ -47,13 +48,7 @@ impl LinkState {
     #[must_use]
     pub fn view(&self) -> Option<&LinkView> {
         match self {
-            Self::Live(view)
-            | Self::OtherBrowser(view)
-            | Self::Expired(view)
-            | Self::Used(view)
-            | Self::Replaced(view)
-            | Self::Cancelled(view)
-            | Self::EnrolmentRequired(view) => Some(view),
+            Self::Live(view) | Self::OtherBrowser(view) | Self::Dead(_, view) | Self::EnrolmentRequired(view) => Some(view),
             Self::Unknown => None,
         }
     }
@@ -62,8 +57,7 @@ impl LinkState {
 /// A row as it stands.
 pub(crate) struct MagicLink {
     pub id: Uuid,
-    pub email: String,
-    pub email_key: String,
+    pub email: EmailAddress,
     pub seed: Seed,
     pub code_hash: Vec<u8>,
     pub browser_hash: Vec<u8>,
@@ -75,46 +69,40 @@ pub(crate) struct MagicLink {
     /// Address and user agent are the person's, not an application's own.
     pub client_named: bool,
     pub created_at: OffsetDateTime,
-    pub expires_at: OffsetDateTime,
-    pub attempts: u32,
-    pub used: bool,
-    pub closed_reason: Option<String>,
+    pub attempts: i16,
+    pub life: Life,
 }
 
 impl MagicLink {
-    /// Why it can't be redeemed by anybody. A dead link is dead first, wherever it is opened.
-    pub fn dead(&self, now: OffsetDateTime) -> Option<Refusal> {
-        if self.used {
-            return Some(Refusal::Used);
-        }
-        match self.closed_reason.as_deref() {
-            Some("replaced") => return Some(Refusal::Replaced),
-            // Another link of the account signed it in: to its owner, this one is used up.
-            Some("signed_in") => return Some(Refusal::Used),
-            Some(_) => return Some(Refusal::Cancelled),
-            None => {}
-        }
-        (self.expires_at <= now).then_some(Refusal::Expired)
-    }
-
     pub fn tries_left(&self) -> u32 {
-        CODE_TRIES.saturating_sub(self.attempts)
+        CODE_TRIES.saturating_sub(self.attempts.unsigned_abs().into())
     }
 
     pub fn view(&self) -> LinkView {
         LinkView { email: self.email.clone(), ip: self.ip, device: device(&self.user_agent), asked_at: self.created_at }
     }
 
+    /// Why it doesn't sign this browser in. A dead link is dead first, wherever it is opened.
+    pub fn refusal(&self, browser_hash: Option<&[u8; 32]>, now: OffsetDateTime) -> Option<Refusal> {
+        let elsewhere = browser_hash.is_none_or(|hash| hash[..] != self.browser_hash[..]);
+        self.life.dead(now).map(Into::into).or(elsewhere.then_some(Refusal::OtherBrowser))
+    }
+
     pub fn state(&self, browser_hash: Option<&[u8; 32]>, now: OffsetDateTime) -> LinkState {
-        let view = self.view();
-        match self.dead(now) {
-            Some(Refusal::Used) => LinkState::Used(view),
-            Some(Refusal::Replaced) => LinkState::Replaced(view),
-            Some(Refusal::Expired) => LinkState::Expired(view),
-            Some(_) => LinkState::Cancelled(view),
-            None if browser_hash.is_some_and(|hash| hash[..] == self.browser_hash[..]) => LinkState::Live(view),
-            None => LinkState::OtherBrowser(view),
-        }
+        self.refusal(browser_hash, now).map_or_else(|| LinkState::Live(self.view()), |refusal| self.refused(refusal))
+    }
+
+    /// What a refusal looks like to the person: no page tells an account that is off from a cancelled link.
+    pub fn refused(&self, refusal: Refusal) -> LinkState {
+        let dead = match refusal {
+            Refusal::OtherBrowser => return LinkState::OtherBrowser(self.view()),
+            Refusal::EnrolmentRequired => return LinkState::EnrolmentRequired(self.view()),
+            Refusal::Expired => Dead::Expired,
+            Refusal::Used => Dead::Used,
+            Refusal::Replaced => Dead::Replaced,
+            Refusal::Cancelled | Refusal::WrongCode | Refusal::NotAdmitted | Refusal::AccountOff => Dead::Cancelled,
+        };
+        LinkState::Dead(dead, self.view())
     }
 }
 
@@ -129,8 +117,7 @@ mod tests {
     fn link() -> MagicLink {
         MagicLink {
             id: Uuid::nil(),
-            email: "mara@example.org".to_owned(),
-            email_key: "mara@example.org".to_owned(),
+            email: "mara@example.org".parse().expect("an address"),
             seed: Seed { nonce: [0; 32], key_id: String::new() },
             code_hash: vec![0; 32],
             browser_hash: vec![7; 32],
@@ -140,34 +127,26 @@ mod tests {
             redirect_url: None,
             client_named: true,
             created_at: NOW,
-            expires_at: NOW + Duration::minutes(10),
             attempts: 0,
-            used: false,
-            closed_reason: None,
+            life: Life::until(NOW + Duration::minutes(10)),
         }
-    }
-
-    #[test]
-    fn a_link_lives_until_the_very_moment_it_expires() {
-        let link = link();
-        assert_eq!(link.dead(NOW + Duration::minutes(10) - Duration::microseconds(1)), None);
-        assert_eq!(link.dead(NOW + Duration::minutes(10)), Some(Refusal::Expired));
     }
 
     #[test]
     fn a_dead_link_is_dead_first_wherever_it_is_opened() {
         for (reason, used, expected) in [
-            (None, true, Refusal::Used),
-            (Some("replaced"), false, Refusal::Replaced),
-            (Some("cancelled"), false, Refusal::Cancelled),
-            (Some("crowded_out"), false, Refusal::Cancelled),
-            (Some("signed_in"), false, Refusal::Used),
+            (None, true, Dead::Used),
+            (Some("replaced"), false, Dead::Replaced),
+            (Some("cancelled"), false, Dead::Cancelled),
+            (Some("crowded_out"), false, Dead::Cancelled),
+            (Some("signed_in"), false, Dead::Used),
         ] {
-            let link = MagicLink { used, closed_reason: reason.map(str::to_owned), ..link() };
-            // Also long after its time: "expired" would hide that somebody used it.
+            let link = link();
+            let life = Life { used, closed: reason.map(store::closed), ..link.life };
+            let link = MagicLink { life, ..link };
             for now in [NOW, NOW + Duration::hours(3)] {
-                assert_eq!(link.dead(now), Some(expected));
-                assert!(!matches!(link.state(None, now), LinkState::OtherBrowser(_)));
+                assert_eq!(link.state(None, now), LinkState::Dead(expected, link.view()));
+                assert_eq!(link.state(Some(&[7; 32]), now), LinkState::Dead(expected, link.view()));
             }
         }
     }

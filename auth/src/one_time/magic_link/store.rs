@@ -7,30 +7,19 @@ use super::MagicLink;
 use crate::{
     crypto::Seed,
     identity::Method,
-    policy::{CODE_TRIES, LIVE_LINKS},
-    primitives::{
-        email_address::EmailAddress,
-        requester::{Application, Requester},
-    },
+    one_time::{Dead, Life},
+    policy::LIVE_LINKS,
+    primitives::{email_address::EmailAddress, requester::Application},
 };
-
-pub(crate) struct NewLink<'a> {
-    pub id: Uuid,
-    pub email: &'a EmailAddress,
-    pub seed: &'a Seed,
-    pub token_hash: [u8; 32],
-    pub code_hash: [u8; 32],
-    pub browser_hash: [u8; 32],
-    pub from_known_browser: bool,
-    pub from: &'a Requester,
-    pub redirect_url: Option<&'a str>,
-    pub created_at: OffsetDateTime,
-    pub expires_at: OffsetDateTime,
-}
 
 /// Adds a request, and closes those it replaces: the older ones of this browser, and, where strangers crowd an address, the
 /// oldest of theirs. A known browser's request is never crowded out, or strangers could keep its owner from signing in.
-pub(crate) async fn insert(connection: &mut PgConnection, link: &NewLink<'_>) -> Result<(), sqlx::Error> {
+pub(crate) async fn insert(
+    connection: &mut PgConnection,
+    link: &MagicLink,
+    token_hash: &[u8; 32],
+    from_known_browser: bool,
+) -> Result<(), sqlx::Error> {
     sqlx::query!(
         r#"
         with replaced as (
@@ -55,130 +44,77 @@ pub(crate) async fn insert(connection: &mut PgConnection, link: &NewLink<'_>) ->
         link.email.key(),
         &link.seed.nonce,
         link.seed.key_id,
-        &link.token_hash,
-        &link.browser_hash,
-        link.from_known_browser,
-        IpNet::from(link.from.ip) as IpNet,
-        link.from.user_agent(),
+        token_hash,
+        link.browser_hash,
+        from_known_browser,
+        IpNet::from(link.ip) as IpNet,
+        link.user_agent,
         link.created_at,
-        &link.code_hash,
+        link.code_hash,
         LIVE_LINKS - 1,
-        link.expires_at,
-        link.from.application().map(|application| application.key),
-        link.from.application().map(|application| application.name.as_str()),
+        link.life.expires_at,
+        link.application.as_ref().map(|application| application.key),
+        link.application.as_ref().map(|application| application.name.as_str()),
         link.redirect_url,
-        link.from.is_person(),
+        link.client_named,
     )
     .execute(connection)
     .await?;
     Ok(())
 }
 
-struct Row {
-    id: Uuid,
-    email: String,
-    email_key: String,
-    nonce: Vec<u8>,
-    key_id: String,
-    code_hash: Vec<u8>,
-    browser_hash: Vec<u8>,
-    ip: IpNet,
-    user_agent: String,
-    created_at: OffsetDateTime,
-    expires_at: OffsetDateTime,
-    attempts: i16,
-    used: i16,
-    closed_reason: Option<String>,
-    api_key_id: Option<Uuid>,
-    application: Option<String>,
-    redirect_url: Option<String>,
-    client_named: bool,
+/// Why it was closed. Another link of the account signed it in: to its owner, this one is used up.
+pub(super) fn closed(reason: &str) -> Dead {
+    match reason {
+        "replaced" => Dead::Replaced,
+        "signed_in" => Dead::Used,
+        _ => Dead::Cancelled,
+    }
 }
 
-impl From<Row> for MagicLink {
-    fn from(row: Row) -> Self {
-        Self {
+macro_rules! find {
+    ($pool:expr, $which:literal, $value:expr) => {
+        sqlx::query!(
+            r#"
+            select id, email as "email: EmailAddress", nonce as "nonce: [u8; 32]", key_id, code_hash, browser_hash, ip as "ip: IpNet",
+                   user_agent, created_at, expires_at, attempts, used, closed_reason, api_key_id, application, redirect_url, client_named
+            from magic_links where "# + $which,
+            $value,
+        )
+        .map(|row| MagicLink {
             id: row.id,
             email: row.email,
-            email_key: row.email_key,
-            seed: Seed { nonce: row.nonce.try_into().expect("a check constraint keeps the nonce at 32 bytes"), key_id: row.key_id },
+            seed: Seed { nonce: row.nonce, key_id: row.key_id },
             code_hash: row.code_hash,
             browser_hash: row.browser_hash,
             ip: row.ip.addr(),
             user_agent: row.user_agent,
-            created_at: row.created_at,
-            expires_at: row.expires_at,
-            attempts: row.attempts.unsigned_abs().into(),
-            used: row.used == 1,
-            closed_reason: row.closed_reason,
             application: row.api_key_id.zip(row.application).map(|(key, name)| Application { key, name }),
             redirect_url: row.redirect_url,
             client_named: row.client_named,
-        }
-    }
+            created_at: row.created_at,
+            attempts: row.attempts,
+            life: Life { expires_at: row.expires_at, used: row.used == 1, closed: row.closed_reason.as_deref().map(closed) },
+        })
+        .fetch_optional($pool)
+        .await
+    };
 }
 
 pub(crate) async fn by_token(pool: &PgPool, token_hash: &[u8; 32]) -> Result<Option<MagicLink>, sqlx::Error> {
-    let row = sqlx::query_as!(
-        Row,
-        r#"
-        select id, email, email_key, nonce, key_id, code_hash, browser_hash, ip as "ip: IpNet", user_agent, created_at, expires_at,
-               attempts, used, closed_reason, api_key_id, application, redirect_url, client_named
-        from magic_links where token_hash = $1
-        "#,
-        token_hash,
-    )
-    .fetch_optional(pool)
-    .await?;
-    Ok(row.map(Into::into))
+    find!(pool, "token_hash = $1", token_hash)
 }
 
 pub(crate) async fn by_id(pool: &PgPool, id: Uuid) -> Result<Option<MagicLink>, sqlx::Error> {
-    let row = sqlx::query_as!(
-        Row,
-        r#"
-        select id, email, email_key, nonce, key_id, code_hash, browser_hash, ip as "ip: IpNet", user_agent, created_at, expires_at,
-               attempts, used, closed_reason, api_key_id, application, redirect_url, client_named
-        from magic_links where id = $1
-        "#,
-        id,
-    )
-    .fetch_optional(pool)
-    .await?;
-    Ok(row.map(Into::into))
+    find!(pool, "id = $1", id)
 }
 
 pub(crate) async fn newest_of_browser(pool: &PgPool, browser_hash: &[u8; 32]) -> Result<Option<MagicLink>, sqlx::Error> {
-    let row = sqlx::query_as!(
-        Row,
-        r#"
-        select id, email, email_key, nonce, key_id, code_hash, browser_hash, ip as "ip: IpNet", user_agent, created_at, expires_at,
-               attempts, used, closed_reason, api_key_id, application, redirect_url, client_named
-        from magic_links where browser_hash = $1 order by created_at desc limit 1
-        "#,
-        browser_hash,
-    )
-    .fetch_optional(pool)
-    .await?;
-    Ok(row.map(Into::into))
+    find!(pool, "browser_hash = $1 order by created_at desc limit 1", browser_hash)
 }
 
-/// Charges one try before anything is compared, so that no number of parallel guesses gets more than five looks.
-/// `None`: no try is left, or the link died meanwhile. Else the tries spent, this one included.
 pub(crate) async fn charge_try(pool: &PgPool, id: Uuid, now: OffsetDateTime) -> Result<Option<u32>, sqlx::Error> {
-    let attempts = sqlx::query_scalar!(
-        r#"
-        update magic_links set attempts = attempts + 1
-        where id = $1 and attempts < $2 and used = 0 and closed_at is null and expires_at > $3
-        returning attempts
-        "#,
-        id,
-        i16::try_from(CODE_TRIES).expect("a handful"),
-        now,
-    )
-    .fetch_optional(pool)
-    .await?;
-    Ok(attempts.map(|n| n.unsigned_abs().into()))
+    charge_try!("magic_links", "used = 0 and closed_at is null", pool, id, now)
 }
 
 /// Uses the link up, if it is live at this very moment, and closes the account's other links with it. One statement decides:
@@ -212,7 +148,7 @@ pub(crate) async fn consume(
         select count(*) as "count!" from consumed
         "#,
         link.id,
-        link.email_key,
+        link.email.key(),
         now,
         method.as_str(),
     )
@@ -247,23 +183,28 @@ pub(crate) async fn count_since(pool: &PgPool, email_key: &str, since: OffsetDat
     .await
 }
 
+/// Cancels live links, which it locks in one order.
+macro_rules! cancel_live {
+    ($connection:expr, $which:literal, $($value:expr),*) => {
+        sqlx::query!(
+            r#"
+            with live as materialized (
+                select id from magic_links where used = 0 and closed_at is null and expires_at > $1 and "# + $which + r#"
+                for update
+            )
+            update magic_links m set closed_at = $1, closed_reason = 'cancelled'
+            from live where m.id = live.id and m.used = 0 and m.closed_at is null
+            "#,
+            $($value),*
+        )
+        .execute($connection)
+        .await
+    };
+}
+
 /// Closes every live link of an account whose factors have changed: whoever asked before must ask again.
 pub(crate) async fn close_all(connection: &mut PgConnection, email_key: &str, now: OffsetDateTime) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        r#"
-        with live as materialized (
-            select id from magic_links where email_key = $1 and used = 0 and closed_at is null and expires_at > $2
-            order by id
-            for update
-        )
-        update magic_links m set closed_at = $2, closed_reason = 'cancelled'
-        from live where m.id = live.id and m.used = 0 and m.closed_at is null
-        "#,
-        email_key,
-        now,
-    )
-    .execute(connection)
-    .await?;
+    cancel_live!(connection, "email_key = $2 order by id", now, email_key)?;
     Ok(())
 }
 
@@ -274,23 +215,7 @@ pub(crate) async fn close_since(
     limit: i64,
     now: OffsetDateTime,
 ) -> Result<u64, sqlx::Error> {
-    let closed = sqlx::query!(
-        r#"
-        with live as materialized (
-            select id from magic_links where created_at >= $1 and used = 0 and closed_at is null and expires_at > $2
-            order by id limit $3
-            for update
-        )
-        update magic_links m set closed_at = $2, closed_reason = 'cancelled'
-        from live where m.id = live.id and m.used = 0 and m.closed_at is null
-        "#,
-        since,
-        now,
-        limit,
-    )
-    .execute(connection)
-    .await?;
-    Ok(closed.rows_affected())
+    Ok(cancel_live!(connection, "created_at >= $2 order by id limit $3", now, since, limit)?.rows_affected())
 }
 
 /// Closes every live link of two addresses, between which an account moves: in one order, or two accounts that swap theirs could

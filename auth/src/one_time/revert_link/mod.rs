@@ -8,9 +8,11 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    crypto::{Keys, new_id},
+    crypto::{Keys, Seed, new_id},
     event::UnitOfWork,
+    one_time::Life,
     policy::DELETION_WAIT,
+    primitives::email_address::EmailAddress,
     users::account::store::Account,
 };
 
@@ -54,6 +56,18 @@ impl Revert {
             _ => None,
         }
     }
+}
+
+/// A row as it stands.
+pub(crate) struct RevertLink {
+    pub id: Uuid,
+    pub user: Uuid,
+    pub undoes: Revert,
+    /// Where its mail goes. For a change of address: where the account goes back to.
+    pub email: EmailAddress,
+    pub seed: Seed,
+    pub created_at: OffsetDateTime,
+    pub life: Life,
 }
 
 /// Makes a link for the mail that is queued with it, to the account's address as it is now.

@@ -2,10 +2,15 @@ use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::Revert;
-use crate::{crypto::Seed, users::account::store::Account};
+use super::{Revert, RevertLink};
+use crate::{
+    crypto::Seed,
+    one_time::{Dead, Life},
+    primitives::email_address::EmailAddress,
+    users::account::store::Account,
+};
 
-pub(crate) async fn insert(
+pub(super) async fn insert(
     connection: &mut PgConnection,
     id: Uuid,
     account: &Account,
@@ -40,87 +45,42 @@ pub(crate) async fn insert(
     Ok(())
 }
 
-pub(crate) struct RevertLink {
-    pub id: Uuid,
-    pub user: Uuid,
-    pub undoes: Revert,
-    pub email: String,
-    pub email_key: String,
-    pub seed: Seed,
-    pub created_at: OffsetDateTime,
-    pub expires_at: OffsetDateTime,
-    pub used: bool,
-    pub closed: bool,
-}
-
-impl RevertLink {
-    pub fn is_live(&self, now: OffsetDateTime) -> bool {
-        !self.used && !self.closed && self.expires_at > now
-    }
-}
-
-struct Row {
-    id: Uuid,
-    user_id: Uuid,
-    kind: String,
-    email: String,
-    email_key: String,
-    session_id: Option<Uuid>,
-    nonce: Vec<u8>,
-    key_id: String,
-    created_at: OffsetDateTime,
-    expires_at: OffsetDateTime,
-    used_at: Option<OffsetDateTime>,
-    closed_at: Option<OffsetDateTime>,
-}
-
-impl Row {
-    /// `None` where the row is of a kind this version doesn't know: then it takes nothing back.
-    fn link(self) -> Option<RevertLink> {
-        Some(RevertLink {
-            id: self.id,
-            user: self.user_id,
-            undoes: Revert::parse(&self.kind, self.session_id)?,
-            email: self.email,
-            email_key: self.email_key,
-            seed: Seed {
-                nonce: self.nonce.try_into().expect("a check constraint keeps the nonce at 32 bytes"),
-                key_id: self.key_id,
-            },
-            created_at: self.created_at,
-            expires_at: self.expires_at,
-            used: self.used_at.is_some(),
-            closed: self.closed_at.is_some(),
-        })
-    }
+macro_rules! find {
+    ($pool:expr, $which:literal, $value:expr) => {{
+        let row = sqlx::query!(
+            r#"
+            select id, user_id, kind, email as "email: EmailAddress", session_id, nonce as "nonce: [u8; 32]", key_id, created_at,
+                   expires_at, used_at, closed_at
+            from undo_links where "#
+                + $which,
+            $value,
+        );
+        let row = row.fetch_optional($pool).await?;
+        // A row of a kind that this version doesn't know takes nothing back.
+        Ok(row.and_then(|row| {
+            Some(RevertLink {
+                id: row.id,
+                user: row.user_id,
+                undoes: Revert::parse(&row.kind, row.session_id)?,
+                email: row.email,
+                seed: Seed { nonce: row.nonce, key_id: row.key_id },
+                created_at: row.created_at,
+                life: Life {
+                    expires_at: row.expires_at,
+                    used: row.used_at.is_some(),
+                    closed: row.closed_at.map(|_| Dead::Cancelled),
+                },
+            })
+        }))
+    }};
 }
 
 pub(crate) async fn by_id(pool: &PgPool, id: Uuid) -> Result<Option<RevertLink>, sqlx::Error> {
-    let row = sqlx::query_as!(
-        Row,
-        r#"
-        select id, user_id, kind, email, email_key, session_id, nonce, key_id, created_at, expires_at, used_at, closed_at
-        from undo_links where id = $1
-        "#,
-        id,
-    )
-    .fetch_optional(pool)
-    .await?;
-    Ok(row.and_then(Row::link))
+    find!(pool, "id = $1", id)
 }
 
 pub(crate) async fn by_token(pool: &PgPool, token_hash: &[u8; 32]) -> Result<Option<RevertLink>, sqlx::Error> {
-    let row = sqlx::query_as!(
-        Row,
-        r#"
-        select id, user_id, kind, email, email_key, session_id, nonce, key_id, created_at, expires_at, used_at, closed_at
-        from undo_links where token_hash = $1
-        "#,
-        token_hash,
-    )
-    .fetch_optional(pool)
-    .await?;
-    Ok(row.and_then(Row::link))
+    find!(pool, "token_hash = $1", token_hash)
 }
 
 /// Uses a link up. One statement decides: of any number of parallel tries one gets `true`.

@@ -163,7 +163,7 @@ impl SignIn<'_> {
             return Err(RequestError::Limited(limited));
         }
         let asked = Request { email: request.email, seed, binding, from_known_browser: false, redirect_url: request.redirect_url };
-        let expires_at = self.queue_link(&mut work, id, &asked, from, now).await?;
+        let expires_at = self.queue_link(&mut work, id, asked, from, now).await?;
         work.commit_and_mail(self.0).await?;
         Ok(Requested { id, secret, expires_at })
     }
@@ -175,7 +175,7 @@ impl SignIn<'_> {
         }
         let link = links::by_id(&self.0.pool, made.link).await?.ok_or(sqlx::Error::RowNotFound)?;
         let secret = self.0.keys.request_secret(&link.seed).ok_or(sqlx::Error::RowNotFound)?;
-        Ok(Requested { id: link.id, secret, expires_at: link.expires_at })
+        Ok(Requested { id: link.id, secret, expires_at: link.life.expires_at })
     }
 
     /// Redeems the link's token that somebody came back with, for the application that asked.
