@@ -130,8 +130,10 @@ pub(crate) struct Details {
 }
 
 /// Where a mail stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString)]
+#[strum(serialize_all = "snake_case")]
 pub enum MailState {
+    #[strum(serialize = "queued")]
     Waiting,
     /// A mail server has it at this moment, or a process died with it.
     Sending,
@@ -140,6 +142,13 @@ pub enum MailState {
     Expired,
     /// A mail server will not take it.
     Failed,
+}
+
+/// From the queue's column, where `sending` is a queued one with a lease.
+impl From<String> for MailState {
+    fn from(text: String) -> Self {
+        text.parse().unwrap_or(Self::Expired)
+    }
 }
 
 /// Which mails are asked for.

@@ -5,7 +5,7 @@ use sqlx::{PgConnection, PgPool, types::Json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{By, Delivery, Details, Kind, LANES, LATE, MailFilter, MailRow, MailState, NOTICE_DEADLINE, Notice, QueueState};
+use super::{By, Delivery, Details, Kind, LANES, LATE, MailFilter, MailRow, NOTICE_DEADLINE, Notice, QueueState};
 use crate::{
     crypto::new_id,
     primitives::{
@@ -227,7 +227,8 @@ pub(crate) async fn delivery(pool: &PgPool, browser_hash: &[u8; 32], now: Offset
 }
 
 pub(crate) async fn queue_state(pool: &PgPool, now: OffsetDateTime) -> Result<QueueState, sqlx::Error> {
-    let row = sqlx::query!(
+    sqlx::query_as!(
+        QueueState,
         r#"
         select (select count(*) from mail_outbox where state = 'queued') as "waiting!",
                (select min(created_at) from mail_outbox where state = 'queued') as oldest,
@@ -235,54 +236,14 @@ pub(crate) async fn queue_state(pool: &PgPool, now: OffsetDateTime) -> Result<Qu
                count(*) filter (where state = 'failed') as "failed!",
                count(*) filter (where state = 'expired') as "expired!",
                percentile_cont(0.95) within group (order by extract(epoch from settled_at - created_at)::double precision)
-                   filter (where state = 'sent' and settled_at > $2) as p95
+                   filter (where state = 'sent' and settled_at > $2) as p95_seconds
         from mail_outbox where state <> 'queued' and settled_at > $1
         "#,
         now - Duration::from_hours(24),
         now - Duration::from_hours(1),
     )
     .fetch_one(pool)
-    .await?;
-    let (waiting, oldest) = (row.waiting, row.oldest);
-    Ok(QueueState { waiting, oldest, sent: row.sent, failed: row.failed, expired: row.expired, p95_seconds: row.p95 })
-}
-
-struct Listed {
-    id: Uuid,
-    kind: String,
-    recipient: Option<String>,
-    state: String,
-    sending: bool,
-    created_at: OffsetDateTime,
-    run_at: OffsetDateTime,
-    settled_at: Option<OffsetDateTime>,
-    attempts: i32,
-    last_error: Option<String>,
-    retriable: bool,
-}
-
-impl From<Listed> for MailRow {
-    fn from(row: Listed) -> Self {
-        let state = match row.state.as_str() {
-            "queued" if row.sending => MailState::Sending,
-            "queued" => MailState::Waiting,
-            "sent" => MailState::Sent,
-            "failed" => MailState::Failed,
-            _ => MailState::Expired,
-        };
-        Self {
-            id: row.id,
-            kind: row.kind,
-            to: row.recipient,
-            state,
-            created_at: row.created_at,
-            run_at: row.run_at,
-            settled_at: row.settled_at,
-            attempts: row.attempts,
-            error: row.last_error,
-            retriable: row.retriable,
-        }
-    }
+    .await
 }
 
 /// `most` mails, in the order of the cursor's direction.
@@ -300,12 +261,12 @@ pub(crate) async fn page(
     macro_rules! page {
         ($beyond:literal, $order:literal) => {
             sqlx::query_as!(
-                Listed,
+                MailRow,
                 r#"
-                select m.id, m.kind, m.state, m.created_at, m.run_at, m.settled_at, m.attempts, m.last_error,
-                       m.lease_until > $6 is true as "sending!",
+                select m.id, m.kind, m.created_at, m.run_at, m.settled_at, m.attempts, m.last_error as error,
+                       case when m.state = 'queued' and m.lease_until > $6 then 'sending' else m.state end as "state!",
                        m.state in ('queued', 'failed') and m.deadline > $6 and m.lease_until > $6 is not true as "retriable!",
-                       coalesce(l.email, i.email, c.email, x.email, m.details->>'to', u.email) as recipient
+                       coalesce(l.email, i.email, c.email, x.email, m.details->>'to', u.email) as "to"
                 from (
                     select * from mail_outbox
                     where ($1 or ($2 and state = 'queued') or (not $2 and state in ('failed', 'expired'))) and (created_at, id) "#
@@ -326,11 +287,10 @@ pub(crate) async fn page(
                 now,
             )
             .fetch_all(pool)
-            .await?
+            .await
         };
     }
-    let rows = if towards == Towards::Newer { page!(">", "asc") } else { page!("<", "desc") };
-    Ok(rows.into_iter().map(Into::into).collect())
+    if towards == Towards::Newer { page!(">", "asc") } else { page!("<", "desc") }
 }
 
 /// Makes a mail due at once that waits for its next try, or was refused. `false` where it was sent, is being sent, or is too old.
