@@ -106,12 +106,11 @@ impl OneTime<'_> {
         now: OffsetDateTime,
     ) -> Result<(), sqlx::Error> {
         let (id, user) = (new_id(now), authority.user);
-        let (of, ttl, kind, event) = match new_address {
-            None => (CodeFor::StepUp, STEP_UP_CODE_TTL, outbox::Kind::StepUp, Event::StepUpMailed { user, code: id }),
-            Some(_) => {
-                let event = Event::EmailChangeRequested { user, change: id };
-                (CodeFor::AddressChange, ADDRESS_CODE_TTL, outbox::Kind::EmailChange, event)
-            }
+        let (of, ttl, kind, event) = if new_address.is_some() {
+            let event = Event::EmailChangeRequested { user, change: id };
+            (CodeFor::AddressChange, ADDRESS_CODE_TTL, outbox::Kind::EmailChange, event)
+        } else {
+            (CodeFor::StepUp, STEP_UP_CODE_TTL, outbox::Kind::StepUp, Event::StepUpMailed { user, code: id })
         };
         let seed = self.0.keys.seed();
         let code = of.derive(&self.0.keys, &seed).expect("the current key is there");
