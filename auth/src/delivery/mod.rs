@@ -240,7 +240,7 @@ impl Delivery<'_> {
         }
     }
 
-    async fn deliver<M: MailSender>(self, mailer: &M, mail: &store::Claimed) -> Result<Fate, sqlx::Error> {
+    async fn deliver<M: MailSender>(self, mailer: &M, mail: &store::Claimed) -> sqlx::Result<Fate> {
         if mail.deadline <= self.0.now() {
             return Ok(Fate::Expired("its time was over before it could be sent"));
         }
@@ -266,7 +266,7 @@ impl Delivery<'_> {
         })
     }
 
-    async fn notice(self, mail: &store::Claimed, subject: Uuid) -> Result<Written, sqlx::Error> {
+    async fn notice(self, mail: &store::Claimed, subject: Uuid) -> sqlx::Result<Written> {
         let Some(Details { notice, by, to }) = mail.details.clone().and_then(|details| serde_json::from_value(details).ok()) else {
             return Ok(Err(Fate::Failed("what it says can't be read".to_owned())));
         };
@@ -290,7 +290,7 @@ impl Delivery<'_> {
         Ok(to.map(|to| (to, content)).ok_or_else(|| Fate::Failed("its address can't be read".to_owned())))
     }
 
-    async fn invite(self, invite: Uuid) -> Result<Written, sqlx::Error> {
+    async fn invite(self, invite: Uuid) -> sqlx::Result<Written> {
         let invite = invitation::store::by_id(&self.0.pool, invite).await?;
         let Some(Invite { email, seed, inviter, .. }) = invite.filter(|invite| invite.life.dead(self.0.now()).is_none()) else {
             return Ok(Err(Fate::Expired("its invitation was dead before it could be sent")));
@@ -300,7 +300,7 @@ impl Delivery<'_> {
     }
 
     /// A code for somebody signed in. Whose address is taken gets none: the page said the same to all.
-    async fn code(self, of: CodeFor, code: Uuid) -> Result<Written, sqlx::Error> {
+    async fn code(self, of: CodeFor, code: Uuid) -> sqlx::Result<Written> {
         let now = self.0.now();
         let mailed = mailed_code::store::by_id(&self.0.pool, of, code).await?;
         let Some(mailed) = mailed.filter(|mailed| mailed.life.dead(now).is_none()) else {
@@ -325,7 +325,7 @@ impl Delivery<'_> {
     }
 
     /// What the owner of this address is told: a way in, or that there is none. The page said the same to all.
-    async fn sign_in(self, link: Uuid) -> Result<Written, sqlx::Error> {
+    async fn sign_in(self, link: Uuid) -> sqlx::Result<Written> {
         let now = self.0.now();
         let link = links::by_id(&self.0.pool, link).await?;
         let Some(link) = link.filter(|link| link.life.dead(now).is_none()) else {
@@ -359,7 +359,7 @@ impl Delivery<'_> {
         Ok(secrets.map(|(token, code)| (email, Content::SignIn { token, code, asked, application })))
     }
 
-    async fn settle(self, mail: &store::Claimed, fate: &Fate) -> Result<(), sqlx::Error> {
+    async fn settle(self, mail: &store::Claimed, fate: &Fate) -> sqlx::Result<()> {
         let now = self.0.now();
         let (state, error, event) = match fate {
             Fate::Retry { error, server } => match retry_at(mail, now) {

@@ -11,6 +11,7 @@ use crate::{
     primitives::{
         cursor::{Cursor, Towards},
         requester::Requester,
+        statement::Statement as _,
     },
 };
 
@@ -21,7 +22,7 @@ pub(crate) async fn enqueue(
     subject: Uuid,
     now: OffsetDateTime,
     deadline: OffsetDateTime,
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     let column_of = |column| (kind == column).then_some(subject);
     sqlx::query!(
         r#"
@@ -37,9 +38,8 @@ pub(crate) async fn enqueue(
         now,
         deadline,
     )
-    .execute(connection)
-    .await?;
-    Ok(())
+    .run(connection)
+    .await
 }
 
 /// Tells the owner of an account. `from`: the browser it was done in.
@@ -49,7 +49,7 @@ pub(crate) async fn enqueue_notice(
     notice: Notice,
     from: Option<&Requester>,
     now: OffsetDateTime,
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     enqueue_undoable(connection, user, notice, None, from, now).await
 }
 
@@ -61,7 +61,7 @@ pub(crate) async fn enqueue_undoable(
     undo: Option<Uuid>,
     from: Option<&Requester>,
     now: OffsetDateTime,
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     let by = from.map(Requester::place).map(|(device, ip)| By { device, ip });
     let details = Details { notice, by, to: None };
     // Without a link to its address as it is now: whoever moves the account while a mail server is slow is not the one to be told.
@@ -79,9 +79,8 @@ pub(crate) async fn enqueue_undoable(
         now,
         now + NOTICE_DEADLINE,
     )
-    .execute(connection)
-    .await?;
-    Ok(())
+    .run(connection)
+    .await
 }
 
 /// A mail this process has claimed. `attempt` fences its settling: whoever's lease ran out cannot settle another's run.
@@ -112,7 +111,7 @@ pub(crate) async fn claim(
     free: usize,
     lease: Duration,
     now: OffsetDateTime,
-) -> Result<Vec<Claimed>, sqlx::Error> {
+) -> sqlx::Result<Vec<Claimed>> {
     let mut claimed = sqlx::query_as!(
         Claimed,
         r#"
@@ -141,16 +140,15 @@ pub(crate) async fn claim(
     Ok(claimed)
 }
 
-pub(crate) async fn extend(pool: &PgPool, mail: &Claimed, lease_until: OffsetDateTime) -> Result<(), sqlx::Error> {
+pub(crate) async fn extend(pool: &PgPool, mail: &Claimed, lease_until: OffsetDateTime) -> sqlx::Result<()> {
     sqlx::query!(
         "update mail_outbox set lease_until = $3 where id = $1 and attempts = $2 and state = 'queued'",
         mail.id,
         mail.attempt,
         lease_until,
     )
-    .execute(pool)
-    .await?;
-    Ok(())
+    .run(pool)
+    .await
 }
 
 /// `false` where the lease ran out and somebody else has the mail now.
@@ -160,8 +158,8 @@ pub(crate) async fn settle(
     state: &str,
     error: Option<&str>,
     now: OffsetDateTime,
-) -> Result<bool, sqlx::Error> {
-    let settled = sqlx::query!(
+) -> sqlx::Result<bool> {
+    sqlx::query!(
         r#"
         update mail_outbox set state = $3, settled_at = $4, last_error = $5, lease_until = null, leased_by = null
         where id = $1 and attempts = $2 and state = 'queued'
@@ -172,9 +170,8 @@ pub(crate) async fn settle(
         now,
         error,
     )
-    .execute(connection)
-    .await?;
-    Ok(settled.rows_affected() == 1)
+    .changes(connection)
+    .await
 }
 
 pub(crate) async fn retry(
@@ -183,7 +180,7 @@ pub(crate) async fn retry(
     run_at: OffsetDateTime,
     error: &str,
     server_failed: bool,
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     sqlx::query!(
         r#"
         update mail_outbox set run_at = $3, last_error = $4, server_failed = $5, lease_until = null, leased_by = null
@@ -195,16 +192,15 @@ pub(crate) async fn retry(
         error,
         server_failed,
     )
-    .execute(pool)
-    .await?;
-    Ok(())
+    .run(pool)
+    .await
 }
 
 /// What became of the newest mail a browser asked for. Nothing here depends on whether there is an account.
 ///
 /// It is late once it has waited or was refused for now; and at once where as many others wait as are sent at a time, since then
 /// it is the mail server that does not keep up, and not one recipient's that wants to be asked twice.
-pub(crate) async fn delivery(pool: &PgPool, browser_hash: &[u8; 32], now: OffsetDateTime) -> Result<Delivery, sqlx::Error> {
+pub(crate) async fn delivery(pool: &PgPool, browser_hash: &[u8; 32], now: OffsetDateTime) -> sqlx::Result<Delivery> {
     let row = sqlx::query!(
         r#"
         select m.state, m.state = 'queued' and (m.created_at < $2 or m.last_error is not null or $3 <= (
@@ -226,7 +222,7 @@ pub(crate) async fn delivery(pool: &PgPool, browser_hash: &[u8; 32], now: Offset
     })
 }
 
-pub(crate) async fn queue_state(pool: &PgPool, now: OffsetDateTime) -> Result<QueueState, sqlx::Error> {
+pub(crate) async fn queue_state(pool: &PgPool, now: OffsetDateTime) -> sqlx::Result<QueueState> {
     sqlx::query_as!(
         QueueState,
         r#"
@@ -253,7 +249,7 @@ pub(crate) async fn page(
     cursor: Option<Cursor>,
     most: usize,
     now: OffsetDateTime,
-) -> Result<Vec<MailRow>, sqlx::Error> {
+) -> sqlx::Result<Vec<MailRow>> {
     let Cursor { towards, at, id } = cursor.unwrap_or(Cursor::NEWEST);
     let most = i64::try_from(most).unwrap_or(i64::MAX);
     // Planned with the values: each filter has an index of its own.
@@ -294,8 +290,8 @@ pub(crate) async fn page(
 }
 
 /// Makes a mail due at once that waits for its next try, or was refused. `false` where it was sent, is being sent, or is too old.
-pub(crate) async fn send_now(connection: &mut PgConnection, id: Uuid, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
-    let due = sqlx::query!(
+pub(crate) async fn send_now(connection: &mut PgConnection, id: Uuid, now: OffsetDateTime) -> sqlx::Result<bool> {
+    sqlx::query!(
         r#"
         update mail_outbox set state = 'queued', run_at = $2, settled_at = null, lease_until = null, leased_by = null
         where id = $1 and state in ('queued', 'failed') and deadline > $2 and lease_until > $2 is not true
@@ -303,7 +299,6 @@ pub(crate) async fn send_now(connection: &mut PgConnection, id: Uuid, now: Offse
         id,
         now,
     )
-    .execute(connection)
-    .await?;
-    Ok(due.rows_affected() == 1)
+    .changes(connection)
+    .await
 }

@@ -126,9 +126,7 @@ impl SelfService<'_> {
         let by_address = self.0.limits().throttle().charge(Limit::CodeAddress, Subject::Address(change.email.key()));
         let mut work = self.0.one_time().redeem_code(&change, code, &[by_session, by_address], from, now).await??;
         self.move_account(&mut work, stepping, &change, from, now).await?;
-        work.commit().await?;
-        self.0.outbox.notify_one();
-        Ok(())
+        Ok(work.commit_and_mail(self.0).await?)
     }
 
     async fn move_account(

@@ -90,9 +90,7 @@ impl SignIn<'_> {
         if !renew(&mut work, stepping, true, Some(right.factor()), giving.now).await? {
             return Err(SecondFactorError::SessionOver);
         }
-        work.commit().await?;
-        self.0.outbox.notify_one();
-        Ok(())
+        Ok(work.commit_and_mail(self.0).await?)
     }
 
     /// Whether a code was mailed to this session that works still.
@@ -154,7 +152,7 @@ pub(crate) async fn renew(
     two_factor: bool,
     given: Option<SecondFactor>,
     now: OffsetDateTime,
-) -> Result<bool, sqlx::Error> {
+) -> sqlx::Result<bool> {
     let second = given.filter(|_| two_factor);
     let StepUpSession { authority, old, fresh } = stepping;
     let renewal = Renewal { session: authority.session, old, fresh, two_factor, second, now };

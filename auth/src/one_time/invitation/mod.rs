@@ -44,7 +44,7 @@ impl OneTime<'_> {
         by: Option<Uuid>,
         origin: Origin,
         now: OffsetDateTime,
-    ) -> Result<Option<Uuid>, sqlx::Error> {
+    ) -> sqlx::Result<Option<Uuid>> {
         if account::store::by_email(work.connection(), email.key(), now).await?.is_some() {
             return Ok(None);
         }

@@ -6,7 +6,7 @@ use super::Invite;
 use crate::{
     crypto::Seed,
     one_time::{Dead, Life},
-    primitives::email_address::EmailAddress,
+    primitives::{email_address::EmailAddress, statement::Statement as _},
 };
 
 /// Adds an invitation of an address, and closes the one that it replaces.
@@ -17,7 +17,7 @@ pub(super) async fn insert(
     token_hash: &[u8; 32],
     by: Option<Uuid>,
     now: OffsetDateTime,
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     sqlx::query!(
         r#"
         with older as (
@@ -36,9 +36,8 @@ pub(super) async fn insert(
         invite.life.expires_at,
         by,
     )
-    .execute(connection)
-    .await?;
-    Ok(())
+    .run(connection)
+    .await
 }
 
 macro_rules! find {
@@ -62,15 +61,15 @@ macro_rules! find {
     };
 }
 
-pub(crate) async fn by_token(pool: &PgPool, token_hash: &[u8; 32]) -> Result<Option<Invite>, sqlx::Error> {
+pub(crate) async fn by_token(pool: &PgPool, token_hash: &[u8; 32]) -> sqlx::Result<Option<Invite>> {
     find!(pool, "token_hash = $1", token_hash)
 }
 
-pub(crate) async fn by_id(pool: &PgPool, id: Uuid) -> Result<Option<Invite>, sqlx::Error> {
+pub(crate) async fn by_id(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<Invite>> {
     find!(pool, "i.id = $1", id)
 }
 
-pub(crate) async fn is_invited(connection: &mut PgConnection, email_key: &str, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
+pub(crate) async fn is_invited(connection: &mut PgConnection, email_key: &str, now: OffsetDateTime) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"
         select exists (
@@ -85,11 +84,7 @@ pub(crate) async fn is_invited(connection: &mut PgConnection, email_key: &str, n
 }
 
 /// Uses up the address's live invitation; `None` where there is none (any more).
-pub(crate) async fn consume(
-    connection: &mut PgConnection,
-    email_key: &str,
-    now: OffsetDateTime,
-) -> Result<Option<Uuid>, sqlx::Error> {
+pub(crate) async fn consume(connection: &mut PgConnection, email_key: &str, now: OffsetDateTime) -> sqlx::Result<Option<Uuid>> {
     sqlx::query_scalar!(
         r#"
         update invites set used_at = $2

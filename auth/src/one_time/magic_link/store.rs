@@ -9,7 +9,7 @@ use crate::{
     identity::Method,
     one_time::{Dead, Life},
     policy::LIVE_LINKS,
-    primitives::{email_address::EmailAddress, requester::Application},
+    primitives::{email_address::EmailAddress, requester::Application, statement::Statement as _},
 };
 
 /// Adds a request, and closes those it replaces: the older ones of this browser, and, where strangers crowd an address, the
@@ -19,7 +19,7 @@ pub(crate) async fn insert(
     link: &MagicLink,
     token_hash: &[u8; 32],
     from_known_browser: bool,
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     sqlx::query!(
         r#"
         with replaced as (
@@ -58,9 +58,8 @@ pub(crate) async fn insert(
         link.redirect_url,
         link.client_named,
     )
-    .execute(connection)
-    .await?;
-    Ok(())
+    .run(connection)
+    .await
 }
 
 /// Why it was closed. Another link of the account signed it in: to its owner, this one is used up.
@@ -101,19 +100,19 @@ macro_rules! find {
     };
 }
 
-pub(crate) async fn by_token(pool: &PgPool, token_hash: &[u8; 32]) -> Result<Option<MagicLink>, sqlx::Error> {
+pub(crate) async fn by_token(pool: &PgPool, token_hash: &[u8; 32]) -> sqlx::Result<Option<MagicLink>> {
     find!(pool, "token_hash = $1", token_hash)
 }
 
-pub(crate) async fn by_id(pool: &PgPool, id: Uuid) -> Result<Option<MagicLink>, sqlx::Error> {
+pub(crate) async fn by_id(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<MagicLink>> {
     find!(pool, "id = $1", id)
 }
 
-pub(crate) async fn newest_of_browser(pool: &PgPool, browser_hash: &[u8; 32]) -> Result<Option<MagicLink>, sqlx::Error> {
+pub(crate) async fn newest_of_browser(pool: &PgPool, browser_hash: &[u8; 32]) -> sqlx::Result<Option<MagicLink>> {
     find!(pool, "browser_hash = $1 order by created_at desc limit 1", browser_hash)
 }
 
-pub(crate) async fn charge_try(pool: &PgPool, id: Uuid, now: OffsetDateTime) -> Result<Option<u32>, sqlx::Error> {
+pub(crate) async fn charge_try(pool: &PgPool, id: Uuid, now: OffsetDateTime) -> sqlx::Result<Option<u32>> {
     charge_try!("magic_links", "used = 0 and closed_at is null", pool, id, now)
 }
 
@@ -127,7 +126,7 @@ pub(crate) async fn consume(
     link: &MagicLink,
     method: Method,
     now: OffsetDateTime,
-) -> Result<bool, sqlx::Error> {
+) -> sqlx::Result<bool> {
     let consumed = sqlx::query_scalar!(
         r#"
         with live as materialized (
@@ -158,8 +157,8 @@ pub(crate) async fn consume(
 }
 
 /// "This wasn't me." `false` where it was dead already.
-pub(crate) async fn cancel(connection: &mut PgConnection, id: Uuid, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
-    let cancelled = sqlx::query!(
+pub(crate) async fn cancel(connection: &mut PgConnection, id: Uuid, now: OffsetDateTime) -> sqlx::Result<bool> {
+    sqlx::query!(
         r#"
         update magic_links set closed_at = $2, closed_reason = 'cancelled'
         where id = $1 and used = 0 and closed_at is null and expires_at > $2
@@ -167,13 +166,12 @@ pub(crate) async fn cancel(connection: &mut PgConnection, id: Uuid, now: OffsetD
         id,
         now,
     )
-    .execute(connection)
-    .await?;
-    Ok(cancelled.rows_affected() == 1)
+    .changes(connection)
+    .await
 }
 
 /// How many mails an address was sent since `since`, for the page that says there were too many.
-pub(crate) async fn count_since(pool: &PgPool, email_key: &str, since: OffsetDateTime) -> Result<i64, sqlx::Error> {
+pub(crate) async fn count_since(pool: &PgPool, email_key: &str, since: OffsetDateTime) -> sqlx::Result<i64> {
     sqlx::query_scalar!(
         r#"select count(*) as "count!" from magic_links where email_key = $1 and created_at > $2"#,
         email_key,
@@ -203,7 +201,7 @@ macro_rules! cancel_live {
 }
 
 /// Closes every live link of an account whose factors have changed: whoever asked before must ask again.
-pub(crate) async fn close_all(connection: &mut PgConnection, email_key: &str, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+pub(crate) async fn close_all(connection: &mut PgConnection, email_key: &str, now: OffsetDateTime) -> sqlx::Result<()> {
     cancel_live!(connection, "email_key = $2 order by id", now, email_key)?;
     Ok(())
 }
@@ -214,13 +212,13 @@ pub(crate) async fn close_since(
     since: OffsetDateTime,
     limit: i64,
     now: OffsetDateTime,
-) -> Result<u64, sqlx::Error> {
+) -> sqlx::Result<u64> {
     Ok(cancel_live!(connection, "created_at >= $2 order by id limit $3", now, since, limit)?.rows_affected())
 }
 
 /// Closes every live link of two addresses, between which an account moves: in one order, or two accounts that swap theirs could
 /// wait for each other.
-pub(crate) async fn close_both(connection: &mut PgConnection, a: &str, b: &str, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+pub(crate) async fn close_both(connection: &mut PgConnection, a: &str, b: &str, now: OffsetDateTime) -> sqlx::Result<()> {
     close_all(connection, a.min(b), now).await?;
     close_all(connection, a.max(b), now).await
 }

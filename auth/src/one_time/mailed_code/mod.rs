@@ -104,7 +104,7 @@ impl OneTime<'_> {
         new_address: Option<&EmailAddress>,
         from: &Requester,
         now: OffsetDateTime,
-    ) -> Result<(), sqlx::Error> {
+    ) -> sqlx::Result<()> {
         let (id, user) = (new_id(now), authority.user);
         let (of, ttl, kind, event) = if new_address.is_some() {
             let event = Event::EmailChangeRequested { user, change: id };
@@ -121,13 +121,11 @@ impl OneTime<'_> {
         store::insert(work.connection(), &new, from).await?;
         outbox::store::enqueue(work.connection(), kind, id, now, new.expires_at).await?;
         work.record(event);
-        work.commit().await?;
-        self.0.outbox.notify_one();
-        Ok(())
+        work.commit_and_mail(self.0).await
     }
 
     /// The newest code that was mailed for this session, whatever became of it.
-    pub(crate) async fn newest_code(self, of: CodeFor, session: Uuid) -> Result<Option<MailedCode>, sqlx::Error> {
+    pub(crate) async fn newest_code(self, of: CodeFor, session: Uuid) -> sqlx::Result<Option<MailedCode>> {
         store::newest(&self.0.pool, of, session).await
     }
 
@@ -137,7 +135,7 @@ impl OneTime<'_> {
         of: CodeFor,
         session: Uuid,
         now: OffsetDateTime,
-    ) -> Result<Result<MailedCode, MailedCodeError>, sqlx::Error> {
+    ) -> sqlx::Result<Result<MailedCode, MailedCodeError>> {
         let newest = self.newest_code(of, session).await?;
         Ok(newest.ok_or(MailedCodeError::NothingSent).and_then(|code| code.dead(now).map_or(Ok(code), Err)))
     }
@@ -151,7 +149,7 @@ impl OneTime<'_> {
         charges: &[Charge],
         from: &'a Requester,
         now: OffsetDateTime,
-    ) -> Result<Result<UnitOfWork<'a>, MailedCodeError>, sqlx::Error> {
+    ) -> sqlx::Result<Result<UnitOfWork<'a>, MailedCodeError>> {
         let throttle = self.0.limits().throttle();
         if let Err(limited) = throttle.take(&self.0.pool, charges, now).await? {
             return Ok(Err(MailedCodeError::Limited(limited)));

@@ -7,10 +7,10 @@ use super::{CodeFor, MailedCode, NewCode};
 use crate::{
     crypto::Seed,
     one_time::Life,
-    primitives::{email_address::EmailAddress, requester::Requester},
+    primitives::{email_address::EmailAddress, requester::Requester, statement::Statement as _},
 };
 
-pub(super) async fn insert(connection: &mut PgConnection, code: &NewCode<'_>, from: &Requester) -> Result<(), sqlx::Error> {
+pub(super) async fn insert(connection: &mut PgConnection, code: &NewCode<'_>, from: &Requester) -> sqlx::Result<()> {
     macro_rules! insert {
         ($table:literal, $columns:literal, $values:literal $(, $value:expr)*) => {
             sqlx::query!(
@@ -28,15 +28,14 @@ pub(super) async fn insert(connection: &mut PgConnection, code: &NewCode<'_>, fr
                 code.expires_at
                 $(, $value)*
             )
-            .execute(connection)
-            .await?
+            .run(connection)
+            .await
         };
     }
     match code.new_address {
         None => insert!("step_up_codes", "", ""),
         Some(email) => insert!("email_changes", ", email, email_key", ", $11, $12", email.as_str(), email.key()),
-    };
-    Ok(())
+    }
 }
 
 macro_rules! find {
@@ -77,15 +76,15 @@ macro_rules! find {
 }
 
 /// The newest code of a session. Older ones are never looked at: only the newest works.
-pub(super) async fn newest(pool: &PgPool, of: CodeFor, session: Uuid) -> Result<Option<MailedCode>, sqlx::Error> {
+pub(super) async fn newest(pool: &PgPool, of: CodeFor, session: Uuid) -> sqlx::Result<Option<MailedCode>> {
     find!(pool, of, "c.session_id = $1 order by c.created_at desc limit 1", session)
 }
 
-pub(crate) async fn by_id(pool: &PgPool, of: CodeFor, id: Uuid) -> Result<Option<MailedCode>, sqlx::Error> {
+pub(crate) async fn by_id(pool: &PgPool, of: CodeFor, id: Uuid) -> sqlx::Result<Option<MailedCode>> {
     find!(pool, of, "c.id = $1", id)
 }
 
-pub(super) async fn charge_try(pool: &PgPool, code: &MailedCode, now: OffsetDateTime) -> Result<Option<u32>, sqlx::Error> {
+pub(super) async fn charge_try(pool: &PgPool, code: &MailedCode, now: OffsetDateTime) -> sqlx::Result<Option<u32>> {
     match code.of {
         CodeFor::StepUp => charge_try!("step_up_codes", "used_at is null", pool, code.id, now),
         CodeFor::AddressChange => charge_try!("email_changes", "used_at is null", pool, code.id, now),
@@ -93,7 +92,7 @@ pub(super) async fn charge_try(pool: &PgPool, code: &MailedCode, now: OffsetDate
 }
 
 /// Uses a code up. One statement decides: of any number of parallel tries one gets `true`.
-pub(super) async fn consume(connection: &mut PgConnection, code: &MailedCode, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
+pub(super) async fn consume(connection: &mut PgConnection, code: &MailedCode, now: OffsetDateTime) -> sqlx::Result<bool> {
     macro_rules! consume {
         ($table:literal) => {
             sqlx::query!(
@@ -101,13 +100,12 @@ pub(super) async fn consume(connection: &mut PgConnection, code: &MailedCode, no
                 code.id,
                 now,
             )
-            .execute(connection)
-            .await?
+            .changes(connection)
+            .await
         };
     }
-    let consumed = match code.of {
+    match code.of {
         CodeFor::StepUp => consume!("step_up_codes"),
         CodeFor::AddressChange => consume!("email_changes"),
-    };
-    Ok(consumed.rows_affected() == 1)
+    }
 }

@@ -77,7 +77,7 @@ pub(crate) async fn create(
     account: &Account,
     undoes: Revert,
     now: OffsetDateTime,
-) -> Result<Uuid, sqlx::Error> {
+) -> sqlx::Result<Uuid> {
     let seed = keys.seed();
     let token = keys.undo_token(&seed).expect("the current key is there");
     let id = new_id(now);

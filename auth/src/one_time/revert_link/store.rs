@@ -6,7 +6,7 @@ use super::{Revert, RevertLink};
 use crate::{
     crypto::Seed,
     one_time::{Dead, Life},
-    primitives::email_address::EmailAddress,
+    primitives::{email_address::EmailAddress, statement::Statement as _},
     users::account::store::Account,
 };
 
@@ -18,7 +18,7 @@ pub(super) async fn insert(
     seed: &Seed,
     token_hash: &[u8; 32],
     now: OffsetDateTime,
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     let session = match undoes {
         Revert::Session(session) => Some(session),
         Revert::EmailChange | Revert::Deletion => None,
@@ -40,9 +40,8 @@ pub(super) async fn insert(
         now,
         now + undoes.lifetime(),
     )
-    .execute(connection)
-    .await?;
-    Ok(())
+    .run(connection)
+    .await
 }
 
 macro_rules! find {
@@ -75,11 +74,11 @@ macro_rules! find {
     }};
 }
 
-pub(crate) async fn by_id(pool: &PgPool, id: Uuid) -> Result<Option<RevertLink>, sqlx::Error> {
+pub(crate) async fn by_id(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<RevertLink>> {
     find!(pool, "id = $1", id)
 }
 
-pub(crate) async fn by_token(pool: &PgPool, token_hash: &[u8; 32]) -> Result<Option<RevertLink>, sqlx::Error> {
+pub(crate) async fn by_token(pool: &PgPool, token_hash: &[u8; 32]) -> sqlx::Result<Option<RevertLink>> {
     find!(pool, "token_hash = $1", token_hash)
 }
 
@@ -87,8 +86,8 @@ pub(crate) async fn by_token(pool: &PgPool, token_hash: &[u8; 32]) -> Result<Opt
 ///
 /// All links of the account are locked in one order first: two of them used at once, of which one closes the other, would else each
 /// hold its own and wait for the other's.
-pub(crate) async fn consume(connection: &mut PgConnection, link: &RevertLink, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
-    let consumed = sqlx::query!(
+pub(crate) async fn consume(connection: &mut PgConnection, link: &RevertLink, now: OffsetDateTime) -> sqlx::Result<bool> {
+    sqlx::query!(
         r#"
         with theirs as materialized (
             select id from undo_links where user_id = $2 order by id for update
@@ -101,9 +100,8 @@ pub(crate) async fn consume(connection: &mut PgConnection, link: &RevertLink, no
         link.user,
         now,
     )
-    .execute(connection)
-    .await?;
-    Ok(consumed.rows_affected() == 1)
+    .changes(connection)
+    .await
 }
 
 /// Closes the links of an account's changes of address after this moment: they were made from where it goes back from. Those before
@@ -115,7 +113,7 @@ pub(crate) async fn close_later(
     after: OffsetDateTime,
     left: &str,
     now: OffsetDateTime,
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     sqlx::query!(
         r#"
         update undo_links set closed_at = $3
@@ -127,13 +125,12 @@ pub(crate) async fn close_later(
         now,
         left,
     )
-    .execute(connection)
-    .await?;
-    Ok(())
+    .run(connection)
+    .await
 }
 
 /// Closes the links that would call a deletion off that was called off.
-pub(crate) async fn close_deletions(connection: &mut PgConnection, user: Uuid, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+pub(crate) async fn close_deletions(connection: &mut PgConnection, user: Uuid, now: OffsetDateTime) -> sqlx::Result<()> {
     sqlx::query!(
         r#"
         with open as materialized (
@@ -146,7 +143,6 @@ pub(crate) async fn close_deletions(connection: &mut PgConnection, user: Uuid, n
         user,
         now,
     )
-    .execute(connection)
-    .await?;
-    Ok(())
+    .run(connection)
+    .await
 }
