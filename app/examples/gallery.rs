@@ -25,7 +25,7 @@ use app::{
             reauth::{ReauthError, ReauthHow, ReauthPage},
             security::{AccountPage, NameError, Owner},
             sessions::SessionsPage,
-            two_factor::{AuthenticatorApp, BackupCodes, TwoFactorPage, TwoFactorSummary},
+            two_factor::{BackupCodes, TwoFactorPage, TwoFactorSummary},
             two_factor_off::TurnOffPage,
             two_factor_setup::{Scan, SetupStage, TwoFactorSetupPage},
         },
@@ -39,7 +39,7 @@ use app::{
             overview::{OverviewPage, Shown as OverviewShown},
             person::User,
             rollout::{Act, ReviewPage, RolloutPage, Shown, Typed},
-            user::{Activity, UserPage},
+            user::UserPage,
             users::{UserRow, Users, UsersPage},
         },
         dev_inbox::{DevInboxPage, DevMessagePage, Summary},
@@ -62,6 +62,7 @@ use app::{
     routes,
     ui::{
         assets,
+        components::Beside,
         event_text::{self, told},
         qr::Qr,
     },
@@ -70,17 +71,18 @@ use auth::{
     administration::{Status, ThrottledBy, UserFilter},
     api_keys::KeyState,
     audit::{Head, Kind as AuditKind, LastVerified, SealState},
-    factors::trusted_device::TrustedDevice,
+    crypto::CodeFormat,
+    factors::{backup_code::BackupCodeFormat, trusted_device::TrustedDevice},
     flag::{Flag, FlagRow, PASSWORDLESS_AUTH},
     identity::{Method, Prefix, Scope, SecondFactor},
     limits::{request_bursts::NetworkRequests, throttle},
     one_time::{Dead, revert_link::Revert},
     outbox::{Delivery, MailFilter, MailState, Notice, QueueState},
     policy::{checks::Check, limits::Limit},
-    primitives::reason::ReasonError,
+    primitives::{email_address::EmailAddressError, reason::ReasonError},
     reporting::overview::{Accounts, Bucket, Counts, Overview, Seconds, Span},
     rollout::{DEFAULT_PLAN, Reading, Rollout, State, Status as RolloutStatus, Told},
-    self_service::{activity::Filter, revert::Reverted},
+    self_service::{activity::Filter, revert::Reverted, two_factor::Authenticator},
     sessions::SessionView,
 };
 use leptos::prelude::*;
@@ -184,8 +186,8 @@ fn sign_in() -> Vec<(&'static str, String)> {
     let wait = Some(SentNotice::Wait { seconds: 40 });
     vec![
         ("login", login("", None)),
-        ("login-missing", login("", Some(EmailError::Missing))),
-        ("login-malformed", login("mara@example", Some(EmailError::Malformed))),
+        ("login-missing", login("", Some(EmailError::Format(EmailAddressError::Missing)))),
+        ("login-malformed", login("mara@example", Some(EmailError::Format(EmailAddressError::Malformed)))),
         ("login-too-soon", login(EMAIL, Some(EmailError::TooSoon { seconds: 20 }))),
         ("sent", sent(typed(), None, None)),
         ("sent-long", sent(Address::Typed(LONG.to_owned()), None, None)),
@@ -194,8 +196,8 @@ fn sign_in() -> Vec<(&'static str, String)> {
         ("sent-wait", sent(typed(), wait, None)),
         ("sent-late", sent_and(Delivery::Late, typed(), None, None)),
         ("sent-refused", sent_and(Delivery::Refused, typed(), None, None)),
-        ("sent-missing", sent(typed(), None, Some(CodeError::Missing))),
-        ("sent-length", sent(typed(), None, Some(CodeError::WrongLength(5)))),
+        ("sent-missing", sent(typed(), None, Some(CodeError::Format(CodeFormat::Missing)))),
+        ("sent-length", sent(typed(), None, Some(CodeError::Format(CodeFormat::WrongLength(5))))),
         ("sent-wrong", sent(typed(), wait, Some(CodeError::Wrong { left: 4 }))),
         ("sent-last-try", sent(typed(), None, Some(CodeError::LastTry))),
         ("sent-expired", sent(typed(), None, Some(CodeError::Expired))),
@@ -353,8 +355,8 @@ fn own_pages() -> Vec<(&'static str, String)> {
     let only = || sessions().into_iter().take(1).collect();
     let listed = |sessions| render(move || view! { <SessionsPage email=EMAIL.to_owned() sessions now=NOW/> });
     let activity = |show, entries, newer: Option<&str>, older: Option<&str>| {
-        let (newer, older) = (newer.map(str::to_owned), older.map(str::to_owned));
-        render(move || view! { <ActivityPage email=EMAIL.to_owned() show entries newer older now=NOW/> })
+        let beside = Beside { newer: newer.map(str::to_owned), older: older.map(str::to_owned) };
+        render(move || view! { <ActivityPage email=EMAIL.to_owned() show entries beside now=NOW/> })
     };
     vec![
         ("account", plain(TwoFactorSummary::default())),
@@ -443,14 +445,14 @@ fn codes(left: u64, saved: bool) -> BackupCodes {
 }
 
 fn with_apps(apps: usize, codes: BackupCodes) -> TwoFactorSummary {
-    let app = |(id, name): (&str, &str)| AuthenticatorApp {
-        id: id.to_owned(),
+    let app = |(id, name): (u128, &str)| Authenticator {
+        id: Uuid::from_u128(id),
         name: name.to_owned(),
-        added: MADE,
-        last_used: Some(USED),
+        added_at: MADE,
+        last_used_at: Some(USED),
         stopped: false,
     };
-    let apps = [("7", "Authenticator app"), ("8", "The old tablet in the kitchen drawer, 2nd")].map(app).into_iter().take(apps);
+    let apps = [(7, "Authenticator app"), (8, "The old tablet in the kitchen drawer, 2nd")].map(app).into_iter().take(apps);
     TwoFactorSummary { apps: apps.collect(), codes: Some(codes), trusted: Some(2) }
 }
 
@@ -469,8 +471,8 @@ fn second_step() -> Vec<(&'static str, String)> {
     vec![
         ("two-factor-code", code(Some(30), None)),
         ("two-factor-code-no-trust", code(None, None)),
-        ("two-factor-code-missing", code(Some(30), Some(TotpError::Missing))),
-        ("two-factor-code-length", code(Some(30), Some(TotpError::WrongLength(7)))),
+        ("two-factor-code-missing", code(Some(30), Some(TotpError::Format(CodeFormat::Missing)))),
+        ("two-factor-code-length", code(Some(30), Some(TotpError::Format(CodeFormat::WrongLength(7))))),
         ("two-factor-code-wrong", code(Some(30), Some(TotpError::Wrong { left: 3 }))),
         ("two-factor-code-used", code(Some(30), Some(TotpError::AlreadyUsed))),
         ("two-factor-code-clock", code(Some(30), Some(TotpError::Clock { ahead: true, minutes: 2 }))),
@@ -478,8 +480,8 @@ fn second_step() -> Vec<(&'static str, String)> {
         ("two-factor-stopped", no_app(NoApp::Stopped)),
         ("two-factor-broken", no_app(NoApp::Broken)),
         ("backup-code", backup(None)),
-        ("backup-code-missing", backup(Some(BackupCodeError::Missing))),
-        ("backup-code-malformed", backup(Some(BackupCodeError::Malformed))),
+        ("backup-code-missing", backup(Some(BackupCodeError::Format(BackupCodeFormat::Missing)))),
+        ("backup-code-malformed", backup(Some(BackupCodeError::Format(BackupCodeFormat::Malformed)))),
         ("backup-code-wrong", backup(Some(BackupCodeError::Wrong { left: 3 }))),
         ("reauth-app", reauth(ReauthHow::App, None)),
         ("reauth-app-used", reauth(ReauthHow::App, Some(ReauthError::App(TotpError::AlreadyUsed)))),
@@ -724,8 +726,8 @@ fn admin_lists() -> Vec<(&'static str, String)> {
         ("admin-users-filtered", users(filter(), user_rows().drain(5..6).collect(), 1, false)),
         ("admin-users-none", users(none(), vec![], 0, false)),
         ("admin-invite", invite("", None)),
-        ("admin-invite-missing", invite("", Some(AddressError::Missing))),
-        ("admin-invite-malformed", invite("bert@example", Some(AddressError::Malformed))),
+        ("admin-invite-missing", invite("", Some(AddressError::Format(EmailAddressError::Missing)))),
+        ("admin-invite-malformed", invite("bert@example", Some(AddressError::Format(EmailAddressError::Malformed)))),
         ("admin-invite-exists", invite(EMAIL, Some(AddressError::HasAccount))),
         ("admin-invite-held-back", invite(EMAIL, Some(AddressError::HeldBack))),
         ("admin-invite-closed", invite(EMAIL, Some(AddressError::Closed))),
@@ -792,7 +794,7 @@ fn admin_audit() -> Vec<(&'static str, String)> {
     let list = |rows, q: &str, error| {
         let older = Some("o1-7".to_owned());
         let narrowed = Narrowed { q: q.to_owned(), ..Narrowed::default() };
-        audit_page::Shown::Events(narrowed, Events { rows, newer: None, older }, error)
+        audit_page::Shown::Events(narrowed, Events { rows, beside: Beside { newer: None, older } }, error)
     };
     let oddity = |kind: AuditKind, more: &[&str]| {
         let (what, advice) = app::ui::unusual::words(kind);
@@ -841,7 +843,9 @@ fn admin_mail() -> Vec<(&'static str, String)> {
     };
     let page = |queue, filter, rows, older: Option<&str>, done| {
         let older = older.map(ToOwned::to_owned);
-        render(move || view! { <MailPage who=ADMIN.to_owned() queue filter rows newer=None older done now=NOW/> })
+        render(
+            move || view! { <MailPage who=ADMIN.to_owned() queue filter rows beside=Beside { newer: None, older } done now=NOW/> },
+        )
     };
     let quiet = QueueState { waiting: 0, oldest: None, sent: 16_840, failed: 3, expired: 12, p95_seconds: Some(1.4) };
     let late = QueueState { waiting: 2_104, oldest: Some(NOW - Duration::from_mins(12)), ..quiet.clone() };
@@ -990,14 +994,16 @@ fn admin_rollout() -> Vec<(&'static str, String)> {
         started_at: NOW - Duration::from_hours(200),
         ended_at: None,
     };
-    let shown = |rollout, readings, flag: Flag, flags, history, fresh| Shown {
-        status: RolloutStatus { rollout, readings, sign_ins: 1_204, now: NOW },
-        flag,
-        flags,
-        history,
-        names: std::collections::HashMap::new(),
-        population: Some(auth::rollout::Population { accounts: 16_840, administrators: 42 }),
-        fresh,
+    let shown = |rollout, readings, flag: Flag, flags, history, fresh| {
+        let all = auth::rollout::Overview {
+            status: RolloutStatus { rollout, readings, sign_ins: 1_204, now: NOW },
+            flag,
+            flags,
+            history,
+            names: std::collections::HashMap::new(),
+            population: Some(auth::rollout::Population { accounts: 16_840, administrators: 42 }),
+        };
+        Shown { all, fresh }
     };
     let flags = || vec![row("dark_mode", Flag::ON, "operator"), row(PASSWORDLESS_AUTH, quarter(), "rollout")];
     let history = || {
@@ -1087,25 +1093,27 @@ fn user(email: &str, status: Status, two_factor: TwoFactorSummary) -> User {
     }
 }
 
-fn user_activity() -> Activity {
+fn user_activity() -> Vec<Entry> {
     let entry = |at, what, more: &str, ip: &str| {
         let told = event_text::Told { what, more: (!more.is_empty()).then(|| more.to_owned()), new_device: false };
         let device = "Firefox on Windows".to_owned();
         let by = if ip.is_empty() { activity::By::Administrator } else { activity::By::Browser { device, ip: ip.to_owned() } };
         Entry { at, told, by }
     };
-    let entries = vec![
+    vec![
         entry(NOW, "Signed in", "Email code, authenticator app", "203.0.113.24"),
         entry(datetime!(2026-11-24 14:28 UTC), "Wrong authenticator code", "", "203.0.113.24"),
         entry(USED, "Backup code used", "2 codes left", "2001:db8:85a3:8d3:1319:8a2e:370:7348"),
         entry(datetime!(2026-11-18 10:00 UTC), "Two-factor reset", "", ""),
         entry(MADE, "Authenticator app setup started", "", "203.0.113.24"),
-    ];
-    Activity { entries, newer: None, older: Some("older".to_owned()) }
+    ]
 }
 
 fn admin_account() -> Vec<(&'static str, String)> {
-    let page = |user, activity, done| render(move || view! { <UserPage who=ADMIN.to_owned() user activity done now=NOW/> });
+    let page = |user, entries: Vec<Entry>, done| {
+        let beside = Beside { newer: None, older: (!entries.is_empty()).then(|| "older".to_owned()) };
+        render(move || view! { <UserPage who=ADMIN.to_owned() user entries beside done now=NOW/> })
+    };
     let change = |change, user, reason: &str, error| {
         let reason = reason.to_owned();
         render(move || view! { <ChangePage who=ADMIN.to_owned() change user reason error/> })
@@ -1114,11 +1122,10 @@ fn admin_account() -> Vec<(&'static str, String)> {
     let new = User { name: None, last_sign_in: None, sessions: vec![], ..user(EMAIL, Status::Active, TwoFactorSummary::default()) };
     let admin = User { admin: true, ..user(LONG, Status::Leaving, with_apps(2, codes(10, false))) };
     let own = User { own: true, admin: true, ..user(ADMIN, Status::Active, with_apps(1, codes(10, true))) };
-    let nothing = Activity { entries: vec![], newer: None, older: None };
     let disabled = User { sessions: vec![], ..user(EMAIL, Status::Disabled, stopped(codes(10, true))) };
     vec![
         ("admin-user", page(on(), user_activity(), None)),
-        ("admin-user-new", page(new.clone(), nothing, None)),
+        ("admin-user-new", page(new.clone(), vec![], None)),
         ("admin-user-disabled", page(disabled.clone(), user_activity(), Some(Change::Disable))),
         ("admin-user-long", page(admin, user_activity(), None)),
         ("admin-disable", change(Change::Disable, on(), "", None)),
@@ -1145,8 +1152,8 @@ fn changes() -> Vec<(&'static str, String)> {
     };
     vec![
         ("email-ask", ask("", None)),
-        ("email-ask-missing", ask("", Some(NewAddressError::Missing))),
-        ("email-ask-malformed", ask("mara@new", Some(NewAddressError::Malformed))),
+        ("email-ask-missing", ask("", Some(NewAddressError::Format(EmailAddressError::Missing)))),
+        ("email-ask-malformed", ask("mara@new", Some(NewAddressError::Format(EmailAddressError::Malformed)))),
         ("email-ask-same", ask(EMAIL, Some(NewAddressError::Same))),
         ("email-sent", sent("mara@new.example.org", None)),
         ("email-sent-long", sent(LONG, None)),
@@ -1266,8 +1273,8 @@ fn mails() -> askama::Result<Vec<(&'static str, String)>> {
         ("mail-not-yet", mails::not_yet(Some("https://old.example/sign-in"), HELP)?),
         ("mail-not-yet-nowhere", mails::not_yet(None, HELP)?),
         ("mail-invite", invite.to("latchkey.example", HELP)?),
-        ("mail-step-up", step_up.compose(StepUpCode::SUBJECT, HELP)?),
-        ("mail-email-change", email_change.compose(EmailChangeCode::SUBJECT, HELP)?),
+        ("mail-step-up", step_up.compose(mails::STEP_UP, HELP)?),
+        ("mail-email-change", email_change.compose(mails::EMAIL_CHANGE, HELP)?),
         ("mail-email-taken", mails::email_taken(HELP)?),
     ];
     let notices = notices().into_iter().map(|(name, notice)| Ok((name, mails::notice(notice, &by_firefox(), &links)?)));

@@ -28,7 +28,7 @@ use crate::{
     routes,
 };
 
-/// The pages. Whoever mounts them has put a [`Requester`] into each request's extensions.
+/// The pages. They find a [`Requester`] in each request's extensions.
 pub fn router(state: AppState) -> Router {
     let sessions = state.sessions.layer();
     Router::new()

@@ -1,5 +1,7 @@
 //! Every path of the pages, once. A page with several forms posts the others to paths below its own.
 
+use url::form_urlencoded;
+
 pub const LOGIN: &str = "/login";
 pub const LOGIN_SENT: &str = "/login/sent";
 pub const LOGIN_SENT_RESEND: &str = "/login/sent/resend";
@@ -67,3 +69,10 @@ pub const AUTH_REDIRECT: &str = "/auth/redirect";
 pub const HELP: &str = "/help";
 pub const HELP_ARTICLE: &str = "/help/{slug}";
 pub const DEV_INBOX: &str = "/dev/inbox";
+
+/// `path` with these in its query, without those that are empty.
+pub fn with_query<'a>(path: &str, pairs: impl IntoIterator<Item = (&'static str, &'a str)>) -> String {
+    let set = pairs.into_iter().filter(|(_, value)| !value.is_empty());
+    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(set).finish();
+    if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
+}

@@ -7,6 +7,13 @@ use crate::{http::state::Site, routes};
 /// Longer ones are dropped: they go into the session's row.
 const MAX: usize = 2_048;
 
+/// A query that says where to go on.
+#[derive(serde::Deserialize)]
+pub struct NextQuery {
+    #[serde(default)]
+    pub next: String,
+}
+
 /// The path and query `next` names on this site, written anew from its parsed form; `None` for anything that leads elsewhere,
 /// or that browsers and servers could read in two ways.
 pub fn local(next: &str, base: &Url) -> Option<String> {

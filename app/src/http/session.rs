@@ -129,7 +129,7 @@ impl BrowserSession {
     ///
     /// The id is new, whatever the browser held before. Until the sign-in has succeeded the browser's old session stays as it is,
     /// so of two parallel tries the loser can't take the winner's cookie away.
-    pub fn handover(&self, sessions: &Sessions) -> (SessionChange, Cookie<'static>) {
+    pub fn session_change(&self, sessions: &Sessions) -> (SessionChange, Cookie<'static>) {
         let id = Id::default();
         let data = HashMap::from([(VISIT, Visit { asked: None, user_search: None, after_setup: None, ..self.visit.clone() })]);
         let data = serde_json::to_value(data).unwrap_or_default();

@@ -145,6 +145,8 @@ templates!(EmailChangeCode, "mails/email_change.html", "mails/email_change.txt")
 
 /// The same for known and unknown addresses.
 pub const SIGN_IN: &str = "Sign in to Latchkey";
+pub const STEP_UP: &str = "Your code for Latchkey";
+pub const EMAIL_CHANGE: &str = "Confirm your new email address";
 
 /// The link and the code.
 #[derive(Clone, Debug)]
@@ -207,20 +209,12 @@ pub struct StepUpCode {
     pub account_url: String,
 }
 
-impl StepUpCode {
-    pub const SUBJECT: &str = "Your code for Latchkey";
-}
-
-/// The same to a new address: it proves that whoever is signed in reads mail there.
+/// The same to a new address: it proves that the account's owner reads mail there.
 #[derive(Clone, Debug)]
 pub struct EmailChangeCode {
     pub code: String,
     pub lasting: String,
     pub by: By,
-}
-
-impl EmailChangeCode {
-    pub const SUBJECT: &str = "Confirm your new email address";
 }
 
 /// For an address nobody has an account with: the page said that a mail was sent, so one is.
@@ -292,11 +286,11 @@ pub fn write(content: &Content, site: &Site, link_ttl: Duration) -> Result<Mail,
         }
         Content::StepUp { code, asked } => {
             let (code, lasting, by) = (code.reveal(), format::lasting(STEP_UP_CODE_TTL), By::asked(asked));
-            StepUpCode { code, lasting, by, account_url: account }.compose(StepUpCode::SUBJECT, help_url)?
+            StepUpCode { code, lasting, by, account_url: account }.compose(STEP_UP, help_url)?
         }
         Content::EmailChange { code, asked } => {
             let (code, lasting, by) = (code.reveal(), format::lasting(ADDRESS_CODE_TTL), By::asked(asked));
-            EmailChangeCode { code, lasting, by }.compose(EmailChangeCode::SUBJECT, help_url)?
+            EmailChangeCode { code, lasting, by }.compose(EMAIL_CHANGE, help_url)?
         }
         Content::EmailTaken => email_taken(help_url)?,
         Content::Notice { notice: what, at, by, undo } => {
@@ -396,12 +390,12 @@ mod tests {
 
     fn step_up_from(browser: (&str, &str)) -> askama::Result<Mail> {
         let (account_url, (code, lasting)) = ("https://latchkey.example/account".to_owned(), code());
-        StepUpCode { code, lasting, by: by(browser), account_url }.compose(StepUpCode::SUBJECT, HELP)
+        StepUpCode { code, lasting, by: by(browser), account_url }.compose(STEP_UP, HELP)
     }
 
     fn email_change_from(browser: (&str, &str)) -> askama::Result<Mail> {
         let (code, lasting) = code();
-        EmailChangeCode { code, lasting, by: by(browser) }.compose(EmailChangeCode::SUBJECT, HELP)
+        EmailChangeCode { code, lasting, by: by(browser) }.compose(EMAIL_CHANGE, HELP)
     }
 
     fn told(what: Notice, browser: (&str, &str)) -> askama::Result<Mail> {

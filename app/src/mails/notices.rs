@@ -14,7 +14,7 @@ const OPEN_ROLLOUT: &str = "Open the rollout";
 const NOT_YOU: &str = "If it wasn't you,";
 const UNCLEAR: (&str, &str) = ("If you don't know why,", "ask whoever runs this service.");
 
-/// What happened, and the button for whoever it surprises.
+/// What happened, and the button for people whom it surprises.
 struct Security {
     what: String,
     /// In bold before `advice`; neither where there is nothing to warn of.

@@ -2,44 +2,20 @@
 
 use crate::pages::prelude::*;
 
-pub fn not_found(request_id: &str) -> Response {
-    Failure::NotFound.respond(request_id)
-}
-
-pub fn server(request_id: &str) -> Response {
-    Failure::Server.respond(request_id)
-}
-
-/// A form that can't be read.
-pub fn bad_request(request_id: &str) -> Response {
-    Failure::BadRequest.respond(request_id)
-}
-
-/// A form that another site sent, as far as its headers tell.
-pub fn cross_site(request_id: &str) -> Response {
-    Failure::CrossSite.respond(request_id)
-}
-
-pub fn too_large(request_id: &str) -> Response {
-    Failure::TooLarge.respond(request_id)
-}
-
-pub fn busy(request_id: &str) -> Response {
-    Failure::Busy.respond(request_id)
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     NotFound,
     Server,
+    /// A form that can't be read.
     BadRequest,
+    /// A form that another site sent, as far as its headers tell.
     CrossSite,
     TooLarge,
     Busy,
 }
 
 impl Failure {
-    fn respond(self, request_id: &str) -> Response {
+    pub fn respond(self, request_id: &str) -> Response {
         page(self.row().0, || view! { <FailurePage failure=self request_id=request_id.to_owned()/> })
     }
 
@@ -97,8 +73,7 @@ impl Failure {
 pub fn FailurePage(failure: Failure, #[prop(into)] request_id: String) -> impl IntoView {
     let (_, title, text, action, help) = failure.row();
     view! {
-        <Flow title help=Some(help)>
-            <p class="lede">{text}</p>
+        <Flow title help=Some(help) lede=text>
             {action.map(|action| view! {
                 <div class="actions"><a class="button primary wide" href=routes::LOGIN>{action}</a></div>
             })}
@@ -113,15 +88,15 @@ mod tests {
 
     #[test]
     fn every_failure_has_its_status() {
-        for (response, status) in [
-            (not_found("r"), 404),
-            (server("r"), 500),
-            (bad_request("r"), 400),
-            (cross_site("r"), 403),
-            (too_large("r"), 413),
-            (busy("r"), 503),
+        for (failure, status) in [
+            (Failure::NotFound, 404),
+            (Failure::Server, 500),
+            (Failure::BadRequest, 400),
+            (Failure::CrossSite, 403),
+            (Failure::TooLarge, 413),
+            (Failure::Busy, 503),
         ] {
-            assert_eq!(response.status(), status);
+            assert_eq!(failure.respond("r").status(), status);
         }
     }
 }

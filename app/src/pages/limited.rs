@@ -41,8 +41,7 @@ pub fn LimitedPage(by: throttle::Limited, sent: u32, lifetime: Duration) -> impl
         Told::Everyone => ("Too many people are signing in", try_again(minutes, "."), None, help::TOO_MANY_EVERYONE),
     };
     view! {
-        <Flow title>
-            <p class="lede">{text}</p>
+        <Flow title lede=text>
             <div class="actions">
                 {code.map(|path| view! { <a class="button primary wide" href=path>"Enter the code"</a> })}
                 <a class="button wide" href=help>"Get help"</a>

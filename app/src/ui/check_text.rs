@@ -2,6 +2,8 @@
 
 use auth::policy::checks::Check;
 
+use crate::ui::format;
+
 /// What has to hold.
 pub fn title(check: Check) -> &'static str {
     match check {
@@ -87,6 +89,11 @@ pub fn over(check: Check) -> &'static str {
         Check::MailStuck => "emails wait, and none goes out",
         Check::Keys => "secrets lie under a key that is missing",
     }
+}
+
+/// A reason of the rollout's own: the check of this name doesn't hold. It begins a sentence.
+pub fn reason(name: &str) -> Option<String> {
+    Check::parse(name).map(|check| format::capitalised(over(check)))
 }
 
 /// What was measured.

@@ -44,24 +44,24 @@ pub fn minutes_up(wait: Duration) -> u64 {
 
 /// "in 40 seconds", "in 12 minutes": rounded up, like [`minutes_up`].
 pub fn within(wait: Duration) -> String {
-    match seconds_up(wait) {
-        seconds @ 0..60 => format!("in {}", count(seconds.max(1), "second")),
-        seconds @ 60..7_200 => format!("in {}", count(seconds.div_ceil(60), "minute")),
-        seconds @ 7_200..172_800 => format!("in {}", count(seconds.div_ceil(3_600), "hour")),
-        seconds => format!("in {}", count(seconds.div_ceil(86_400), "day")),
-    }
+    let wait = match seconds_up(wait) {
+        seconds @ 0..60 => count(seconds.max(1), "second"),
+        seconds @ 60..7_200 => count(seconds.div_ceil(60), "minute"),
+        seconds @ 7_200..172_800 => count(seconds.div_ceil(3_600), "hour"),
+        seconds => count(seconds.div_ceil(86_400), "day"),
+    };
+    format!("in {wait}")
 }
 
 /// "2 minutes ago": rounded down, in the largest unit that fits.
 pub fn ago(elapsed: Duration) -> String {
-    let seconds = elapsed.as_secs();
-    let (n, unit) = match seconds {
-        0..60 => return "less than a minute ago".to_owned(),
-        60..3_600 => (seconds / 60, "minute"),
-        3_600..86_400 => (seconds / 3_600, "hour"),
-        _ => (seconds / 86_400, "day"),
+    let ago = match elapsed.as_secs() {
+        0..60 => "less than a minute".to_owned(),
+        seconds @ 60..3_600 => count(seconds / 60, "minute"),
+        seconds @ 3_600..86_400 => count(seconds / 3_600, "hour"),
+        seconds => count(seconds / 86_400, "day"),
     };
-    format!("{} ago", count(n, unit))
+    format!("{ago} ago")
 }
 
 /// A lifetime, exactly: "10 minutes", or "90 seconds" where minutes would not be true.
@@ -73,14 +73,13 @@ pub fn lasting(lifetime: Duration) -> String {
 /// How long something took or has taken, in the largest unit that fits: "less than a second", "12 minutes".
 pub fn roughly(elapsed: Duration) -> String {
     let seconds = elapsed.as_secs();
-    let (n, unit) = match seconds {
-        0 => return "less than a second".to_owned(),
-        1..120 => (seconds, "second"),
-        120..7_200 => (seconds / 60, "minute"),
-        7_200..172_800 => (seconds / 3_600, "hour"),
-        _ => (seconds / 86_400, "day"),
-    };
-    count(n, unit)
+    match seconds {
+        0 => "less than a second".to_owned(),
+        1..120 => count(seconds, "second"),
+        120..7_200 => count(seconds / 60, "minute"),
+        7_200..172_800 => count(seconds / 3_600, "hour"),
+        _ => count(seconds / 86_400, "day"),
+    }
 }
 
 /// A wait in whole seconds, rounded up.
@@ -104,8 +103,7 @@ pub fn sign_in_method(method: Method, second: Option<SecondFactor>) -> String {
 
 /// "24 November 2026, 14:29 UTC"
 pub fn date_time(at: OffsetDateTime) -> String {
-    let at = at.to_utc();
-    format!("{} {} {}, {:02}:{:02} UTC", at.day(), at.month(), at.year(), at.hour(), at.minute())
+    format!("{}, {} UTC", date(at), time_of_day(at))
 }
 
 /// "24 November 2026", by UTC
@@ -146,37 +144,29 @@ pub fn time_of_day(at: OffsetDateTime) -> String {
 
 /// "14:29:40 UTC"
 pub fn clock(at: OffsetDateTime) -> String {
-    let at = at.to_utc();
-    format!("{:02}:{:02}:{:02} UTC", at.hour(), at.minute(), at.second())
+    format!("{}:{:02} UTC", time_of_day(at), at.to_utc().second())
 }
 
 /// "14:29 UTC on 24 November 2026", as a mail says it in mid-sentence.
 pub fn time_on_date(at: OffsetDateTime) -> String {
-    let at = at.to_utc();
-    format!("{:02}:{:02} UTC on {} {} {}", at.hour(), at.minute(), at.day(), at.month(), at.year())
+    format!("{} UTC on {}", time_of_day(at), date(at))
 }
 
 /// "Today, 14:21", "Yesterday, 22:05", "21 Nov, 09:12", "21 Nov 2025, 09:12": by UTC, on a page that says so.
 pub fn lately(at: OffsetDateTime, now: OffsetDateTime) -> String {
-    let (at, today) = (at.to_utc(), now.to_utc().date());
-    let month = at.month().to_string();
-    let month = month.get(..3).unwrap_or(&month);
-    let day = if at.date() == today {
-        "Today".to_owned()
-    } else if Some(at.date()) == today.previous_day() {
-        "Yesterday".to_owned()
-    } else if at.year() == today.year() {
-        format!("{} {month}", at.day())
-    } else {
-        format!("{} {month} {}", at.day(), at.year())
+    let (utc, today) = (at.to_utc(), now.to_utc().date());
+    let day = match utc.date() {
+        day if day == today => "Today".to_owned(),
+        day if Some(day) == today.previous_day() => "Yesterday".to_owned(),
+        day if day.year() == today.year() => short_date(at),
+        day => format!("{} {}", short_date(at), day.year()),
     };
-    format!("{day}, {:02}:{:02}", at.hour(), at.minute())
+    format!("{day}, {}", time_of_day(at))
 }
 
 /// "2026-11-24T14:29Z", for the `datetime` attribute of `<time>`.
 pub fn machine_time(at: OffsetDateTime) -> String {
-    let at = at.to_utc();
-    format!("{:04}-{:02}-{:02}T{:02}:{:02}Z", at.year(), u8::from(at.month()), at.day(), at.hour(), at.minute())
+    format!("{}T{}Z", machine_date(at), time_of_day(at))
 }
 
 /// "2026-11-24", like [`machine_time`].

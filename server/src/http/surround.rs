@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use app::{pages::errors, routes};
+use app::{pages::errors::Failure, routes};
 use auth::primitives::requester::Requester;
 use axum::{
     Router,
@@ -102,14 +102,15 @@ fn with_page(response: Response, id: &RequestId) -> Response {
     if has_page || !(status.is_client_error() || status.is_server_error()) {
         return response;
     }
-    let mut page = match status {
-        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => errors::not_found(id.as_str()),
-        StatusCode::FORBIDDEN => errors::cross_site(id.as_str()),
-        StatusCode::PAYLOAD_TOO_LARGE => errors::too_large(id.as_str()),
-        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => errors::busy(id.as_str()),
-        _ if status.is_client_error() => errors::bad_request(id.as_str()),
-        _ => errors::server(id.as_str()),
+    let failure = match status {
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Failure::NotFound,
+        StatusCode::FORBIDDEN => Failure::CrossSite,
+        StatusCode::PAYLOAD_TOO_LARGE => Failure::TooLarge,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Failure::Busy,
+        _ if status.is_client_error() => Failure::BadRequest,
+        _ => Failure::Server,
     };
+    let mut page = failure.respond(id.as_str());
     *page.status_mut() = status;
     for name in [ALLOW, CONNECTION, RETRY_AFTER, SET_COOKIE] {
         for value in response.headers().get_all(&name) {
@@ -133,23 +134,23 @@ mod tests {
     async fn a_bare_refusal_becomes_the_page_of_its_status_and_keeps_its_headers() {
         let id = id();
         for (status, page) in [
-            (400, errors::bad_request as fn(&str) -> Response),
-            (403, errors::cross_site),
-            (404, errors::not_found),
-            (405, errors::not_found),
-            (408, errors::busy),
-            (413, errors::too_large),
-            (422, errors::bad_request),
-            (429, errors::busy),
-            (500, errors::server),
-            (503, errors::busy),
+            (400, Failure::BadRequest),
+            (403, Failure::CrossSite),
+            (404, Failure::NotFound),
+            (405, Failure::NotFound),
+            (408, Failure::Busy),
+            (413, Failure::TooLarge),
+            (422, Failure::BadRequest),
+            (429, Failure::Busy),
+            (500, Failure::Server),
+            (503, Failure::Busy),
         ] {
             let status = StatusCode::from_u16(status).expect("a status");
             let shown = with_page((status, [(RETRY_AFTER, "5"), (CONNECTION, "close")]).into_response(), &id);
             assert_eq!(shown.status(), status);
             assert!(shown.headers()[RETRY_AFTER] == "5" && shown.headers()[CONNECTION] == "close", "{status}");
             let shown = text(shown).await;
-            assert!(shown.contains(id.as_str()) && shown == text(page(id.as_str())).await, "{status}: {shown}");
+            assert!(shown.contains(id.as_str()) && shown == text(page.respond(id.as_str())).await, "{status}: {shown}");
         }
         let page = (StatusCode::FORBIDDEN, axum::response::Html("<p>of its own</p>")).into_response();
         assert_eq!(text(with_page(page, &id)).await, "<p>of its own</p>");

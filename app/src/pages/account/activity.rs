@@ -5,7 +5,6 @@ use auth::{
     self_service::activity::{self, Filter},
 };
 use serde::Deserialize;
-use url::form_urlencoded;
 
 use crate::{
     pages::prelude::*,
@@ -39,24 +38,12 @@ impl Entry {
         };
         Some(Self { at: entry.at, told: event_text::told(&entry.happened, &entry.details)?, by })
     }
-
-    pub(crate) fn badge(&self) -> Option<AnyView> {
-        self.told.new_device.then(|| view! { <Badge kind=BadgeKind::Warn text="New device"/> }.into_any())
-    }
 }
 
-/// The newest first. `newer` and `older` are cursors to the pages beside this one.
+/// The newest first.
 #[component]
-pub fn ActivityPage(
-    email: String,
-    show: Filter,
-    entries: Vec<Entry>,
-    newer: Option<String>,
-    older: Option<String>,
-    now: OffsetDateTime,
-) -> impl IntoView {
+pub fn ActivityPage(email: String, show: Filter, entries: Vec<Entry>, beside: Beside, now: OffsetDateTime) -> impl IntoView {
     let empty = entries.is_empty();
-    let beside = newer.is_some() || older.is_some();
     let days = entries
         .chunk_by(|one, next| one.at.to_utc().date() == next.at.to_utc().date())
         .map(|entries| view! { <Day entries=entries.to_vec() now/> })
@@ -68,19 +55,11 @@ pub fn ActivityPage(
         Filter::Problems => "Wrong codes, and whatever else goes wrong, will show up in this list.",
     };
     view! {
-        <Settings title="Activity" email help=(!empty).then_some(help::ACTIVITY_I_DONT_RECOGNISE)>
-            <p class="lede">"Sign-ins and changes to your account in the last 90 days. Times are in UTC."</p>
+        <Settings title="Activity" email help=(!empty).then_some(help::ACTIVITY_I_DONT_RECOGNISE) lede="Sign-ins and changes to your account in the last 90 days. Times are in UTC.">
             <Filters show/>
             {days}
-            {empty.then(|| view! {
-                <div class="panel">
-                    <div class="empty"><h2 class="h3">"Nothing here yet"</h2><p>{nothing}</p></div>
-                </div>
-            })}
-            {beside.then(|| {
-                let path = |at: String| path(show, Some(&at));
-                view! { <Pager text="Newest first" back=("Newer", newer.map(path)) forth=("Older", older.map(path))/> }
-            })}
+            {empty.then(|| view! { <div class="panel"><Empty heading="Nothing here yet" text=nothing/></div> })}
+            <NewerOlder beside path=move |at| path(show, at)/>
             {(!empty).then(|| view! {
                 <Notice tone=Tone::Info title="Something here you don't recognise?">
                     <a href=routes::SESSIONS>"Sign out your other sessions"</a>
@@ -104,46 +83,46 @@ fn Day(entries: Vec<Entry>, now: OffsetDateTime) -> impl IntoView {
     }
 }
 
+/// `brief`: shorter, without the IP address, where no day stands above it; its day is said as of that moment.
 #[component]
-fn EntryRow(entry: Entry) -> impl IntoView {
-    let badge = entry.badge();
+pub(crate) fn EntryRow(entry: Entry, #[prop(optional)] brief: Option<OffsetDateTime>) -> impl IntoView {
     let Entry { at, told, by } = entry;
+    let badge = told.new_device.then(|| view! { <Badge kind=BadgeKind::Warn text="New device"/> }.into_any());
     let (device, ip) = match by {
         By::Browser { device, ip } => (device, ip),
         By::Administrator => ("By an administrator".to_owned(), String::new()),
     };
+    let (class, ip, time) = match brief {
+        Some(now) => ("hint", String::new(), format::short_time(at, now)),
+        None => ("hint whole", ip, format::time_of_day(at)),
+    };
     let line = format::line([device, ip, told.more.unwrap_or_default()]);
-    let end = view! { <time datetime=format::machine_time(at)>{format::time_of_day(at)}</time> }.into_any();
+    let end = view! { <time datetime=format::machine_time(at)>{time}</time> }.into_any();
     view! {
         <Row heading=told.what badge end=Some(end)>
-            {(!line.is_empty()).then(|| view! { <p class="hint whole">{line}</p> })}
+            {(!line.is_empty()).then(|| view! { <p class=class>{line}</p> })}
         </Row>
     }
 }
 
 #[component]
 fn Filters(show: Filter) -> impl IntoView {
-    let links = Filter::ALL.iter().map(|&filter| {
+    let tabs = Filter::ALL.iter().map(move |&filter| {
         let name = match filter {
             Filter::All => "All",
             Filter::SignIns => "Sign-ins",
             Filter::Changes => "Changes",
             Filter::Problems => "Problems",
         };
-        view! { <li><a href=path(filter, None) aria-current=(filter == show).then_some("true")>{name}</a></li> }
+        (path(filter, ""), name, filter == show)
     });
-    view! { <nav class="tabs" aria-label="Show"><ul>{links.collect_view()}</ul></nav> }
+    view! { <Tabs label="Show" tabs/> }
 }
 
 /// This page, showing so much of it.
-fn path(show: Filter, at: Option<&str>) -> String {
-    let mut query = form_urlencoded::Serializer::new(String::new());
-    if show != Filter::All {
-        query.append_pair("show", show.as_str());
-    }
-    query.extend_pairs(at.map(|at| ("at", at)));
-    let query = query.finish();
-    if query.is_empty() { routes::ACTIVITY.to_owned() } else { format!("{}?{query}", routes::ACTIVITY) }
+fn path(show: Filter, at: &str) -> String {
+    let show = if show == Filter::All { "" } else { show.as_str() };
+    routes::with_query(routes::ACTIVITY, [("show", show), ("at", at)])
 }
 
 /// What of the activity, and from where on. What can't be read is left out: the page then shows all, or begins at the newest.
@@ -157,10 +136,9 @@ pub struct Part {
 pub async fn get(State(state): State<AppState>, SignedIn(_, authority): SignedIn, Query(Part { show, at }): Query<Part>) -> Answer {
     let show = Filter::parse(&show).unwrap_or_default();
     let found = state.auth.self_service().activity(authority.user, show, Cursor::parse(&at)).await?;
+    let (beside, now) = (Beside::from(&found), state.auth.now());
     let entries = found.rows.into_iter().filter_map(Entry::of).collect();
-    let (newer, older) = (found.newer.map(|at| at.to_string()), found.older.map(|at| at.to_string()));
-    let now = state.auth.now();
-    Ok(page(StatusCode::OK, || view! { <ActivityPage email=authority.email show entries newer older now/> }))
+    Ok(page(StatusCode::OK, || view! { <ActivityPage email=authority.email show entries beside now/> }))
 }
 
 #[cfg(test)]
@@ -182,8 +160,8 @@ mod tests {
     }
 
     fn html(show: Filter, entries: Vec<Entry>, newer: Option<&str>, older: Option<&str>) -> String {
-        let (newer, older) = (newer.map(str::to_owned), older.map(str::to_owned));
-        render(move || view! { <ActivityPage email="mara@example.org".to_owned() show entries newer older now=NOW/> })
+        let beside = Beside { newer: newer.map(str::to_owned), older: older.map(str::to_owned) };
+        render(move || view! { <ActivityPage email="mara@example.org".to_owned() show entries beside now=NOW/> })
             .replace('\u{a0}', " ")
     }
 

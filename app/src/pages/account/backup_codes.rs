@@ -1,6 +1,9 @@
 //! `/account/backup-codes`: a new set, shown once.
 
-use auth::self_service::two_factor::ChangeError;
+use auth::{
+    factors::backup_code::BackupCode,
+    self_service::two_factor::{self, ChangeError},
+};
 use data_encoding::BASE64;
 
 use crate::pages::{
@@ -62,6 +65,13 @@ pub fn RevealedCodesPage(email: String, codes: Vec<String>, set: String, first: 
     }
 }
 
+/// Shows them. The page is drawn at once and kept nowhere.
+pub(crate) fn revealed(email: String, new: &two_factor::NewBackupCodes, first: bool) -> Response {
+    let codes = new.codes.iter().map(BackupCode::reveal).collect();
+    let (set, made) = (new.set.to_string(), new.made_at);
+    page(StatusCode::OK, || view! { <RevealedCodesPage email codes set first made/> })
+}
+
 /// "Finish" without the tick. The codes are gone from the page: they are shown once.
 #[component]
 pub fn UntickedPage(email: String, set: String) -> impl IntoView {
@@ -111,10 +121,7 @@ pub async fn get(State(state): State<AppState>, SignedIn(_, authority): SignedIn
 pub async fn new_backup_codes() -> Answer {
     let (form, SignedIn(_, authority)) = Form::authorize(routes::BACKUP_CODES).await?;
     match form.state.auth.self_service().new_backup_codes(&authority, &form.from).await {
-        Ok(new) => Ok(page(StatusCode::OK, || {
-            let codes = new.codes.iter().map(auth::factors::backup_code::BackupCode::reveal).collect();
-            view! { <RevealedCodesPage email=authority.email codes set=new.set.to_string() first=false made=new.made_at/> }
-        })),
+        Ok(new) => Ok(revealed(authority.email, &new, false)),
         Err(error) => changed(error, routes::BACKUP_CODES),
     }
 }

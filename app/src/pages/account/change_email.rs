@@ -11,25 +11,23 @@ use auth::{
 };
 
 use crate::pages::{
-    account::reauth::{mailed_code_text, stepping},
+    account::reauth::{mailed_code_text, step_up_session},
     limited,
     prelude::*,
-    sign_in::login_sent::CodeError,
+    sign_in::{login::address_text, login_sent::CodeError},
 };
 
 /// What is wrong with the new address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NewAddressError {
-    Missing,
-    Malformed,
+    Format(EmailAddressError),
     Same,
 }
 
 impl NewAddressError {
     fn text(self) -> String {
         match self {
-            Self::Missing => "Enter your new email address",
-            Self::Malformed => "Enter an email address, like name@example.org",
+            Self::Format(error) => address_text(error, "Enter your new email address"),
             Self::Same => "That's the address you sign in with now. Enter another one.",
         }
         .to_owned()
@@ -41,7 +39,7 @@ impl NewAddressError {
 pub enum EmailStage {
     /// `typed` before.
     Ask { typed: String, error: Option<NewAddressError> },
-    /// A code went to `address`, whoever has it.
+    /// A code went to `address`. Nobody has proven yet that they read mail there.
     Sent { address: String, error: Option<CodeError> },
 }
 
@@ -91,9 +89,7 @@ fn Sent(address: String, error: Option<CodeError>) -> impl IntoView {
             <h2>"Nothing in that inbox?"</h2>
             <p class="small">"It can take a minute or two. Only the newest code works."</p>
             <div class="row-actions">
-                <form method="post" action=routes::EMAIL_RESEND>
-                    <button class="button">"Send another code"</button>
-                </form>
+                <PostButton action=routes::EMAIL_RESEND class="button" text="Send another code"/>
                 <a class="button ghost" href=routes::EMAIL_ANOTHER>"Use another address"</a>
             </div>
         </section>
@@ -106,7 +102,7 @@ pub struct EmailQuery {
     another: Option<String>,
 }
 
-/// Whoever has not given the strongest factor lately does so first.
+/// Asks for the account's strongest factor first, unless it was given lately.
 pub async fn get(
     State(state): State<AppState>,
     Query(EmailQuery { another }): Query<EmailQuery>,
@@ -135,11 +131,7 @@ pub async fn request_address_change(#[server(default)] email: String) -> Answer 
     match email.parse() {
         Ok(address) => ask(&form, authority, &address).await,
         Err(error) => {
-            let error = match error {
-                EmailAddressError::Missing => NewAddressError::Missing,
-                EmailAddressError::Malformed => NewAddressError::Malformed,
-            };
-            let stage = EmailStage::Ask { typed: email, error: Some(error) };
+            let stage = EmailStage::Ask { typed: email, error: Some(NewAddressError::Format(error)) };
             Err(answer(StatusCode::UNPROCESSABLE_ENTITY, authority, stage).into())
         }
     }
@@ -166,7 +158,7 @@ async fn ask(form: &Form, authority: Authority, address: &EmailAddress) -> Answe
 #[server(prefix = "", endpoint = "account/email/code", protocol = FormPost)]
 pub async fn confirm_address_change(#[server(default)] code: String) -> Answer {
     let (form, SignedIn(browser, authority)) = Form::authorize(routes::EMAIL).await?;
-    let (stepping, cookie) = stepping(&form, &browser, &authority)?;
+    let (step_up_session, cookie) = step_up_session(&form, &browser, &authority)?;
     let auth = &form.state.auth;
     let Some(change) = auth.self_service().address_change(&authority).await? else {
         return see_other(routes::EMAIL);
@@ -175,8 +167,8 @@ pub async fn confirm_address_change(#[server(default)] code: String) -> Answer {
         let stage = EmailStage::Sent { address: change.email.as_str().to_owned(), error: Some(error) };
         Refusal::from(answer(error.status(), authority.clone(), stage))
     };
-    let code = Code::parse(&code).map_err(|format| refused(format.into()))?;
-    match auth.self_service().confirm_address_change(stepping, &code, browser.proof(), &form.from).await {
+    let code = Code::parse(&code).map_err(|format| refused(CodeError::Format(format)))?;
+    match auth.self_service().confirm_address_change(step_up_session, &code, browser.proof(), &form.from).await {
         Ok(()) => {
             form.set_cookie(&cookie);
             see_other(routes::ACCOUNT)

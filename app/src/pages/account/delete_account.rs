@@ -1,6 +1,6 @@
 //! `/account/delete`: asks first, waits a week, and can be called off meanwhile.
 
-use auth::{identity::Authority, policy::DELETION_WAIT, self_service::deletion::DeletionError};
+use auth::{policy::DELETION_WAIT, self_service::deletion::DeletionError};
 
 use crate::pages::prelude::*;
 
@@ -47,17 +47,13 @@ pub fn LastAdminPage(email: String) -> impl IntoView {
     }
 }
 
-/// Whoever has not given the strongest factor lately does so first. To keep the account nobody has to.
+/// Asks for the account's strongest factor first, unless it was given lately. Keeping the account needs none.
 pub async fn get(State(state): State<AppState>, SignedIn(_, authority): SignedIn) -> Answer {
     if let Some(deletes_at) = state.auth.users().profile(&authority).await?.deletes_at {
         return Ok(page(StatusCode::OK, || view! { <LeavingPage email=authority.email deletes_at/> }));
     }
     require_fresh(&state, &authority, routes::DELETE)?;
     Ok(page(StatusCode::OK, || view! { <DeleteAccountPage email=authority.email/> }))
-}
-
-fn last_admin(authority: Authority) -> Response {
-    page(StatusCode::CONFLICT, || view! { <LastAdminPage email=authority.email/> })
 }
 
 /// Asks for the account to be deleted.
@@ -67,7 +63,9 @@ pub async fn delete_account() -> Answer {
     match form.state.auth.self_service().request_deletion(&authority, &form.from).await {
         Ok(()) => see_other(routes::DELETE),
         Err(DeletionError::NotFresh) => see_other(&return_to::step_up(routes::DELETE)),
-        Err(DeletionError::LastAdmin) => Err(last_admin(authority).into()),
+        Err(DeletionError::LastAdmin) => {
+            Err(page(StatusCode::CONFLICT, || view! { <LastAdminPage email=authority.email/> }).into())
+        }
         Err(DeletionError::SessionOver) => see_other(routes::LOGIN),
         Err(DeletionError::Unavailable(error)) => Err(error.into()),
     }

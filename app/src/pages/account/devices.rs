@@ -12,10 +12,10 @@ pub fn DevicesPage(email: String, days: u64, devices: Vec<TrustedDevice>) -> imp
     let content = if count == 0 {
         view! {
             <div class="panel">
-                <div class="empty">
-                    <h2 class="h3">"No trusted browsers"</h2>
-                    <p>"Every browser asks for a code. Those where you choose not to be asked will show up in this list."</p>
-                </div>
+                <Empty
+                    heading="No trusted browsers"
+                    text="Every browser asks for a code. Those where you choose not to be asked will show up in this list."
+                />
             </div>
         }
         .into_any()
@@ -28,9 +28,7 @@ pub fn DevicesPage(email: String, days: u64, devices: Vec<TrustedDevice>) -> imp
                 <section class="below">
                     <h2>"Stop trusting all"</h2>
                     <p class="small">"All of them will ask for a code the next time you sign in."</p>
-                    <form class="row-actions" method="post" action=routes::DEVICES_REVOKE_ALL>
-                        <button class="button">"Stop trusting all"</button>
-                    </form>
+                    <PostButton action=routes::DEVICES_REVOKE_ALL class="button" text="Stop trusting all" alone=true/>
                 </section>
             })}
         }
@@ -53,13 +51,8 @@ fn DeviceRow(device: TrustedDevice) -> impl IntoView {
     let last_used = (last_used_at > added_at).then_some(last_used_at);
     let badge = here.then(|| view! { <Badge text="This browser"/> }.into_any());
     let row = name.clone();
-    let action = view! {
-        <form method="post" action=routes::DEVICES_REVOKE>
-            <input type="hidden" name="id" value=id.to_string()/>
-            <button class="button sm">"Stop trusting"<span class="vh">" "{row}</span></button>
-        </form>
-    }
-    .into_any();
+    let hidden = vec![("id", id.to_string())];
+    let action = view! { <PostButton action=routes::DEVICES_REVOKE hidden text="Stop trusting" of=row/> }.into_any();
     view! {
         <Row glyph=Glyph::for_device(&name) heading=name badge action=Some(action)>
             <p class="whole">{ip}</p>

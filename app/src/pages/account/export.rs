@@ -20,7 +20,7 @@ pub fn ExportPage(email: String) -> impl IntoView {
     }
 }
 
-/// Whoever has not given the strongest factor lately does so first.
+/// Asks for the account's strongest factor first, unless it was given lately.
 pub async fn get(State(state): State<AppState>, SignedIn(_, authority): SignedIn) -> Answer {
     require_fresh(&state, &authority, routes::EXPORT)?;
     Ok(page(StatusCode::OK, || view! { <ExportPage email=authority.email/> }))

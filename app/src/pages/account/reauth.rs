@@ -77,24 +77,25 @@ pub fn ReauthPage(how: ReauthHow, next: String, error: Option<ReauthError>) -> i
     let below = matches!(how, ReauthHow::Mail { .. }).then_some(help);
     let error = error.map(ReauthError::text);
     let why = "You signed in a while ago, so we check before this change.";
+    let form = |action, field: AnyView| {
+        view! {
+            <form method="post" action=action novalidate>
+                <input type="hidden" name="next" value=next.clone()/>
+                {field}
+                <Continue/>
+            </form>
+        }
+    };
     let content = match how {
         ReauthHow::App => view! {
             <p class="lede">{why}</p>
-            <form method="post" action=routes::REAUTH novalidate>
-                <input type="hidden" name="next" value=next.clone()/>
-                <CodeField hint="From your authenticator app." error/>
-                <Continue/>
-            </form>
+            {form(routes::REAUTH, view! { <CodeField hint="From your authenticator app." error/> }.into_any())}
             <NoPhone path=return_to::carried(routes::REAUTH_BACKUP_CODE, &next) help/>
         }
         .into_any(),
         ReauthHow::BackupCode => view! {
             <p class="lede">{why}</p>
-            <form method="post" action=routes::REAUTH_BACKUP_CODE novalidate>
-                <input type="hidden" name="next" value=next.clone()/>
-                <BackupCodeField error/>
-                <Continue/>
-            </form>
+            {form(routes::REAUTH_BACKUP_CODE, view! { <BackupCodeField error/> }.into_any())}
             <HavePhone path=return_to::step_up(&next) help/>
         }
         .into_any(),
@@ -111,18 +112,11 @@ pub fn ReauthPage(how: ReauthHow, next: String, error: Option<ReauthError>) -> i
         .into_any(),
         ReauthHow::Mail { address, sent: true } => view! {
             <p class="lede">{why}" We've sent a code to "<span class="whole"><Masked address/>"."</span></p>
-            <form method="post" action=routes::REAUTH novalidate>
-                <input type="hidden" name="next" value=next.clone()/>
-                <CodeField error/>
-                <Continue/>
-            </form>
+            {form(routes::REAUTH, view! { <CodeField error/> }.into_any())}
             <hr/>
             <h2 class="h3">"Nothing in your inbox?"</h2>
             <p class="small">"It can take a minute or two. Only the newest code works."</p>
-            <form class="row-actions" method="post" action=routes::REAUTH_SEND>
-                <input type="hidden" name="next" value=next/>
-                <button class="button">"Send another code"</button>
-            </form>
+            <PostButton action=routes::REAUTH_SEND hidden=vec![("next", next)] class="button" text="Send another code" alone=true/>
         }
         .into_any(),
     };
@@ -145,12 +139,6 @@ fn Cancel() -> impl IntoView {
     view! { <a class="button wide" href=routes::ACCOUNT>"Cancel"</a> }
 }
 
-#[derive(serde::Deserialize)]
-pub struct ReauthQuery {
-    #[serde(default)]
-    next: String,
-}
-
 /// The change that was asked for; the account's page where that is nowhere of ours.
 fn to(state: &AppState, next: &str) -> String {
     return_to::local(next, &state.site.base_url).unwrap_or_else(|| routes::ACCOUNT.to_owned())
@@ -159,7 +147,7 @@ fn to(state: &AppState, next: &str) -> String {
 /// Asks for the strongest factor the account has. Someone who gave it a moment ago goes on.
 pub async fn get(
     State(state): State<AppState>,
-    Query(ReauthQuery { next }): Query<ReauthQuery>,
+    Query(NextQuery { next }): Query<NextQuery>,
     Enrolling(_, authority): Enrolling,
 ) -> Answer {
     let next = to(&state, &next);
@@ -185,7 +173,7 @@ fn answer(status: StatusCode, how: ReauthHow, next: String, error: Option<Reauth
 /// With a backup code instead of the app's. Also for who has just given the app's code: to turn two-factor off without it.
 pub async fn get_backup_code(
     State(state): State<AppState>,
-    Query(ReauthQuery { next }): Query<ReauthQuery>,
+    Query(NextQuery { next }): Query<NextQuery>,
     Enrolling(_, authority): Enrolling,
 ) -> Answer {
     let next = to(&state, &next);
@@ -196,14 +184,14 @@ pub async fn get_backup_code(
 }
 
 /// The session that steps up, and the cookie it gets if it does. A session that is over has to begin anew.
-pub(crate) fn stepping<'a>(
+pub(crate) fn step_up_session<'a>(
     form: &Form,
     browser: &BrowserSession,
     authority: &'a Authority,
 ) -> Result<(StepUpSession<'a>, Cookie<'static>), Refusal> {
-    let (handover, cookie) = browser.handover(&form.state.sessions);
+    let (change, cookie) = browser.session_change(&form.state.sessions);
     let old = browser.key().ok_or_else(|| Redirect::to(routes::LOGIN).into_response())?;
-    Ok((StepUpSession { authority, old, fresh: handover.fresh }, cookie))
+    Ok((StepUpSession { authority, old, fresh: change.fresh }, cookie))
 }
 
 fn passed(form: &Form, cookie: &Cookie<'_>, next: &str) -> Answer {
@@ -216,15 +204,15 @@ fn passed(form: &Form, cookie: &Cookie<'_>, next: &str) -> Answer {
 pub async fn step_up(#[server(default)] code: String, #[server(default)] next: String) -> Answer {
     let (form, Enrolling(browser, authority)) = Form::authorize(routes::REAUTH).await?;
     let next = to(&form.state, &next);
-    let (stepping, cookie) = stepping(&form, &browser, &authority)?;
+    let (step_up_session, cookie) = step_up_session(&form, &browser, &authority)?;
     let how = how(&form.state, &authority).await?;
     if matches!(how, ReauthHow::Mail { .. }) {
-        return step_up_by_mail(&form, &browser, stepping, &cookie, how, &code, next).await;
+        return step_up_by_mail(&form, &browser, step_up_session, &cookie, how, &code, next).await;
     }
     let refused =
         |error| Refusal::from(answer(StatusCode::UNPROCESSABLE_ENTITY, how.clone(), next.clone(), Some(ReauthError::App(error))));
-    let code = Code::parse(&code).map_err(|format| refused(format.into()))?;
-    match form.state.auth.sign_in().step_up(stepping, Factor::App(&code), browser.proof(), &form.from).await {
+    let code = Code::parse(&code).map_err(|format| refused(TotpError::Format(format)))?;
+    match form.state.auth.sign_in().step_up(step_up_session, Factor::App(&code), browser.proof(), &form.from).await {
         Ok(()) => passed(&form, &cookie, &next),
         Err(error) => {
             let backup_code = return_to::carried(routes::REAUTH_BACKUP_CODE, &next);
@@ -236,7 +224,7 @@ pub async fn step_up(#[server(default)] code: String, #[server(default)] next: S
 async fn step_up_by_mail(
     form: &Form,
     browser: &BrowserSession,
-    stepping: StepUpSession<'_>,
+    step_up_session: StepUpSession<'_>,
     cookie: &Cookie<'_>,
     how: ReauthHow,
     code: &str,
@@ -246,9 +234,9 @@ async fn step_up_by_mail(
         Refusal::from(answer(error.status(), how.clone(), next.clone(), Some(ReauthError::Mail(error))))
     };
     // The field stays: what is dead is this code, and the page has the button for another.
-    let sent = ReauthHow::Mail { address: stepping.authority.email.as_str().into(), sent: true };
-    let code = Code::parse(code).map_err(|format| refused(&how, format.into()))?;
-    match form.state.auth.sign_in().step_up_with_mailed_code(stepping, &code, browser.proof(), &form.from).await {
+    let sent = ReauthHow::Mail { address: step_up_session.authority.email.as_str().into(), sent: true };
+    let code = Code::parse(code).map_err(|format| refused(&how, CodeError::Format(format)))?;
+    match form.state.auth.sign_in().step_up_with_mailed_code(step_up_session, &code, browser.proof(), &form.from).await {
         Ok(()) => passed(form, cookie, &next),
         Err(StepUpError::Code(error)) => match CodeError::of_mailed(&error, STEP_UP_CODE_TTL)? {
             Some(error @ CodeError::Wrong { .. }) => Err(refused(&how, error)),
@@ -266,13 +254,13 @@ async fn step_up_by_mail(
 pub async fn step_up_with_backup_code(#[server(default)] code: String, #[server(default)] next: String) -> Answer {
     let (form, Enrolling(browser, authority)) = Form::authorize(routes::REAUTH).await?;
     let next = to(&form.state, &next);
-    let (stepping, cookie) = stepping(&form, &browser, &authority)?;
+    let (step_up_session, cookie) = step_up_session(&form, &browser, &authority)?;
     let refused = |error| {
         let (how, error) = (ReauthHow::BackupCode, ReauthError::BackupCode(error));
         Refusal::from(answer(StatusCode::UNPROCESSABLE_ENTITY, how, next.clone(), Some(error)))
     };
-    let code = BackupCode::parse(&code).map_err(|format| refused(format.into()))?;
-    match form.state.auth.sign_in().step_up(stepping, Factor::BackupCode(&code), browser.proof(), &form.from).await {
+    let code = BackupCode::parse(&code).map_err(|format| refused(BackupCodeError::Format(format)))?;
+    match form.state.auth.sign_in().step_up(step_up_session, Factor::BackupCode(&code), browser.proof(), &form.from).await {
         Ok(()) => passed(&form, &cookie, &next),
         Err(error) => Err(refused(fault_of_field(&form, error, routes::REAUTH_BACKUP_CODE, backup_code_field)?)),
     }

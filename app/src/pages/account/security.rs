@@ -3,16 +3,16 @@
 use auth::{
     identity::Authority,
     policy::DELETION_WAIT,
-    self_service::activity::Filter,
+    self_service::{activity::Filter, two_factor::Authenticator},
     sessions::SessionView,
     users::account::{MAX_NAME, SetNameError},
 };
 
 use crate::pages::{
     account::{
-        activity::{By, Entry},
+        activity::{Entry, EntryRow},
         sessions,
-        two_factor::{self, AuthenticatorApp, BackupCodes, BackupCodesRow, FEW_CODES, TrustedBrowsersRow, TwoFactorSummary},
+        two_factor::{self, BackupCodes, BackupCodesRow, FEW_CODES, TrustedBrowsersRow, TwoFactorSummary},
     },
     prelude::*,
 };
@@ -86,7 +86,7 @@ pub fn AccountPage(
 #[component]
 fn Deletion(on: OffsetDateTime) -> impl IntoView {
     let actions = view! {
-        <form method="post" action=routes::DELETE_CANCEL><button class="button sm">"Keep my account"</button></form>
+        <PostButton action=routes::DELETE_CANCEL text="Keep my account"/>
         <a class="button sm ghost" href=help::DELETE_ACCOUNT>"Get help"<span class="vh">" with deleting your account"</span></a>
     }
     .into_any();
@@ -113,37 +113,16 @@ fn SessionLine(session: SessionView, now: OffsetDateTime) -> impl IntoView {
 fn RecentActivity(recent: Vec<Entry>, now: OffsetDateTime) -> impl IntoView {
     let none = recent.is_empty().then(|| {
         view! {
-            <div class="empty">
-                <h3>"Nothing here yet"</h3>
-                <p>"Sign-ins and changes to your account will show up in this list."</p>
-            </div>
+            <Empty plain=true heading="Nothing here yet" text="Sign-ins and changes to your account will show up in this list."/>
         }
     });
-    let rows = recent.into_iter().map(move |entry| view! { <EntryLine entry now/> });
+    let rows = recent.into_iter().map(move |entry| view! { <EntryRow entry brief=now/> });
     view! {
         <section class="panel">
             <div class="head"><h2>"Recent activity"</h2><a href=routes::ACTIVITY>"All activity"</a></div>
             {rows.collect_view()}
             {none}
         </section>
-    }
-}
-
-/// Shorter than on the page of all activity: without the IP address.
-#[component]
-fn EntryLine(entry: Entry, now: OffsetDateTime) -> impl IntoView {
-    let badge = entry.badge();
-    let Entry { at, told, by } = entry;
-    let by = match by {
-        By::Browser { device, .. } => device,
-        By::Administrator => "By an administrator".to_owned(),
-    };
-    let line = format::line([by, told.more.unwrap_or_default()]);
-    let end = view! { <time datetime=format::machine_time(at)>{format::short_time(at, now)}</time> }.into_any();
-    view! {
-        <Row heading=told.what badge end=Some(end)>
-            {(!line.is_empty()).then(|| view! { <p class="hint">{line}</p> })}
-        </Row>
     }
 }
 
@@ -182,7 +161,7 @@ fn You(name: String, admin: bool, error: Option<NameError>, deletes: Option<Offs
 
 /// What could lock someone out, before it does.
 #[component]
-fn Warnings(apps: Vec<AuthenticatorApp>, codes: Option<BackupCodes>) -> impl IntoView {
+fn Warnings(apps: Vec<Authenticator>, codes: Option<BackupCodes>) -> impl IntoView {
     let stopped = apps.into_iter().filter(|app| app.stopped).map(|app| {
         let actions = view! {
             <a class="button sm" href=routes::TWO_FACTOR>"Manage two-factor"</a>
@@ -227,12 +206,7 @@ fn Warnings(apps: Vec<AuthenticatorApp>, codes: Option<BackupCodes>) -> impl Int
 fn TwoFactorRows(two_factor: TwoFactorSummary) -> impl IntoView {
     if !two_factor.is_on() {
         let badge = view! { <Badge kind=BadgeKind::Off text="Off"/> }.into_any();
-        let action = view! {
-            <form method="post" action=routes::TWO_FACTOR_SETUP_START>
-                <button class="button sm">"Set up"<span class="vh">" two-factor"</span></button>
-            </form>
-        }
-        .into_any();
+        let action = view! { <PostButton action=routes::TWO_FACTOR_SETUP_START text="Set up" of="two-factor"/> }.into_any();
         return view! {
             <Row glyph=Glyph::Shield heading="Two-factor" badge=Some(badge) action=Some(action)>
                 <p>"A code from an app on your phone, besides the email"</p>
@@ -244,7 +218,7 @@ fn TwoFactorRows(two_factor: TwoFactorSummary) -> impl IntoView {
     let badge = view! { <Badge kind=BadgeKind::Ok text="On"/> }.into_any();
     let action =
         view! { <a class="button sm" href=routes::TWO_FACTOR>"Manage"<span class="vh">" two-factor"</span></a> }.into_any();
-    let apps = apps.into_iter().map(|app| view! { <p>{app.name}", added "<Date at=app.added/></p> }).collect_view();
+    let apps = apps.into_iter().map(|app| view! { <p>{app.name}", added "<Date at=app.added_at/></p> }).collect_view();
     view! {
         <Row glyph=Glyph::Shield heading="Two-factor" badge=Some(badge) action=Some(action)>{apps}</Row>
         <BackupCodesRow codes/>

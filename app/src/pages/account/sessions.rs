@@ -47,16 +47,15 @@ pub fn SessionsPage(email: String, sessions: Vec<SessionView>, now: OffsetDateTi
         n => Some(format!("Ends the {} other sessions. You stay signed in here.", format::grouped(n as u64))),
     };
     view! {
-        <Settings title="Sessions" email help=Some(help::SIGN_OUT_OTHER_DEVICES)>
-            <p class="lede">"Every browser signed in to your account. Sign out any you don't recognise."</p>
+        <Settings title="Sessions" email help=Some(help::SIGN_OUT_OTHER_DEVICES) lede="Every browser signed in to your account. Sign out any you don't recognise.">
             <h2 class="vh">"Browsers"</h2>
             <div class="panel">
                 {rows}
                 {(others == 0).then(|| view! {
-                    <div class="empty">
-                        <h3>"No other sessions"</h3>
-                        <p>"You're only signed in here. Other browsers you sign in with will show up in this list."</p>
-                    </div>
+                    <Empty
+                        plain=true heading="No other sessions"
+                        text="You're only signed in here. Other browsers you sign in with will show up in this list."
+                    />
                 })}
             </div>
             {(!is_whole).then(|| view! { <p class="hint">{format!("The {MOST_SHOWN} used last are shown.")}</p> })}
@@ -64,9 +63,7 @@ pub fn SessionsPage(email: String, sessions: Vec<SessionView>, now: OffsetDateTi
                 <section class="below">
                     <h2>"Sign out everywhere else"</h2>
                     <p class="small">{ends}</p>
-                    <form class="row-actions" method="post" action=routes::SESSIONS_END_OTHERS>
-                        <button class="button">"Sign out other sessions"</button>
-                    </form>
+                    <PostButton action=routes::SESSIONS_END_OTHERS class="button" text="Sign out other sessions" alone=true/>
                 </section>
             })}
         </Settings>
@@ -87,13 +84,7 @@ pub(crate) fn SessionRow(session: SessionView, now: OffsetDateTime, #[prop(defau
     let ip = ip.map(|ip| ip.to_string()).unwrap_or_default();
     let row = device.clone();
     let action = (ends && !here).then(|| {
-        view! {
-            <form method="post" action=routes::SESSIONS_END>
-                <input type="hidden" name="id" value=id.to_string()/>
-                <button class="button sm">"Sign out"<span class="vh">" "{row}</span></button>
-            </form>
-        }
-        .into_any()
+        view! { <PostButton action=routes::SESSIONS_END hidden=vec![("id", id.to_string())] text="Sign out" of=row/> }.into_any()
     });
     view! {
         <Row glyph=Glyph::for_device(&device) heading=device badge=Some(badge) action>

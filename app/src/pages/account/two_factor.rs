@@ -3,7 +3,7 @@
 use auth::{
     factors::{backup_code, totp::MAX_AUTHENTICATORS},
     identity::Authority,
-    self_service::two_factor::{ChangeError, TwoFactor},
+    self_service::two_factor::{Authenticator, ChangeError, TwoFactor},
 };
 
 use crate::pages::{prelude::*, sign_in::login_two_factor::trust_days};
@@ -18,7 +18,7 @@ pub(crate) const SETUP_STEPS: &[&str] = &["Connect your app", "Save backup codes
 #[derive(Clone, Debug, Default)]
 pub struct TwoFactorSummary {
     /// None means that two-factor is off.
-    pub apps: Vec<AuthenticatorApp>,
+    pub apps: Vec<Authenticator>,
     pub codes: Option<BackupCodes>,
     /// How many browsers do without the second step, where any may.
     pub trusted: Option<u64>,
@@ -28,16 +28,6 @@ impl TwoFactorSummary {
     pub(crate) fn is_on(&self) -> bool {
         !self.apps.is_empty()
     }
-}
-
-#[derive(Clone, Debug)]
-pub struct AuthenticatorApp {
-    pub id: String,
-    pub name: String,
-    pub added: OffsetDateTime,
-    pub last_used: Option<OffsetDateTime>,
-    /// After too many wrong codes, only browsers that the account knows may use it.
-    pub stopped: bool,
 }
 
 /// The newest set of an account's backup codes.
@@ -51,7 +41,7 @@ pub struct BackupCodes {
     pub saved: bool,
 }
 
-/// `required`: whoever runs this service asks for two-factor, so it can't be turned off. `room`: another app may be added.
+/// `required`: the service's operator asks for two-factor, so it can't be turned off. `room`: another app may be added.
 #[component]
 pub fn TwoFactorPage(email: String, two_factor: TwoFactorSummary, required: bool, room: bool) -> impl IntoView {
     let help = if two_factor.apps.iter().any(|app| app.stopped) {
@@ -69,15 +59,12 @@ pub fn TwoFactorPage(email: String, two_factor: TwoFactorSummary, required: bool
 #[component]
 fn Off(required: bool) -> impl IntoView {
     view! {
-        <div class="panel">
-            <form class="body" method="post" action=routes::TWO_FACTOR_SETUP_START>
-                <p>
-                    "Two-factor asks for a code from an app on your phone after the email. Someone who can read your email then still can't sign in as you."
-                </p>
-                {required.then(|| view! { <p>"This service requires it on your account."</p> })}
-                <div class="row-actions"><button class="button primary">"Set up two-factor"</button></div>
-            </form>
-        </div>
+        <Ask action=routes::TWO_FACTOR_SETUP_START button="Set up two-factor">
+            <p>
+                "Two-factor asks for a code from an app on your phone after the email. Someone who can read your email then still can't sign in as you."
+            </p>
+            {required.then(|| view! { <p>"This service requires it on your account."</p> })}
+        </Ask>
     }
 }
 
@@ -118,22 +105,16 @@ fn On(two_factor: TwoFactorSummary, required: bool, room: bool) -> impl IntoView
 
 /// The last app can't be removed: that would be turning two-factor off.
 #[component]
-fn AppRow(app: AuthenticatorApp, removable: bool) -> impl IntoView {
-    let AuthenticatorApp { id, name, added, last_used, stopped } = app;
+fn AppRow(app: Authenticator, removable: bool) -> impl IntoView {
+    let Authenticator { id, name, added_at, last_used_at, stopped } = app;
     let badge = stopped.then(|| view! { <Badge kind=BadgeKind::Off text="Off"/> }.into_any());
     let action = removable.then(|| {
-        let name = name.clone();
-        view! {
-            <form method="post" action=routes::TWO_FACTOR_REMOVE>
-                <input type="hidden" name="id" value=id/>
-                <button class="button sm">"Remove"<span class="vh">" "{name}</span></button>
-            </form>
-        }
-        .into_any()
+        let hidden = vec![("id", id.to_string())];
+        view! { <PostButton action=routes::TWO_FACTOR_REMOVE hidden text="Remove" of=name.clone()/> }.into_any()
     });
     view! {
         <Row glyph=Glyph::Phone heading=name badge action>
-            <p>"Added "<Date at=added/>"."{last_used.map(|at| view! { " Last used "<Date at/>"." })}</p>
+            <p>"Added "<Date at=added_at/>"."{last_used_at.map(|at| view! { " Last used "<Date at/>"." })}</p>
             {stopped.then(|| view! {
                 <p class="hint">
                     "Off after too many wrong codes. It still works in browsers you've signed in with before. To use it everywhere again, add it once more and remove this one."
@@ -190,17 +171,7 @@ pub(crate) fn summed_up(state: &AppState, standing: TwoFactor) -> TwoFactorSumma
     let codes = standing.backup_codes;
     let made = codes.made_at.or(codes.proposed_at);
     TwoFactorSummary {
-        apps: standing
-            .authenticators
-            .into_iter()
-            .map(|app| AuthenticatorApp {
-                id: app.id.to_string(),
-                name: app.name,
-                added: app.added_at,
-                last_used: app.last_used_at,
-                stopped: app.stopped,
-            })
-            .collect(),
+        apps: standing.authenticators,
         codes: made.map(|made| BackupCodes {
             left: codes.left.unsigned_abs(),
             total: backup_code::SET as u64,
@@ -255,13 +226,13 @@ mod tests {
     use crate::http::render::render;
     use time::macros::datetime;
 
-    fn app(id: &str, name: &str, stopped: bool) -> AuthenticatorApp {
-        AuthenticatorApp {
-            id: id.to_owned(),
-            name: name.to_owned(),
-            added: datetime!(2026-11-03 10:00 UTC),
-            last_used: Some(datetime!(2026-11-19 10:00 UTC)),
-            stopped,
+    fn phone() -> Authenticator {
+        Authenticator {
+            id: uuid::Uuid::from_u128(7),
+            name: "Phone".to_owned(),
+            added_at: datetime!(2026-11-03 10:00 UTC),
+            last_used_at: Some(datetime!(2026-11-19 10:00 UTC)),
+            stopped: false,
         }
     }
 
@@ -269,14 +240,14 @@ mod tests {
         BackupCodes { left, total: 10, made: datetime!(2026-11-03 10:00 UTC), last_used: None, saved }
     }
 
-    fn html(apps: Vec<AuthenticatorApp>, codes: Option<BackupCodes>, required: bool, room: bool) -> String {
+    fn html(apps: Vec<Authenticator>, codes: Option<BackupCodes>, required: bool, room: bool) -> String {
         let two_factor = TwoFactorSummary { apps, codes, trusted: Some(2) };
         render(move || view! { <TwoFactorPage email="mara@example.org".to_owned() two_factor required room/> })
     }
 
     #[test]
     fn backup_codes_say_how_many_are_left_and_whether_anyone_has_them() {
-        let row = |codes| html(vec![app("7", "Phone", false)], codes, false, false);
+        let row = |codes| html(vec![phone()], codes, false, false);
         assert!(row(Some(codes(4, true))).contains(r#"<span class="badge ok">4 of 10 left</span>"#));
         assert!(row(Some(codes(3, true))).contains(r#"<span class="badge warn">3 of 10 left</span>"#));
         assert!(row(Some(codes(0, true))).contains(r#"<span class="badge danger">0 of 10 left</span>"#));
@@ -286,7 +257,7 @@ mod tests {
 
     #[test]
     fn where_it_is_required_it_stays_on() {
-        let html = html(vec![app("7", "Phone", false)], None, true, false);
+        let html = html(vec![phone()], None, true, false);
         assert!(html.contains("so it can't be turned off.") && !html.contains(routes::TWO_FACTOR_OFF));
     }
 }

@@ -4,7 +4,7 @@ use auth::{crypto::Code, identity::Authority, self_service::two_factor::ChangeEr
 
 use crate::pages::{
     account::{
-        reauth::stepping,
+        reauth::step_up_session,
         two_factor::{changed, is_required},
     },
     prelude::*,
@@ -54,7 +54,7 @@ async fn answer(state: &AppState, authority: Authority, status: StatusCode, erro
 #[server(prefix = "", endpoint = "account/two-factor/turn-off", protocol = FormPost)]
 pub async fn turn_two_factor_off(#[server(default)] code: String) -> Answer {
     let (form, SignedIn(browser, authority)) = Form::authorize(routes::TWO_FACTOR_OFF).await?;
-    let (stepping, cookie) = stepping(&form, &browser, &authority)?;
+    let (step_up_session, cookie) = step_up_session(&form, &browser, &authority)?;
     let auth = &form.state.auth;
     let refuse = async |error: TotpError| -> Answer {
         Err(answer(&form.state, authority.clone(), StatusCode::UNPROCESSABLE_ENTITY, Some(error)).await?.into())
@@ -64,10 +64,10 @@ pub async fn turn_two_factor_off(#[server(default)] code: String) -> Answer {
     } else {
         match Code::parse(&code) {
             Ok(code) => Some(code),
-            Err(format) => return refuse(format.into()).await,
+            Err(format) => return refuse(TotpError::Format(format)).await,
         }
     };
-    match auth.self_service().turn_two_factor_off(stepping, code.as_ref(), browser.proof(), &form.from).await {
+    match auth.self_service().turn_two_factor_off(step_up_session, code.as_ref(), browser.proof(), &form.from).await {
         Ok(()) => {
             form.set_cookie(&cookie);
             see_other(routes::ACCOUNT)

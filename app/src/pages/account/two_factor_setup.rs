@@ -5,8 +5,8 @@ use auth::{crypto::Code, identity::Authority, self_service::two_factor::ChangeEr
 use crate::{
     pages::{
         account::{
-            backup_codes::RevealedCodesPage,
-            reauth::stepping,
+            backup_codes::revealed,
+            reauth::step_up_session,
             two_factor::{SETUP_STEPS, changed, is_required},
         },
         prelude::*,
@@ -67,7 +67,14 @@ pub fn TwoFactorSetupPage(email: String, another: bool, required: bool, stage: S
         SetupStage::Start => None,
     };
     let content = match stage {
-        SetupStage::Start => view! { <Start title/> }.into_any(),
+        SetupStage::Start => view! {
+            <Ask action=routes::TWO_FACTOR_SETUP_START button=title>
+                <p>
+                    "Have an authenticator app at hand. Any app that makes 6-digit codes will work, including the one in your phone's password settings."
+                </p>
+            </Ask>
+        }
+        .into_any(),
         SetupStage::Scan(scan) => {
             let button = if another { "Add this app" } else { "Turn on two-factor" };
             view! { <ScanPanel scan error=error.clone() button can_cancel=!required/> }.into_any()
@@ -84,20 +91,6 @@ pub fn TwoFactorSetupPage(email: String, another: bool, required: bool, stage: S
             })}
             {content}
         </Settings>
-    }
-}
-
-#[component]
-fn Start(title: &'static str) -> impl IntoView {
-    view! {
-        <div class="panel">
-            <form class="body" method="post" action=routes::TWO_FACTOR_SETUP_START>
-                <p>
-                    "Have an authenticator app at hand. Any app that makes 6-digit codes will work, including the one in your phone's password settings."
-                </p>
-                <div class="row-actions"><button class="button primary">{title}</button></div>
-            </form>
-        </div>
     }
 }
 
@@ -191,33 +184,23 @@ pub async fn start_two_factor_setup() -> Answer {
 #[server(prefix = "", endpoint = "account/two-factor/setup", protocol = FormPost)]
 pub async fn confirm_two_factor_setup(#[server(default)] code: String, #[server(default)] name: String) -> Answer {
     let (form, Enrolling(browser, authority)) = Form::authorize(routes::TWO_FACTOR_SETUP).await?;
-    let (stepping, cookie) = stepping(&form, &browser, &authority)?;
-    let outcome = match Code::parse(&code) {
-        Ok(code) => {
-            form.state.auth.self_service().confirm_two_factor_setup(stepping, &code, named(&name), &form.from).await.map_err(
-                |error| match error {
-                    ChangeError::WrongCode => Ok(TotpError::Wrong { left: 0 }),
-                    ChangeError::Clock { steps } => Ok(TotpError::clock(steps)),
-                    other => Err(other),
-                },
-            )
-        }
-        Err(format) => Err(Ok(format.into())),
+    let (step_up_session, cookie) = step_up_session(&form, &browser, &authority)?;
+    let refuse = async |error: TotpError| -> Answer {
+        let page = answer(&form.state, authority.clone(), StatusCode::UNPROCESSABLE_ENTITY, name.clone(), Some(error));
+        Err(page.await?.into())
     };
-    match outcome {
+    let code = match Code::parse(&code) {
+        Ok(code) => code,
+        Err(format) => return refuse(TotpError::Format(format)).await,
+    };
+    match form.state.auth.self_service().confirm_two_factor_setup(step_up_session, &code, named(&name), &form.from).await {
         Ok(codes) => {
             form.set_cookie(&cookie);
-            match codes {
-                Some(new) => Ok(page(StatusCode::OK, || {
-                    let codes = new.codes.iter().map(auth::factors::backup_code::BackupCode::reveal).collect();
-                    let (set, made) = (new.set.to_string(), new.made_at);
-                    view! { <RevealedCodesPage email=authority.email codes set first=true made/> }
-                })),
-                None => see_other(routes::TWO_FACTOR),
-            }
+            codes.map_or_else(|| see_other(routes::TWO_FACTOR), |new| Ok(revealed(authority.email.clone(), &new, true)))
         }
-        Err(Ok(error)) => Err(answer(&form.state, authority, StatusCode::UNPROCESSABLE_ENTITY, name, Some(error)).await?.into()),
-        Err(Err(error)) => changed(error, routes::TWO_FACTOR_SETUP),
+        Err(ChangeError::WrongCode) => refuse(TotpError::Wrong { left: 0 }).await,
+        Err(ChangeError::Clock { steps }) => refuse(TotpError::clock(steps)).await,
+        Err(error) => changed(error, routes::TWO_FACTOR_SETUP),
     }
 }
 
@@ -246,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_name_is_kept_and_is_text() {
-        let html = html(false, false, scan(Some(TotpError::Missing)));
+        let html = html(false, false, scan(Some(TotpError::Format(auth::crypto::CodeFormat::Missing))));
         assert!(html.contains(r#"value="Phone&quot;&gt;&lt;b&gt;""#) && !html.contains("<b>"));
     }
 

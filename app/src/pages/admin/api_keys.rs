@@ -51,13 +51,9 @@ impl Lifetime {
         }
     }
 
-    const fn name(self) -> &'static str {
-        self.row().0
-    }
-
     /// What is none of these is the usual one.
     fn parse(text: &str) -> Self {
-        Self::ALL.into_iter().find(|lifetime| lifetime.name() == text).unwrap_or_default()
+        Self::ALL.into_iter().find(|lifetime| lifetime.row().0 == text).unwrap_or_default()
     }
 
     fn duration(self) -> Option<Duration> {
@@ -121,20 +117,17 @@ const COLUMNS: &[Column] = &[
 pub fn ApiKeysPage(who: String, keys: Vec<ApiKey>, revoked: bool, now: OffsetDateTime) -> impl IntoView {
     let action = view! { <a class="button sm" href=routes::ADMIN_API_KEYS_NEW>"Make an API key"</a> }.into_any();
     let is_whole = keys.len() < usize::from(MOST_SHOWN);
-    let list = if keys.is_empty() {
-        view! { <Empty heading="No API keys" text="A key lets a program of yours use this service. Each one will show up in this list."/> }
-            .into_any()
-    } else {
-        let rows = keys.into_iter().map(|key| cells(key, now)).collect();
-        view! { <Table label="API keys" columns=COLUMNS rows/> }.into_any()
-    };
+    let rows = keys.into_iter().map(|key| cells(key, now)).collect();
     view! {
-        <Admin title="API keys" email=who action=Some(action) help=Some(help::ADMIN_API_KEYS)>
-            <p class="lede">"Which programs may use this service, and for what."</p>
+        <Admin title="API keys" email=who action=Some(action) help=Some(help::ADMIN_API_KEYS) lede="Which programs may use this service, and for what.">
             {revoked.then(|| view! {
                 <Notice tone=Tone::Ok title="Key revoked">"It stopped working at once. It's in the audit log."</Notice>
             })}
-            <div class="panel">{list}</div>
+            <div class="panel">
+                <Table label="API keys" columns=COLUMNS rows>
+                    <Empty heading="No API keys" text="A key lets a program of yours use this service. Each one will show up in this list."/>
+                </Table>
+            </div>
             {(!is_whole).then(|| view! {
                 <p class="hint">{format!("{MOST_SHOWN} are shown: those that work first, then the newest.")}</p>
             })}
@@ -156,11 +149,9 @@ fn cells(key: ApiKey, now: OffsetDateTime) -> Vec<AnyView> {
         Maker::Admin(address) => view! { <p><span class="whole"><Masked address/></span></p> }.into_any(),
         Maker::Gone => view! { <p>"A deleted account"</p> }.into_any(),
     };
-    let time =
-        |at: OffsetDateTime| view! { <p><time datetime=format::machine_time(at)>{format::lately(at, now)}</time></p> }.into_any();
+    let time = |at: OffsetDateTime| view! { <p><Lately at now/></p> }.into_any();
     let revoke = (state == KeyState::Live).then(|| {
-        let href = format!("{}?key={prefix}", routes::ADMIN_API_KEYS_REVOKE);
-        view! { <a class="button sm" href=href>"Revoke"<span class="vh">" "{name.clone()}</span></a> }.into_any()
+        view! { <a class="button sm" href=path_to_revoke(&prefix)>"Revoke"<span class="vh">" "{name.clone()}</span></a> }.into_any()
     });
     vec![
         view! {
@@ -208,19 +199,12 @@ pub enum NewKeyError {
 }
 
 impl NewKeyError {
-    fn text(self) -> String {
+    /// The field it is about, and its words.
+    fn told(self) -> (&'static str, String) {
         match self {
-            Self::NameMissing => "Enter a name".to_owned(),
-            Self::NameTooLong => format!("Use {MAX_NAME} characters or fewer"),
-            Self::NoScope => "Choose what it may do".to_owned(),
-        }
-    }
-
-    /// The field it is about.
-    const fn field(self) -> &'static str {
-        match self {
-            Self::NameMissing | Self::NameTooLong => "name",
-            Self::NoScope => "signin",
+            Self::NameMissing => ("name", "Enter a name".to_owned()),
+            Self::NameTooLong => ("name", format!("Use {MAX_NAME} characters or fewer")),
+            Self::NoScope => ("signin", "Choose what it may do".to_owned()),
         }
     }
 }
@@ -242,12 +226,12 @@ pub fn NewApiKeyPage(who: String, draft: Draft, error: Option<NewKeyError>) -> i
         view! { <Checkbox name=box_name hint checked=scopes.contains(scope)><code>{scope.as_str()}</code></Checkbox> }
     });
     let boxes = boxes.collect_view();
-    let lifetimes = Lifetime::ALL.map(|lifetime| (lifetime.name(), lifetime.row().1)).into();
-    let name_error = error.filter(|error| *error != NewKeyError::NoScope).map(NewKeyError::text);
+    let lifetimes = Lifetime::ALL.map(|lifetime| (lifetime.row().0, lifetime.row().1)).into();
+    let name_error = error.filter(|error| *error != NewKeyError::NoScope).map(|error| error.told().1);
     let no_scope = error == Some(NewKeyError::NoScope);
     view! {
         <Admin title="Make an API key" email=who above crumb="Make an API key" error=error.is_some() help=Some(help::ADMIN_API_KEYS)>
-            {error.map(|error| view! { <ErrorSummary errors=vec![(error.field(), error.text())]/> })}
+            {error.map(|error| view! { <ErrorSummary errors=vec![error.told()]/> })}
             <Ask action=routes::ADMIN_API_KEYS_NEW button="Make key" narrow=true novalidate=true back=("Cancel", routes::ADMIN_API_KEYS.to_owned())>
                 <TextField
                     id="name" label="Name" hint="What the key is for, like Billing." value=name maxlength=MAX_NAME
@@ -255,15 +239,10 @@ pub fn NewApiKeyPage(who: String, draft: Draft, error: Option<NewKeyError>) -> i
                 />
                 <fieldset class="choices" aria-describedby=no_scope.then_some("scopes-error")>
                     <legend>"What it may do"</legend>
-                    {no_scope.then(|| view! {
-                        <p class="error" id="scopes-error">
-                            <Icon glyph=Glyph::Error/>
-                            <span><span class="vh">"Error: "</span>{NewKeyError::NoScope.text()}</span>
-                        </p>
-                    })}
+                    {no_scope.then(|| view! { <ErrorText id="scopes" text=NewKeyError::NoScope.told().1/> })}
                     {boxes.collect_view()}
                 </fieldset>
-                <SelectField id="expires" label="Stops working" options=lifetimes chosen=lifetime.name()/>
+                <SelectField id="expires" label="Stops working" options=lifetimes chosen=lifetime.row().0/>
             </Ask>
         </Admin>
     }
@@ -350,7 +329,7 @@ async fn live(state: &AppState, key: &str) -> Result<Option<ApiKeyRow>, auth::Er
     Ok(state.auth.api_keys().list().await?.into_iter().find(|row| row.prefix == prefix && row.state == KeyState::Live))
 }
 
-fn path_to_revoke(prefix: Prefix) -> String {
+fn path_to_revoke(prefix: &str) -> String {
     format!("{}?key={prefix}", routes::ADMIN_API_KEYS_REVOKE)
 }
 
@@ -360,8 +339,8 @@ pub async fn get_revoke(
     Query(query): Query<ApiKeysQuery>,
 ) -> Answer {
     let Some(key) = live(&state, &query.key).await? else { return see_other(routes::ADMIN_API_KEYS) };
-    require_fresh(&state, &authority, &path_to_revoke(key.prefix))?;
     let (name, prefix) = (key.name, key.prefix.to_string());
+    require_fresh(&state, &authority, &path_to_revoke(&prefix))?;
     Ok(page(StatusCode::OK, || view! { <RevokeKeyPage who=authority.email name prefix reason=String::new() error=None/> }))
 }
 
@@ -385,7 +364,7 @@ pub async fn revoke_api_key(#[server(default)] key: String, #[server(default)] r
         Ok(()) => see_other(&format!("{}?done={REVOKED}", routes::ADMIN_API_KEYS)),
         // Somebody was faster. The page shows how things are now.
         Err(ActionError::Nothing) => see_other(routes::ADMIN_API_KEYS),
-        Err(error) => not_done(error, &path_to_revoke(found.prefix)),
+        Err(error) => not_done(error, &path_to_revoke(&found.prefix.to_string())),
     }
 }
 

@@ -34,67 +34,28 @@ impl Change {
     pub(crate) const ALL: [Self; 6] =
         [Self::EndSessions, Self::ResetTwoFactor, Self::MakeAdmin, Self::RemoveAdmin, Self::Disable, Self::Enable];
 
-    const fn words(self) -> &'static Words {
+    pub(crate) const fn words(self) -> Words {
         match self {
-            Self::Disable => &Words {
-                name: "disable",
-                form: routes::ADMIN_USERS_DISABLE,
-                verb: "Disable account",
-                question: "Disable this account?",
-                consequence: "They'll be signed out everywhere, and can't sign in until you enable the account again.",
-                done: ("Account disabled", "They're signed out everywhere, and can't sign in."),
-            },
-            Self::Enable => &Words {
-                name: "enable",
-                form: routes::ADMIN_USERS_ENABLE,
-                verb: "Enable account",
-                question: "Enable this account?",
-                consequence: "They can sign in again.",
-                done: ("Account enabled", "They can sign in again."),
-            },
-            Self::EndSessions => &Words {
-                name: "end-sessions",
-                form: routes::ADMIN_USERS_END_SESSIONS,
-                verb: "End all sessions",
-                question: "End all sessions?",
+            Self::Disable => Words::new("disable", "Disable account", "Disable this account?")
+                .means("They'll be signed out everywhere, and can't sign in until you enable the account again.")
+                .done("Account disabled", "They're signed out everywhere, and can't sign in."),
+            Self::Enable => Words::new("enable", "Enable account", "Enable this account?")
+                .means("They can sign in again.")
+                .done("Account enabled", "They can sign in again."),
+            Self::EndSessions => Words::new("end-sessions", "End all sessions", "End all sessions?")
                 // With their number before it.
-                consequence: "at once. They can sign in again.",
-                done: ("All sessions ended", "They can sign in again."),
-            },
-            Self::ResetTwoFactor => &Words {
-                name: "reset-two-factor",
-                form: routes::ADMIN_USERS_RESET_TWO_FACTOR,
-                verb: "Reset two-factor",
-                question: "Reset two-factor?",
-                consequence: "Their authenticator apps, backup codes and trusted browsers stop working, and they're signed out everywhere. Then anyone who can read their email can sign in as them, so make sure first that it's really them who asks.",
-                done: ("Two-factor reset", "They can sign in with their email alone, and set it up anew."),
-            },
-            Self::MakeAdmin => &Words {
-                name: "make-admin",
-                form: routes::ADMIN_USERS_MAKE_ADMIN,
-                verb: "Make administrator",
-                question: "Make this person an administrator?",
-                consequence: "They can open and change every account, and make others administrators.",
-                done: ("They're an administrator now", "They can open and change every account."),
-            },
-            Self::RemoveAdmin => &Words {
-                name: "remove-admin",
-                form: routes::ADMIN_USERS_REMOVE_ADMIN,
-                verb: "Remove administrator",
-                question: "Remove this administrator?",
-                consequence: "They keep their account, and lose these pages.",
-                done: ("They're no administrator any more", "They keep their account."),
-            },
+                .means("at once. They can sign in again.")
+                .done("All sessions ended", "They can sign in again."),
+            Self::ResetTwoFactor => Words::new("reset-two-factor", "Reset two-factor", "Reset two-factor?")
+                .means("Their authenticator apps, backup codes and trusted browsers stop working, and they're signed out everywhere. Then anyone who can read their email can sign in as them, so make sure first that it's really them who asks.")
+                .done("Two-factor reset", "They can sign in with their email alone, and set it up anew."),
+            Self::MakeAdmin => Words::new("make-admin", "Make administrator", "Make this person an administrator?")
+                .means("They can open and change every account, and make others administrators.")
+                .done("They're an administrator now", "They can open and change every account."),
+            Self::RemoveAdmin => Words::new("remove-admin", "Remove administrator", "Remove this administrator?")
+                .means("They keep their account, and lose these pages.")
+                .done("They're no administrator any more", "They keep their account."),
         }
-    }
-
-    pub(crate) const fn verb(self) -> &'static str {
-        self.words().verb
-    }
-
-    /// What to say once it is done.
-    pub(crate) const fn done(self) -> (&'static str, &'static str) {
-        self.words().done
     }
 
     pub(crate) fn parse(text: &str) -> Option<Self> {
@@ -129,16 +90,28 @@ impl Change {
 }
 
 /// A change, in the words of its pages.
-struct Words {
-    /// In the URL.
+pub(crate) struct Words {
+    /// In the URL, and in its form's: `/admin/users/{name}`, as no server function has an id in its path.
     name: &'static str,
-    /// Where its form goes: no server function has an id in its path.
-    form: &'static str,
-    verb: &'static str,
+    pub(crate) verb: &'static str,
     question: &'static str,
     consequence: &'static str,
     /// What to say once it is done.
-    done: (&'static str, &'static str),
+    pub(crate) done: (&'static str, &'static str),
+}
+
+impl Words {
+    const fn new(name: &'static str, verb: &'static str, question: &'static str) -> Self {
+        Self { name, verb, question, consequence: "", done: ("", "") }
+    }
+
+    const fn means(self, consequence: &'static str) -> Self {
+        Self { consequence, ..self }
+    }
+
+    const fn done(self, title: &'static str, text: &'static str) -> Self {
+        Self { done: (title, text), ..self }
+    }
 }
 
 /// What to say of a reason that is none. What would break its line was taken out before.
@@ -155,13 +128,13 @@ pub fn ChangePage(who: String, change: Change, user: User, reason: String, error
     let above = vec![("Users", routes::ADMIN_USERS.to_owned()), ("Account", person::path(&user.id))];
     let consequence = change.consequence(&user);
     let User { id, email, own, .. } = user;
-    let back = person::path(&id);
+    let (back, words) = (person::path(&id), change.words());
     let class = if change == Change::Enable { "button primary" } else { "button danger" };
     let wrong = error.is_some();
     let help = if change == Change::ResetTwoFactor { help::ADMIN_RESET_TWO_FACTOR } else { help::ADMIN_ACCOUNTS };
     view! {
-        <Admin title=change.words().question email=who above crumb=change.verb() error=wrong help=Some(help)>
-            <Ask action=change.words().form button=change.verb() class=class narrow=true novalidate=true back=("Cancel", back)>
+        <Admin title=words.question email=who above crumb=words.verb error=wrong help=Some(help)>
+            <Ask action=person::path(words.name) button=words.verb class=class narrow=true novalidate=true back=("Cancel", back)>
                 <input type="hidden" name="id" value=id/>
                 <p><strong class="whole">{email}</strong></p>
                 {own.then(|| view! { <p><strong>"This is your own account."</strong></p> })}
@@ -202,9 +175,7 @@ pub async fn get(
         return Err(AccessDenied::NoSuchPage.into());
     };
     require_fresh(&state, &authority, &change.path(&id.to_string()))?;
-    let Some(user) = person::find(&state, &authority, &from, id).await? else {
-        return Err(AccessDenied::NoSuchPage.into());
-    };
+    let user = person::find(&state, &authority, &from, id).await?.ok_or(AccessDenied::NoSuchPage)?;
     if !change.applies_to(&user) {
         return see_other(&person::path(&user.id));
     }
@@ -213,23 +184,16 @@ pub async fn get(
     }))
 }
 
-/// The page of one account, saying what was done if it was.
-fn path_after(change: Change, id: &str) -> String {
-    format!("{}?done={}", person::path(id), change.words().name)
-}
-
 async fn act(change: Change, id: &str, reason: &str) -> Answer {
     let id = id.parse::<Uuid>().ok();
     let here = id.map_or_else(|| routes::ADMIN_USERS.to_owned(), |id| change.path(&id.to_string()));
     let (form, Administrator(_, authority)) = Form::authorize(&here).await?;
-    let no_such_page = || Err(AccessDenied::NoSuchPage.into());
-    let Some(id) = id else { return no_such_page() };
+    let id = id.ok_or(AccessDenied::NoSuchPage)?;
     let (auth, who, typed) = (&form.state.auth, authority.email.clone(), line(reason));
     let reason: Reason = match typed.parse() {
         Ok(reason) => reason,
         Err(error) => {
-            let found = person::find(&form.state, &authority, &form.from, id).await?;
-            let Some(user) = found else { return no_such_page() };
+            let user = person::find(&form.state, &authority, &form.from, id).await?.ok_or(AccessDenied::NoSuchPage)?;
             let ask = || view! { <ChangePage who change user reason=typed error=Some(error)/> };
             return Err(page(StatusCode::UNPROCESSABLE_ENTITY, ask).into());
         }
@@ -246,7 +210,7 @@ async fn act(change: Change, id: &str, reason: &str) -> Answer {
     match done {
         // These pages may be theirs no more.
         Ok(()) if id == authority.user => see_other(routes::ACCOUNT),
-        Ok(()) => see_other(&path_after(change, &id.to_string())),
+        Ok(()) => see_other(&format!("{}?done={}", person::path(&id.to_string()), change.words().name)),
         // Somebody was faster. The page shows how things are now.
         Err(ActionError::Nothing) => see_other(&person::path(&id.to_string())),
         Err(ActionError::LastAdmin) => Err(page(StatusCode::CONFLICT, || view! { <LastAdminPage who id=id.to_string()/> }).into()),

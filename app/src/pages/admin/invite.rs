@@ -9,7 +9,7 @@ use auth::{
     primitives::email_address::{EmailAddress, EmailAddressError},
 };
 
-use crate::pages::{admin::not_done, prelude::*};
+use crate::pages::{admin::not_done, prelude::*, sign_in::login::address_text};
 
 /// Says in the list's URL that somebody was invited a moment ago.
 pub(crate) const DONE: &str = "invited";
@@ -17,8 +17,7 @@ pub(crate) const DONE: &str = "invited";
 /// Why nobody was invited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressError {
-    Missing,
-    Malformed,
+    Format(EmailAddressError),
     HasAccount,
     /// An account moved from it, and may have it back.
     HeldBack,
@@ -29,8 +28,7 @@ pub enum AddressError {
 impl AddressError {
     const fn text(self) -> &'static str {
         match self {
-            Self::Missing => "Enter an email address",
-            Self::Malformed => "Enter an email address, like name@example.org",
+            Self::Format(error) => address_text(error, "Enter an email address"),
             Self::HasAccount => "There's already an account with this address",
             Self::HeldBack => "An account left this address less than 3 days ago and may have it back. Try again then",
             Self::Closed => "Nobody can sign up here, invited or not. Whoever runs this service can change that (SIGNUP)",
@@ -72,10 +70,7 @@ pub async fn invite_someone(#[server(default)] email: String) -> Answer {
     let (form, Administrator(_, authority)) = Form::authorize(routes::ADMIN_USERS_INVITE).await?;
     let refused =
         |error| Refusal::from(answer(StatusCode::UNPROCESSABLE_ENTITY, authority.email.clone(), email.clone(), Some(error)));
-    let address = EmailAddress::parse(&email).map_err(|error| match error {
-        EmailAddressError::Missing => refused(AddressError::Missing),
-        EmailAddressError::Malformed => refused(AddressError::Malformed),
-    })?;
+    let address = EmailAddress::parse(&email).map_err(|error| refused(AddressError::Format(error)))?;
     match form.state.auth.administration().invite(Actor::Admin { authority: &authority, from: &form.from }, &address).await {
         Ok(_) => see_other(&format!("{}?done={DONE}", routes::ADMIN_USERS)),
         Err(InviteError::AccountExists) => Err(refused(AddressError::HasAccount)),

@@ -1,4 +1,4 @@
-//! `/admin/limits`: whom limits hold now, and letting one go.
+//! `/admin/limits`: whom limits throttle now, and releasing one.
 
 use auth::{
     administration::{self, ThrottledBy},
@@ -12,10 +12,10 @@ use crate::pages::{
     prelude::*,
 };
 
-/// Says in the list's URL that somebody was let go a moment ago.
+/// Says in the list's URL that somebody was released a moment ago.
 const DONE: &str = "released";
 
-/// What a limit counts, for whoever looks after it.
+/// What a limit counts, for administrators.
 const fn counts(by: ThrottledBy) -> &'static str {
     match by {
         ThrottledBy::Limit(limit) => match limit {
@@ -45,11 +45,11 @@ const fn counts(by: ThrottledBy) -> &'static str {
     }
 }
 
-/// Somebody a limit holds.
+/// Somebody whom a limit throttles.
 #[derive(Clone, Debug)]
 pub struct Throttled {
     pub by: ThrottledBy,
-    /// Names it, for letting it go.
+    /// Names it, for releasing it.
     pub key: String,
     pub address: Option<MaskedAddress>,
     pub network: Option<String>,
@@ -61,7 +61,7 @@ pub struct Throttled {
 const COLUMNS: &[Column] =
     &[Column::text("Who"), Column::text("What is counted"), Column::text("Free again"), Column::text("Action")];
 
-/// `held` are those with the longest wait of `all`. `released`: somebody was let go, a moment ago.
+/// `held` are those with the longest wait of `all`. `released`: somebody was, a moment ago.
 #[component]
 pub fn LimitsPage(
     who: String,
@@ -73,29 +73,20 @@ pub fn LimitsPage(
     now: OffsetDateTime,
 ) -> impl IntoView {
     let shown = held.len() as u64;
-    let list = if held.is_empty() {
-        let text = "Whoever asks for too many emails, or types too many wrong codes, will show up in this list.";
-        view! { <Empty heading="Nobody is limited now" text/> }.into_any()
-    } else {
-        let rows = held.into_iter().map(|held| cells(held, now)).collect();
-        view! {
-            <Table label="Who is limited" columns=COLUMNS rows/>
-            {(all > shown).then(|| view! {
-                <p class="body hint">"The "{format::grouped(shown)}" with the longest wait, of "{format::grouped(all)}"."</p>
-            })}
-        }
-        .into_any()
-    };
+    let rows = held.into_iter().map(|held| cells(held, now)).collect();
+    let nobody = "Whoever asks for too many emails, or types too many wrong codes, will show up in this list.";
     view! {
-        <Admin title="Limits" email=who help=Some(help::ADMIN_LIMITS)>
-            <p class="lede">"Who has to wait now, and for what. A limit never locks an account, and ends no session."</p>
+        <Admin title="Limits" email=who help=Some(help::ADMIN_LIMITS) lede="Who has to wait now, and for what. A limit never locks an account, and ends no session.">
             {released.then(|| view! {
                 <Notice tone=Tone::Ok title="Let go">"They can try again at once. It's in the audit log."</Notice>
             })}
             {(!too_many.is_empty()).then(|| view! { <TooMany networks=too_many/> })}
             <div class="panel">
                 <Filters by/>
-                {list}
+                <Table label="Who is limited" columns=COLUMNS rows><Empty heading="Nobody is limited now" text=nobody/></Table>
+                {(shown > 0 && all > shown).then(|| view! {
+                    <p class="body hint">"The "{format::grouped(shown)}" with the longest wait, of "{format::grouped(all)}"."</p>
+                })}
             </div>
         </Admin>
     }
@@ -137,6 +128,7 @@ fn cells(held: Throttled, now: OffsetDateTime) -> Vec<AnyView> {
         Some(id) => view! { <a href=person::path(&id)><Masked address/></a> }.into_any(),
         None => view! { <Masked address/> }.into_any(),
     });
+    let hidden = vec![("limit", by.name().to_owned()), ("key", key)];
     let wait = (free_at - now).try_into().unwrap_or_default();
     vec![
         view! {
@@ -147,14 +139,7 @@ fn cells(held: Throttled, now: OffsetDateTime) -> Vec<AnyView> {
         .into_any(),
         view! { <p>{counts(by)}</p><p class="hint"><code>{by.name()}</code></p> }.into_any(),
         view! { <time datetime=format::machine_time(free_at)>{format::within(wait)}</time> }.into_any(),
-        view! {
-            <form method="post" action=routes::ADMIN_LIMITS>
-                <input type="hidden" name="limit" value=by.name()/>
-                <input type="hidden" name="key" value=key/>
-                <button class="button sm">"Let go"<span class="vh">" "{row}</span></button>
-            </form>
-        }
-        .into_any(),
+        view! { <PostButton action=routes::ADMIN_LIMITS hidden text="Let go" of=row/> }.into_any(),
     ]
 }
 
@@ -185,7 +170,7 @@ pub async fn get(
     Ok(page(StatusCode::OK, || view! { <LimitsPage who=authority.email by held all too_many released now/> }))
 }
 
-/// Lets one go.
+/// Releases one.
 #[server(prefix = "", endpoint = "admin/limits", protocol = FormPost)]
 pub async fn release_limit(#[server(default)] limit: String, #[server(default)] key: String) -> Answer {
     let (form, Administrator(_, authority)) = Form::authorize(routes::ADMIN_LIMITS).await?;

@@ -6,9 +6,8 @@ use auth::{
     administration::TestMailError,
     identity::Actor,
     outbox::{self, MailFilter, MailState, QueueState},
-    primitives::cursor::{Cursor, Page},
+    primitives::cursor::Cursor,
 };
-use url::form_urlencoded;
 use uuid::Uuid;
 
 use crate::pages::{admin::not_done, limited, prelude::*};
@@ -90,11 +89,9 @@ fn what(kind: &str) -> &str {
     }
 }
 
-fn path(filter: MailFilter, at: Option<&str>) -> String {
-    let show = (filter != MailFilter::All).then_some(("show", filter.as_str()));
-    let set = show.into_iter().chain(at.map(|at| ("at", at)));
-    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(set).finish();
-    if query.is_empty() { routes::ADMIN_MAIL.to_owned() } else { format!("{}?{query}", routes::ADMIN_MAIL) }
+fn path(filter: MailFilter, at: &str) -> String {
+    let show = if filter == MailFilter::All { "" } else { filter.as_str() };
+    routes::with_query(routes::ADMIN_MAIL, [("show", show), ("at", at)])
 }
 
 const COLUMNS: &[Column] = &[
@@ -105,34 +102,24 @@ const COLUMNS: &[Column] = &[
     Column::text("Why not yet"),
 ];
 
-/// `rows` the newest first; `newer` and `older` are cursors to the pages beside this one.
+/// `rows` the newest first.
 #[component]
 pub fn MailPage(
     who: String,
     queue: QueueState,
     filter: MailFilter,
     rows: Vec<MailRow>,
-    newer: Option<String>,
-    older: Option<String>,
+    beside: Beside,
     done: Option<Done>,
     now: OffsetDateTime,
 ) -> impl IntoView {
-    let action = view! {
-        <form method="post" action=routes::ADMIN_MAIL_TEST><button class="button sm">"Send a test email"</button></form>
-    }
-    .into_any();
-    let beside = newer.is_some() || older.is_some();
-    let list = if rows.is_empty() {
-        let (heading, text) = match filter {
-            MailFilter::All => ("Nothing here yet", "Every email of the last 14 days will show up in this list."),
-            MailFilter::Waiting => ("Nothing is waiting", "Every email is out, or was given up."),
-            MailFilter::GivenUp => ("Nothing was given up", "Every email of the last 14 days is out, or waits."),
-        };
-        view! { <Empty heading text/> }.into_any()
-    } else {
-        let rows = rows.into_iter().map(|row| cells(row, now)).collect();
-        view! { <Table label="Emails" columns=COLUMNS rows/> }.into_any()
+    let action = view! { <PostButton action=routes::ADMIN_MAIL_TEST text="Send a test email"/> }.into_any();
+    let (heading, text) = match filter {
+        MailFilter::All => ("Nothing here yet", "Every email of the last 14 days will show up in this list."),
+        MailFilter::Waiting => ("Nothing is waiting", "Every email is out, or was given up."),
+        MailFilter::GivenUp => ("Nothing was given up", "Every email of the last 14 days is out, or waits."),
     };
+    let rows = rows.into_iter().map(|row| cells(row, now)).collect();
     view! {
         <Admin title="Mail" email=who action=Some(action) help=Some(help::ADMIN_MAIL)>
             <p class="lede">{summary(&queue, now)}</p>
@@ -147,11 +134,8 @@ pub fn MailPage(
             })}
             <Filters filter/>
             <div class="panel">
-                {list}
-                {beside.then(|| {
-                    let path = |at: String| path(filter, Some(&at));
-                    view! { <Pager text="Newest first" back=("Newer", newer.map(path)) forth=("Older", older.map(path))/> }
-                })}
+                <Table label="Emails" columns=COLUMNS rows><Empty heading text/></Table>
+                <NewerOlder beside path=move |at| path(filter, at)/>
             </div>
         </Admin>
     }
@@ -181,15 +165,15 @@ fn waits_long(queue: &QueueState, now: OffsetDateTime) -> Option<String> {
 
 #[component]
 fn Filters(filter: MailFilter) -> impl IntoView {
-    let links = MailFilter::ALL.map(|one| {
+    let tabs = MailFilter::ALL.map(|one| {
         let name = match one {
             MailFilter::All => "All",
             MailFilter::Waiting => "Waiting",
             MailFilter::GivenUp => "Given up",
         };
-        view! { <li><a href=path(one, None) aria-current=(one == filter).then_some("true")>{name}</a></li> }
+        (path(one, ""), name, one == filter)
     });
-    view! { <nav class="tabs" aria-label="Which emails"><ul>{links}</ul></nav> }
+    view! { <Tabs label="Which emails" tabs/> }
 }
 
 fn cells(row: MailRow, now: OffsetDateTime) -> Vec<AnyView> {
@@ -209,18 +193,10 @@ fn cells(row: MailRow, now: OffsetDateTime) -> Vec<AnyView> {
     };
     let row = to.as_ref().map(MaskedAddress::spoken).unwrap_or_default();
     let again = (retriable && state != MailState::Sending && error.is_some()).then(|| {
-        view! {
-            <form method="post" action=routes::ADMIN_MAIL>
-                <input type="hidden" name="id" value=id/>
-                <button class="button sm">"Try again now"<span class="vh">" "{row}</span></button>
-            </form>
-        }
+        view! { <PostButton action=routes::ADMIN_MAIL hidden=vec![("id", id)] text="Try again now" of=row/> }
     });
     // As logs say it; here it begins a sentence.
-    let why = error.filter(|_| state != MailState::Sent).map(|why| {
-        let mut letters = why.chars();
-        letters.next().map(|first| first.to_uppercase().chain(letters).collect::<String>()).unwrap_or_default()
-    });
+    let why = error.filter(|_| state != MailState::Sent).map(|why| format::capitalised(&why));
     let nothing = (why.is_none() && again.is_none()).then_some("–");
     vec![
         view! {
@@ -229,7 +205,7 @@ fn cells(row: MailRow, now: OffsetDateTime) -> Vec<AnyView> {
         }
         .into_any(),
         view! { <Badge kind=badge text=name/>{(!when.is_empty()).then(|| view! { <p class="hint">{when}</p> })} }.into_any(),
-        view! { <time datetime=format::machine_time(created)>{format::lately(created, now)}</time> }.into_any(),
+        view! { <Lately at=created now/> }.into_any(),
         format::grouped(attempts).into_any(),
         view! { {why.map(|why| view! { <p>{why}</p> })}{again}{nothing} }.into_any(),
     ]
@@ -249,10 +225,8 @@ pub async fn get(
     Query(query): Query<MailQuery>,
 ) -> Answer {
     let filter = query.show.parse().unwrap_or_default();
-    let (queue, Page { rows, newer, older }) = (
-        state.auth.administration().mail_queue().await?,
-        state.auth.administration().mails(filter, Cursor::parse(&query.at)).await?,
-    );
+    let queue = state.auth.administration().mail_queue().await?;
+    let found = state.auth.administration().mails(filter, Cursor::parse(&query.at)).await?;
     let row = |row: outbox::MailRow| MailRow {
         id: row.id.to_string(),
         kind: row.kind,
@@ -265,10 +239,9 @@ pub async fn get(
         error: row.error,
         retriable: row.retriable,
     };
-    let rows = rows.into_iter().map(row).collect();
-    let (newer, older) = (newer.map(|at| at.to_string()), older.map(|at| at.to_string()));
-    let (done, now) = (Done::parse(&query.done), state.auth.now());
-    Ok(page(StatusCode::OK, || view! { <MailPage who=authority.email queue filter rows newer older done now/> }))
+    let (beside, done, now) = (Beside::from(&found), Done::parse(&query.done), state.auth.now());
+    let rows = found.rows.into_iter().map(row).collect();
+    Ok(page(StatusCode::OK, || view! { <MailPage who=authority.email queue filter rows beside done now/> }))
 }
 
 fn done(done: Done) -> String {
@@ -325,8 +298,8 @@ mod tests {
 
     fn html(queue: QueueState, filter: MailFilter, rows: Vec<MailRow>) -> String {
         render(move || {
-            let older = Some("o1-7".to_owned());
-            view! { <MailPage who="priya@example.org".to_owned() queue filter rows newer=None older done=None now=NOW/> }
+            let beside = Beside { newer: None, older: Some("o1-7".to_owned()) };
+            view! { <MailPage who="priya@example.org".to_owned() queue filter rows beside done=None now=NOW/> }
         })
     }
 

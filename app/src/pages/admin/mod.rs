@@ -1,5 +1,5 @@
 //! The administrators' pages: how signing in goes, other people's accounts, the rollout, audit, mail, limits and API keys.
-//! Whoever is no administrator finds no page here: [`crate::http::access::Administrator`]. Nothing here that an owner sees.
+//! People who are not administrators find no page here: [`crate::http::access::Administrator`]. Nothing here that an owner sees.
 //! To add one: as in [`crate::pages`]; its layout is `Admin`, its heading stands in `ui/components/layout.rs`.
 
 pub mod api_keys;

@@ -15,7 +15,7 @@ use crate::{
     },
     ui::{
         check_text,
-        components::{BarChart, Bars, ChartTable, Limit, LineChart, Point, Share, Sparkline},
+        components::{BarChart, Bars, Chart, Limit, LineChart, Point, Share, Sparkline},
     },
 };
 
@@ -36,7 +36,7 @@ pub struct Shown {
 }
 
 fn path(span: Span) -> String {
-    if span == Span::default() { routes::ADMIN.to_owned() } else { format!("{}?span={}", routes::ADMIN, span.as_str()) }
+    routes::with_query(routes::ADMIN, [("span", if span == Span::default() { "" } else { span.as_str() })])
 }
 
 const fn name(span: Span) -> &'static str {
@@ -151,10 +151,7 @@ fn slower(now: u32, past: u32, than: &str) -> String {
 pub fn OverviewPage(who: String, shown: Shown) -> impl IntoView {
     let overview = &shown.overview;
     let (span, now) = (overview.span, overview.now);
-    let spans = Span::ALL.iter().map(|&one| {
-        view! { <li><a href=path(one) aria-current=(one == span).then_some("true")>{name(one)}</a></li> }
-    });
-    let spans = spans.collect_view();
+    let tabs = Span::ALL.iter().map(move |&one| (path(one), name(one), one == span));
     // In one type each: nested, they are more than the compiler follows.
     let (alerts, rollout) = (alerts(&shown), rollout_panel(&shown));
     let (tiles, checks, funnel) = (tiles(overview), checks_panel(&shown.readings, now), funnel(overview));
@@ -164,7 +161,7 @@ pub fn OverviewPage(who: String, shown: Shown) -> impl IntoView {
         <Admin title="Overview" email=who help=Some(help::ADMIN_ROLLOUT)>
             <div class="looking">
                 <p class="lede"><DateTime at=now/>". "<a href=path(span)>"Refresh"</a></p>
-                <nav class="segments" aria-label="How far back"><ul>{spans}</ul></nav>
+                <Tabs class="segments" label="How far back" tabs/>
             </div>
             {alerts}
             {tiles}
@@ -209,28 +206,25 @@ fn alerts(shown: &Shown) -> AnyView {
 /// Where figures are missing, and why.
 fn not_known(overview: &Overview) -> Option<AnyView> {
     let stopped = overview.counted_until.filter(|until| *until + STALE < overview.now);
-    if let Some(until) = stopped {
-        let title = format!("No data since {}", format::date_time(until));
-        return Some(view! { <Notice tone=Tone::Info title>"No server has counted since then."</Notice> }.into_any());
-    }
-    match overview.since {
-        None => {
-            let text = "Figures show up here half a minute after somebody asks for a sign-in email.";
-            Some(view! { <Notice tone=Tone::Info title="Nothing is counted yet">{text}</Notice> }.into_any())
+    let (title, text) = match (stopped, overview.since) {
+        (Some(until), _) => (format!("No data since {}", format::date_time(until)), "No server has counted since then."),
+        (None, None) => {
+            ("Nothing is counted yet".to_owned(), "Figures show up here half a minute after somebody asks for a sign-in email.")
         }
-        Some(since) if since > overview.from() => {
+        (None, Some(since)) if since > overview.from() => {
             let title = format!("The first sign-in was asked for after {}", format::date_time(since));
-            Some(view! { <Notice tone=Tone::Info title>"Before that there is nothing to show."</Notice> }.into_any())
+            (title, "Before that there is nothing to show.")
         }
-        Some(_) => None,
-    }
+        (None, Some(_)) => return None,
+    };
+    Some(view! { <Notice tone=Tone::Info title>{text}</Notice> }.into_any())
 }
 
 /// A figure, what it is compared with, and how it came to be so.
 fn tile(
     label: &'static str,
     value: Option<(String, &'static str)>,
-    sentence: AnyView,
+    sentence: String,
     line: Vec<Option<f64>>,
     over: bool,
 ) -> AnyView {
@@ -259,63 +253,39 @@ fn tiles(overview: &Overview) -> AnyView {
         (n.to_string(), unit)
     };
 
-    let finished = whole.finished_percent();
-    let sentence =
-        compared(finished, past.as_ref().and_then(Counts::finished_percent), |now, past| points(now, past, "above", "below", than));
-    let finished = tile(
-        "Sign-ins finished",
-        finished.map(share),
-        sentence.into_any(),
-        line(&|bucket| bucket.counts.finished_percent()),
-        false,
-    );
+    let past = past.as_ref();
 
-    let median = whole.sign_in.quantile(50);
-    let sentence = compared(median, past.as_ref().and_then(|past| past.sign_in.quantile(50)), |now, past| slower(now, past, than));
-    let median = tile(
-        "Time to sign in, median",
-        median.map(seconds),
-        sentence.into_any(),
-        line(&|bucket| bucket.counts.sign_in.quantile(50).map(f64::from)),
-        false,
-    );
+    let (now, ago) = (whole.finished_percent(), past.and_then(Counts::finished_percent));
+    let sentence = compared(now, ago, |now, past| points(now, past, "above", "below", than));
+    let values = line(&|bucket| bucket.counts.finished_percent());
+    let finished = tile("Sign-ins finished", now.map(share), sentence, values, false);
+
+    let (now, ago) = (whole.sign_in.quantile(50), past.and_then(|past| past.sign_in.quantile(50)));
+    let sentence = compared(now, ago, |now, past| slower(now, past, than));
+    let values = line(&|bucket| bucket.counts.sign_in.quantile(50).map(f64::from));
+    let median = tile("Time to sign in, median", now.map(seconds), sentence, values, false);
 
     let limit = Check::MailDelay.limit();
-    let delay = whole.mail.quantile(95);
-    let over = delay.is_some_and(|delay| f64::from(delay) > limit);
-    let sentence = if over {
-        format!("Over the limit of {limit} s")
-    } else {
-        let past = past.as_ref().and_then(|past| past.mail.quantile(95));
-        delay
-            .zip(past)
-            .map_or_else(|| format!("Limit {limit} s"), |(now, past)| format!("Limit {limit} s. {}", slower(now, past, than)))
+    let (now, ago) = (whole.mail.quantile(95), past.and_then(|past| past.mail.quantile(95)));
+    let over = now.is_some_and(|delay| f64::from(delay) > limit);
+    let sentence = match now.zip(ago) {
+        _ if over => format!("Over the limit of {limit} s"),
+        Some((now, ago)) => format!("Limit {limit} s. {}", slower(now, ago, than)),
+        None => format!("Limit {limit} s"),
     };
-    let delay = tile(
-        "Email delay, 95th percentile",
-        delay.map(seconds),
-        sentence.into_any(),
-        line(&|bucket| bucket.counts.mail.quantile(95).map(f64::from)),
-        over,
-    );
+    let values = line(&|bucket| bucket.counts.mail.quantile(95).map(f64::from));
+    let delay = tile("Email delay, 95th percentile", now.map(seconds), sentence, values, over);
 
     // Looked at before there was any.
     let accounts = accounts.filter(|accounts| accounts.all > 0);
     let now = accounts.and_then(Accounts::percent);
-    let sentence = match accounts.zip(accounts_before.and_then(Accounts::percent)) {
-        Some((accounts, past)) => points(accounts.percent().unwrap_or_default(), past, "up on", "down on", than),
-        None => accounts.map_or_else(
-            || "Not looked at yet".to_owned(),
-            |accounts| format!("{} of {}", format::grouped(accounts.with_two_factor), format::grouped(accounts.all)),
-        ),
+    let sentence = match (accounts, accounts_before.and_then(Accounts::percent)) {
+        (None, _) => "Not looked at yet".to_owned(),
+        (Some(accounts), Some(past)) => points(accounts.percent().unwrap_or_default(), past, "up on", "down on", than),
+        (Some(accounts), None) => format!("{} of {}", format::grouped(accounts.with_two_factor), format::grouped(accounts.all)),
     };
-    let two_factor = tile(
-        "Accounts with two-factor",
-        now.map(share),
-        sentence.into_any(),
-        line(&|bucket| bucket.accounts.and_then(Accounts::percent)),
-        false,
-    );
+    let values = line(&|bucket| bucket.accounts.and_then(Accounts::percent));
+    let two_factor = tile("Accounts with two-factor", now.map(share), sentence, values, false);
     view! { <ul class="tiles panel" aria-label="In short">{finished}{median}{delay}{two_factor}</ul> }.into_any()
 }
 
@@ -435,20 +405,17 @@ fn finished_chart(overview: &Overview) -> AnyView {
     let rows = rows(overview, |Bucket { counts, .. }| {
         vec![format::grouped(counts.asked), format::grouped(counts.finished()), shown(counts).unwrap_or_else(|| NONE.to_owned())]
     });
-    view! {
-        <LineChart
-            id="finished"
-            title=format!("Sign-ins finished, {}", every(overview.span))
-            hint="Share of started sign-ins that ended signed in"
-            now=newest(overview, shown)
-            points=line_of(overview, Counts::finished_percent)
-            tick=round_percent
-            say=percent
-            nothing="Nobody has asked to sign in."
-            table=ChartTable { label: "Sign-ins finished", columns: FINISHED, rows }
-        />
-    }
-    .into_any()
+    let chart = Chart {
+        id: "finished",
+        label: "Sign-ins finished",
+        every: every(overview.span),
+        hint: "Share of started sign-ins that ended signed in".to_owned(),
+        nothing: "Nobody has asked to sign in.",
+        columns: FINISHED,
+        rows,
+    };
+    let (now, points) = (newest(overview, shown), line_of(overview, Counts::finished_percent));
+    view! { <LineChart chart now points tick=round_percent say=percent/> }.into_any()
 }
 
 const METHODS: &[&str] = &["Email link", "Email code"];
@@ -459,20 +426,16 @@ fn method_chart(overview: &Overview) -> AnyView {
         .buckets
         .iter()
         .map(|Bucket { at, counts, .. }| Bars { label: on_axis(overview.span, *at), values: vec![counts.by_link, counts.by_code] });
-    let rows = rows(overview, |Bucket { counts, .. }| vec![format::grouped(counts.by_link), format::grouped(counts.by_code)]);
-    view! {
-        <BarChart
-            id="methods"
-            title=format!("Sign-ins by method, {}", every(overview.span))
-            hint=format!("Last {}", name(overview.span))
-            names=METHODS
-            bars=bars.collect()
-            tick=count_on_axis
-            nothing="Nobody has signed in."
-            table=ChartTable { label: "Sign-ins by method", columns: BY_METHOD, rows }
-        />
-    }
-    .into_any()
+    let chart = Chart {
+        id: "methods",
+        label: "Sign-ins by method",
+        every: every(overview.span),
+        hint: format!("Last {}", name(overview.span)),
+        nothing: "Nobody has signed in.",
+        columns: BY_METHOD,
+        rows: rows(overview, |Bucket { counts, .. }| vec![format::grouped(counts.by_link), format::grouped(counts.by_code)]),
+    };
+    view! { <BarChart chart names=METHODS bars=bars.collect() tick=count_on_axis/> }.into_any()
 }
 
 const DELAYS: &[Column] = &[Column::text("From (UTC)"), Column::number("Half within"), Column::number("95% within")];
@@ -480,24 +443,21 @@ const DELAYS: &[Column] = &[Column::text("From (UTC)"), Column::number("Half wit
 fn delay_chart(overview: &Overview) -> AnyView {
     let limit = Check::MailDelay.limit();
     let rows = rows(overview, |Bucket { counts, .. }| {
-        let within = |percent| counts.mail.quantile(percent).map_or_else(|| NONE.to_owned(), took_in_words);
-        vec![within(50), within(95)]
+        [50, 95].map(|percent| counts.mail.quantile(percent).map_or_else(|| NONE.to_owned(), took_in_words)).into()
     });
-    view! {
-        <LineChart
-            id="delay"
-            title=format!("Email delay, {}", every(overview.span))
-            hint="What the slowest 5% took, at least, until a mail server had them"
-            now=newest(overview, |counts| counts.mail.quantile(95).map(took_in_words))
-            points=line_of(overview, |counts| counts.mail.quantile(95).map(f64::from))
-            tick=seconds_on_axis
-            say=seconds_on_axis
-            limit=Some(Limit { value: limit, text: format!("Limit {limit} s") })
-            nothing="No email was sent."
-            table=ChartTable { label: "Email delay", columns: DELAYS, rows }
-        />
-    }
-    .into_any()
+    let chart = Chart {
+        id: "delay",
+        label: "Email delay",
+        every: every(overview.span),
+        hint: "What the slowest 5% took, at least, until a mail server had them".to_owned(),
+        nothing: "No email was sent.",
+        columns: DELAYS,
+        rows,
+    };
+    let now = newest(overview, |counts| counts.mail.quantile(95).map(took_in_words));
+    let points = line_of(overview, |counts| counts.mail.quantile(95).map(f64::from));
+    let limit = Limit { value: limit, text: format!("Limit {limit} s") };
+    view! { <LineChart chart now points tick=seconds_on_axis say=seconds_on_axis limit=Some(limit)/> }.into_any()
 }
 
 const FAILED: &[Column] =
@@ -512,21 +472,18 @@ fn failed_chart(overview: &Overview) -> AnyView {
         let share = counts.failed_percent().map_or_else(|| NONE.to_owned(), percent);
         vec![format::grouped(counts.used), format::grouped(counts.refused), share]
     });
-    view! {
-        <LineChart
-            id="failed"
-            title=format!("Failed links and codes, {}", every(overview.span))
-            hint=format!("Share that signed nobody in, where there were {LEAST_VERIFICATIONS} or more")
-            now=newest(overview, |counts| enough(counts).map(percent))
-            points=line_of(overview, enough)
-            tick=round_percent
-            say=percent
-            limit=Some(Limit { value: limit, text: format!("Limit {limit}%") })
-            nothing="Too few links and codes to go by."
-            table=ChartTable { label: "Failed links and codes", columns: FAILED, rows }
-        />
-    }
-    .into_any()
+    let chart = Chart {
+        id: "failed",
+        label: "Failed links and codes",
+        every: every(overview.span),
+        hint: format!("Share that signed nobody in, where there were {LEAST_VERIFICATIONS} or more"),
+        nothing: "Too few links and codes to go by.",
+        columns: FAILED,
+        rows,
+    };
+    let (now, points) = (newest(overview, |counts| enough(counts).map(percent)), line_of(overview, enough));
+    let limit = Limit { value: limit, text: format!("Limit {limit}%") };
+    view! { <LineChart chart now points tick=round_percent say=percent limit=Some(limit)/> }.into_any()
 }
 
 #[derive(serde::Deserialize)]

@@ -35,24 +35,19 @@ pub struct User {
     pub own: bool,
 }
 
-pub(crate) const fn status_text(status: Status) -> &'static str {
+pub(crate) const fn status_badge(status: Status) -> (BadgeKind, &'static str) {
     match status {
-        Status::Active => "Active",
-        Status::Disabled => "Disabled",
-        Status::Invited => "Invited",
-        Status::Leaving => "Leaving",
+        Status::Active => (BadgeKind::Ok, "Active"),
+        Status::Disabled => (BadgeKind::Danger, "Disabled"),
+        Status::Invited => (BadgeKind::Off, "Invited"),
+        Status::Leaving => (BadgeKind::Warn, "Leaving"),
     }
 }
 
 #[component]
 pub(crate) fn StatusBadge(status: Status) -> impl IntoView {
-    let kind = match status {
-        Status::Active => BadgeKind::Ok,
-        Status::Disabled => BadgeKind::Danger,
-        Status::Invited => BadgeKind::Off,
-        Status::Leaving => BadgeKind::Warn,
-    };
-    view! { <Badge kind text=status_text(status)/> }
+    let (kind, text) = status_badge(status);
+    view! { <Badge kind text/> }
 }
 
 /// The account with this id, if there is one. That the administrator saw it is recorded.
@@ -80,8 +75,11 @@ pub(crate) async fn find(state: &AppState, authority: &Authority, from: &Request
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::pages::account::two_factor::{AuthenticatorApp, BackupCodes};
-    use auth::identity::{Method, SecondFactor};
+    use crate::pages::account::two_factor::BackupCodes;
+    use auth::{
+        identity::{Method, SecondFactor},
+        self_service::two_factor::Authenticator,
+    };
     use time::macros::datetime;
 
     const THEN: OffsetDateTime = datetime!(2026-11-03 10:12 UTC);
@@ -109,11 +107,11 @@ pub(crate) mod tests {
             last_sign_in: None,
             deletes: None,
             two_factor: TwoFactorSummary {
-                apps: vec![AuthenticatorApp {
-                    id: "8".to_owned(),
+                apps: vec![Authenticator {
+                    id: Uuid::from_u128(8),
                     name: "<i>".to_owned(),
-                    added: THEN,
-                    last_used: None,
+                    added_at: THEN,
+                    last_used_at: None,
                     stopped: true,
                 }],
                 codes: Some(BackupCodes { left: 2, total: 10, made: THEN, last_used: None, saved: true }),

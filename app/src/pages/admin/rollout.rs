@@ -1,12 +1,10 @@
 //! `/admin/rollout`: who has which feature, what would stop the rollout, and the lever. A change is reviewed before it is made.
 
-use std::collections::HashMap;
-
 use auth::{
     flag::{self, Flag, FlagRow, PASSWORDLESS_AUTH, Reach, Target},
     identity::{ActionError, Actor},
     primitives::reason::{Reason, ReasonError},
-    rollout::{DEFAULT_PLAN, Population, Reading, Rollout, StartError, State as RolloutState, Status, Step, Told, Verdict},
+    rollout::{DEFAULT_PLAN, Overview, Reading, Rollout, StartError, State as RolloutState, Status, Step, Told, Verdict},
 };
 use uuid::Uuid;
 
@@ -34,71 +32,62 @@ pub enum Act {
 }
 
 impl Act {
+    /// What the form sends, the words of its button, and what will happen.
+    const fn row(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Off => (
+                "off",
+                "Turn off now",
+                "Nobody can sign in this way from now on, on every server within five seconds. Links and codes already sent stop working. People signed in now stay signed in. A rollout under way ends.",
+            ),
+            Self::Move(_) => (
+                "named",
+                "Make the change",
+                "Every server follows within five seconds. People signed in now stay signed in. A rollout under way pauses.",
+            ),
+            Self::Start => (
+                "start",
+                "Start the rollout",
+                "Who can sign in this way grows step by step. A check over its limit holds it, and some turn it off.",
+            ),
+            Self::Pause => {
+                ("pause", "Pause the rollout", "It stays where it is until you resume it. Checks that turn it off still do.")
+            }
+            Self::Resume => (
+                "resume",
+                "Resume the rollout",
+                "It goes on from where it is. A check that is still over its limit holds it again.",
+            ),
+            Self::Abort => {
+                ("abort", "End the rollout", "Who can sign in this way stays as it is. Nothing watches over it any more.")
+            }
+        }
+    }
+
     fn name(self) -> String {
         match self {
-            Self::Off => "off".to_owned(),
-            Self::Move(Target::Named) => "named".to_owned(),
             Self::Move(Target::Admins(percent)) => format!("admins-{percent}"),
             Self::Move(Target::Everyone(percent)) => format!("everyone-{percent}"),
-            Self::Start => "start".to_owned(),
-            Self::Pause => "pause".to_owned(),
-            Self::Resume => "resume".to_owned(),
-            Self::Abort => "abort".to_owned(),
+            act => act.row().0.to_owned(),
         }
     }
 
     fn parse(text: &str) -> Option<Self> {
         let percent = |text: &str| text.parse().ok().filter(|percent| (1..=100).contains(percent));
-        Some(match text.split_once('-') {
-            Some(("admins", n)) => Self::Move(Target::Admins(percent(n)?)),
-            Some(("everyone", n)) => Self::Move(Target::Everyone(percent(n)?)),
-            Some(_) => return None,
-            None => match text {
-                "off" => Self::Off,
-                "named" => Self::Move(Target::Named),
-                "start" => Self::Start,
-                "pause" => Self::Pause,
-                "resume" => Self::Resume,
-                "abort" => Self::Abort,
-                _ => return None,
-            },
-        })
+        let all = [Self::Off, Self::Move(Target::Named), Self::Start, Self::Pause, Self::Resume, Self::Abort];
+        match text.split_once('-') {
+            Some(("admins", n)) => Some(Self::Move(Target::Admins(percent(n)?))),
+            Some(("everyone", n)) => Some(Self::Move(Target::Everyone(percent(n)?))),
+            Some(_) => None,
+            None => all.into_iter().find(|act| act.row().0 == text),
+        }
     }
 
     fn question(self) -> String {
         match self {
             Self::Off => "Turn off passwordless sign-in?".to_owned(),
             Self::Move(target) => format!("Move to {}?", lower(&title(target))),
-            Self::Start => "Start the rollout?".to_owned(),
-            Self::Pause => "Pause the rollout?".to_owned(),
-            Self::Resume => "Resume the rollout?".to_owned(),
-            Self::Abort => "End the rollout?".to_owned(),
-        }
-    }
-
-    fn verb(self) -> &'static str {
-        match self {
-            Self::Off => "Turn off now",
-            Self::Move(_) => "Make the change",
-            Self::Start => "Start the rollout",
-            Self::Pause => "Pause the rollout",
-            Self::Resume => "Resume the rollout",
-            Self::Abort => "End the rollout",
-        }
-    }
-
-    fn consequence(self) -> &'static str {
-        match self {
-            Self::Off => {
-                "Nobody can sign in this way from now on, on every server within five seconds. Links and codes already sent stop working. People signed in now stay signed in. A rollout under way ends."
-            }
-            Self::Move(_) => {
-                "Every server follows within five seconds. People signed in now stay signed in. A rollout under way pauses."
-            }
-            Self::Start => "Who can sign in this way grows step by step. A check over its limit holds it, and some turn it off.",
-            Self::Pause => "It stays where it is until you resume it. Checks that turn it off still do.",
-            Self::Resume => "It goes on from where it is. A check that is still over its limit holds it again.",
-            Self::Abort => "Who can sign in this way stays as it is. Nothing watches over it any more.",
+            act => format!("{}?", act.row().1),
         }
     }
 }
@@ -118,6 +107,11 @@ pub(super) fn lower(text: &str) -> String {
     chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
 }
 
+/// "1 address", "12 addresses"
+fn addresses(n: usize, noun: &str) -> String {
+    format::count(n as u64, noun).replace("addresss", "addresses")
+}
+
 /// Whom a flag lets in, in words.
 pub(super) fn who_has(flag: &Flag) -> String {
     match flag.reach() {
@@ -126,8 +120,7 @@ pub(super) fn who_has(flag: &Flag) -> String {
         Reach::Some => {
             let everyone = (flag.percent_everyone > 0).then(|| format!("{}% of everyone", flag.percent_everyone));
             let admins = (flag.percent_admins > 0).then(|| format!("{}% of administrators", flag.percent_admins));
-            let named = (!flag.allowed.is_empty())
-                .then(|| format::count(flag.allowed.len() as u64, "named address").replace("addresss", "addresses"));
+            let named = (!flag.allowed.is_empty()).then(|| addresses(flag.allowed.len(), "named address"));
             format::line([everyone, admins, named].into_iter().flatten())
         }
     }
@@ -136,34 +129,27 @@ pub(super) fn who_has(flag: &Flag) -> String {
 /// What the page shows.
 #[derive(Clone, Debug)]
 pub struct Shown {
-    pub status: Status,
-    /// The feature's own, whether it has a row or not.
-    pub flag: Flag,
-    pub flags: Vec<FlagRow>,
-    pub history: Vec<Told>,
-    /// Of administrators who changed something.
-    pub names: HashMap<Uuid, String>,
-    pub population: Option<Population>,
+    pub all: Overview,
     /// Whether the administrator may change something now, or has to confirm it's them first.
     pub fresh: bool,
 }
 
 impl Shown {
     fn under_way(&self) -> Option<&Rollout> {
-        self.status.rollout.as_ref().filter(|rollout| !rollout.state.is_over())
+        self.all.status.rollout.as_ref().filter(|rollout| !rollout.state.is_over())
     }
 
     fn plan(&self) -> &[Step] {
-        self.status.rollout.as_ref().map_or(&DEFAULT_PLAN, |rollout| &rollout.plan)
+        self.all.status.rollout.as_ref().map_or(&DEFAULT_PLAN, |rollout| &rollout.plan)
     }
 
     fn over(&self) -> bool {
-        self.status.readings.iter().any(|reading| reading.verdict() == Verdict::Over)
+        self.all.status.readings.iter().any(|reading| reading.verdict() == Verdict::Over)
     }
 
     fn name(&self, by: &str) -> String {
         match by.parse::<Uuid>() {
-            Ok(id) => self.names.get(&id).cloned().unwrap_or_else(|| "an administrator".to_owned()),
+            Ok(id) => self.all.names.get(&id).cloned().unwrap_or_else(|| "an administrator".to_owned()),
             Err(_) => match by {
                 "operator" => "an operator".to_owned(),
                 "rollout" => "the rollout".to_owned(),
@@ -171,15 +157,6 @@ impl Shown {
                 other => other.to_owned(),
             },
         }
-    }
-
-    fn badge(&self) -> (BadgeKind, String) {
-        badge(self.status.rollout.as_ref(), &self.flag)
-    }
-
-    /// Where the flag is now, among the choices.
-    fn here(&self) -> Act {
-        here(&self.flag)
     }
 }
 
@@ -203,6 +180,7 @@ pub(super) fn reached(flag: &Flag) -> String {
     if let Act::Move(target) = here(flag) { title(target) } else { "off".to_owned() }
 }
 
+/// Where the flag is now, among the choices.
 fn here(flag: &Flag) -> Act {
     match (flag.percent_everyone, flag.percent_admins, flag.allowed.is_empty()) {
         (0, 0, true) => Act::Off,
@@ -227,27 +205,26 @@ const COLUMNS: &[Column] = &[Column::text("Feature"), Column::text("State"), Col
 /// `done`: something was changed, a moment ago.
 #[component]
 pub fn RolloutPage(who: String, shown: Shown, typed: Typed, done: bool) -> impl IntoView {
-    let (kind, badge) = shown.badge();
-    let changed = shown.flags.iter().find(|row| row.key == PASSWORDLESS_AUTH).map(|row| {
+    let (kind, badge) = badge(shown.all.status.rollout.as_ref(), &shown.all.flag);
+    let changed = shown.all.flags.iter().find(|row| row.key == PASSWORDLESS_AUTH).map(|row| {
         let by = shown.name(&row.updated_by);
         view! { <span class="hint">"Changed "<Date at=row.updated_at/>" by "<span class="whole">{by}</span></span> }
     });
     let refused = typed.refused;
-    let help = match shown.status.rollout.as_ref().map(|rollout| rollout.state) {
+    let help = match shown.all.status.rollout.as_ref().map(|rollout| rollout.state) {
         Some(RolloutState::Held) => help::ADMIN_ROLLOUT_HELD,
         Some(RolloutState::RolledBack) => help::ADMIN_ROLLOUT_ROLLED_BACK,
         _ => help::ADMIN_ROLLOUT,
     };
     let wrong = typed.error.is_some();
     // In one type each: nested, they are more than the compiler follows.
-    let ladder = shown.status.rollout.as_ref().map(|rollout| view! { <Ladder rollout=rollout.clone()/> }.into_any());
+    let ladder = shown.all.status.rollout.as_ref().map(|rollout| view! { <Ladder rollout=rollout.clone()/> }.into_any());
     let lever = view! { <Lever shown=shown.clone() typed/> }.into_any();
-    let conditions = view! { <Conditions status=shown.status.clone()/> }.into_any();
-    let features: Vec<Vec<AnyView>> = shown.flags.iter().map(|row| feature(row, &shown)).collect();
+    let conditions = view! { <Conditions status=shown.all.status.clone()/> }.into_any();
+    let features = shown.all.flags.iter().map(|row| feature(row, &shown)).collect();
     let (notice, history) = (stopped(&shown), view! { <History shown/> }.into_any());
     view! {
-        <Admin title="Rollout" email=who error=wrong help=Some(help)>
-            <p class="lede">"Who can use each feature, and what would stop it. Times are in UTC."</p>
+        <Admin title="Rollout" email=who error=wrong help=Some(help) lede="Who can use each feature, and what would stop it. Times are in UTC.">
             {done.then(|| view! {
                 <Notice tone=Tone::Ok title="Changed">"Every server follows within five seconds. It's in the audit log."</Notice>
             })}
@@ -263,11 +240,9 @@ pub fn RolloutPage(who: String, shown: Shown, typed: Typed, done: bool) -> impl 
             </div>
             <div class="panel">
                 <h2>"All features"</h2>
-                {if features.is_empty() {
-                    view! { <Empty heading="Nothing was changed yet" text="A feature shows up here once somebody has changed who has it."/> }.into_any()
-                } else {
-                    view! { <Table label="All features" columns=COLUMNS rows=features/> }.into_any()
-                }}
+                <Table label="All features" columns=COLUMNS rows=features>
+                    <Empty heading="Nothing was changed yet" text="A feature shows up here once somebody has changed who has it."/>
+                </Table>
             </div>
             {history}
         </Admin>
@@ -276,24 +251,21 @@ pub fn RolloutPage(who: String, shown: Shown, typed: Typed, done: bool) -> impl 
 
 /// Why the rollout stands still, or is over.
 fn stopped(shown: &Shown) -> Option<AnyView> {
-    let rollout = shown.status.rollout.as_ref()?;
-    let check = rollout.why.as_deref().and_then(auth::policy::checks::Check::parse);
-    let why = check.map_or_else(|| rollout.why.clone().unwrap_or_default(), |check| format::capitalised(check_text::over(check)));
+    let rollout = shown.all.status.rollout.as_ref()?;
+    let why = rollout.why.clone().unwrap_or_default();
+    let why = check_text::reason(&why).unwrap_or(why);
     Some(match rollout.state {
-        RolloutState::Held => {
-            let title = "The rollout is held";
-            view! {
-                <Notice tone=Tone::Warn title>
-                    {why}". Nobody new gets in until every check has been under its limit for 30 minutes."
-                </Notice>
-            }
-            .into_any()
+        RolloutState::Held => view! {
+            <Notice tone=Tone::Warn title="The rollout is held">
+                {why}". Nobody new gets in until every check has been under its limit for 30 minutes."
+            </Notice>
         }
+        .into_any(),
         RolloutState::Paused => view! { <Notice tone=Tone::Info title="The rollout is paused">{why}"."</Notice> }.into_any(),
-        RolloutState::RolledBack if shown.flag.reach() == Reach::Nobody => {
-            let title = "A check turned passwordless sign-in off";
-            view! { <Notice tone=Tone::Danger title>{why}". People signed in then stay signed in."</Notice> }.into_any()
+        RolloutState::RolledBack if shown.all.flag.reach() == Reach::Nobody => view! {
+            <Notice tone=Tone::Danger title="A check turned passwordless sign-in off">{why}". People signed in then stay signed in."</Notice>
         }
+        .into_any(),
         _ => return None,
     })
 }
@@ -304,14 +276,11 @@ pub(super) fn Ladder(rollout: Rollout) -> impl IntoView {
     let steps = rollout.plan.iter().enumerate().map(|(n, step)| {
         let here = n == rollout.step && !over;
         let done = n < rollout.step || (rollout.state == RolloutState::Finished);
-        let state = if here {
-            view! { "Since "<Date at=rollout.step_since/> }.into_any()
-        } else if done {
-            "Done".into_any()
-        } else if n == rollout.step {
-            "Ended here".into_any()
-        } else {
-            "Not started".into_any()
+        let state = match (here, done) {
+            (true, _) => view! { "Since "<Date at=rollout.step_since/> }.into_any(),
+            (_, true) => "Done".into_any(),
+            _ if n == rollout.step => "Ended here".into_any(),
+            _ => "Not started".into_any(),
         };
         let later = !here && !done;
         view! {
@@ -338,10 +307,11 @@ fn Lever(shown: Shown, typed: Typed) -> impl IntoView {
         }
         .into_any();
     }
-    let here = shown.here();
+    let Overview { flag, population, .. } = &shown.all;
+    let here = here(flag);
     let chosen = typed.act.filter(|act| matches!(act, Act::Off | Act::Move(_))).unwrap_or(here);
     let over = shown.over();
-    let reached = shown.flag.percent_everyone;
+    let reached = flag.percent_everyone;
     let mut choices = vec![Act::Off, Act::Move(Target::Named)];
     choices.extend(shown.plan().iter().map(|step| Act::Move(step.to)).filter(|act| *act != Act::Move(Target::Named)));
     if !choices.contains(&here) {
@@ -350,7 +320,7 @@ fn Lever(shown: Shown, typed: Typed) -> impl IntoView {
     let choices = choices.into_iter().map(|act| {
         let up = match act {
             Act::Move(Target::Everyone(percent)) => percent > reached,
-            Act::Move(Target::Admins(percent)) => reached == 0 && percent > shown.flag.percent_admins,
+            Act::Move(Target::Admins(percent)) => reached == 0 && percent > flag.percent_admins,
             _ => false,
         };
         let barred = up && over;
@@ -358,17 +328,10 @@ fn Lever(shown: Shown, typed: Typed) -> impl IntoView {
         let hint = match act {
             _ if barred => "Not available while a check is over its limit.".to_owned(),
             Act::Off => format!("{now}Everyone uses the old sign-in. People signed in now stay signed in."),
-            Act::Move(Target::Named) => {
-                let named = shown.flag.allowed.len() as u64;
-                format!(
-                    "{now}{}.",
-                    if named == 1 { "1 address".to_owned() } else { format!("{} addresses", format::grouped(named)) }
-                )
-            }
+            Act::Move(Target::Named) => format!("{now}{}.", addresses(flag.allowed.len(), "address")),
             Act::Move(target) => {
-                let accounts = shown.population.and_then(|population| population.let_in(target));
-                let accounts = accounts.map_or_else(String::new, |n| so_many(target, n));
-                format!("{now}{accounts}").trim_end().to_owned()
+                let accounts = population.and_then(|population| population.let_in(target)).map(|n| so_many(target, n));
+                format!("{now}{}", accounts.unwrap_or_default()).trim_end().to_owned()
             }
             _ => String::new(),
         };
@@ -402,7 +365,7 @@ fn Lever(shown: Shown, typed: Typed) -> impl IntoView {
         Some(_) => vec![(Act::Resume, "Resume"), (Act::Abort, "End the rollout")],
     };
     let plan = plan.into_iter().map(|(act, text)| view! { <button class="button" name="act" value=act.name()>{text}</button> });
-    let off = shown.flag.reach() == Reach::Nobody;
+    let off = flag.reach() == Reach::Nobody;
     let error = typed.error.map(reason_error);
     view! {
         <form method="post" action=routes::ADMIN_ROLLOUT novalidate>
@@ -428,15 +391,24 @@ fn so_many(target: Target, n: u64) -> String {
         return if all { "No account yet." } else { "Likely no account yet." }.to_owned();
     }
     let about = if all { "" } else { "About " };
-    format!("{about}{} {}.", format::grouped(n), if n == 1 { "account" } else { "accounts" })
+    format!("{about}{}.", format::count(n, "account"))
 }
 
 #[component]
 fn Conditions(status: Status) -> impl IntoView {
     let now = status.now;
+    let line = |(class, glyph, word): (&'static str, Glyph, &'static str), title: String, text: String| {
+        view! {
+            <li class=class>
+                <Icon glyph/>
+                <span><span class="vh">{word}</span>{title}</span>
+                <p class="hint">{text}</p>
+            </li>
+        }
+    };
     let readings = status.readings.iter().map(|reading| {
         let Reading { check, value, over_since, .. } = *reading;
-        let (class, glyph, word) = match reading.verdict() {
+        let mark = match reading.verdict() {
             Verdict::NoData => ("none", Glyph::Info, "No data: "),
             Verdict::Ok => ("ok", Glyph::Done, "OK: "),
             Verdict::Close => ("close", Glyph::Warn, "Close: "),
@@ -444,37 +416,23 @@ fn Conditions(status: Status) -> impl IntoView {
         };
         let measured = value.map_or_else(|| "No data.".to_owned(), |value| check_text::value(check, value));
         let over = over_since.map(|since| format!(" Over for {}.", format::roughly((now - since).try_into().unwrap_or_default())));
-        view! {
-            <li class=class>
-                <Icon glyph/>
-                <span><span class="vh">{word}</span>{check_text::title(check)}</span>
-                <p class="hint">{measured}{over}</p>
-            </li>
-        }
+        line(mark, check_text::title(check).to_owned(), measured + &over.unwrap_or_default())
     });
     let gates = status.rollout.as_ref().filter(|rollout| !rollout.state.is_over()).map(|rollout| {
         let soaked = rollout.soaked_at() <= now && rollout.state == RolloutState::Running;
         let tried = status.sign_ins > 0;
-        let gate = |done: bool, title: String, text: String| {
-            let (class, glyph, word) = if done { ("ok", Glyph::Done, "Done: ") } else { ("none", Glyph::Info, "Waiting: ") };
-            view! {
-                <li class=class>
-                    <Icon glyph/>
-                    <span><span class="vh">{word}</span>{title}</span>
-                    <p class="hint">{text}</p>
-                </li>
-            }
-        };
+        let mark = |done: bool| if done { ("ok", Glyph::Done, "Done: ") } else { ("none", Glyph::Info, "Waiting: ") };
         let hours = format::count(u64::from(rollout.current().soak_hours), "hour");
         let until = if rollout.state == RolloutState::Running {
             format!("Until {}.", format::date_time(rollout.soaked_at()))
         } else {
             "The time stands still.".to_owned()
         };
-        view! {
-            {gate(soaked, format!("{hours} at this step"), until)}
-            {gate(tried, "Somebody signed in at this step".to_owned(), format!("{}.", format::count(status.sign_ins.unsigned_abs(), "sign-in")))}
-        }
+        let sign_ins = format!("{}.", format::count(status.sign_ins.unsigned_abs(), "sign-in"));
+        [
+            line(mark(soaked), format!("{hours} at this step"), until),
+            line(mark(tried), "Somebody signed in at this step".to_owned(), sign_ins),
+        ]
     });
     view! {
         <div>
@@ -485,21 +443,18 @@ fn Conditions(status: Status) -> impl IntoView {
 }
 
 fn feature(row: &FlagRow, shown: &Shown) -> Vec<AnyView> {
-    let (kind, state) = if row.key == PASSWORDLESS_AUTH {
-        match shown.under_way().map(|rollout| rollout.state) {
-            Some(RolloutState::Held) => (BadgeKind::Warn, "Held"),
-            Some(RolloutState::Paused) => (BadgeKind::Warn, "Paused"),
-            _ => state_of(&row.flag),
-        }
-    } else {
-        state_of(&row.flag)
+    let guarded = row.key == PASSWORDLESS_AUTH;
+    let (kind, state) = match shown.under_way().filter(|_| guarded).map(|rollout| rollout.state) {
+        Some(RolloutState::Held) => (BadgeKind::Warn, "Held"),
+        Some(RolloutState::Paused) => (BadgeKind::Warn, "Paused"),
+        _ => match row.flag.reach() {
+            Reach::Nobody => (BadgeKind::Off, "Off"),
+            Reach::Some => (BadgeKind::Here, "In part"),
+            Reach::Everyone => (BadgeKind::Ok, "On"),
+        },
     };
     let by = shown.name(&row.updated_by);
-    let name = if row.key == PASSWORDLESS_AUTH {
-        "Passwordless sign-in".to_owned()
-    } else {
-        format::capitalised(&row.key.replace('_', " "))
-    };
+    let name = if guarded { "Passwordless sign-in".to_owned() } else { format::capitalised(&row.key.replace('_', " ")) };
     vec![
         view! { <p>{name}</p><p class="hint"><code>{row.key.clone()}</code></p> }.into_any(),
         view! { <Badge kind text=state/> }.into_any(),
@@ -508,42 +463,28 @@ fn feature(row: &FlagRow, shown: &Shown) -> Vec<AnyView> {
     ]
 }
 
-fn state_of(flag: &Flag) -> (BadgeKind, &'static str) {
-    match flag.reach() {
-        Reach::Nobody => (BadgeKind::Off, "Off"),
-        Reach::Some => (BadgeKind::Here, "In part"),
-        Reach::Everyone => (BadgeKind::Ok, "On"),
-    }
-}
-
 const HISTORY: &[Column] = &[Column::text("What"), Column::text("When"), Column::text("By"), Column::text("Why")];
 
 #[component]
 fn History(shown: Shown) -> impl IntoView {
-    let rows: Vec<Vec<AnyView>> = shown
-        .history
-        .iter()
-        .map(|told| {
-            let by = told.actor.map_or_else(|| told.by.clone(), |actor| actor.to_string());
-            let why = told.reason.clone();
-            let why = auth::policy::checks::Check::parse(&why)
-                .map_or_else(|| begun_by(&by, why), |check| format::capitalised(check_text::over(check)));
-            vec![
-                what(told).into_any(),
-                view! { <DateTime at=told.at/> }.into_any(),
-                view! { <p class="whole">{begun(&shown.name(&by))}</p> }.into_any(),
-                view! { <p class="whole">{if why.is_empty() { "–".to_owned() } else { why }}</p> }.into_any(),
-            ]
-        })
-        .collect();
+    let rows = shown.all.history.iter().map(|told| {
+        let by = told.actor.map_or_else(|| told.by.clone(), |actor| actor.to_string());
+        // A reason is written as somebody typed it; the rollout's own begins like a sentence.
+        let typed = || if by == "rollout" { format::capitalised(&told.reason) } else { told.reason.clone() };
+        let why = check_text::reason(&told.reason).unwrap_or_else(typed);
+        vec![
+            what(told).into_any(),
+            view! { <DateTime at=told.at/> }.into_any(),
+            view! { <p class="whole">{begun(&shown.name(&by))}</p> }.into_any(),
+            view! { <p class="whole">{if why.is_empty() { "–".to_owned() } else { why }}</p> }.into_any(),
+        ]
+    });
     view! {
         <div class="panel">
             <h2>"History"</h2>
-            {if rows.is_empty() {
-                view! { <Empty heading="Nothing here yet" text="Changes, and what the rollout does by itself, will show up in this list."/> }.into_any()
-            } else {
-                view! { <Table label="History" columns=HISTORY rows/> }.into_any()
-            }}
+            <Table label="History" columns=HISTORY rows=rows.collect()>
+                <Empty heading="Nothing here yet" text="Changes, and what the rollout does by itself, will show up in this list."/>
+            </Table>
         </div>
     }
 }
@@ -551,11 +492,6 @@ fn History(shown: Shown) -> impl IntoView {
 /// As a cell begins. An address stays as it is.
 fn begun(name: &str) -> String {
     if name.contains('@') { name.to_owned() } else { format::capitalised(name) }
-}
-
-/// A reason is written as somebody typed it; the rollout's own begins like a sentence.
-fn begun_by(by: &str, why: String) -> String {
-    if by == "rollout" { format::capitalised(&why) } else { why }
 }
 
 fn what(told: &Told) -> String {
@@ -590,11 +526,11 @@ pub fn ReviewPage(who: String, act: Act, reason: String) -> impl IntoView {
     let class = if matches!(act, Act::Off | Act::Abort) { "button danger" } else { "button primary" };
     view! {
         <Admin title=act.question() email=who above crumb="Review change" help=Some(help::ADMIN_ROLLOUT)>
-            <Ask action=routes::ADMIN_ROLLOUT button=act.verb() class=class narrow=true back=("Cancel", routes::ADMIN_ROLLOUT.to_owned())>
+            <Ask action=routes::ADMIN_ROLLOUT button=act.row().1 class=class narrow=true back=("Cancel", routes::ADMIN_ROLLOUT.to_owned())>
                 <input type="hidden" name="act" value=act.name()/>
                 <input type="hidden" name="reason" value=reason.clone()/>
                 <input type="hidden" name="reviewed" value="1"/>
-                <p>{act.consequence()}</p>
+                <p>{act.row().2}</p>
                 <p><strong>"Reason: "</strong><span class="whole">{reason}</span></p>
             </Ask>
         </Admin>
@@ -607,25 +543,12 @@ pub struct RolloutQuery {
     done: String,
 }
 
-async fn shown(state: &AppState, fresh: bool) -> Result<Shown, auth::Error> {
-    let overview = state.auth.rollout().overview().await?;
-    Ok(Shown {
-        status: overview.status,
-        flag: overview.flag,
-        flags: overview.flags,
-        history: overview.history,
-        names: overview.names,
-        population: overview.population,
-        fresh,
-    })
-}
-
 pub async fn get(
     State(state): State<AppState>,
     Administrator(_, authority): Administrator,
     Query(query): Query<RolloutQuery>,
 ) -> Answer {
-    let shown = shown(&state, state.auth.sign_in().is_fresh(&authority)).await?;
+    let shown = Shown { all: state.auth.rollout().overview().await?, fresh: state.auth.sign_in().is_fresh(&authority) };
     let done = query.done == DONE;
     Ok(page(StatusCode::OK, || view! { <RolloutPage who=authority.email shown typed=Typed::default() done/> }))
 }
@@ -646,7 +569,7 @@ pub async fn change_rollout(
     };
     let (who, typed) = (authority.email.clone(), line(&reason));
     let refuse = async |status, error, refused| -> Answer {
-        let shown = shown(&form.state, true).await?;
+        let shown = Shown { all: auth.rollout().overview().await?, fresh: true };
         let (who, typed) = (who.clone(), Typed { act: Some(act), reason: typed.clone(), error, refused });
         Err(page(status, || view! { <RolloutPage who shown typed done=false/> }).into())
     };
@@ -693,7 +616,7 @@ pub async fn change_rollout(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use auth::policy::checks::Check;
+    use auth::{policy::checks::Check, rollout::Population};
     use time::{Duration, OffsetDateTime, macros::datetime};
 
     use crate::http::render::render;
@@ -719,15 +642,15 @@ mod tests {
             over_since: value.filter(|value| *value > check.limit()).map(|_| NOW - Duration::minutes(12)),
             checked_at: NOW,
         });
-        Shown {
+        let all = Overview {
             status: Status { rollout: Some(rollout), readings: readings.collect(), sign_ins: 3, now: NOW },
             flag,
             flags: Vec::new(),
             history: Vec::new(),
-            names: HashMap::new(),
+            names: std::collections::HashMap::new(),
             population: Some(Population { accounts: 16_840, administrators: 42 }),
-            fresh: true,
-        }
+        };
+        Shown { all, fresh: true }
     }
 
     fn html(shown: Shown, typed: Typed) -> String {

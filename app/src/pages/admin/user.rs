@@ -6,7 +6,6 @@ use auth::{
     sessions::SessionView,
 };
 use axum::{Extension, extract::Path};
-use url::form_urlencoded;
 
 use crate::{
     pages::{
@@ -24,18 +23,17 @@ use crate::{
     ui::event_text::Told,
 };
 
-/// What happened to the account, the newest first.
-#[derive(Clone, Debug)]
-pub struct Activity {
-    pub entries: Vec<Entry>,
-    /// Cursors to the pages beside this one.
-    pub newer: Option<String>,
-    pub older: Option<String>,
-}
-
-/// `who`: the administrator's own address. `done`: what was changed a moment ago.
+/// `who`: the administrator's own address. `entries`: what happened to the account, the newest first. `done`: what was changed a moment
+/// ago.
 #[component]
-pub fn UserPage(who: String, user: User, activity: Activity, done: Option<Change>, now: OffsetDateTime) -> impl IntoView {
+pub fn UserPage(
+    who: String,
+    user: User,
+    entries: Vec<Entry>,
+    beside: Beside,
+    done: Option<Change>,
+    now: OffsetDateTime,
+) -> impl IntoView {
     let (id, email, status, admin) = (user.id.clone(), user.email.clone(), user.status, user.admin);
     // Anyone can make a link that says something was done. The page says it only where it is so.
     let done = done.filter(|change| !change.applies_to(&user));
@@ -54,7 +52,7 @@ pub fn UserPage(who: String, user: User, activity: Activity, done: Option<Change
     .into_any();
     let lists = view! {
         <Sessions sessions now/>
-        <RecentActivity id activity now/>
+        <RecentActivity id entries beside now/>
     }
     .into_any();
     view! {
@@ -67,7 +65,7 @@ pub fn UserPage(who: String, user: User, activity: Activity, done: Option<Change
             help=Some(help::ADMIN_ACCOUNTS)
         >
             {done.map(|change| {
-                let (title, text) = change.done();
+                let (title, text) = change.words().done;
                 view! { <Notice tone=Tone::Ok title>{text}</Notice> }
             })}
             <div class="sides">
@@ -81,10 +79,7 @@ pub fn UserPage(who: String, user: User, activity: Activity, done: Option<Change
 #[component]
 fn Facts(user: User) -> impl IntoView {
     let User { id, name, created, last_sign_in, deletes, .. } = user;
-    let last_sign_in = match last_sign_in {
-        Some(at) => view! { <DateTime at/> }.into_any(),
-        None => "Never".into_any(),
-    };
+    let last_sign_in = last_sign_in.map_or_else(|| "Never".into_any(), |at| view! { <DateTime at/> }.into_any());
     view! {
         <section class="panel">
             <h2>"Account"</h2>
@@ -106,7 +101,7 @@ fn TwoFactor(two_factor: TwoFactorSummary) -> impl IntoView {
     let TwoFactorSummary { apps, codes, trusted } = two_factor;
     let apps = apps.into_iter().map(|app| {
         view! {
-            <p>{app.name}", added "<Date at=app.added/>{app.stopped.then_some(". Off after too many wrong codes")}</p>
+            <p>{app.name}", added "<Date at=app.added_at/>{app.stopped.then_some(". Off after too many wrong codes")}</p>
         }
     });
     let codes = match codes {
@@ -132,7 +127,7 @@ fn TwoFactor(two_factor: TwoFactorSummary) -> impl IntoView {
 #[component]
 fn Changes(user: User) -> impl IntoView {
     let changes = Change::ALL.into_iter().filter(|change| change.applies_to(&user));
-    let changes = changes.map(|change| view! { <a class="button sm" href=change.path(&user.id)>{change.verb()}</a> });
+    let changes = changes.map(|change| view! { <a class="button sm" href=change.path(&user.id)>{change.words().verb}</a> });
     view! {
         <section class="panel">
             <h2>"Change this account"</h2>
@@ -160,26 +155,16 @@ fn Sessions(sessions: Vec<SessionView>, now: OffsetDateTime) -> impl IntoView {
 const COLUMNS: &[Column] = &[Column::text("What"), Column::text("Time (UTC)"), Column::text("From")];
 
 #[component]
-fn RecentActivity(id: String, activity: Activity, now: OffsetDateTime) -> impl IntoView {
-    let Activity { entries, newer, older } = activity;
-    let link = |cursor: Option<String>| {
-        let at = |at: String| form_urlencoded::byte_serialize(at.as_bytes()).collect::<String>();
-        cursor.map(|cursor| format!("{}?at={}#activity", person::path(&id), at(cursor)))
-    };
-    let (newer, older) = (link(newer), link(older));
-    let beside = newer.is_some() || older.is_some();
-    let content = if entries.is_empty() {
-        let text = "Sign-ins and changes in the last 90 days will show up in this list.";
-        view! { <Empty heading="Nothing here yet" text/> }.into_any()
-    } else {
-        let rows = entries.into_iter().map(|entry| cells(entry, now)).collect();
-        view! { <Table label="Activity" columns=COLUMNS rows/> }.into_any()
-    };
+fn RecentActivity(id: String, entries: Vec<Entry>, beside: Beside, now: OffsetDateTime) -> impl IntoView {
+    let rows = entries.into_iter().map(|entry| cells(entry, now)).collect();
+    let path = move |at: &str| routes::with_query(&person::path(&id), [("at", at)]) + "#activity";
     view! {
         <section class="panel" id="activity">
             <h2>"Activity"</h2>
-            {content}
-            {beside.then(|| view! { <Pager text="Last 90 days" back=("Newer", newer) forth=("Older", older)/> })}
+            <Table label="Activity" columns=COLUMNS rows>
+                <Empty heading="Nothing here yet" text="Sign-ins and changes in the last 90 days will show up in this list."/>
+            </Table>
+            <NewerOlder text="Last 90 days" beside path/>
         </section>
     }
 }
@@ -196,7 +181,7 @@ fn cells(entry: Entry, now: OffsetDateTime) -> Vec<AnyView> {
     };
     vec![
         view! { <p>{what}</p>{more.map(|more| view! { <p class="hint">{more}</p> })} }.into_any(),
-        view! { <time datetime=format::machine_time(at)>{format::lately(at, now)}</time> }.into_any(),
+        view! { <Lately at now/> }.into_any(),
         from,
     ]
 }
@@ -215,18 +200,12 @@ pub async fn get(
     Path(id): Path<String>,
     Query(UserQuery { at, done }): Query<UserQuery>,
 ) -> Answer {
-    let Ok(id) = id.parse() else { return Err(AccessDenied::NoSuchPage.into()) };
-    let Some(user) = person::find(&state, &authority, &from, id).await? else {
-        return Err(AccessDenied::NoSuchPage.into());
-    };
+    let id = id.parse().map_err(|_| AccessDenied::NoSuchPage)?;
+    let user = person::find(&state, &authority, &from, id).await?.ok_or(AccessDenied::NoSuchPage)?;
     let found = state.auth.self_service().activity(id, Filter::All, Cursor::parse(&at)).await?;
-    let activity = Activity {
-        entries: found.rows.into_iter().filter_map(Entry::of).collect(),
-        newer: found.newer.map(|cursor| cursor.to_string()),
-        older: found.older.map(|cursor| cursor.to_string()),
-    };
-    let (done, now) = (Change::parse(&done), state.auth.now());
-    Ok(page(StatusCode::OK, || view! { <UserPage who=authority.email user activity done now/> }))
+    let (beside, done, now) = (Beside::from(&found), Change::parse(&done), state.auth.now());
+    let entries = found.rows.into_iter().filter_map(Entry::of).collect();
+    Ok(page(StatusCode::OK, || view! { <UserPage who=authority.email user entries beside done now/> }))
 }
 
 #[cfg(test)]
@@ -239,15 +218,15 @@ mod tests {
     const THEN: OffsetDateTime = datetime!(2026-11-03 10:12 UTC);
     const NOW: OffsetDateTime = datetime!(2026-11-24 14:29 UTC);
 
-    fn activity() -> Activity {
+    fn activity() -> Vec<Entry> {
         let entry = |what, by| Entry { at: THEN, told: Told { what, more: Some("<u>".to_owned()), new_device: false }, by };
         let browser = By::Browser { device: "<s>".to_owned(), ip: "203.0.113.24".to_owned() };
-        let entries = vec![entry("Signed in", browser), entry("Two-factor reset", By::Administrator)];
-        Activity { entries, newer: None, older: Some("o1&2".to_owned()) }
+        vec![entry("Signed in", browser), entry("Two-factor reset", By::Administrator)]
     }
 
-    fn html(user: User, activity: Activity, done: Option<Change>) -> String {
-        render(move || view! { <UserPage who="priya@example.org".to_owned() user activity done now=NOW/> })
+    fn html(user: User, entries: Vec<Entry>, done: Option<Change>) -> String {
+        let beside = Beside { newer: None, older: (!entries.is_empty()).then(|| "o1&2".to_owned()) };
+        render(move || view! { <UserPage who="priya@example.org".to_owned() user entries beside done now=NOW/> })
     }
 
     fn shown(user: User) -> String {
@@ -269,8 +248,7 @@ mod tests {
         assert!(html.contains(r#"<p>Signed in</p><p class="hint">&lt;u&gt;</p></th>"#));
         assert!(html.contains(r#"<td role="cell" data-label="From"><p>By an administrator</p></td>"#));
         assert!(html.contains(r#"href="/admin/users/7?at=o1%262#activity" class="button sm">Older</a>"#));
-        let none =
-            self::html(user("mara@example.org", Status::Active), Activity { entries: vec![], newer: None, older: None }, None);
+        let none = self::html(user("mara@example.org", Status::Active), vec![], None);
         assert!(none.contains("Nothing here yet") && !none.contains(r#"aria-label="Pages""#));
     }
 

@@ -1,18 +1,14 @@
 //! `/admin/users`: every account, and who was invited.
 
 use auth::administration::{self, Status, UserFilter};
-use url::form_urlencoded;
 
-use crate::{
-    http::session::Visit,
-    pages::{
-        account::two_factor::FEW_CODES,
-        admin::{
-            invite, line,
-            person::{self, StatusBadge, status_text},
-        },
-        prelude::*,
+use crate::pages::{
+    account::two_factor::FEW_CODES,
+    admin::{
+        invite, line,
+        person::{self, StatusBadge, status_badge},
     },
+    prelude::*,
 };
 
 /// As long as an address can be.
@@ -29,16 +25,9 @@ const fn on_or_off(two_factor: Option<bool>) -> &'static str {
 /// This page with these filters, from one place in the list on. What was searched for stays in the session: it may be a whole
 /// address, and URLs are logged by every proxy on the way.
 fn path(filter: &UserFilter, at: &str) -> String {
-    let status = filter.status.map_or("", Status::as_str);
-    let set = [
-        ("search", if filter.search.is_some() { "1" } else { "" }),
-        ("status", status),
-        ("two_factor", on_or_off(filter.two_factor)),
-        ("at", at),
-    ];
-    let set = set.into_iter().filter(|(_, value)| !value.is_empty());
-    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(set).finish();
-    if query.is_empty() { routes::ADMIN_USERS.to_owned() } else { format!("{}?{query}", routes::ADMIN_USERS) }
+    let search = if filter.search.is_some() { "1" } else { "" };
+    let (status, two_factor) = (filter.status.map_or("", Status::as_str), on_or_off(filter.two_factor));
+    routes::with_query(routes::ADMIN_USERS, [("search", search), ("status", status), ("two_factor", two_factor), ("at", at)])
 }
 
 /// One of the list, by its masked address.
@@ -98,17 +87,8 @@ pub fn UsersPage(who: String, filter: UserFilter, users: Users, invited: bool, n
     };
     let link = |cursor: Option<String>| cursor.map(|at| path(&filter, &at));
     let (previous, next) = (link(previous), link(next));
-    let list = if rows.is_empty() {
-        let action = view! { <a class="button" href=routes::ADMIN_USERS>"Clear filters"</a> }.into_any();
-        view! { <Empty heading="Nobody matches" text="Check the spelling, or clear the filters." action=Some(action)/> }.into_any()
-    } else {
-        let rows = rows.into_iter().map(|row| cells(row, now)).collect();
-        view! {
-            <Table label="Users" columns=COLUMNS rows/>
-            <Pager text back=("Previous", previous) forth=("Next", next)/>
-        }
-        .into_any()
-    };
+    let all = view! { <a class="button" href=routes::ADMIN_USERS>"Clear filters"</a> }.into_any();
+    let rows = rows.into_iter().map(|row| cells(row, now)).collect();
     view! {
         <Admin title="Users" email=who action=Some(action) help=Some(help::ADMIN_ACCOUNTS)>
             <p class="lede">{lede}"Addresses are masked until you open an account."</p>
@@ -117,7 +97,10 @@ pub fn UsersPage(who: String, filter: UserFilter, users: Users, invited: bool, n
             })}
             <div class="panel">
                 <Filters filter/>
-                {list}
+                <Table label="Users" columns=COLUMNS rows>
+                    <Empty heading="Nobody matches" text="Check the spelling, or clear the filters." action=Some(all)/>
+                </Table>
+                {(shown > 0).then(|| view! { <Pager text back=("Previous", previous) forth=("Next", next)/> })}
             </div>
         </Admin>
     }
@@ -128,7 +111,7 @@ fn Filters(filter: UserFilter) -> impl IntoView {
     let two_factor = on_or_off(filter.two_factor);
     let status = filter.status.map_or("", Status::as_str);
     let statuses =
-        [("", "Any")].into_iter().chain(Status::ALL.iter().map(|&status| (status.as_str(), status_text(status)))).collect();
+        [("", "Any")].into_iter().chain(Status::ALL.iter().map(|&status| (status.as_str(), status_badge(status).1))).collect();
     view! {
         <form class="filters" method="post" action=routes::ADMIN_USERS role="search">
             <SearchField id="q" label="Email or user ID" value=filter.search.unwrap_or_default() maxlength=MAX_SEARCH/>
@@ -154,15 +137,11 @@ fn cells(row: UserRow, now: OffsetDateTime) -> Vec<AnyView> {
         Some(left @ ..=FEW_CODES) => format!("On, {} left", format::count(left, "code")),
         Some(_) => "On".to_owned(),
     };
-    let last_sign_in = match last_sign_in {
-        Some(at) => view! { <time datetime=format::machine_time(at)>{format::lately(at, now)}</time> }.into_any(),
-        None => "Never".into_any(),
-    };
     vec![
         view! { <span class="whole">{address}</span>" "{admin.then(|| view! { <Badge text="Admin"/> })} }.into_any(),
         view! { <StatusBadge status/> }.into_any(),
         two_factor.into_any(),
-        last_sign_in,
+        view! { <LatelyIfEver at=last_sign_in now/> }.into_any(),
         format::grouped(sessions).into_any(),
     ]
 }
@@ -225,7 +204,7 @@ pub async fn search_users(
     let (_, Administrator(browser, _)) = Form::authorize(routes::ADMIN_USERS).await?;
     let search: String = line(&q).chars().take(MAX_SEARCH).collect();
     let filter = filter(Some(search), &status, &two_factor);
-    let visit = Visit { user_search: filter.search.clone(), ..browser.visit.clone() };
+    let visit = session::Visit { user_search: filter.search.clone(), ..browser.visit.clone() };
     browser.store(&visit).await?;
     see_other(&path(&filter, ""))
 }

@@ -13,15 +13,12 @@ use auth::{
 use axum::response::AppendHeaders;
 use http::header::SET_COOKIE;
 
-use crate::{
-    http::session,
-    pages::{
-        limited,
-        prelude::*,
-        sign_in::{
-            login::{self, Asked},
-            login_continue, unavailable,
-        },
+use crate::pages::{
+    limited,
+    prelude::*,
+    sign_in::{
+        login::{self, Asked},
+        login_continue, unavailable,
     },
 };
 
@@ -46,9 +43,7 @@ pub fn ConfirmLinkPage(request: Request) -> impl IntoView {
                 <Facts when="Asked for" ago=asked_ago device ip/>
             </dl>
             <div class="actions">
-                <form method="post" action=routes::LOGIN_CONFIRM>
-                    <button class="button primary wide">"Sign in"</button>
-                </form>
+                <PostButton action=routes::LOGIN_CONFIRM class="button primary wide" text="Sign in"/>
                 <NotMe/>
             </div>
             <p class="hint">
@@ -63,18 +58,13 @@ pub fn ConfirmLinkPage(request: Request) -> impl IntoView {
 pub fn OtherBrowserPage(request: Request) -> impl IntoView {
     let Request { address, asked_ago, device, ip } = request;
     view! {
-        <Flow title="Open this on the device you started on" help=Some(help::ANOTHER_DEVICE)>
-            <p class="lede">
-                "You asked for this link in another browser. Go back there and open it, or type the code from the same email."
-            </p>
+        <Flow title="Open this on the device you started on" help=Some(help::ANOTHER_DEVICE) lede="You asked for this link in another browser. Go back there and open it, or type the code from the same email.">
             <dl>
                 <div><dt>"Email"</dt><dd><Masked address/></dd></div>
                 <Facts when="Asked for" ago=asked_ago device ip/>
             </dl>
             <div class="actions">
-                <form method="post" action=routes::LOGIN_CONFIRM_RESEND>
-                    <button class="button primary wide">"Send an email for this browser"</button>
-                </form>
+                <PostButton action=routes::LOGIN_CONFIRM_RESEND class="button primary wide" text="Send an email for this browser"/>
                 <NotMe/>
             </div>
         </Flow>
@@ -122,8 +112,7 @@ pub fn DeadLinkPage(why: Option<Dead>, lifetime: Duration, signed_in: bool, can_
     };
     let (used, replaced) = (why == Some(Dead::Used), why == Some(Dead::Replaced));
     view! {
-        <Flow title help=Some(help)>
-            <p class="lede">{text}</p>
+        <Flow title help=Some(help) lede=text>
             <div class="actions">
                 {replaced.then(|| view! { <a class="button primary wide" href=routes::LOGIN_SENT>"Enter the code"</a> })}
                 <SendNew can_resend primary=!replaced/>
@@ -145,12 +134,7 @@ pub fn DeadLinkPage(why: Option<Dead>, lifetime: Duration, signed_in: bool, can_
 fn SendNew(can_resend: bool, primary: bool) -> impl IntoView {
     let class = if primary { "button primary wide" } else { "button wide" };
     if can_resend {
-        view! {
-            <form method="post" action=routes::LOGIN_CONFIRM_RESEND>
-                <button class=class>"Send a new email"</button>
-            </form>
-        }
-        .into_any()
+        view! { <PostButton action=routes::LOGIN_CONFIRM_RESEND class text="Send a new email"/> }.into_any()
     } else {
         view! { <a class=class href=routes::LOGIN>"Send a new email"</a> }.into_any()
     }
@@ -158,11 +142,7 @@ fn SendNew(can_resend: bool, primary: bool) -> impl IntoView {
 
 #[component]
 fn NotMe() -> impl IntoView {
-    view! {
-        <form method="post" action=routes::LOGIN_CONFIRM_CANCEL>
-            <button class="button ghost red wide">"This wasn't me"</button>
-        </form>
-    }
+    view! { <PostButton action=routes::LOGIN_CONFIRM_CANCEL class="button ghost red wide" text="This wasn't me"/> }
 }
 
 /// What to know before a decision: when it was, on which device, from which address. `when` says what happened then.
@@ -176,14 +156,15 @@ pub(crate) const fn status_of(dead: Option<Dead>) -> StatusCode {
     if dead.is_some() { StatusCode::GONE } else { StatusCode::NOT_FOUND }
 }
 
+/// The query of a link in a mail.
 #[derive(serde::Deserialize)]
-pub struct VerifyQuery {
+pub struct TokenQuery {
     #[serde(default)]
-    token: String,
+    pub token: String,
 }
 
 /// `/login/verify?token=`: takes the token out of the address bar, and nothing else. It waits in a cookie for the button.
-pub async fn verify(State(state): State<AppState>, Query(VerifyQuery { token }): Query<VerifyQuery>) -> Response {
+pub async fn verify(State(state): State<AppState>, Query(TokenQuery { token }): Query<TokenQuery>) -> Response {
     let Some(token) = LinkToken::parse(&token) else {
         return dead(&state, None, false, false);
     };
@@ -238,9 +219,9 @@ pub async fn confirm_link() -> Answer {
     let Some(token) = &browser.link else {
         return see_other(routes::LOGIN);
     };
-    let (handover, cookie) = browser.handover(&form.state.sessions);
-    match form.state.auth.sign_in().confirm_link(token, browser.proof(), &handover, &form.from).await {
-        Ok(outcome) => login_continue::signed_in(&form, &browser, outcome, &handover, &cookie).await,
+    let (change, cookie) = browser.session_change(&form.state.sessions);
+    match form.state.auth.sign_in().confirm_link(token, browser.proof(), &change, &form.from).await {
+        Ok(outcome) => login_continue::signed_in(&form, &browser, outcome, &change, &cookie).await,
         Err(ConfirmLinkError::Off) => Err(unavailable::answer(&form.state.site, StatusCode::FORBIDDEN).into()),
         Err(ConfirmLinkError::NotLive(link)) => Err(answer(&form.state, link, &browser).into()),
         Err(ConfirmLinkError::Limited(limited)) => Err(limited::answer(limited, 0, form.state.auth.policy().link_ttl).into()),

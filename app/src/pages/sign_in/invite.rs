@@ -9,7 +9,7 @@ use auth::{
 use crate::pages::{
     prelude::*,
     sign_in::{
-        confirm_link::status_of,
+        confirm_link::{TokenQuery, status_of},
         login::{self, Asked},
     },
 };
@@ -26,10 +26,7 @@ pub fn InvitePage(name: String, inviter: Option<String>, address: MaskedAddress,
     view! {
         <Flow title=format!("You're invited to {name}")>
             <p class="lede">{lede}</p>
-            <form method="post" action=routes::INVITE>
-                <input type="hidden" name="token" value=token/>
-                <button class="button primary wide">"Send sign-in email"</button>
-            </form>
+            <PostButton action=routes::INVITE hidden=vec![("token", token)] class="button primary wide" text="Send sign-in email"/>
         </Flow>
     }
 }
@@ -51,8 +48,7 @@ pub fn DeadInvitePage(why: Option<Dead>) -> impl IntoView {
         ),
     };
     view! {
-        <Flow title help=Some(help)>
-            <p class="lede">{text}</p>
+        <Flow title help=Some(help) lede=text>
             {(why == Some(Dead::Used)).then(|| view! {
                 <div class="actions"><a class="button primary wide" href=routes::LOGIN>"Sign in"</a></div>
             })}
@@ -60,14 +56,8 @@ pub fn DeadInvitePage(why: Option<Dead>) -> impl IntoView {
     }
 }
 
-#[derive(serde::Deserialize)]
-pub struct InviteQuery {
-    #[serde(default)]
-    token: String,
-}
-
 /// Shows who is invited. The link signs nobody in: the mail that the button sends does, and it goes to the invited address.
-pub async fn get(State(state): State<AppState>, Query(InviteQuery { token }): Query<InviteQuery>, _: Visitor) -> Answer {
+pub async fn get(State(state): State<AppState>, Query(TokenQuery { token }): Query<TokenQuery>, _: Visitor) -> Answer {
     Ok(match find(&state, &token).await? {
         Ok((email, inviter)) => {
             let (name, address) = (state.site.host().to_owned(), email.as_str().into());

@@ -9,10 +9,7 @@ use auth::{
 };
 
 use crate::{
-    http::{
-        render::{drawn, render},
-        session::{AskedFor, Visit},
-    },
+    http::render::{drawn, render},
     pages::{limited, prelude::*, sign_in::unavailable},
 };
 
@@ -21,26 +18,32 @@ const DESCRIPTION: &str = "Sign in to Latchkey with a link or a code from your e
 /// What is wrong with the address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EmailError {
-    Missing,
-    Malformed,
+    Format(EmailAddressError),
     /// This browser asked for a mail a moment ago.
     TooSoon {
         seconds: u64,
     },
 }
 
+/// Why what was typed is no address. `missing`: where nothing was.
+pub(crate) const fn address_text(error: EmailAddressError, missing: &'static str) -> &'static str {
+    match error {
+        EmailAddressError::Missing => missing,
+        EmailAddressError::Malformed => "Enter an email address, like name@example.org",
+    }
+}
+
 impl EmailError {
     fn text(self) -> String {
         match self {
-            Self::Missing => "Enter your email address".to_owned(),
-            Self::Malformed => "Enter an email address, like name@example.org".to_owned(),
+            Self::Format(error) => address_text(error, "Enter your email address").to_owned(),
             Self::TooSoon { seconds } => format!("You can send another email {}", format::within(Duration::from_secs(seconds))),
         }
     }
 
     const fn help(self) -> &'static str {
         match self {
-            Self::Missing | Self::Malformed => help::HOW_IT_WORKS,
+            Self::Format(_) => help::HOW_IT_WORKS,
             Self::TooSoon { .. } => help::TOO_MANY_EMAILS,
         }
     }
@@ -50,8 +53,7 @@ impl EmailError {
 #[component]
 pub fn LoginPage(email: String, next: Option<String>, error: Option<EmailError>, lifetime: Duration) -> impl IntoView {
     view! {
-        <Flow title="Sign in" error=error.is_some() help=error.map(EmailError::help) description=DESCRIPTION>
-            <p class="lede">"Enter your email address. We'll send you a link and a code. There's no password."</p>
+        <Flow title="Sign in" error=error.is_some() help=error.map(EmailError::help) description=DESCRIPTION lede="Enter your email address. We'll send you a link and a code. There's no password.">
             <form method="post" action=routes::LOGIN novalidate>
                 {next.map(|path| view! { <input type="hidden" name="next" value=path/> })}
                 <EmailField value=email error=error.map(EmailError::text)/>
@@ -76,7 +78,7 @@ pub async fn get(
     let next = next.and_then(|next| return_to::checked(&next, &state.site));
     if browser.authority.is_some() {
         return match next {
-            // Another host is asked about first: whoever puts a link there must not decide that it learns who this is.
+            // The person is asked before another host learns who they are: a link that somebody else made must not decide it.
             Some(url) if !url.starts_with('/') => Redirect::to(&return_to::carried(routes::LOGIN_CONTINUE, &url)),
             Some(path) => Redirect::to(&path),
             None => Redirect::to(routes::ACCOUNT),
@@ -107,11 +109,8 @@ pub async fn request_link(#[server(default)] email: String, #[server(default)] n
         Ok(address) => address,
         Err(error) => {
             auth::event::count_invalid_request();
-            let error = match error {
-                EmailAddressError::Missing => EmailError::Missing,
-                EmailAddressError::Malformed => EmailError::Malformed,
-            };
-            return Err(answer(&form.state, StatusCode::UNPROCESSABLE_ENTITY, email, next, Some(error)).into());
+            let error = Some(EmailError::Format(error));
+            return Err(answer(&form.state, StatusCode::UNPROCESSABLE_ENTITY, email, next, error).into());
         }
     };
     match ask_for(&form, &browser, &address, true, next.clone()).await? {
@@ -144,9 +143,9 @@ pub async fn ask_for(
     match form.state.auth.sign_in().request_link(address, &nonce, browser.proof(), &form.from).await {
         Ok(()) => {
             let typed = typed || browser.visit.asked.as_ref().is_some_and(|asked| asked.typed && asked.email == address.as_str());
-            let visit = Visit {
+            let visit = session::Visit {
                 nonce: Some(nonce.reveal()),
-                asked: Some(AskedFor { email: address.as_str().to_owned(), typed }),
+                asked: Some(session::AskedFor { email: address.as_str().to_owned(), typed }),
                 next,
                 user_search: None,
                 after_setup: None,
@@ -178,7 +177,7 @@ mod tests {
 
     #[test]
     fn what_was_typed_is_text() {
-        let html = html("\"><script>alert(1)</script>", Some("\"><img>"), Some(EmailError::Malformed));
+        let html = html("\"><script>alert(1)</script>", Some("\"><img>"), Some(EmailError::Format(EmailAddressError::Malformed)));
         assert!(!html.contains("<script") && !html.contains("<img"));
         assert!(html.contains("&quot;&gt;&lt;script&gt;"));
     }

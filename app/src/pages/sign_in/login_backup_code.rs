@@ -2,19 +2,18 @@
 
 use auth::{
     factors::backup_code::{BackupCode, BackupCodeFormat},
-    sign_in::second_factor::{Factor, PendingSignIn, SecondFactorError},
+    sign_in::second_factor::{Factor, SecondFactorError},
 };
 
 use crate::pages::{
     prelude::*,
-    sign_in::login_two_factor::{self, fault_of_field},
+    sign_in::login_two_factor::{OtherWay, fault_of_field, finish},
 };
 
 /// What is wrong with a backup code, wherever one is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BackupCodeError {
-    Missing,
-    Malformed,
+    Format(BackupCodeFormat),
     Wrong { left: u32 },
     AlreadyUsed,
 }
@@ -27,8 +26,8 @@ impl BackupCodeError {
 
     pub(crate) fn text(self) -> String {
         match self {
-            Self::Missing => "Enter a backup code".to_owned(),
-            Self::Malformed => "Enter a backup code, like k7qd-m2xw-t9hp".to_owned(),
+            Self::Format(BackupCodeFormat::Missing) => "Enter a backup code".to_owned(),
+            Self::Format(BackupCodeFormat::Malformed) => "Enter a backup code, like k7qd-m2xw-t9hp".to_owned(),
             Self::Wrong { left } => format!("That backup code isn't right. {}", format::tries_left(left)),
             Self::AlreadyUsed => "You've already used that backup code. Try another.".to_owned(),
         }
@@ -38,29 +37,16 @@ impl BackupCodeError {
 #[component]
 pub fn LoginBackupCodePage(error: Option<BackupCodeError>) -> impl IntoView {
     view! {
-        <Flow title="Enter a backup code" error=error.is_some()>
-            <p class="lede">"Each code works once."</p>
+        <Flow title="Enter a backup code" error=error.is_some() lede="Each code works once.">
             <form method="post" action=routes::LOGIN_BACKUP_CODE novalidate>
                 <BackupCodeField error=error.map(BackupCodeError::text)/>
                 <button class="button primary wide">"Continue"</button>
             </form>
-            <hr/>
-            <h2 class="h3">"No backup codes?"</h2>
-            <p class="small">"Ask whoever runs this service to reset two-factor for your account."</p>
-            <div class="row-actions">
-                <a class="button" href=routes::LOGIN_TWO_FACTOR>"Use your app"</a>
-                <a class="button ghost" href=BackupCodeError::help(error)>"Get help"</a>
-            </div>
+            <OtherWay
+                heading="No backup codes?" text="Ask whoever runs this service to reset two-factor for your account."
+                path=routes::LOGIN_TWO_FACTOR button="Use your app" help=BackupCodeError::help(error)
+            />
         </Flow>
-    }
-}
-
-impl From<BackupCodeFormat> for BackupCodeError {
-    fn from(format: BackupCodeFormat) -> Self {
-        match format {
-            BackupCodeFormat::Missing => Self::Missing,
-            BackupCodeFormat::Malformed => Self::Malformed,
-        }
     }
 }
 
@@ -87,20 +73,10 @@ fn answer(status: StatusCode, error: Option<BackupCodeError>) -> Response {
 pub async fn enter_backup_code(#[server(default)] code: String) -> Answer {
     let (form, PendingSecondFactor(browser, authority)) = Form::authorize(routes::LOGIN_BACKUP_CODE).await?;
     let refused = |error| Refusal::from(answer(StatusCode::UNPROCESSABLE_ENTITY, Some(error)));
-    let code = BackupCode::parse(&code).map_err(|format| refused(format.into()))?;
-    let Some(half) = browser.key() else { return see_other(routes::LOGIN) };
-    let (handover, cookie) = browser.handover(&form.state.sessions);
-    let finishing = PendingSignIn { half, user: authority.user, handover: &handover };
-    match form
-        .state
-        .auth
-        .sign_in()
-        .enter_second_factor(finishing, Factor::BackupCode(&code), false, browser.proof(), &form.from)
-        .await
-    {
-        Ok(signed_in) => login_two_factor::finish(&form, &browser, &signed_in, &handover, &cookie).await,
-        Err(error) => Err(refused(fault_of_field(&form, error, routes::LOGIN_BACKUP_CODE, backup_code_field)?)),
-    }
+    let code = BackupCode::parse(&code).map_err(|format| refused(BackupCodeError::Format(format)))?;
+    finish(&form, &browser, authority.user, Factor::BackupCode(&code), false)
+        .await?
+        .or_else(|error| Err(refused(fault_of_field(&form, error, routes::LOGIN_BACKUP_CODE, backup_code_field)?)))
 }
 
 #[cfg(test)]

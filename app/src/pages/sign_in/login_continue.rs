@@ -14,7 +14,7 @@ use url::Url;
 use crate::{
     http::{
         forward_auth::{Destination, ForwardAuth, GuardedHost},
-        session::{self, Visit},
+        session::Visit,
     },
     pages::prelude::*,
 };
@@ -40,8 +40,7 @@ pub fn ContinuePage(host: String, email: MaskedAddress, next: String) -> impl In
 #[component]
 pub fn TwoFactorFirstPage(host: String, next: String) -> impl IntoView {
     view! {
-        <Flow title=format!("{host} needs two-factor") help=Some(help::TWO_FACTOR)>
-            <p class="lede">"Set it up once, with an authenticator app. Then we'll bring you back."</p>
+        <Flow title=format!("{host} needs two-factor") help=Some(help::TWO_FACTOR) lede="Set it up once, with an authenticator app. Then we'll bring you back.">
             <form method="post" action=routes::LOGIN_CONTINUE class="actions">
                 <input type="hidden" name="next" value=next/>
                 <button class="button primary wide">"Set up two-factor"</button>
@@ -62,18 +61,12 @@ pub fn HopPage(host: String, url: Url) -> impl IntoView {
     }
 }
 
-#[derive(serde::Deserialize)]
-pub struct ContinueQuery {
-    #[serde(default)]
-    next: String,
-}
-
 fn destination<'a>(state: &'a AppState, next: &str) -> Option<(&'a ForwardAuth, Destination<'a>)> {
     let hosts = state.site.forward_auth.as_ref()?;
     Some((hosts, hosts.destination(next)?))
 }
 
-/// Whoever has two-factor has given it, or would be half signed in; so all that can be missing is to set it up.
+/// A signed-in session has given two-factor where the account has it. So the account can only lack the set-up.
 fn lacks_two_factor(state: &AppState, authority: &Authority, host: &GuardedHost) -> bool {
     let wanted = host.needs == Level::TwoFactor && authority.level != Level::TwoFactor;
     wanted || authority.owes_two_factor(state.auth.policy().require_two_factor)
@@ -82,7 +75,7 @@ fn lacks_two_factor(state: &AppState, authority: &Authority, host: &GuardedHost)
 /// For who is signed in, whatever they came with; what leads nowhere else leads home.
 pub async fn get(
     State(state): State<AppState>,
-    Query(ContinueQuery { next }): Query<ContinueQuery>,
+    Query(NextQuery { next }): Query<NextQuery>,
     Enrolling(_, authority): Enrolling,
 ) -> Response {
     let Some((_, to)) = destination(&state, &next) else {
@@ -115,7 +108,7 @@ pub async fn signed_in(
     form: &Form,
     browser: &BrowserSession,
     outcome: Outcome,
-    handover: &SessionChange,
+    change: &SessionChange,
     session: &Cookie<'_>,
 ) -> Answer {
     form.set_cookie(session);
@@ -123,7 +116,7 @@ pub async fn signed_in(
     match outcome {
         Outcome::Complete { known_browser } => {
             form.set_cookie(&session::known(&known_browser));
-            go_on(form, browser.visit.next.as_deref(), handover.fresh).await
+            go_on(form, browser.visit.next.as_deref(), change.fresh).await
         }
         Outcome::SecondFactorNeeded => see_other(routes::LOGIN_TWO_FACTOR),
     }

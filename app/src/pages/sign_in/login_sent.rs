@@ -9,16 +9,13 @@ use auth::{
     sign_in::first_factor::EnterCodeError,
 };
 
-use crate::{
-    http::session::AskedFor,
-    pages::{
-        limited,
-        prelude::*,
-        sign_in::{
-            confirm_link,
-            login::{self, Asked},
-            login_continue, unavailable,
-        },
+use crate::pages::{
+    limited,
+    prelude::*,
+    sign_in::{
+        confirm_link,
+        login::{self, Asked},
+        login_continue, unavailable,
     },
 };
 
@@ -39,27 +36,29 @@ pub enum SentNotice {
 /// What is wrong with the code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CodeError {
-    Missing,
-    /// It has this many digits.
-    WrongLength(usize),
-    Wrong {
-        left: u32,
-    },
+    Format(CodeFormat),
+    Wrong { left: u32 },
     LastTry,
     Expired,
+}
+
+/// Why what was typed is no code of six digits.
+pub(crate) fn format_text(format: CodeFormat) -> String {
+    match format {
+        CodeFormat::Missing => "Enter the 6-digit code".to_owned(),
+        CodeFormat::WrongLength(n) => format!("The code has 6 digits. You entered {n}."),
+    }
 }
 
 impl CodeError {
     pub(crate) fn text(self) -> String {
         match self {
-            Self::Missing => "Enter the 6-digit code".to_owned(),
-            Self::WrongLength(n) => format!("The code has 6 digits. You entered {n}."),
+            Self::Format(format) => format_text(format),
             Self::Wrong { left } => format!("That code isn't right. {}", format::tries_left(left)),
             Self::LastTry => "That code isn't right, and that was the last try. Send another email to get a new one.".to_owned(),
             Self::Expired => "That code has expired. Send another email to get a new one.".to_owned(),
         }
     }
-}
 
 impl CodeError {
     /// What the field says of a mailed code that was not taken; `None` where none was sent. A limit has a page of its own.
@@ -77,16 +76,7 @@ impl CodeError {
     pub(crate) const fn status(self) -> StatusCode {
         match self {
             Self::LastTry | Self::Expired => StatusCode::GONE,
-            Self::Missing | Self::WrongLength(_) | Self::Wrong { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-        }
-    }
-}
-
-impl From<CodeFormat> for CodeError {
-    fn from(format: CodeFormat) -> Self {
-        match format {
-            CodeFormat::Missing => Self::Missing,
-            CodeFormat::WrongLength(n) => Self::WrongLength(n),
+            Self::Format(_) | Self::Wrong { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         }
     }
 }
@@ -109,7 +99,7 @@ pub fn LoginSentPage(
         _ => None,
     };
     let help = match error {
-        Some(CodeError::Missing | CodeError::WrongLength(_)) | None => match delivery {
+        Some(CodeError::Format(_)) | None => match delivery {
             Delivery::OnTime => help::NO_EMAIL,
             Delivery::Late => help::NO_EMAIL_LATE,
             Delivery::Refused => help::NO_EMAIL_REFUSED,
@@ -191,7 +181,7 @@ async fn delivery(state: &AppState, browser: &BrowserSession) -> Result<Delivery
 fn answer(
     state: &AppState,
     status: StatusCode,
-    asked: AskedFor,
+    asked: session::AskedFor,
     delivery: Delivery,
     notice: Option<SentNotice>,
     error: Option<CodeError>,
@@ -208,13 +198,13 @@ pub async fn enter_code(#[server(default)] code: String) -> Answer {
     let Some(asked) = browser.visit.asked.clone() else {
         return see_other(routes::LOGIN);
     };
-    // Whoever has a code has the mail.
+    // A person who has a code has the mail.
     let refused =
         |error: CodeError| Refusal::from(answer(&form.state, error.status(), asked.clone(), Delivery::OnTime, None, Some(error)));
-    let code = Code::parse(&code).map_err(|format| refused(format.into()))?;
-    let (handover, cookie) = browser.handover(&form.state.sessions);
-    match form.state.auth.sign_in().enter_code(&code, browser.proof(), &handover, &form.from).await {
-        Ok(outcome) => login_continue::signed_in(&form, &browser, outcome, &handover, &cookie).await,
+    let code = Code::parse(&code).map_err(|format| refused(CodeError::Format(format)))?;
+    let (change, cookie) = browser.session_change(&form.state.sessions);
+    match form.state.auth.sign_in().enter_code(&code, browser.proof(), &change, &form.from).await {
+        Ok(outcome) => login_continue::signed_in(&form, &browser, outcome, &change, &cookie).await,
         Err(EnterCodeError::Off) => Err(unavailable::answer(&form.state.site, StatusCode::FORBIDDEN).into()),
         Err(EnterCodeError::NothingAsked) => see_other(routes::LOGIN),
         Err(EnterCodeError::Wrong { left }) => Err(refused(CodeError::Wrong { left })),

@@ -2,28 +2,20 @@
 
 use auth::{
     crypto::{Code, CodeFormat},
-    sign_in::{
-        first_factor::SessionChange,
-        second_factor::{Factor, PendingSignIn, SecondFactorError, SignedIn},
-    },
+    sign_in::second_factor::{Factor, PendingSignIn, SecondFactorError},
 };
-use cookie::Cookie;
+use uuid::Uuid;
 
-use crate::{
-    http::session,
-    pages::{
-        limited,
-        prelude::*,
-        sign_in::{login_continue, unavailable},
-    },
+use crate::pages::{
+    limited,
+    prelude::*,
+    sign_in::{login_continue, login_sent::format_text, unavailable},
 };
 
 /// What is wrong with the code of an app, wherever one is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TotpError {
-    Missing,
-    /// It has this many digits.
-    WrongLength(usize),
+    Format(CodeFormat),
     Wrong {
         left: u32,
     },
@@ -36,18 +28,22 @@ pub enum TotpError {
 }
 
 impl TotpError {
+    /// `steps` of half a minute each, in whole minutes and never none.
+    pub(crate) fn clock(steps: i64) -> Self {
+        Self::Clock { ahead: steps > 0, minutes: steps.unsigned_abs().div_ceil(2) }
+    }
+
     /// Where somebody with such a code finds help.
     pub(crate) fn help(error: Option<Self>) -> &'static str {
         match error {
             Some(Self::Wrong { .. } | Self::AlreadyUsed | Self::Clock { .. }) => help::CODES_ALWAYS_WRONG,
-            Some(Self::Missing | Self::WrongLength(_)) | None => help::LOST_PHONE,
+            Some(Self::Format(_)) | None => help::LOST_PHONE,
         }
     }
 
     pub(crate) fn text(self) -> String {
         match self {
-            Self::Missing => "Enter the 6-digit code".to_owned(),
-            Self::WrongLength(n) => format!("The code has 6 digits. You entered {n}."),
+            Self::Format(format) => format_text(format),
             Self::Wrong { left } => {
                 format!("That code isn't right. Wait for the next code in your app and try that. {}", format::tries_left(left))
             }
@@ -64,8 +60,7 @@ impl TotpError {
 #[component]
 pub fn LoginTwoFactorPage(trust_days: Option<u64>, error: Option<TotpError>) -> impl IntoView {
     view! {
-        <Flow title="Enter your authenticator code" error=error.is_some()>
-            <p class="lede">"Open your authenticator app and find the code for Latchkey."</p>
+        <Flow title="Enter your authenticator code" error=error.is_some() lede="Open your authenticator app and find the code for Latchkey.">
             <form method="post" action=routes::LOGIN_TWO_FACTOR novalidate>
                 <CodeField hint="The code changes every 30 seconds." error=error.map(TotpError::text)/>
                 {trust_days.map(|days| view! {
@@ -80,32 +75,38 @@ pub fn LoginTwoFactorPage(trust_days: Option<u64>, error: Option<TotpError>) -> 
     }
 }
 
-/// The way on without the app, below its field.
+/// Another way than the field above it.
 #[component]
-pub(crate) fn NoPhone(#[prop(into)] path: String, help: &'static str) -> impl IntoView {
+pub(crate) fn OtherWay(
+    heading: &'static str,
+    text: &'static str,
+    #[prop(into)] path: String,
+    button: &'static str,
+    help: &'static str,
+) -> impl IntoView {
     view! {
         <hr/>
-        <h2 class="h3">"Don't have your phone?"</h2>
-        <p class="small">"Use one of the backup codes you saved when you turned on two-factor."</p>
+        <h2 class="h3">{heading}</h2>
+        <p class="small">{text}</p>
         <div class="row-actions">
-            <a class="button" href=path>"Use a backup code"</a>
+            <a class="button" href=path>{button}</a>
             <a class="button ghost" href=help>"Get help"</a>
         </div>
     }
 }
 
+/// The way on without the app, below its field.
+#[component]
+pub(crate) fn NoPhone(#[prop(into)] path: String, help: &'static str) -> impl IntoView {
+    let text = "Use one of the backup codes you saved when you turned on two-factor.";
+    view! { <OtherWay heading="Don't have your phone?" text path button="Use a backup code" help/> }
+}
+
 /// The way back to the app, below the field of a backup code.
 #[component]
 pub(crate) fn HavePhone(#[prop(into)] path: String, help: &'static str) -> impl IntoView {
-    view! {
-        <hr/>
-        <h2 class="h3">"Have your phone?"</h2>
-        <p class="small">"Each backup code works once, so save them for when you don't."</p>
-        <div class="row-actions">
-            <a class="button" href=path>"Use your app"</a>
-            <a class="button ghost" href=help>"Get help"</a>
-        </div>
-    }
+    let text = "Each backup code works once, so save them for when you don't.";
+    view! { <OtherWay heading="Have your phone?" text path button="Use your app" help/> }
 }
 
 /// Why no code of an app is looked at.
@@ -133,8 +134,7 @@ pub fn NoAppPage(why: NoApp, #[prop(into)] backup_code: String) -> impl IntoView
         ),
     };
     view! {
-        <Flow title>
-            <p class="lede">{text}</p>
+        <Flow title lede=text>
             <div class="actions">
                 <a class="button primary wide" href=backup_code>"Use a backup code"</a>
                 <a class="button wide" href=help>"Get help"</a>
@@ -145,22 +145,6 @@ pub fn NoAppPage(why: NoApp, #[prop(into)] backup_code: String) -> impl IntoView
                 <p class="small">"Ask whoever runs this service to reset two-factor for your account."</p>
             })}
         </Flow>
-    }
-}
-
-impl From<CodeFormat> for TotpError {
-    fn from(format: CodeFormat) -> Self {
-        match format {
-            CodeFormat::Missing => Self::Missing,
-            CodeFormat::WrongLength(n) => Self::WrongLength(n),
-        }
-    }
-}
-
-impl TotpError {
-    /// `steps` of half a minute each, in whole minutes and never none.
-    pub(crate) fn clock(steps: i64) -> Self {
-        Self::Clock { ahead: steps > 0, minutes: steps.unsigned_abs().div_ceil(2) }
     }
 }
 
@@ -224,29 +208,33 @@ pub(crate) fn trust_days(state: &AppState) -> Option<u64> {
 pub async fn enter_totp(#[server(default)] code: String, #[server(default)] trust_device: String) -> Answer {
     let (form, PendingSecondFactor(browser, authority)) = Form::authorize(routes::LOGIN_TWO_FACTOR).await?;
     let refused = |error| Refusal::from(answer(&form.state, StatusCode::UNPROCESSABLE_ENTITY, Some(error)));
-    let code = Code::parse(&code).map_err(|format| refused(format.into()))?;
-    let Some(half) = browser.key() else { return see_other(routes::LOGIN) };
-    let (handover, cookie) = browser.handover(&form.state.sessions);
-    let finishing = PendingSignIn { half, user: authority.user, handover: &handover };
-    let trust = !trust_device.is_empty();
-    match form.state.auth.sign_in().enter_second_factor(finishing, Factor::App(&code), trust, browser.proof(), &form.from).await {
-        Ok(signed_in) => finish(&form, &browser, &signed_in, &handover, &cookie).await,
-        Err(error) => Err(refused(fault_of_field(&form, error, routes::LOGIN_BACKUP_CODE, totp_field)?)),
-    }
+    let code = Code::parse(&code).map_err(|format| refused(TotpError::Format(format)))?;
+    finish(&form, &browser, authority.user, Factor::App(&code), !trust_device.is_empty())
+        .await?
+        .or_else(|error| Err(refused(fault_of_field(&form, error, routes::LOGIN_BACKUP_CODE, totp_field)?)))
 }
 
-/// Both factors were right: the browser gets its new session, and goes where it wanted to.
+/// If the second factor is right too, the browser gets its new session, and goes where it wanted to. `trust`: this browser may do without it
+/// from now on.
 pub(crate) async fn finish(
     form: &Form,
     browser: &BrowserSession,
-    signed_in: &SignedIn,
-    handover: &SessionChange,
-    cookie: &Cookie<'_>,
-) -> Answer {
-    form.set_cookie(cookie);
+    user: Uuid,
+    factor: Factor<'_>,
+    trust: bool,
+) -> Result<Result<Response, SecondFactorError>, Refusal> {
+    let Some(half) = browser.key() else { return see_other(routes::LOGIN).map(Ok) };
+    let (change, cookie) = browser.session_change(&form.state.sessions);
+    let finishing = PendingSignIn { half, user, handover: &change };
+    let signed_in = match form.state.auth.sign_in().enter_second_factor(finishing, factor, trust, browser.proof(), &form.from).await
+    {
+        Ok(signed_in) => signed_in,
+        Err(error) => return Ok(Err(error)),
+    };
+    form.set_cookie(&cookie);
     form.set_cookie(&session::known(&signed_in.known_browser));
     if let Some(token) = &signed_in.trusted_device {
         form.set_cookie(&session::device(token, form.state.auth.policy().trusted_device_ttl));
     }
-    login_continue::go_on(form, browser.visit.next.as_deref(), handover.fresh).await
+    login_continue::go_on(form, browser.visit.next.as_deref(), change.fresh).await.map(Ok)
 }

@@ -2,13 +2,12 @@
 
 use http::HeaderName;
 
-use crate::{http::session, pages::prelude::*};
+use crate::pages::prelude::*;
 
 #[component]
 pub fn SignedOutPage() -> impl IntoView {
     view! {
-        <Flow title="You're signed out">
-            <p class="lede">"You're signed out on this device. Your other sessions are still open."</p>
+        <Flow title="You're signed out" lede="You're signed out on this device. Your other sessions are still open.">
             <div class="actions"><a class="button primary wide" href=routes::LOGIN>"Sign in"</a></div>
         </Flow>
     }

@@ -6,10 +6,7 @@ use crate::{http::state::Site, pages::prelude::*};
 #[component]
 pub fn UnavailablePage(legacy_url: Option<String>) -> impl IntoView {
     view! {
-        <Flow title="Signing in this way isn't available yet" help=Some(help::NOT_AVAILABLE_YET)>
-            <p class="lede">
-                "We're turning it on for a few people at a time. Until then, use your usual way to sign in."
-            </p>
+        <Flow title="Signing in this way isn't available yet" help=Some(help::NOT_AVAILABLE_YET) lede="We're turning it on for a few people at a time. Until then, use your usual way to sign in.">
             {legacy_url.map(|url| view! {
                 <div class="actions"><a class="button primary wide" href=url>"Use your usual sign-in"</a></div>
             })}

@@ -83,9 +83,7 @@ pub fn UndoPage(question: Question) -> impl IntoView {
                 <p class="lede">
                     "The account of "<span class="whole"><Masked address/></span>" will be deleted "{within}". Keep it, and everything stays as it is."
                 </p>
-                <form method="post" action=routes::UNDO>
-                    <button class="button primary wide">"Keep my account"</button>
-                </form>
+                <PostButton action=routes::UNDO class="button primary wide" text="Keep my account"/>
             </Flow>
         }
         .into_any(),
@@ -96,9 +94,7 @@ pub fn UndoPage(question: Question) -> impl IntoView {
                     <Facts when="Signed in" ago device ip/>
                 </dl>
                 <div class="actions">
-                    <form method="post" action=routes::UNDO>
-                        <button class="button primary wide">"Sign that device out"</button>
-                    </form>
+                    <PostButton action=routes::UNDO class="button primary wide" text="Sign that device out"/>
                 </div>
                 <p class="hint">"If it was you, close this page: nothing happens."</p>
             </Flow>
@@ -152,7 +148,7 @@ pub fn UndonePage(undone: Reverted) -> impl IntoView {
     }
 }
 
-/// Whoever did it could, and still can.
+/// The person who made the change may still be able to read the mail.
 #[component]
 fn SomeoneElse() -> impl IntoView {
     view! {
@@ -170,9 +166,9 @@ fn SomeoneElse() -> impl IntoView {
 pub fn DeadUndoPage(why: Option<(Dead, Revert)>) -> impl IntoView {
     let days = |lifetime: Duration| format::count(lifetime.as_secs() / 86_400, "day");
     let (title, text) = match why {
-        Some((Dead::Used, undoes)) => (
+        Some((Dead::Used, revert)) => (
             "This link has already been used",
-            match undoes {
+            match revert {
                 Revert::EmailChange => "The change of address was taken back. Sign in with the address this email went to.",
                 Revert::Deletion => "The account stays. You can sign in as before.",
                 Revert::Session(_) => {
@@ -181,9 +177,9 @@ pub fn DeadUndoPage(why: Option<(Dead, Revert)>) -> impl IntoView {
             }
             .to_owned(),
         ),
-        Some((Dead::Cancelled | Dead::Replaced, undoes)) => (
+        Some((Dead::Cancelled | Dead::Replaced, revert)) => (
             "There's nothing to take back",
-            match undoes {
+            match revert {
                 Revert::Deletion => "The account already stays. You can sign in as before.",
                 Revert::EmailChange | Revert::Session(_) => {
                     "An earlier change of address was taken back, and this one with it. Sign in with the address from before."
@@ -191,9 +187,9 @@ pub fn DeadUndoPage(why: Option<(Dead, Revert)>) -> impl IntoView {
             }
             .to_owned(),
         ),
-        Some((Dead::Expired, undoes)) => (
+        Some((Dead::Expired, revert)) => (
             "This link has expired",
-            match undoes {
+            match revert {
                 Revert::EmailChange => format!(
                     "A change of address can be taken back for {}. This one is older than that. If it wasn't you, ask whoever runs this service.",
                     format::count(EMAIL_CHANGE_UNDO.as_secs() / 3_600, "hour")
@@ -214,8 +210,7 @@ pub fn DeadUndoPage(why: Option<(Dead, Revert)>) -> impl IntoView {
         }
     };
     view! {
-        <Flow title>
-            <p class="lede">{text}</p>
+        <Flow title lede=text>
             <div class="actions">
                 <a class="button primary wide" href=routes::LOGIN_FOR_ACCOUNT>"Sign in"</a>
                 <a class="button wide" href=help::TAKE_BACK_A_CHANGE_DEAD>"Get help"</a>
@@ -296,12 +291,12 @@ impl Entered {
         if with == BACKUP_CODE {
             return match BackupCode::parse(text) {
                 Ok(code) => Ok(Self::BackupCode(code)),
-                Err(format) => Err(AskedFactor::BackupCode(Some(format.into()))),
+                Err(format) => Err(AskedFactor::BackupCode(Some(BackupCodeError::Format(format)))),
             };
         }
         match Code::parse(text) {
             Ok(code) => Ok(Self::App(code)),
-            Err(format) => Err(AskedFactor::App(Some(format.into()))),
+            Err(format) => Err(AskedFactor::App(Some(TotpError::Format(format)))),
         }
     }
 

@@ -1,5 +1,5 @@
 //! The style sheet and the static files, embedded and compressed by `build.rs`.
-//!
+//! Nothing that is drawn for a request: pictures inside pages are components.
 //! To add a file, put it in `public/`: it is served under its own name, and known here by that name in capitals. A style goes
 //! into a file of `style/`, one a concern, whose number is its place in the cascade.
 

@@ -1,13 +1,14 @@
 use leptos::prelude::*;
 
-/// Asks before something is done: `children` say what will happen, and hold the fields. `button` does it, and `back` leads away from it.
+/// Asks before something is done: `children` say what will happen, and hold the fields. `button` does it, and `back` leads away from it, where
+/// the page has no other way.
 /// `novalidate` where the fields' errors are the page's own.
 #[component]
 pub fn Ask(
-    action: &'static str,
+    #[prop(into)] action: String,
     button: &'static str,
     #[prop(default = "button primary")] class: &'static str,
-    back: (&'static str, String),
+    #[prop(optional)] back: Option<(&'static str, String)>,
     #[prop(optional)] narrow: bool,
     #[prop(optional)] novalidate: bool,
     children: Children,
@@ -18,7 +19,7 @@ pub fn Ask(
                 {children()}
                 <div class="row-actions">
                     <button class=class>{button}</button>
-                    <a class="button" href=back.1>{back.0}</a>
+                    {back.map(|(name, path)| view! { <a class="button" href=path>{name}</a> })}
                 </div>
             </form>
         </div>

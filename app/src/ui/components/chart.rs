@@ -47,9 +47,18 @@ pub struct Bars {
     pub values: Vec<u64>,
 }
 
-/// All that a chart shows, as a table. The first column names the row.
-pub struct ChartTable {
+/// What every chart has. All that it shows stands in a table below it.
+pub struct Chart {
+    /// Nobody else's on the page.
+    pub id: &'static str,
     pub label: &'static str,
+    /// What it has a place for: "by hour".
+    pub every: &'static str,
+    /// What is measured.
+    pub hint: String,
+    /// Why there is nothing, where there isn't.
+    pub nothing: &'static str,
+    /// The first one names the row.
     pub columns: &'static [Column],
     pub rows: Vec<Vec<AnyView>>,
 }
@@ -187,174 +196,141 @@ fn empty(why: &'static str, labels: &[String]) -> AnyView {
     .into_any()
 }
 
-fn as_table(table: ChartTable) -> AnyView {
-    let ChartTable { label, columns, rows } = table;
-    if rows.is_empty() {
-        return ().into_any();
-    }
+/// The drawing of what there is, in its parts from back to front. `said` in words what it shows.
+fn plot(Chart { id, label, every, .. }: &Chart, said: String, over: bool, parts: [AnyView; 3]) -> AnyView {
+    let (name, desc) = (format!("{id}-title"), format!("{id}-desc"));
     view! {
-        <details>
-            <summary>"Show as a table"<span class="vh">": "{label}</span></summary>
-            <Table label columns rows/>
-        </details>
+        <svg class="plot" class:over=over width="100%" height="14rem" role="img" aria-labelledby=name aria-describedby=desc>
+            <title id=name.clone()>{format!("{label}, {every}")}</title>
+            <desc id=desc.clone()>{said}</desc>
+            {parts}
+        </svg>
     }
     .into_any()
 }
 
-/// How something changes. `id` is nobody else's on the page; `now` is its newest value and when that is of; `hint` says what is measured,
-/// `tick` how a value is written beside a gridline and `say` how in words, `nothing` why there is none.
+/// A drawing with its heading above it and its numbers below. `beside` stands between heading and hint.
+fn figure(chart: Chart, beside: AnyView, drawn: AnyView) -> AnyView {
+    let Chart { label, every, hint, columns, rows, .. } = chart;
+    let table = (!rows.is_empty()).then(|| {
+        view! {
+            <details>
+                <summary>"Show as a table"<span class="vh">": "{label}</span></summary>
+                <Table label columns rows/>
+            </details>
+        }
+    });
+    view! {
+        <figure class="panel chart">
+            <figcaption>
+                <h2>{format!("{label}, {every}")}</h2>
+                {beside}
+                <p class="hint">{hint}</p>
+            </figcaption>
+            {drawn}
+            {table}
+        </figure>
+    }
+    .into_any()
+}
+
+/// "Between 2 s and 7 s", from its first place to its last.
+fn from_to(what: &str, labels: &[String]) -> String {
+    let end = |label: Option<&String>| label.cloned().unwrap_or_default();
+    format!("{what}, from {} to {}.", end(labels.first()), end(labels.last()))
+}
+
+/// How something changes. `now` is its newest value and when that is of; `tick` says how a value is written beside a gridline, and `say` how
+/// in words.
 #[component]
 pub fn LineChart(
-    id: &'static str,
-    #[prop(into)] title: String,
-    #[prop(into)] hint: String,
+    chart: Chart,
     now: Option<(String, String)>,
     points: Vec<Point>,
     tick: fn(f64) -> String,
     say: fn(f64) -> String,
     #[prop(optional_no_strip)] limit: Option<Limit>,
-    nothing: &'static str,
-    table: ChartTable,
 ) -> impl IntoView {
-    let now = now.map(|(value, when)| view! { <p class="now"><strong>{value}</strong>" "{when}</p> });
+    let now = now.map(|(value, when)| view! { <p class="now"><strong>{value}</strong>" "{when}</p> }).into_any();
     let values: Vec<Option<f64>> = points.iter().map(|point| point.value).collect();
     let known = || values.iter().copied().flatten();
     let (low, high) = (known().fold(f64::MAX, f64::min), known().fold(f64::MIN, f64::max));
     let labels: Vec<String> = points.into_iter().map(|point| point.label).collect();
-    let drawn = if low > high {
-        empty(nothing, &labels)
-    } else {
-        let limit_at = limit.as_ref().map(|limit| limit.value);
-        // What has a limit is the better the nearer it is to nothing.
-        let scale = limit_at.map_or_else(|| Scale::around(low, high), |limit| Scale::around(0.0, high.max(limit)));
-        let said = format!(
-            "Between {} and {}, from {} to {}.{}",
-            say(low),
-            say(high),
-            labels.first().map_or("", String::as_str),
-            labels.last().map_or("", String::as_str),
-            limit.as_ref().map(|limit| format!(" {}.", limit.text)).unwrap_or_default(),
-        );
-        let limit = limit.map(|Limit { value, text }| {
-            let y = down(scale.y(value));
-            // The word upon the line that is measured, which may cross it.
-            (
-                view! { <line class="limit" x1="0" x2="100%" y1=y.clone() y2=y.clone()/> },
-                view! { <text class="limit" x="100%" y=y dy="15" text-anchor="end">{text}</text> },
-            )
-        });
-        let (limit, word) = limit.unzip();
-        let over = values.last().copied().flatten().zip(limit_at).is_some_and(|(value, limit)| value > limit);
-        let (path, dot) = (line(&values, |value| scale.y(value)), dot(&values, |value| scale.y(value)));
-        let last = float(labels.len().saturating_sub(1).max(1));
-        let (name, desc) = (format!("{id}-title"), format!("{id}-desc"));
-        view! {
-            <svg class="plot" class:over=over width="100%" height="14rem" role="img" aria-labelledby=name aria-describedby=desc>
-                <title id=name.clone()>{title.clone()}</title>
-                <desc id=desc.clone()>{said}</desc>
-                {gridlines(scale)}
-                {limit}
-                <svg
-                    x=percent(LEFT)
-                    y=percent(TOP)
-                    width=percent(WIDTH)
-                    height=percent(HEIGHT)
-                    viewBox="0 0 100 100"
-                    preserveAspectRatio="none"
-                    aria-hidden="true"
-                >
-                    <path class="line" d=path/>
-                    {dot.map(|d| view! { <path class="dot" d=d/> })}
-                </svg>
-                {word}
-                {numbers(scale, tick)}
-                {times(&labels, |at| LEFT + float(at) * WIDTH / last)}
-            </svg>
-        }
-        .into_any()
-    };
-    view! {
-        <figure class="panel chart">
-            <figcaption>
-                <h2>{title}</h2>
-                {now}
-                <p class="hint">{hint}</p>
-            </figcaption>
-            {drawn}
-            {as_table(table)}
-        </figure>
+    if low > high {
+        let drawn = empty(chart.nothing, &labels);
+        return figure(chart, now, drawn);
     }
-    .into_any()
+    let limit_at = limit.as_ref().map(|limit| limit.value);
+    // What has a limit is the better the nearer it is to nothing.
+    let scale = limit_at.map_or_else(|| Scale::around(low, high), |limit| Scale::around(0.0, high.max(limit)));
+    let said = from_to(&format!("Between {} and {}", say(low), say(high)), &labels);
+    let said = limit.as_ref().map_or_else(|| said.clone(), |limit| format!("{said} {}.", limit.text));
+    let limit = limit.map(|Limit { value, text }| {
+        let y = down(scale.y(value));
+        // The word upon the line that is measured, which may cross it.
+        (
+            view! { <line class="limit" x1="0" x2="100%" y1=y.clone() y2=y.clone()/> },
+            view! { <text class="limit" x="100%" y=y dy="15" text-anchor="end">{text}</text> },
+        )
+    });
+    let (limit, word) = limit.unzip();
+    let over = values.last().copied().flatten().zip(limit_at).is_some_and(|(value, limit)| value > limit);
+    let (path, dot) = (line(&values, |value| scale.y(value)), dot(&values, |value| scale.y(value)));
+    let last = float(labels.len().saturating_sub(1).max(1));
+    let shown = view! {
+        <svg
+            x=percent(LEFT)
+            y=percent(TOP)
+            width=percent(WIDTH)
+            height=percent(HEIGHT)
+            viewBox="0 0 100 100"
+            preserveAspectRatio="none"
+            aria-hidden="true"
+        >
+            <path class="line" d=path/>
+            {dot.map(|d| view! { <path class="dot" d=d/> })}
+        </svg>
+    };
+    let lines = view! { {gridlines(scale)}{limit} }.into_any();
+    let words = view! { {word}{numbers(scale, tick)}{times(&labels, |at| LEFT + float(at) * WIDTH / last)} }.into_any();
+    let drawn = plot(&chart, said, over, [lines, shown.into_any(), words]);
+    figure(chart, now, drawn)
 }
 
 /// How many of each kind there were, upon one another: bars begin at 0. `names` are those of the values, the lowest first.
 #[component]
-pub fn BarChart(
-    id: &'static str,
-    #[prop(into)] title: String,
-    #[prop(into)] hint: String,
-    names: &'static [&'static str],
-    bars: Vec<Bars>,
-    tick: fn(f64) -> String,
-    nothing: &'static str,
-    table: ChartTable,
-) -> impl IntoView {
+pub fn BarChart(chart: Chart, names: &'static [&'static str], bars: Vec<Bars>, tick: fn(f64) -> String) -> impl IntoView {
     let legend = names.iter().zip(1..).map(|(name, nth)| {
         view! { <li><svg width=".625rem" height=".625rem" aria-hidden="true"><rect class=format!("chart-{nth}") width="100%" height="100%"/></svg>{*name}</li> }
     });
+    let legend = view! { <ul class="legend">{legend.collect_view()}</ul> }.into_any();
     let most = bars.iter().map(|bar| bar.values.iter().sum::<u64>()).max().unwrap_or(0);
     let labels: Vec<String> = bars.iter().map(|bar| bar.label.clone()).collect();
-    let drawn = if most == 0 {
-        empty(nothing, &labels)
-    } else {
-        let scale = Scale::around(0.0, number(most));
-        let slot = WIDTH / float(bars.len());
-        let said = format!(
-            "At most {}, from {} to {}.",
-            tick(number(most)),
-            labels.first().map_or("", String::as_str),
-            labels.last().map_or("", String::as_str)
-        );
-        let rects = bars.into_iter().enumerate().map(|(at, bar)| {
-            let x = percent(LEFT + slot * (float(at) + (1.0 - BAR) / 2.0));
-            let mut below = 0;
-            bar.values
-                .into_iter()
-                .zip(1..)
-                .filter(|(value, _)| *value > 0)
-                .map(|(value, nth)| {
-                    let (top, foot) = (scale.y(number(below + value)), scale.y(number(below)));
-                    below += value;
-                    let height = percent((foot - top) * HEIGHT / 100.0);
-                    view! { <rect class=format!("chart-{nth}") x=x.clone() y=down(top) width=percent(slot * BAR) height=height/> }
-                })
-                .collect_view()
-        });
-        let (name, desc) = (format!("{id}-title"), format!("{id}-desc"));
-        view! {
-            <svg class="plot" width="100%" height="14rem" role="img" aria-labelledby=name aria-describedby=desc>
-                <title id=name.clone()>{title.clone()}</title>
-                <desc id=desc.clone()>{said}</desc>
-                {gridlines(scale)}
-                {rects.collect_view()}
-                {numbers(scale, tick)}
-                {times(&labels, |at| LEFT + slot * (float(at) + 0.5))}
-            </svg>
-        }
-        .into_any()
-    };
-    view! {
-        <figure class="panel chart">
-            <figcaption>
-                <h2>{title}</h2>
-                <ul class="legend">{legend.collect_view()}</ul>
-                <p class="hint">{hint}</p>
-            </figcaption>
-            {drawn}
-            {as_table(table)}
-        </figure>
+    if most == 0 {
+        let drawn = empty(chart.nothing, &labels);
+        return figure(chart, legend, drawn);
     }
-    .into_any()
+    let scale = Scale::around(0.0, number(most));
+    let slot = WIDTH / float(bars.len());
+    let rects = bars.into_iter().enumerate().map(|(at, bar)| {
+        let x = percent(LEFT + slot * (float(at) + (1.0 - BAR) / 2.0));
+        let mut below = 0;
+        bar.values
+            .into_iter()
+            .zip(1..)
+            .filter(|(value, _)| *value > 0)
+            .map(|(value, nth)| {
+                let (top, foot) = (scale.y(number(below + value)), scale.y(number(below)));
+                below += value;
+                let height = percent((foot - top) * HEIGHT / 100.0);
+                view! { <rect class=format!("chart-{nth}") x=x.clone() y=down(top) width=percent(slot * BAR) height=height/> }
+            })
+            .collect_view()
+    });
+    let said = from_to(&format!("At most {}", tick(number(most))), &labels);
+    let words = view! { {numbers(scale, tick)}{times(&labels, |at| LEFT + slot * (float(at) + 0.5))} }.into_any();
+    let drawn = plot(&chart, said, false, [gridlines(scale), rects.collect_view().into_any(), words]);
+    figure(chart, legend, drawn)
 }
 
 /// How a number came to be what it is, beside the number itself.

@@ -1,4 +1,4 @@
-use leptos::prelude::*;
+use leptos::{attr::custom::custom_attribute, prelude::*};
 
 use super::{Glyph, Icon};
 
@@ -12,24 +12,7 @@ pub fn EmailField(
     error: Option<String>,
     #[prop(default = "email")] autocomplete: &'static str,
 ) -> impl IntoView {
-    let wrong = error.is_some();
-    view! {
-        <Field id="email" label error>
-            <input
-                id="email"
-                name="email"
-                type="email"
-                value=value
-                autocomplete=autocomplete
-                autocapitalize="none"
-                spellcheck="false"
-                maxlength="254"
-                aria-describedby=described_by("email", false, wrong)
-                aria-invalid=wrong.then_some("true")
-                autofocus=wrong
-            />
-        </Field>
-    }
+    view! { <Input id="email" kind="email" label value error autocomplete literal=true maxlength=254/> }
 }
 
 /// A six-digit code: one input, so that pasting, autofill and screen readers work. Spaces and hyphens are welcome, as mails and
@@ -43,23 +26,10 @@ pub fn CodeField(
     error: Option<String>,
     #[prop(optional)] summarised: bool,
 ) -> impl IntoView {
-    let wrong = error.is_some();
     view! {
-        <Field id="code" label hint error>
-            <input
-                class="code"
-                id="code"
-                name="code"
-                type="text"
-                inputmode="numeric"
-                autocomplete="one-time-code"
-                pattern="[0-9 \\-]*"
-                maxlength="9"
-                aria-describedby=described_by("code", hint.is_some(), wrong)
-                aria-invalid=wrong.then_some("true")
-                autofocus=wrong && !summarised
-            />
-        </Field>
+        <Input
+            id="code" class="code" label hint error digits=true autocomplete="one-time-code" maxlength=9 focused=!summarised
+        />
     }
 }
 
@@ -67,24 +37,8 @@ pub fn CodeField(
 /// letter on the way, and no browser may remember it.
 #[component]
 pub fn BackupCodeField(error: Option<String>) -> impl IntoView {
-    let wrong = error.is_some();
-    view! {
-        <Field id="code" label="Backup code" hint="Like k7qd-m2xw-t9hp. The hyphens don't matter." error>
-            <input
-                class="mono"
-                id="code"
-                name="code"
-                type="text"
-                autocomplete="off"
-                autocapitalize="none"
-                spellcheck="false"
-                maxlength="64"
-                aria-describedby=described_by("code", true, wrong)
-                aria-invalid=wrong.then_some("true")
-                autofocus=wrong
-            />
-        </Field>
-    }
+    let hint = Some("Like k7qd-m2xw-t9hp. The hyphens don't matter.");
+    view! { <Input id="code" class="mono" label="Backup code" hint error literal=true maxlength=64/> }
 }
 
 /// A few words of one's own. `summarised` as in [`CodeField`].
@@ -99,19 +53,49 @@ pub fn TextField(
     #[prop(optional_no_strip)] error: Option<String>,
     #[prop(optional)] summarised: bool,
 ) -> impl IntoView {
+    view! { <Input id label hint value error autocomplete maxlength focused=!summarised/> }
+}
+
+/// What to look for in a list: one of the fields above it.
+#[component]
+pub fn SearchField(id: &'static str, label: &'static str, value: String, maxlength: usize) -> impl IntoView {
+    view! { <Input id label value error=None literal=true maxlength/> }
+}
+
+/// A field of one line. `literal`: no keyboard may capitalise or correct what is typed. `focused`: an error takes the focus.
+#[component]
+fn Input(
+    id: &'static str,
+    label: &'static str,
+    #[prop(default = "text")] kind: &'static str,
+    #[prop(optional)] class: Option<&'static str>,
+    #[prop(optional_no_strip)] hint: Option<&'static str>,
+    #[prop(optional, into)] value: Option<String>,
+    error: Option<String>,
+    #[prop(optional)] digits: bool,
+    #[prop(optional)] literal: bool,
+    #[prop(default = "off")] autocomplete: &'static str,
+    maxlength: usize,
+    #[prop(default = true)] focused: bool,
+) -> impl IntoView {
     let wrong = error.is_some();
     view! {
         <Field id label hint error>
             <input
                 id=id
                 name=id
-                type="text"
+                type=kind
                 value=value
+                inputmode=digits.then_some("numeric")
                 autocomplete=autocomplete
+                autocapitalize=literal.then_some("none")
+                spellcheck=literal.then_some("false")
+                pattern=digits.then_some("[0-9 \\-]*")
                 maxlength=maxlength.to_string()
                 aria-describedby=described_by(id, hint.is_some(), wrong)
                 aria-invalid=wrong.then_some("true")
-                autofocus=wrong && !summarised
+                autofocus={wrong && focused}
+                {..custom_attribute("class", class)}
             />
         </Field>
     }
@@ -155,25 +139,6 @@ pub fn ReasonField(value: String, maxlength: usize, error: Option<String>) -> im
     view! { <TextField id="reason" label="Reason" hint="Kept in the audit log." value maxlength error/> }
 }
 
-/// What to look for in a list: one of the fields above it.
-#[component]
-pub fn SearchField(id: &'static str, label: &'static str, value: String, maxlength: usize) -> impl IntoView {
-    view! {
-        <Field id label error=None>
-            <input
-                id=id
-                name=id
-                type="text"
-                value=value
-                autocomplete="off"
-                autocapitalize="none"
-                spellcheck="false"
-                maxlength=maxlength.to_string()
-            />
-        </Field>
-    }
-}
-
 /// One of a few: what each sends, and its words.
 #[component]
 pub fn SelectField(
@@ -210,8 +175,9 @@ fn Field(
     }
 }
 
+/// What is wrong with a field: above it, with the id `{id}-error`.
 #[component]
-fn ErrorText(id: &'static str, text: String) -> impl IntoView {
+pub fn ErrorText(id: &'static str, text: String) -> impl IntoView {
     view! {
         <p class="error" id=format!("{id}-error")>
             <Icon glyph=Glyph::Error/>

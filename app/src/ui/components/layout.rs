@@ -25,7 +25,8 @@ const ADMIN: [(&str, &str); 7] = [
 /// The sign-in journey: one narrow card with one question.
 ///
 /// `error` says that a field was filled in wrongly, which the title says first: it is what a screen reader reads first. `refresh` is
-/// where the browser goes by itself, `help` the article about what the page says, `description` as in [`Document`].
+/// where the browser goes by itself, `help` the article about what the page says, `description` as in [`Document`], `lede` the first
+/// paragraph, where it is plain text.
 #[component]
 pub fn Flow(
     #[prop(into)] title: String,
@@ -33,6 +34,7 @@ pub fn Flow(
     #[prop(optional_no_strip)] help: Option<&'static str>,
     #[prop(optional, into)] refresh: Option<String>,
     #[prop(optional)] description: Option<&'static str>,
+    #[prop(optional, into)] lede: Option<String>,
     children: Children,
 ) -> impl IntoView {
     view! {
@@ -41,8 +43,7 @@ pub fn Flow(
                 <header><Logo/></header>
                 <main id="main">
                     <h1>{title}</h1>
-                    {children()}
-                    {help.map(|to| view! { <HelpLink to/> })}
+                    <Main lede help>{children()}</Main>
                 </main>
                 <footer><FooterLinks/></footer>
             </div>
@@ -62,6 +63,7 @@ pub fn Settings(
     #[prop(optional_no_strip)] badge: Option<AnyView>,
     #[prop(optional)] error: bool,
     #[prop(optional_no_strip)] help: Option<&'static str>,
+    #[prop(optional, into)] lede: Option<String>,
     children: Children,
 ) -> impl IntoView {
     // A page with a crumb is below the one of that name, or else below "Security".
@@ -73,22 +75,16 @@ pub fn Settings(
     let crumbs = crumb.and_then(|crumb| crumbs(vec![(SECURITY, routes::ACCOUNT.to_owned())], crumb.to_owned()));
     view! {
         <Document title=title.to_owned() error>
-            <header class="bar">
-                <div class="wrap">
-                    <Logo/>
-                    <div class="end">
-                        <span class="who">{email}</span>
-                        <SignOut/>
-                    </div>
-                </div>
-            </header>
+            <Bar>
+                <span class="who">{email}</span>
+                <SignOut/>
+            </Bar>
             <div class="wrap settings">
                 <nav class="nav" aria-label="Account"><ul>{links}</ul></nav>
                 <main id="main">
                     {crumbs}
                     <div class="title"><h1>{title}</h1>{badge}</div>
-                    {children()}
-                    {help.map(|to| view! { <HelpLink to/> })}
+                    <Main lede help>{children()}</Main>
                 </main>
             </div>
         </Document>
@@ -109,6 +105,7 @@ pub fn Admin(
     #[prop(optional_no_strip)] action: Option<AnyView>,
     #[prop(optional)] error: bool,
     #[prop(optional_no_strip)] help: Option<&'static str>,
+    #[prop(optional, into)] lede: Option<String>,
     children: Children,
 ) -> impl IntoView {
     let tabs = ADMIN.map(|(name, path)| {
@@ -121,18 +118,11 @@ pub fn Admin(
     let crumbs = crumbs(above, crumb.to_owned());
     view! {
         <Document title=title.clone() error site="Latchkey admin">
-            <header class="bar admin">
-                <div class="wrap">
-                    <Logo/>
-                    <span class="section">"Admin"</span>
-                    <nav class="nav" aria-label="Admin"><ul>{tabs}</ul></nav>
-                    <div class="end">
-                        <span class="who">{email}</span>
-                        <a class="button ghost" href=routes::ACCOUNT>"Account"</a>
-                        <SignOut/>
-                    </div>
-                </div>
-            </header>
+            <Bar class="bar admin" section="Admin" nav=Some(view! { <nav class="nav" aria-label="Admin"><ul>{tabs}</ul></nav> }.into_any())>
+                <span class="who">{email}</span>
+                <a class="button ghost" href=routes::ACCOUNT>"Account"</a>
+                <SignOut/>
+            </Bar>
             <main id="main" class="wrap admin">
                 {crumbs}
                 <div class="title">
@@ -140,8 +130,7 @@ pub fn Admin(
                     {badges}
                     {action.map(|action| view! { <div class="action">{action}</div> })}
                 </div>
-                {children()}
-                {help.map(|to| view! { <HelpLink to/> })}
+                <Main lede help>{children()}</Main>
             </main>
         </Document>
     }
@@ -161,13 +150,7 @@ pub fn Article(
     let crumbs = crumbs(above, crumb);
     view! {
         <Document title=title.clone() description>
-            <header class="bar">
-                <div class="wrap">
-                    <Logo/>
-                    <span class="section">{section}</span>
-                    <div class="end"><a class="button ghost" href=routes::LOGIN>"Sign in"</a></div>
-                </div>
-            </header>
+            <Bar section><a class="button ghost" href=routes::LOGIN>"Sign in"</a></Bar>
             <main id="main" class="wrap article">
                 {crumbs}
                 <h1>{title}</h1>
@@ -175,6 +158,36 @@ pub fn Article(
             </main>
             <footer class="foot"><div class="wrap"><FooterLinks/></div></footer>
         </Document>
+    }
+}
+
+/// Below the heading: what the page is about, its `children`, and the article that answers it.
+#[component]
+fn Main(lede: Option<String>, help: Option<&'static str>, children: Children) -> impl IntoView {
+    view! {
+        {lede.map(|text| view! { <p class="lede">{text}</p> })}
+        {children()}
+        {help.map(|to| view! { <HelpLink to/> })}
+    }
+}
+
+/// Above the page: the logo, what stands beside it, and `children` at the end.
+#[component]
+fn Bar(
+    #[prop(default = "bar")] class: &'static str,
+    #[prop(optional)] section: Option<&'static str>,
+    #[prop(optional_no_strip)] nav: Option<AnyView>,
+    children: Children,
+) -> impl IntoView {
+    view! {
+        <header class=class>
+            <div class="wrap">
+                <Logo/>
+                {section.map(|section| view! { <span class="section">{section}</span> })}
+                {nav}
+                <div class="end">{children()}</div>
+            </div>
+        </header>
     }
 }
 

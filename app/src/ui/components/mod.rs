@@ -1,7 +1,6 @@
-//! The shared pieces of the pages.
-//!
-//! To add one: a file here with one `#[component]`, its style in the file of `style/` that its concern belongs to, and a use of
-//! it in `examples/gallery.rs`, where it can be looked at. A piece that only one page needs stays in that page's file.
+//! The shared pieces of the pages: how each looks, and what a screen reader says of it.
+//! Nothing that one page alone needs, which stays in that page's file, and nothing of a request.
+//! To add one: a file with one `#[component]`, its style in the file of `style/` that its concern belongs to, its use in `examples/gallery.rs`.
 
 mod ask;
 mod chart;
@@ -18,23 +17,27 @@ mod masked;
 mod notice;
 mod pager;
 mod panel;
+mod post_button;
 mod steps;
 mod table;
+mod tabs;
 
 pub use ask::Ask;
-pub use chart::{BarChart, Bars, ChartTable, Limit, LineChart, Point, Share, Sparkline};
+pub use chart::{BarChart, Bars, Chart, Limit, LineChart, Point, Share, Sparkline};
 pub use copy_block::CopyBlock;
-pub use date::{Date, DateTime};
+pub use date::{Date, DateTime, Lately, LatelyIfEver};
 pub use empty::Empty;
 pub use error_summary::ErrorSummary;
-pub use field::{BackupCodeField, Checkbox, CodeField, EmailField, ReasonField, SearchField, SelectField, TextField};
+pub use field::{BackupCodeField, Checkbox, CodeField, EmailField, ErrorText, ReasonField, SearchField, SelectField, TextField};
 pub use help_link::HelpLink;
 pub use icon::{Glyph, Icon};
 pub use layout::{Admin, Article, Flow, Settings};
 pub use logo::Logo;
 pub use masked::Masked;
 pub use notice::{Notice, Tone};
-pub use pager::Pager;
+pub use pager::{Beside, NewerOlder, Pager};
 pub use panel::{Badge, BadgeKind, Row};
+pub use post_button::PostButton;
 pub use steps::Steps;
 pub use table::{Column, Table};
+pub use tabs::Tabs;

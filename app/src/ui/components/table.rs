@@ -20,13 +20,19 @@ impl Column {
 /// Rows of cells, the first of each being its header, unless another is. Where the window is narrow, each row is a card with its cells under one
 /// another: Safari then no longer takes it for a table, hence the roles. On a table of its own they would be no valid HTML; so the table is
 /// one to look at, and the box around it the one that is read out.
+///
+/// `children` stand in its place where it has no rows.
 #[component]
 pub fn Table(
     label: &'static str,
     columns: &'static [Column],
     #[prop(optional)] header: usize,
     rows: Vec<Vec<AnyView>>,
+    #[prop(optional)] children: Option<Children>,
 ) -> impl IntoView {
+    if let Some(nothing) = children.filter(|_| rows.is_empty()) {
+        return nothing();
+    }
     let heads = columns.iter().map(|Column { name, number }| {
         if *number {
             view! { <th role="columnheader" scope="col" class="number">{*name}</th> }.into_any()
@@ -54,4 +60,5 @@ pub fn Table(
             </table>
         </div>
     }
+    .into_any()
 }
