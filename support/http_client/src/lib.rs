@@ -36,6 +36,11 @@ pub enum Connections {
 }
 
 impl Client {
+    /// For what has this scheme: TLS is made ready for `https` alone.
+    pub fn of_scheme(scheme: &str, connections: Connections, largest_answer: usize) -> anyhow::Result<Self> {
+        if scheme == "https" { Self::new(connections, largest_answer) } else { Ok(Self::plain(connections, largest_answer)) }
+    }
+
     /// Trusts whom this machine trusts.
     pub fn new(connections: Connections, largest_answer: usize) -> anyhow::Result<Self> {
         Ok(Self::with(ClientConfig::with_platform_verifier().context("TLS")?, connections, largest_answer))

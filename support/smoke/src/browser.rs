@@ -24,11 +24,7 @@ pub struct Site {
 impl Site {
     pub fn new(base: Url) -> anyhow::Result<Self> {
         // A connection for each request: what one answer leaves behind on a broken instance must not reach the next.
-        let client = match base.scheme() {
-            "https" => Client::new(Connections::Closed, LARGEST_ANSWER)?,
-            _ => Client::plain(Connections::Closed, LARGEST_ANSWER),
-        };
-        Ok(Self { base, client })
+        Ok(Self { client: Client::of_scheme(base.scheme(), Connections::Closed, LARGEST_ANSWER)?, base })
     }
 
     pub fn origin(&self) -> String {
@@ -104,7 +100,7 @@ impl Browser {
     async fn send(&mut self, method: Method, path: &str, body: Option<(&str, String)>, key: &str) -> Result<Answer, Failure> {
         // A link's query is a token.
         let asked = format!("{method} {}", path.split('?').next().unwrap_or_default());
-        let failed = |why: String| Failure { expected: format!("an answer to {asked}"), seen: why, request_id: None };
+        let failed = |why: String| Failure::new(format!("an answer to {asked}"), why);
         if !key.is_empty() {
             let key = HeaderValue::try_from(format!("Bearer {key}")).map_err(|error| failed(error.to_string()))?;
             self.http.headers.insert(AUTHORIZATION, key);
@@ -120,6 +116,18 @@ impl Browser {
             None => "another site".to_owned(),
         });
         Ok(Answer { asked, status: head.status, page: Page::read(&body), headers: head.headers, leads_to })
+    }
+
+    /// That the account's page opens.
+    pub async fn is_in(&mut self) -> Result<(), Failure> {
+        let (signed_in, account) = self.is_signed_in().await?;
+        if signed_in { Ok(()) } else { Err(account.differs("the account's page")) }
+    }
+
+    /// That it doesn't. `expected`: that, in words.
+    pub async fn is_out(&mut self, expected: &str) -> Result<(), Failure> {
+        let (signed_in, account) = self.is_signed_in().await?;
+        if signed_in { Err(account.differs(expected)) } else { Ok(()) }
     }
 
     /// Whether the account's page opens; and what it answered.

@@ -119,14 +119,14 @@ pub async fn run(options: Options, say: fn(&str)) -> anyhow::Result<bool> {
         mailbox,
         patience: options.mail_timeout,
         api_key: options.api_key,
-        report: Report::new(checks, options.json, say),
         known: None,
         signed_in: None,
         app: None,
         codes: Vec::new(),
     };
-    run.all().await;
-    Ok(run.report.finish(&origin))
+    let mut report = Report::new(checks, options.json, say);
+    run.all(&mut report).await;
+    Ok(report.finish(&origin))
 }
 
 struct Run {
@@ -136,7 +136,6 @@ struct Run {
     /// How long a mail may take.
     patience: Duration,
     api_key: Option<String>,
-    report: Report,
     /// The cookie of a browser that has signed in before, whose limits are its own.
     known: Option<String>,
     /// The newest browser that got in.
@@ -148,79 +147,60 @@ struct Run {
 }
 
 impl Run {
-    async fn all(&mut self) {
-        self.public().await;
+    async fn all(&mut self, report: &mut Report) {
+        self.public(report).await;
         // Each needs the one before; what is not reached is skipped.
-        let _ = self.account().await;
+        let _ = self.account(report).await;
         if self.app.is_some() {
-            let off = self.turn_off().await;
-            self.report.note(TWO_FACTOR_OFF, off);
+            report.note(TWO_FACTOR_OFF, self.turn_off().await);
         }
     }
 
     /// What anybody sees.
-    async fn public(&mut self) {
+    async fn public(&mut self, report: &mut Report) {
         let mut browser = Browser::new(self.site.clone());
         for (name, path) in [(HEALTH, "/healthz"), (READINESS, "/readyz")] {
-            let answer = browser.get(path).await.and_then(|answer| answer.is(200));
-            self.report.note(name, answer);
+            report.note(name, browser.get(path).await.and_then(|answer| answer.is(200)));
         }
-        let headers = browser.get(LOGIN).await.and_then(|answer| has_headers(&answer, self.site.is_https()));
-        self.report.note(HEADERS, headers);
-        let closed = api_is_closed(&mut browser).await;
-        self.report.note(API, closed);
+        report.note(HEADERS, browser.get(LOGIN).await.and_then(|answer| has_headers(&answer, self.site.is_https())));
+        report.note(API, api_is_closed(&mut browser).await);
         if let Some(key) = self.api_key.take() {
-            let scoped = key_is_scoped(&mut browser, &key).await;
-            self.report.note(API_KEY, scoped);
+            report.note(API_KEY, key_is_scoped(&mut browser, &key).await);
         }
     }
 
-    async fn account(&mut self) -> Option<()> {
+    async fn account(&mut self, report: &mut Report) -> Option<()> {
         let mut browser = self.new_browser();
-        let page = self.sign_in_page(&mut browser).await;
-        let page = self.report.note(SIGN_IN_PAGE, page)?;
-        let asked = self.ask_for_mail(&mut browser, &page).await;
-        self.report.note(REQUEST, asked)?;
-        let mail = self.mail(Want::Both).await;
-        let mail = self.report.note(MAIL, mail)?;
-        let opened = self.open(&mut browser, &mail).await;
-        let confirm = self.report.note(OPENED, opened)?;
+        let page = report.note(SIGN_IN_PAGE, self.sign_in_page(&mut browser).await)?;
+        report.note(REQUEST, self.ask_for_mail(&mut browser, &page).await)?;
+        let mail = report.note(MAIL, self.mail(Want::Both).await)?;
+        let confirm = report.note(OPENED, self.open(&mut browser, &mail).await)?;
         let before = browser.clone();
-        let confirmed = self.confirm(&mut browser, &confirm).await;
-        let confirmed = self.report.note(CONFIRMED, confirmed);
+        let confirmed = report.note(CONFIRMED, self.confirm(&mut browser, &confirm).await);
         // Also where it signed nobody in: it was pressed.
-        let used = self.link_is_used(before, &confirm, &mail).await;
-        self.report.note(ONCE, used);
+        report.note(ONCE, self.link_is_used(before, &confirm, &mail).await);
         confirmed?;
-        let closed = api_is_closed(&mut browser).await;
-        self.report.note(API_SESSION, closed);
+        report.note(API_SESSION, api_is_closed(&mut browser).await);
 
         let codes = self.turn_on(&mut browser).await;
         self.signed_in = Some(browser.clone());
-        let revealed = self.report.note(TWO_FACTOR_ON, codes)?;
-        let shown = self.codes_are_gone(&mut browser, &revealed).await;
-        self.report.note(CODES_ONCE, shown);
-        let out = sign_out(&mut browser).await;
-        self.report.note(SIGN_OUT, out);
+        let revealed = report.note(TWO_FACTOR_ON, codes)?;
+        report.note(CODES_ONCE, self.codes_are_gone(&mut browser, &revealed).await);
+        report.note(SIGN_OUT, sign_out(&mut browser).await);
 
-        let half = self.half_signed_in(Want::Link).await;
-        let mut browser = self.report.note(SECOND_STEP, half)?;
+        let mut browser = report.note(SECOND_STEP, self.half_signed_in(Want::Link).await)?;
         let wrong = self.app.as_ref()?.wrong_code();
-        let refused = refused(&mut browser, TOTP, &wrong).await;
-        self.report.note(WRONG_CODE, refused);
+        report.note(WRONG_CODE, refused(&mut browser, TOTP, &wrong).await);
         let code = self.app.as_mut()?.code().await;
-        let finished = self.second_factor(&mut browser, TOTP, &code).await;
-        if self.report.note(APP_CODE, finished).is_some() {
+        if report.note(APP_CODE, self.second_factor(&mut browser, TOTP, &code).await).is_some() {
             // Told of in its own line above.
             let _ = sign_out(&mut browser).await;
         }
 
         let used = self.codes.pop()?;
-        let finished = self.with_backup_code(&used).await;
-        let mut browser = self.report.note(BACKUP_CODE, finished)?;
+        let mut browser = report.note(BACKUP_CODE, self.with_backup_code(&used).await)?;
         let _ = sign_out(&mut browser).await;
-        let once = self.backup_code_is_used(&used).await;
-        self.report.note(BACKUP_CODE_ONCE, once)
+        report.note(BACKUP_CODE_ONCE, self.backup_code_is_used(&used).await)
     }
 
     /// A browser without a session, which the account knows where one has signed in.
@@ -253,7 +233,7 @@ impl Run {
         let mail = self.mailbox.next(&self.email, want, self.patience).await?;
         if want != Want::Code && self.site.local(&mail.link).is_none() {
             let expected = format!("a link that begins with {}", self.site.origin());
-            return Err(Failure { expected, seen: "a link to another site".to_owned(), request_id: None });
+            return Err(Failure::new(expected, "a link to another site"));
         }
         Ok(mail)
     }
@@ -267,8 +247,7 @@ impl Run {
         if confirm.status != 200 || confirm.page.form(CONFIRM).is_none() {
             return Err(confirm.differs(format!("200 with a form to {CONFIRM}")));
         }
-        let (signed_in, account) = browser.is_signed_in().await?;
-        if signed_in { Err(account.differs("nobody signed in before the button is pressed")) } else { Ok(confirm) }
+        browser.is_out("nobody signed in before the button is pressed").await.map(|()| confirm)
     }
 
     async fn confirm(&mut self, browser: &mut Browser, confirm: &Answer) -> Result<(), Failure> {
@@ -286,10 +265,7 @@ impl Run {
         if !safe {
             return Err(answer.differs(format!("a cookie {SESSION_COOKIE} with Secure, HttpOnly, SameSite=Lax, Path=/")));
         }
-        let (signed_in, account) = browser.is_signed_in().await?;
-        if !signed_in {
-            return Err(account.differs("the account's page"));
-        }
+        browser.is_in().await?;
         self.known = browser.http.cookies.get(KNOWN_COOKIE).cloned();
         Ok(())
     }
@@ -302,10 +278,7 @@ impl Run {
         let page = if opened.status == 303 { other.follow(&opened).await? } else { opened };
         page.is(410)?;
         for mut browser in [before, other] {
-            let (signed_in, account) = browser.is_signed_in().await?;
-            if signed_in {
-                return Err(account.differs("nobody signed in by a used link"));
-            }
+            browser.is_out("nobody signed in by a used link").await?;
         }
         Ok(())
     }
@@ -373,10 +346,7 @@ impl Run {
         if answer.status != 303 {
             return Err(answer.differs("303 to the account"));
         }
-        let (signed_in, account) = browser.is_signed_in().await?;
-        if !signed_in {
-            return Err(account.differs("the account's page"));
-        }
+        browser.is_in().await?;
         self.known = browser.http.cookies.get(KNOWN_COOKIE).cloned();
         self.signed_in = Some(browser.clone());
         Ok(())
@@ -441,8 +411,7 @@ fn is_backup_code(text: &str) -> bool {
 async fn refused(browser: &mut Browser, path: &str, code: &str) -> Result<(), Failure> {
     let page = browser.get(path).await?;
     browser.submit(&page, path, &[("code", code)]).await?.is(422)?;
-    let (signed_in, account) = browser.is_signed_in().await?;
-    if signed_in { Err(account.differs("nobody signed in")) } else { Ok(()) }
+    browser.is_out("nobody signed in").await
 }
 
 /// Signs out, and tries with a copy of the cookies from before.
@@ -452,10 +421,7 @@ async fn sign_out(browser: &mut Browser) -> Result<(), Failure> {
     let (_, account) = browser.is_signed_in().await?;
     browser.submit(&account, LOGOUT, &[]).await?.leads(LOGOUT)?;
     for browser in [&mut before, browser] {
-        let (signed_in, account) = browser.is_signed_in().await?;
-        if signed_in {
-            return Err(account.differs("nobody signed in any more"));
-        }
+        browser.is_out("nobody signed in any more").await?;
     }
     Ok(())
 }

@@ -104,15 +104,10 @@ impl Mailbox {
                         }
                     }
                     Ok(Some(_)) => {}
-                    Ok(None) | Err(_) => {
-                        return Err(Failure { expected: expected(), seen: "none".to_owned(), request_id: None });
-                    }
+                    Ok(None) | Err(_) => return Err(Failure::new(expected(), "none")),
                 }
             },
-            Self::Paste => {
-                let mail = paste(to, want).await;
-                mail.map_err(|error| Failure { expected: expected(), seen: format!("{error}"), request_id: None })
-            }
+            Self::Paste => paste(to, want).await.map_err(|error| Failure::new(expected(), error.to_string())),
         }
     }
 }

@@ -4,24 +4,28 @@ use serde::Serialize;
 use serde_json::json;
 
 /// What was to be, and what was there instead. Neither holds a token, a code or a secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Failure {
     pub expected: String,
     pub seen: String,
     /// `X-Request-ID`: where to look in the instance's log.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
+}
+
+impl Failure {
+    /// Where there was no answer.
+    pub fn new(expected: impl Into<String>, seen: impl Into<String>) -> Self {
+        Self { expected: expected.into(), seen: seen.into(), request_id: None }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Line {
     name: &'static str,
     outcome: Outcome,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    expected: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seen: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    request_id: Option<String>,
+    #[serde(flatten)]
+    failure: Option<Failure>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -52,8 +56,7 @@ impl Report {
             Ok(value) => (Outcome::Ok, None, Some(value)),
             Err(failure) => (Outcome::Failed, Some(failure), None),
         };
-        let (expected, seen) = failure.as_ref().map(|failure| (failure.expected.clone(), failure.seen.clone())).unzip();
-        self.add(Line { name, outcome, expected, seen, request_id: failure.and_then(|failure| failure.request_id) });
+        self.add(Line { name, outcome, failure });
         value
     }
 
@@ -68,7 +71,7 @@ impl Report {
     pub fn finish(mut self, base_url: &str) -> bool {
         for name in std::mem::take(&mut self.checks) {
             if !self.lines.iter().any(|line| line.name == name) {
-                self.add(Line { name, outcome: Outcome::Skipped, expected: None, seen: None, request_id: None });
+                self.add(Line { name, outcome: Outcome::Skipped, failure: None });
             }
         }
         let count = |outcome| self.lines.iter().filter(|line| line.outcome == outcome).count();
@@ -85,12 +88,11 @@ impl Report {
 }
 
 fn in_words(line: &Line) -> String {
-    match line.outcome {
-        Outcome::Ok => format!("ok       {}", line.name),
-        Outcome::Skipped => format!("skipped  {}", line.name),
-        Outcome::Failed => {
-            let (expected, seen) = (line.expected.as_deref().unwrap_or_default(), line.seen.as_deref().unwrap_or_default());
-            let id = line.request_id.as_ref().map(|id| format!(" (X-Request-ID {id})")).unwrap_or_default();
+    match &line.failure {
+        None if line.outcome == Outcome::Ok => format!("ok       {}", line.name),
+        None => format!("skipped  {}", line.name),
+        Some(Failure { expected, seen, request_id }) => {
+            let id = request_id.as_ref().map(|id| format!(" (X-Request-ID {id})")).unwrap_or_default();
             format!("FAILED   {}: expected {expected}; saw {seen}{id}", line.name)
         }
     }
