@@ -20,38 +20,23 @@ pub struct Context {
     pub metrics: Metrics,
 }
 
-struct Job {
-    /// Its heartbeat's label.
-    name: &'static str,
-    every: Duration,
-    /// The log line of a failure.
-    failed: &'static str,
-    what: fn(&Context) -> BoxFuture<'_, Result<(), Error>>,
-}
-
-const fn job(
-    name: &'static str,
-    every: Duration,
-    failed: &'static str,
-    what: fn(&Context) -> BoxFuture<'_, Result<(), Error>>,
-) -> Job {
-    Job { name, every, failed, what }
-}
+/// The label of its heartbeat, how often it is done, the log line of a failure, and what is done.
+struct Job(&'static str, Duration, &'static str, fn(&Context) -> BoxFuture<'_, Result<(), Error>>);
 
 const JOBS: [Job; 9] = [
     // Crystals drift by less than 10 ms in that time.
-    job("clock", Duration::from_mins(1), "clock.sync_failed", |on| Box::pin(set_clock(on))),
+    Job("clock", Duration::from_mins(1), "clock.sync_failed", |on| Box::pin(set_clock(on))),
     // These ask whether they are due: housekeeping and reconciliation are once an hour, verification once a day, on one instance.
-    job("housekeeping", Duration::from_mins(5), "housekeeping.failed", |on| Box::pin(on.auth.operations().housekeep())),
-    job("reconcile", Duration::from_mins(5), "reconcile.failed", |on| Box::pin(on.auth.operations().reconcile_hourly())),
-    job("audit_verification", Duration::from_mins(5), "audit.verify_failed", |on| Box::pin(on.auth.audit().verify_daily())),
+    Job("housekeeping", Duration::from_mins(5), "housekeeping.failed", |on| Box::pin(on.auth.operations().housekeep())),
+    Job("reconcile", Duration::from_mins(5), "reconcile.failed", |on| Box::pin(on.auth.operations().reconcile_hourly())),
+    Job("audit_verification", Duration::from_mins(5), "audit.verify_failed", |on| Box::pin(on.auth.audit().verify_daily())),
     // Seals once a minute, and says each time how the seal stands.
-    job("audit_seal", Duration::from_secs(15), "audit.seal_failed", |on| Box::pin(on.auth.audit().watch())),
+    Job("audit_seal", Duration::from_secs(15), "audit.seal_failed", |on| Box::pin(on.auth.audit().watch())),
     // As long as a network that asks for too many mails goes unnoticed.
-    job("networks", Duration::from_secs(30), "networks.watch_failed", |on| Box::pin(on.auth.limits().watch_request_bursts())),
-    job("rollout", Duration::from_secs(10), "rollout.watch_failed", |on| Box::pin(on.auth.rollout().watch())),
-    job("gauges", gauges::EVERY, "gauges.failed", |on| Box::pin(on.auth.reporting().publish_gauges())),
-    job("metrics", metrics::UPKEEP, NEVER, |on| {
+    Job("networks", Duration::from_secs(30), "networks.watch_failed", |on| Box::pin(on.auth.limits().watch_request_bursts())),
+    Job("rollout", Duration::from_secs(10), "rollout.watch_failed", |on| Box::pin(on.auth.rollout().watch())),
+    Job("gauges", gauges::EVERY, "gauges.failed", |on| Box::pin(on.auth.reporting().publish_gauges())),
+    Job("metrics", metrics::UPKEEP, NEVER, |on| {
         Box::pin(async move {
             on.metrics.upkeep();
             Ok(())
@@ -72,13 +57,13 @@ async fn set_clock(on: &Context) -> Result<(), Error> {
 
 /// Starts all of them; they end with `stopped`.
 pub fn spawn(workers: &mut JoinSet<()>, on: &Arc<Context>, stopped: &watch::Receiver<bool>) {
-    for job in &JOBS {
+    for &Job(name, period, failed, what) in &JOBS {
         let on = on.clone();
-        workers.spawn(every(job.name, job.every, on.auth.clone(), stopped.clone(), move || {
+        workers.spawn(every(name, period, on.auth.clone(), stopped.clone(), move || {
             let on = on.clone();
             async move {
-                if let Err(error) = (job.what)(&on).await {
-                    tracing::warn!(%error, message = job.failed);
+                if let Err(error) = what(&on).await {
+                    tracing::warn!(%error, message = failed);
                 }
             }
         }));

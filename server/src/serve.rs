@@ -1,6 +1,6 @@
 //! `latchkey serve`: from a configuration to a running service, and a stop that drops no request.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use app::AppState;
@@ -63,12 +63,9 @@ pub async fn serve(config: &Config, database: &Database) -> anyhow::Result<()> {
     let inbox = None;
     let health = Health::new(auth.clone());
 
-    let pages =
-        TcpListener::bind(config.listen_addr).await.with_context(|| format!("LISTEN_ADDR {} can't be used", config.listen_addr))?;
+    let pages = bind("LISTEN_ADDR", config.listen_addr).await?;
     let ops = match config.ops_listen_addr {
-        Some(address) => {
-            Some(TcpListener::bind(address).await.with_context(|| format!("OPS_LISTEN_ADDR {address} can't be used"))?)
-        }
+        Some(address) => Some(bind("OPS_LISTEN_ADDR", address).await?),
         None => None,
     };
 
@@ -134,6 +131,10 @@ pub async fn serve(config: &Config, database: &Database) -> anyhow::Result<()> {
     told?;
     tracing::info!("stopped");
     Ok(())
+}
+
+async fn bind(variable: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{variable} {address} can't be used"))
 }
 
 /// For a person at a terminal: where to look.

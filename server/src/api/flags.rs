@@ -9,7 +9,7 @@ use axum::{
     Json,
     extract::{FromRequestParts, Path},
 };
-use http::{StatusCode, request::Parts};
+use http::request::Parts;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use utoipa::ToSchema;
 use utoipa_axum::routes;
@@ -126,9 +126,6 @@ async fn set_flag(caller: Caller, Key(key): Key, JsonBody(body): JsonBody<SetFla
     match caller.auth().rollout().set_flag(caller.who(), &key, &Change::Set(wanted), &reason(&body.reason)?).await {
         Ok(flag) => Ok(Json(Flag::of(key, flag))),
         Err(ActionError::Nothing) => Ok(Json(Flag::of(key.clone(), caller.auth().flag().get(&key)))),
-        Err(ActionError::NotFresh | ActionError::NotAdmin | ActionError::NoSuchUser | ActionError::LastAdmin) => {
-            Err(Problem::of(StatusCode::FORBIDDEN))
-        }
-        Err(ActionError::Unavailable(error)) => Err(error.into()),
+        Err(error) => Err(error.into()),
     }
 }

@@ -1,6 +1,7 @@
 //! `/api/v1`: JSON for programs that have an API key. `docs/api.md` describes how it behaves; the `OpenAPI` document that it serves
 //! lists what it offers.
 //!
+//! Not here: what a route changes (`auth` decides and writes), and what surrounds every request ([`crate::http`]).
 //! A file in `api/` is one subject: what its routes take, do and answer. [`Api::with`] is the only way to add a route, and it asks for the
 //! one scope that opens it; so no route is without, and the document tells of each what the code does.
 //!

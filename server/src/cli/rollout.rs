@@ -68,19 +68,14 @@ fn who(flag: &Flag) -> String {
         Reach::Nobody => "nobody".to_owned(),
         Reach::Everyone => "everyone".to_owned(),
         Reach::Some => {
-            let mut parts = Vec::new();
-            if flag.percent_everyone > 0 {
-                parts.push(format!("{} % of everyone", flag.percent_everyone));
-            }
-            if flag.percent_admins > 0 {
-                parts.push(format!("{} % of administrators", flag.percent_admins));
-            }
-            match flag.allowed.len() {
-                0 => {}
-                1 => parts.push("1 address".to_owned()),
-                n => parts.push(format!("{n} addresses")),
-            }
-            parts.join(", ")
+            let everyone = (flag.percent_everyone > 0).then(|| format!("{} % of everyone", flag.percent_everyone));
+            let admins = (flag.percent_admins > 0).then(|| format!("{} % of administrators", flag.percent_admins));
+            let named = match flag.allowed.len() {
+                0 => None,
+                1 => Some("1 address".to_owned()),
+                n => Some(format!("{n} addresses")),
+            };
+            [everyone, admins, named].into_iter().flatten().collect::<Vec<_>>().join(", ")
         }
     }
 }

@@ -22,6 +22,7 @@ use super::{
 const EXISTS: &str = "There is already an account with this address.";
 
 pub async fn user(auth: &Auth, command: User) -> anyhow::Result<Answer> {
+    let administration = auth.administration();
     let (id, email, text) = match command {
         User::Create { email, admin } => {
             let id = auth.users().create(&email, admin).await.map_err(|error| match error {
@@ -35,7 +36,7 @@ pub async fn user(auth: &Auth, command: User) -> anyhow::Result<Answer> {
         }
         User::List { search } => return list(auth, search).await,
         User::Invite { email } => {
-            let id = auth.administration().invite(Actor::Operator, &email).await.map_err(|error| match error {
+            let id = administration.invite(Actor::Operator, &email).await.map_err(|error| match error {
                 InviteError::AccountExists => anyhow::anyhow!(EXISTS),
                 InviteError::HeldBack => held_back(),
                 InviteError::Closed => anyhow::anyhow!("SIGNUP is closed: an invitation would let nobody in."),
@@ -46,26 +47,20 @@ pub async fn user(auth: &Auth, command: User) -> anyhow::Result<Answer> {
         }
         User::Disable(OfAccount { email, why }) => {
             let id = account(auth, &email).await?;
-            auth.administration()
-                .disable_user(Actor::Operator, id, &why.reason)
-                .await
-                .map_err(refused("This account is off already."))?;
+            let done = administration.disable_user(Actor::Operator, id, &why.reason).await;
+            done.map_err(refused("This account is off already."))?;
             (id, email, "The account of {} is off. Its sessions are over, and its owner is told by mail.")
         }
         User::Enable(OfAccount { email, why }) => {
             let id = account(auth, &email).await?;
-            auth.administration()
-                .enable_user(Actor::Operator, id, &why.reason)
-                .await
-                .map_err(refused("This account is on already."))?;
+            let done = administration.enable_user(Actor::Operator, id, &why.reason).await;
+            done.map_err(refused("This account is on already."))?;
             (id, email, "The account of {} is on again.")
         }
         User::ResetTwoFactor { email, reason } => {
             let id = account(auth, &email).await?;
-            auth.administration()
-                .reset_user_two_factor(Actor::Operator, id, &reason)
-                .await
-                .map_err(refused("This account has no two-factor."))?;
+            let done = administration.reset_user_two_factor(Actor::Operator, id, &reason).await;
+            done.map_err(refused("This account has no two-factor."))?;
             (id, email, "Two-factor of {} is off. Its sessions are over, and its owner is told by mail.")
         }
     };

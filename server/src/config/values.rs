@@ -171,7 +171,7 @@ pub(super) fn leaves_mail_time(ttl: Duration) -> Parsed<()> {
     refuse(ttl < Duration::from_mins(1), "must be at least 1m in production; mail takes a while")
 }
 
-/// Long ones make step-up mean nothing: whoever finds a browser open could change the account.
+/// A long one defeats step-up: anybody who finds a browser open could change the account.
 pub(super) fn is_recent(ttl: Duration) -> Parsed<()> {
     refuse(ttl > Duration::from_hours(1), "must be at most 1h in production")
 }

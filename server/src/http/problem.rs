@@ -5,6 +5,7 @@
 
 use std::{borrow::Cow, time::Duration};
 
+use auth::identity::ActionError;
 use axum::{
     body::Body,
     response::{IntoResponse, Response},
@@ -136,6 +137,19 @@ impl From<auth::Error> for Problem {
     fn from(error: auth::Error) -> Self {
         tracing::error!(error = format!("{:#}", anyhow::Error::new(error)), "request.failed");
         Self::of(StatusCode::SERVICE_UNAVAILABLE).after(Duration::from_secs(5))
+    }
+}
+
+/// An act of an API key that was refused. One that would change nothing is the caller's to tell.
+impl From<ActionError> for Problem {
+    fn from(error: ActionError) -> Self {
+        match error {
+            ActionError::NoSuchUser => Self::not_found(),
+            ActionError::Nothing | ActionError::NotFresh | ActionError::NotAdmin | ActionError::LastAdmin => {
+                Self::of(StatusCode::FORBIDDEN)
+            }
+            ActionError::Unavailable(error) => error.into(),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Letters become mails: put into words by `app`, sent over SMTP, or kept for the dev inbox.
+//! Outgoing mails: put into words by `app`, sent over SMTP, or kept for the dev inbox.
 
 #[cfg(feature = "development")]
 use std::sync::Arc;
@@ -71,8 +71,8 @@ impl MailService {
     }
 
     /// The whole message. Every header is built by the library from typed parts; no text of a stranger's reaches one.
-    fn message(&self, letter: &OutgoingMail, mail: mails::Mail) -> anyhow::Result<Message> {
-        let to: Address = letter.to.as_str().parse().context("the address")?;
+    fn message(&self, outgoing: &OutgoingMail, mail: mails::Mail) -> anyhow::Result<Message> {
+        let to: Address = outgoing.to.as_str().parse().context("the address")?;
         let mut html = MultiPart::related().singlepart(
             SinglePart::builder().header(ContentType::TEXT_HTML).header(ContentTransferEncoding::QuotedPrintable).body(mail.html),
         );
@@ -88,9 +88,9 @@ impl MailService {
             .from(self.from.clone())
             .to(Mailbox::new(None, to))
             .subject(mail.subject)
-            // Named after the letter, so that a second sending is the same mail.
-            .message_id(Some(format!("<{}@{}>", letter.id, self.site.host())))
-            .date(std::time::SystemTime::from(letter.queued_at))
+            // Named after the row in the outbox, so that a second sending is the same mail.
+            .message_id(Some(format!("<{}@{}>", outgoing.id, self.site.host())))
+            .date(std::time::SystemTime::from(outgoing.queued_at))
             // RFC 3834 §5.1: keeps out-of-office notes from answering.
             .raw_header(raw("Auto-Submitted", "auto-generated"));
         NO_TRACKING
@@ -106,25 +106,25 @@ fn raw(name: &'static str, value: &str) -> HeaderValue {
 }
 
 impl MailSender for MailService {
-    async fn send(&self, letter: OutgoingMail) -> Result<(), SendError> {
+    async fn send(&self, outgoing: OutgoingMail) -> Result<(), SendError> {
         // What can't be put into words or headers now can't be later.
         let mail =
-            mails::write(&letter.content, &self.site, self.link_ttl).map_err(|error| SendError::Permanent(error.to_string()))?;
+            mails::write(&outgoing.content, &self.site, self.link_ttl).map_err(|error| SendError::Permanent(error.to_string()))?;
         match &self.transport {
             #[cfg(feature = "development")]
             Transport::DevInbox(inbox) => {
                 inbox.keep(DevMail {
-                    to: letter.to.as_str().to_owned(),
+                    to: outgoing.to.as_str().to_owned(),
                     subject: mail.subject,
                     text: mail.text,
                     html: mail.html,
-                    at: letter.queued_at,
+                    at: outgoing.queued_at,
                 });
                 Ok(())
             }
             Transport::Smtp(server) => {
-                let message = self.message(&letter, mail).map_err(|error| SendError::Permanent(format!("{error:#}")))?;
-                traces::mail(letter.id, Box::pin(server.send(&message))).await
+                let message = self.message(&outgoing, mail).map_err(|error| SendError::Permanent(format!("{error:#}")))?;
+                traces::mail(outgoing.id, Box::pin(server.send(&message))).await
             }
         }
     }
@@ -150,14 +150,14 @@ mod tests {
             site,
             link_ttl: Duration::from_mins(10),
         };
-        let letter = OutgoingMail {
+        let outgoing = OutgoingMail {
             id: uuid::Uuid::nil(),
             to: "mara@example.org".parse().expect("an address"),
             queued_at: datetime!(2026-11-24 14:29 UTC),
             content: Content::EmailTaken,
         };
-        let words = mails::write(&letter.content, &sender.site, sender.link_ttl).expect("words");
-        let message = sender.message(&letter, words).expect("a message").formatted();
+        let words = mails::write(&outgoing.content, &sender.site, sender.link_ttl).expect("words");
+        let message = sender.message(&outgoing, words).expect("a message").formatted();
         let message = String::from_utf8(message).expect("ASCII");
         let (headers, _) = message.split_once("\r\n\r\n").expect("headers");
         let (headers, content_type) = headers.split_once("Content-Type: ").expect("a type");

@@ -29,10 +29,7 @@ pub struct Collector {
 
 impl Collector {
     pub fn new(endpoint: &Url, runtime: Handle) -> anyhow::Result<Self> {
-        let client = match endpoint.scheme() {
-            "https" => Client::new(Connections::Closed, LARGEST_ANSWER)?,
-            _ => Client::plain(Connections::Closed, LARGEST_ANSWER),
-        };
+        let client = Client::of_scheme(endpoint.scheme(), Connections::Closed, LARGEST_ANSWER)?;
         Ok(Self { client, runtime, lost: AtomicBool::new(false) })
     }
 }

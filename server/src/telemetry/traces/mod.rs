@@ -1,4 +1,6 @@
 //! Traces, if `OTEL_EXPORTER_OTLP_ENDPOINT` is set: a span for each request, each of its queries, and each mail.
+//! Not here: the conversation with a collector ([`collector`]), and where a request or mail begins and ends.
+//! To add a span: a function like [`mail`], called around what it measures.
 //!
 //! Spans wait in a queue of two thousand for a thread that sends them every five seconds; what finds it full is lost. So a collector that
 //! is away or slow delays no request. A span holds no text of a client's: a route's template, the beginning of a statement, an id.

@@ -157,8 +157,8 @@ fn written_by(source: &str) -> Vec<Written> {
         let fields: BTreeSet<String> = fields.map(|field| field.trim().trim_start_matches(['%', '?']).to_owned()).collect();
         found.push((name.to_owned(), level.to_uppercase(), fields));
     }
-    // The table of periodic jobs, whose failures are logged by one line: `job(name, period, failure, …)`.
-    for (at, path) in source.match_indices(" job(\"") {
+    // The table of periodic jobs, whose failures are logged by one line: `Job(name, period, failure, …)`.
+    for (at, path) in source.match_indices(" Job(\"") {
         let failed = arguments(&source[at + path.len() - 1..])[2].trim_matches('"');
         if is_name(failed) {
             found.push((failed.to_owned(), "WARN".to_owned(), BTreeSet::from(["error".to_owned()])));
