@@ -60,7 +60,6 @@ impl CodeError {
         }
     }
 
-impl CodeError {
     /// What the field says of a mailed code that was not taken; `None` where none was sent. A limit has a page of its own.
     pub(crate) fn of_mailed(error: &MailedCodeError, ttl: Duration) -> Result<Option<Self>, Refusal> {
         match *error {
