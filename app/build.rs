@@ -20,7 +20,8 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 #[expect(clippy::disallowed_methods, reason = "cargo says where to write in an environment variable")]
 fn main() -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    // Asked when it runs: one target directory may serve several checkouts.
+    let root = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("..");
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let (style, public) = (root.join("style"), root.join("public"));
     println!("cargo:rerun-if-changed={}", style.display());
