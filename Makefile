@@ -9,7 +9,7 @@ export LATCHKEY_BIN ?= $(TARGET)/debug/latchkey
 # What each test took.
 export TEST_TIMES ?= $(TARGET)/test-times
 
-.PHONY: run test test-all check bench load sqlx pictures
+.PHONY: run test test-all check mutants bench load sqlx pictures
 
 # Pages at http://localhost:3000/login, mail at http://localhost:3000/dev/inbox.
 run:
@@ -50,6 +50,12 @@ check:
 	support/scripts/deny.sh
 	support/scripts/migrations.sh
 	support/scripts/ops.sh
+	support/scripts/mutants.py --check
+
+# Removes each security rule in turn: its test must fail. All, a part (SHARD=1/4), or some (MUTANTS="a b").
+mutants:
+	support/scripts/install.sh postgresql python
+	support/scripts/mutants.py
 
 # Of what production runs, which takes minutes to build.
 bench:

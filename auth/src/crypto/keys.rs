@@ -238,6 +238,40 @@ mod tests {
         assert_eq!(Keys::new(&[2; 32], &[]).link_token(&seed), None);
     }
 
+    /// A copy of the database has every nonce and no root.
+    #[test]
+    fn what_is_derived_needs_the_root_and_is_another_for_each_purpose() {
+        let derived = |root: u8| {
+            let keys = Keys::new(&[root; 32], &[]);
+            let seed = Seed { nonce: [9; 32], key_id: keys.current_id().to_owned() };
+            let tokens = [
+                keys.link_token(&seed).map(|token| token.reveal()),
+                keys.invite_token(&seed).map(|token| token.reveal()),
+                keys.undo_token(&seed).map(|token| token.reveal()),
+                keys.request_secret(&seed).map(|secret| secret.reveal()),
+                Some(HEXLOWER.encode(&keys.pseudonym(&seed.nonce))),
+            ];
+            let codes = [keys.code(&seed), keys.step_up_code(&seed), keys.email_change_code(&seed)];
+            tokens.into_iter().chain(codes.map(|code| code.map(|code| code.reveal()))).flatten().collect::<Vec<_>>()
+        };
+        let mut all = [derived(1), derived(2)].concat();
+        assert_eq!(all.len(), 16);
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 16, "two are the same");
+    }
+
+    #[test]
+    fn a_codes_hash_is_keyed_and_bound_to_its_request() {
+        let hash = |root: u8, nonce: u8| {
+            let keys = Keys::new(&[root; 32], &[]);
+            keys.code_hash(&Seed { nonce: [nonce; 32], key_id: keys.current_id().to_owned() }, &Code(*b"004931"))
+        };
+        assert!(hash(1, 1).is_some() && hash(1, 1) == hash(1, 1));
+        assert_ne!(hash(1, 1), hash(2, 1), "another root");
+        assert_ne!(hash(1, 1), hash(1, 2), "another request");
+    }
+
     #[test]
     fn codes_are_spread_evenly() {
         let keys = Keys::new(&[7; 32], &[]);

@@ -148,6 +148,12 @@ mod tests {
     }
 
     #[test]
+    fn an_address_does_not_print_itself() {
+        let printed = format!("{:?}", EmailAddress::parse("mara@example.org"));
+        assert!(!printed.contains("mara"), "{printed}");
+    }
+
+    #[test]
     fn what_could_mean_two_recipients_or_none_is_refused() {
         let long = format!("{}@example.org", "a".repeat(65));
         let longer = format!("a@{}.org", "a.".repeat(130));

@@ -846,7 +846,8 @@ async fn no_row_holds_a_secret() {
         assert!(!dump.contains(text) && !dump.contains(&hex), "a token stands in a row");
     }
     for text in [code.reveal(), code.reveal().replace(' ', ""), "an-idempotency-key".to_owned()] {
-        assert!(!dump.contains(&text), "{text} stands in a row");
+        let hex = data_encoding::HEXLOWER.encode(text.as_bytes());
+        assert!(!dump.contains(&text) && !dump.contains(&hex), "{text} stands in a row");
     }
     assert!(dump.contains("mara@example.org") && dump.contains(RETURN), "the dump is one");
 }

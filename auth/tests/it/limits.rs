@@ -1,7 +1,7 @@
 //! The limits on mails and codes, by the clock and in parallel.
 
 use auth::{
-    crypto::Code,
+    crypto::{Code, KnownBrowserToken},
     policy::{
         Policy, SignUp,
         limits::{Limit, Rate},
@@ -280,6 +280,36 @@ async fn strangers_crowd_out_each_other_and_never_a_known_browser() {
         10
     );
     kit.auth.sign_in().confirm_link(&token, owner.proof(), &handover(), &owner.from).await.expect("still live");
+}
+
+/// The cookie is the browser's word. Only one that was given to it when this very account signed in there brings limits of its own.
+#[tokio::test]
+async fn no_made_up_old_or_other_accounts_cookie_makes_a_browser_known() {
+    let kit = Kit::new().await;
+    let mut owner = Visitor::at(host(0));
+    owner.give_first_factor(&kit, &address("mara@example.org")).await;
+    Visitor::at(host(1)).give_first_factor(&kit, &address("noor@example.org")).await;
+    let known: &[&str] = &["code_known_browser", "link_browser", "link_known_browser"];
+    let stranger: &[&str] =
+        &["code_address", "code_network", "link_address", "link_address_network", "link_all", "link_browser", "link_network"];
+    let made_up = Some(KnownBrowserToken::new());
+    for (cookie, email, days, counted) in [
+        (&owner.known, "mara@example.org", 0, known),
+        (&made_up, "mara@example.org", 0, stranger),
+        (&owner.known, "noor@example.org", 0, stranger),
+        (&owner.known, "mara@example.org", 365, stranger),
+    ] {
+        kit.clock.advance(Duration::days(days));
+        sqlx::query("delete from rate_limits").execute(&kit.pool).await.expect("deleted");
+        let visitor = Visitor { known: cookie.clone(), ..Visitor::at(host(2)) };
+        ask_from(&kit, &visitor, email).await.expect("within the limits");
+        let (_, code) = kit.sign_in_mail().await;
+        let wrong = kit.auth.sign_in().enter_code(&any_wrong(&code), visitor.proof(), &handover(), &visitor.from).await;
+        assert!(matches!(wrong, Err(EnterCodeError::Wrong { .. })), "{wrong:?}");
+        let names: Vec<String> =
+            sqlx::query_scalar("select name from rate_limits order by name").fetch_all(&kit.pool).await.expect("names");
+        assert_eq!(names, counted, "{email} {days}");
+    }
 }
 
 /// Of many presses at once most find the code used. They compared nothing, and must not count as wrong codes.

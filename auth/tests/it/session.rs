@@ -1,6 +1,6 @@
 //! Sessions on a real database, with the clock moved.
 
-use auth::crypto::{SessionKey, random};
+use auth::crypto::{SessionKey, random, sha256};
 use serde_json::json;
 use testkit::{Kit, Visitor, address, handover};
 use time::Duration;
@@ -127,6 +127,16 @@ async fn a_visitors_session_lasts_an_hour_and_stores_what_it_is_given() {
     assert_eq!(stored.data, json!({ "a": 2 }));
     kit.clock.advance(Duration::hours(1));
     assert!(!is_live(&kit, key).await);
+}
+
+#[tokio::test]
+async fn a_row_holds_the_hash_of_its_id_and_not_the_id() {
+    let kit = Kit::new().await;
+    let id: [u8; 16] = random();
+    kit.auth.sessions().create(SessionKey::of(id), &json!({})).await.expect("made");
+    let row: String = sqlx::query_scalar("select s::text from sessions s").fetch_one(&kit.pool).await.expect("a row");
+    let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
+    assert!(row.contains(&hex(&sha256(&id))) && !row.contains(&hex(&id)), "{row}");
 }
 
 #[tokio::test]

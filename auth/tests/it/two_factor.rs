@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use auth::{
     Auth,
     administration::ThrottledBy,
-    crypto::{Code, Keys, random},
+    crypto::{Code, Keys, KnownBrowserToken, TrustedDeviceToken, random},
     delivery::Content,
     factors::{
         backup_code::BackupCode,
@@ -696,6 +696,44 @@ async fn a_known_browser_that_guesses_on_and_on_is_a_stranger_in_the_end() {
     assert!(matches!(enter_totp(&kit, &mut visitor, &right).await, Err(SecondFactorError::AppOff)));
 }
 
+/// Else each guess could bring a cookie made up for it, with tries of its own.
+#[tokio::test]
+async fn a_made_up_known_browser_cookie_brings_no_tries() {
+    let kit = Kit::new().await;
+    let (_, _, codes) = owner(&kit).await;
+    let wrong = BackupCode::parse("aaaa-aaaa-aaaa").expect("well-formed");
+    let mut other = half_signed_in(&kit).await;
+    for _ in 0..5 {
+        other.known = Some(KnownBrowserToken::new());
+        enter_backup(&kit, &mut other, &wrong).await.expect_err("wrong");
+    }
+    other.known = Some(KnownBrowserToken::new());
+    let refused = enter_backup(&kit, &mut other, &codes[0]).await;
+    assert!(matches!(refused, Err(SecondFactorError::Limited(limited)) if limited.limit == Limit::BackupAccount), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_known_browser_gets_five_wrong_codes_of_each_kind_too() {
+    let kit = Kit::new().await;
+    let (mut visitor, secret, codes) = owner(&kit).await;
+    visitor.give_first_factor(&kit, &mara()).await;
+    let (wrong, right) = (wrong_code(&kit, &secret), code(&kit, &secret, 0));
+    for _ in 0..5 {
+        enter_totp(&kit, &mut visitor, &wrong).await.expect_err("wrong");
+    }
+    let refused = enter_totp(&kit, &mut visitor, &right).await;
+    assert!(matches!(refused, Err(SecondFactorError::Limited(limited)) if limited.limit == Limit::TotpKnownBrowser), "{refused:?}");
+    let wrong = BackupCode::parse("aaaa-aaaa-aaaa").expect("well-formed");
+    for _ in 0..5 {
+        enter_backup(&kit, &mut visitor, &wrong).await.expect_err("wrong");
+    }
+    let refused = enter_backup(&kit, &mut visitor, &codes[0]).await;
+    assert!(
+        matches!(refused, Err(SecondFactorError::Limited(limited)) if limited.limit == Limit::BackupKnownBrowser),
+        "{refused:?}"
+    );
+}
+
 #[tokio::test]
 async fn two_hundred_guesses_at_once_get_five_looks() {
     let kit = Kit::new().await;
@@ -1183,6 +1221,15 @@ async fn a_trusted_browser_is_not_asked_and_may_change_nothing_without() {
 }
 
 #[tokio::test]
+async fn a_made_up_cookie_is_no_trust() {
+    let kit = Kit::new().await;
+    let (_, secret, _) = owner(&kit).await;
+    trusting(&kit, &secret).await;
+    let mut other = Visitor { trusted: Some(TrustedDeviceToken::new()), ..Visitor::at([198, 51, 100, 7]) };
+    assert!(matches!(other.give_first_factor(&kit, &mara()).await, Outcome::SecondFactorNeeded));
+}
+
+#[tokio::test]
 async fn trust_is_the_accounts_own_and_can_be_taken_back() {
     let kit = Kit::new().await;
     let (owner, secret, _) = owner(&kit).await;
@@ -1439,7 +1486,8 @@ async fn a_dump_holds_no_secret_and_no_code() {
     .expect("rows");
     let dump = rows.join("\n").to_lowercase();
     let base32 = secret.base32().to_lowercase();
-    assert!(!dump.contains(&base32));
+    let hex = data_encoding::HEXLOWER.encode(&data_encoding::BASE32_NOPAD.decode(secret.base32().as_bytes()).expect("base32"));
+    assert!(!dump.contains(&base32) && !dump.contains(&hex));
     for code in codes {
         let shown = code.reveal();
         assert!(!dump.contains(&shown) && !dump.contains(&shown.replace('-', "")) && !dump.contains(&shown[5..].replace('-', "")));

@@ -145,6 +145,7 @@ fn production_refuses_what_is_unsafe() {
         ("LIMIT_LINK_ALL", "0/1m"),
         ("MAGIC_LINK_TTL", "11m"),
         ("MAGIC_LINK_TTL", "59s"),
+        ("STEP_UP_TTL", "61m"),
         ("SESSION_IDLE", "31d"),
         ("SESSION_IDLE", "1m"),
         ("TRUSTED_PROXIES", "0.0.0.0/0"),

@@ -135,7 +135,7 @@ async fn with_two_lengths_nothing_follows() {
 #[tokio::test]
 async fn headers_have_a_size() {
     let served = Served::start(BOUNDS, hello()).await;
-    let long = format!("GET / HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n", "a".repeat(32 * 1024));
+    let long = format!("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nA: {}\r\n\r\n", "a".repeat(32 * 1024));
     let many = format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "A: b\r\n".repeat(101));
     let endless = format!("GET / HTTP/1.1\r\nHost: x\r\nA: {}", "a".repeat(1024 * 1024));
     for head in [long, many, endless] {

@@ -108,7 +108,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_that_trickles_in_is_408() {
         let body = Body::from_stream(stream::pending::<Result<Vec<u8>, Infallible>>());
+        let begun = tokio::time::Instant::now();
         assert_eq!(answer(body).await.0, 408);
+        assert_eq!(begun.elapsed().as_secs(), 8);
     }
 
     #[tokio::test]

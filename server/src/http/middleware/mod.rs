@@ -38,7 +38,10 @@ pub(crate) fn seconds_up(wait: Duration) -> u64 {
 pub(crate) mod test {
     //! What the tests of the concerns share.
 
-    use std::net::{IpAddr, SocketAddr};
+    use std::{
+        net::{IpAddr, SocketAddr},
+        time::Duration,
+    };
 
     use axum::{
         Router,
@@ -51,7 +54,14 @@ pub(crate) mod test {
     use http_body_util::BodyExt as _;
     use tower::ServiceExt as _;
 
-    use super::{client_ip::TrustedProxies, request_id::RequestId};
+    use super::{client_ip::TrustedProxies, request_id::RequestId, seconds_up};
+
+    #[test]
+    fn a_wait_is_rounded_up_to_a_second_at_least() {
+        for (millis, seconds) in [(0, 1), (1, 1), (1000, 1), (1001, 2), (59_999, 60)] {
+            assert_eq!(seconds_up(Duration::from_millis(millis)), seconds, "{millis} ms");
+        }
+    }
 
     /// An id of ours, as a stranger's request is given.
     pub fn id() -> RequestId {

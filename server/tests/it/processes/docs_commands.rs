@@ -47,6 +47,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("make sqlx", "it would write .sqlx anew while the tests are compiled against it"),
     ("make bench", "it measures, on a quiet machine"),
     ("make load", "it measures; docs/load.md has a report"),
+    ("make mutants", "an hour or two; `make check` looks at its patches"),
     ("cargo build --profile fast", "Makefile"),
     ("cargo run -p bench", "it measures"),
     ("cargo run --profile fast -p bench", "it measures; docs/load.md has a report"),

@@ -161,6 +161,27 @@ async fn every_answer_carries_the_security_headers() {
     }
 }
 
+/// From a visitor's first to those of a session.
+#[tokio::test]
+async fn every_cookie_of_a_sign_in_is_for_this_host_and_no_script() {
+    use app::http::session::{KNOWN, LINK, SESSION};
+    let kit = Kit::new().await;
+    let app = service(&config(&[]), kit.auth.clone());
+    let asked = send(&app, request(&Method::POST, routes::LOGIN, "", "email=mara%40example.org")).await;
+    let visitor = keep("", &asked);
+    let (token, _) = kit.sign_in_mail().await;
+    let link = format!("{}?token={}", routes::LOGIN_VERIFY, token.reveal());
+    let opened = send(&app, request(&Method::GET, &link, &visitor, "")).await;
+    let opener = keep(&visitor, &opened);
+    let confirmed = send(&app, request(&Method::POST, routes::LOGIN_CONFIRM, &opener, "")).await;
+    for (response, names) in [(asked, &[SESSION][..]), (opened, &[LINK]), (confirmed, &[SESSION, LINK, KNOWN])] {
+        let set = response.headers().get_all(header::SET_COOKIE).iter();
+        let set: Vec<&str> = set.filter_map(|cookie| cookie.to_str().ok()?.split('=').next()).collect();
+        assert!(names.iter().all(|name| set.contains(name)), "{set:?} {names:?}");
+        assert_headers(names[0], response.headers(), false);
+    }
+}
+
 /// One name for a request, whoever tells it, and one client, whoever asks.
 #[tokio::test]
 async fn pages_learn_who_asks_and_show_the_requests_id() {
