@@ -849,6 +849,23 @@ async fn one_backup_code_of_sixty_four_tries_and_ten_codes_at_once() {
     assert_eq!(kit.count("select count(*) from backup_codes where used_at is null").await, 0);
 }
 
+/// Each is a right factor of its own, so only the half-signed-in session is there once.
+#[tokio::test]
+async fn ten_backup_codes_at_once_finish_one_sign_in() {
+    let kit = unlimited().await;
+    let (_, _, codes) = owner(&kit).await;
+    let other = half_signed_in(&kit).await;
+    let (half, user) = (other.session.expect("a session"), authority(&kit, &other).await.user);
+    let enter = async |code: &BackupCode| {
+        let new = handover();
+        let finishing = PendingSignIn { half, user, handover: &new };
+        kit.auth.sign_in().enter_second_factor(finishing, Factor::BackupCode(code), false, other.proof(), &other.from).await
+    };
+    let results = join_all(codes.iter().map(enter)).await;
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
+    assert_eq!(kit.count("select count(*) from backup_codes where used_at is null").await, 9, "the others are not used up");
+}
+
 #[tokio::test]
 async fn a_new_set_replaces_the_old_one_when_it_is_saved_and_not_before() {
     let kit = Kit::new().await;
