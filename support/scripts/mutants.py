@@ -31,9 +31,8 @@ class Mistake(Exception):
 
 class Mutant:
     def __init__(self, path):
-        self.name, self.patch = path.stem, path
-        text = path.read_text()
-        head, _, diff = text.partition("\ndiff ")
+        self.name, self.patch = path.stem, path.read_text()
+        head, _, diff = self.patch.partition("\ndiff ")
         fields = dict(line.split(": ", 1) for line in head.splitlines() if ": " in line)
         if not re.fullmatch(r".+\. \([\w/.-]+\.md\)", fields.get("Promise", "")):
             raise Mistake("its first line is no `Promise: A sentence. (DOCUMENT.md)`")
@@ -86,7 +85,7 @@ def mutants(names):
 # Without a repository around it, or git would leave out what lies in a folder that it ignores.
 def apply(mutant, *options, tree):
     env = os.environ | {"GIT_CEILING_DIRECTORIES": str(tree.parent)}
-    return subprocess.run(["git", "apply", *options, str(mutant.patch)], cwd=tree, env=env, capture_output=True, text=True)
+    return subprocess.run(["git", "apply", *options], cwd=tree, env=env, input=mutant.patch, capture_output=True, text=True)
 
 
 def examine(mutant):
