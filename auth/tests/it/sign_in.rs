@@ -378,6 +378,20 @@ async fn an_invitation_lets_one_address_in_once() {
 }
 
 #[tokio::test]
+async fn an_invitation_that_was_used_lets_nobody_in_again() {
+    let kit = Kit::with(Policy { passwordless_auth: true, sign_up: SignUp::Invite, ..Policy::default() }).await;
+    kit.auth.administration().invite(Actor::Operator, &mara()).await.expect("invited");
+    let visitor = Visitor::at([203, 0, 113, 24]);
+    let (link, _) = ask(&kit, &visitor).await;
+    kit.auth.sign_in().confirm_link(&link, visitor.proof(), &handover(), &visitor.from).await.expect("signs up");
+    sqlx::query("delete from users").execute(&kit.pool).await.expect("deleted");
+    kit.clock.advance(Duration::minutes(1));
+    kit.auth.sign_in().request_link(&mara(), &visitor.nonce, visitor.proof(), &visitor.from).await.expect("taken");
+    let letter = kit.letters().await.pop().expect("a mail");
+    assert!(matches!(letter.content, auth::delivery::Content::NoAccount { .. }), "{letter:?}");
+}
+
+#[tokio::test]
 async fn an_account_with_an_authenticator_is_only_half_signed_in() {
     let kit = Kit::new().await;
     let user = kit.auth.users().create(&mara(), false).await.expect("made");
