@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,7 +43,7 @@ class Mutant:
             raise Mistake("its second line is no `Test: cargo test -p CRATE --lib -- --exact NAME`, or `--test it`")
         self.crate, self.target, self.test = test.groups()
         self.files = re.findall(r"^\+\+\+ b/(\S+)", diff, re.M)
-        self.hunks = [(file, hunk) for file, hunk in hunks(diff)]
+        self.hunks = list(hunks(diff))
 
     def build(self):
         return (self.crate, *self.target.split())
@@ -58,7 +59,7 @@ def hunks(diff):
             if lines:
                 yield file, lines
             lines = []
-        elif line.startswith(("--- ", "diff ", "index ")):
+        elif line.startswith(("--- a/", "diff --git ", "index ")):
             if lines:
                 yield file, lines
             lines = None
@@ -176,21 +177,22 @@ def passes_unpatched(found):
     return whole
 
 
-def killed(mutant, files):
-    """Whether its test fails without the rule."""
+def result_of(mutant, files):
+    """What becomes of its test without the rule, in a word or three, and what else there is to say."""
     try:
         applied = apply(mutant, tree=TREE)
         if applied.returncode:
-            raise Mistake(f"does not apply: {applied.stderr.strip()}")
+            return "does not apply", applied.stderr
         status, said = build(*mutant.build())
         if status:
-            raise Mistake(f"does not build:\n{said[-3000:]}")
+            return "does not build", said[-3000:]
         status, said = run(*mutant.build(), tests=[mutant.test], seconds=TEST_SECONDS)
         if status is None:
-            raise Mistake(f"its test takes over {TEST_SECONDS} s")
+            return "takes too long", f"over {TEST_SECONDS} s\n"
         if "\nrunning 1 test\n" not in said:
-            raise Mistake(f"its test was not run:\n{said[-3000:]}")
-        return status != 0 and f"test {mutant.test} ... FAILED" in said and "panicked at" in said
+            return "runs no test", said[-3000:]
+        failed = f"test {mutant.test} ... FAILED" in said and "panicked at" in said
+        return ("killed" if failed else "SURVIVED"), ""
     finally:
         # Also what a test has written.
         write_tree(files)
@@ -217,19 +219,16 @@ def prove(found, wrong):
     write_tree(files)
     if not passes_unpatched(found):
         return False
-    counts = {"killed": 0, "SURVIVED": 0, "wrong": len(wrong)}
+    results = Counter(["wrong"] * len(wrong))
     for name, why in wrong:
-        print(f"wrong     {'':4}  {name}: {why}")
+        print(f"{'wrong':14}      {name}: {why}")
     for mutant in found:
         begun = time.monotonic()
-        try:
-            result, why = ("killed" if killed(mutant, files) else "SURVIVED"), ""
-        except Mistake as mistake:
-            result, why = "wrong", f": {mistake}"
-        counts[result] += 1
-        print(f"{result:9} {time.monotonic() - begun:4.0f}s {mutant.name}{why}")
-    print(", ".join(f"{count} {what}" for what, count in counts.items()))
-    return counts["killed"] == sum(counts.values())
+        result, said = result_of(mutant, files)
+        results[result] += 1
+        print(f"{result:14} {time.monotonic() - begun:3.0f}s {mutant.name}\n{said}", end="")
+    print(", ".join(f"{count} {result}" for result, count in results.items()))
+    return set(results) <= {"killed"}
 
 
 def main():

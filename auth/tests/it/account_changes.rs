@@ -16,7 +16,7 @@ use auth::{
     one_time::{
         Dead,
         mailed_code::MailedCodeError,
-        revert_link::{EMAIL_CHANGE_UNDO, Revert, SESSION_UNDO},
+        revert_link::{EMAIL_CHANGE_UNDO, Revert},
     },
     outbox::Notice,
     policy::{
@@ -571,7 +571,7 @@ async fn a_change_can_be_taken_back_for_three_days_to_the_moment() {
         let kit = kit().await;
         let mut visitor = signed_in(&kit, &mara()).await;
         let token = change(&kit, &mut visitor, &new()).await;
-        kit.clock.advance(EMAIL_CHANGE_UNDO - late);
+        kit.clock.advance(Span::days(3) - late);
         let held = kit.auth.users().create(&mara(), false).await;
         assert_eq!(matches!(held, Err(CreateUserError::HeldBack)), works, "{held:?}");
         let undone = undo(&kit, &token).await;
@@ -891,7 +891,7 @@ async fn trust_given_with_a_sign_in_goes_with_it_and_the_link_expires() {
     let trusted = "select count(*) from trusted_devices where revoked_at is null";
     assert_eq!(kit.count(trusted).await, 1);
 
-    kit.clock.advance(SESSION_UNDO - Span::microseconds(1));
+    kit.clock.advance(Span::days(7) - Span::microseconds(1));
     assert!(matches!(kit.auth.self_service().peek_revert(&token).await.expect("answers"), RevertState::Live(_)));
     kit.clock.advance(Span::microseconds(1));
     assert!(matches!(undo(&kit, &token).await, Err(RevertError::NotLive(RevertState::Dead(Dead::Expired, _)))));
@@ -997,7 +997,7 @@ async fn an_account_that_leaves_signs_in_for_a_week_and_not_a_moment_longer() {
     kit.letters().await;
     let now = authority(&kit, &visitor).await;
     kit.auth.self_service().request_deletion(&now, &visitor.from).await.expect("asked");
-    let deletes_at = kit.auth.now() + DELETION_WAIT;
+    let deletes_at = kit.auth.now() + Span::days(7);
     assert_eq!(kit.auth.users().profile(&now).await.expect("answers").deletes_at, Some(deletes_at));
     assert!(elsewhere.authority(&kit.auth).await.is_none() && visitor.authority(&kit.auth).await.is_some());
     let refused = kit.auth.sign_in().confirm_link(&open, asked.proof(), &handover(), &asked.from).await;
