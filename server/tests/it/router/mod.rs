@@ -172,8 +172,8 @@ async fn every_cookie_of_a_sign_in_is_for_this_host_and_no_script() {
     let (token, _) = kit.sign_in_mail().await;
     let link = format!("{}?token={}", routes::LOGIN_VERIFY, token.reveal());
     let opened = send(&app, request(&Method::GET, &link, &visitor, "")).await;
-    let opener = keep(&visitor, &opened);
-    let confirmed = send(&app, request(&Method::POST, routes::LOGIN_CONFIRM, &opener, "")).await;
+    let holding = keep(&visitor, &opened);
+    let confirmed = send(&app, request(&Method::POST, routes::LOGIN_CONFIRM, &holding, "")).await;
     for (response, names) in [(asked, &[SESSION][..]), (opened, &[LINK]), (confirmed, &[SESSION, LINK, KNOWN])] {
         let set = response.headers().get_all(header::SET_COOKIE).iter();
         let set: Vec<&str> = set.filter_map(|cookie| cookie.to_str().ok()?.split('=').next()).collect();
