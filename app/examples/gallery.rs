@@ -944,14 +944,17 @@ fn admin_limits() -> Vec<(&'static str, String)> {
     ]
 }
 
-fn admin_rollout() -> Vec<(&'static str, String)> {
-    let row = |key: &str, flag: Flag, by: &str| FlagRow {
+fn flag_row(key: &str, flag: Flag, by: &str) -> FlagRow {
+    FlagRow {
         key: key.to_owned(),
         flag,
         updated_at: NOW - Duration::from_hours(200),
         updated_by: by.to_owned(),
         reason: "As agreed on Monday".to_owned(),
-    };
+    }
+}
+
+fn admin_rollout() -> Vec<(&'static str, String)> {
     let quarter = || Flag { allowed: vec![EMAIL.to_owned()], percent_admins: 5, percent_everyone: 25 };
     let told = |event: &str, hours, by: &str, reason: &str| Told {
         at: NOW - Duration::from_hours(hours),
@@ -1005,7 +1008,7 @@ fn admin_rollout() -> Vec<(&'static str, String)> {
         };
         Shown { all, fresh }
     };
-    let flags = || vec![row("dark_mode", Flag::ON, "operator"), row(PASSWORDLESS_AUTH, quarter(), "rollout")];
+    let flags = || vec![flag_row("dark_mode", Flag::ON, "operator"), flag_row(PASSWORDLESS_AUTH, quarter(), "rollout")];
     let history = || {
         vec![
             told("rollout.held", 1, "rollout", "mail_delay"),
