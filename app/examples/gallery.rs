@@ -78,7 +78,7 @@ use auth::{
     limits::{request_bursts::NetworkRequests, throttle},
     one_time::{Dead, revert_link::Revert},
     outbox::{Delivery, MailFilter, MailState, Notice, QueueState},
-    policy::{checks::Check, limits::Limit},
+    policy::{SignUp, checks::Check, limits::Limit},
     primitives::{email_address::EmailAddressError, reason::ReasonError},
     reporting::overview::{Accounts, Bucket, Counts, Overview, Seconds, Span},
     rollout::{DEFAULT_PLAN, Reading, Rollout, State, Status as RolloutStatus, Told},
@@ -716,7 +716,7 @@ fn admin_lists() -> Vec<(&'static str, String)> {
     };
     let invite = |email: &str, error| {
         let (email, lifetime) = (email.to_owned(), Duration::from_hours(7 * 24));
-        render(move || view! { <InviteSomeonePage who=ADMIN.to_owned() email error lifetime/> })
+        render(move || view! { <InviteSomeonePage who=ADMIN.to_owned() email reason=None error lifetime/> })
     };
     let filter = || UserFilter { search: Some("mara".to_owned()), status: Some(Status::Active), two_factor: Some(true) };
     let none = || UserFilter { search: Some(LONG.to_owned()), status: Some(Status::Leaving), ..UserFilter::default() };
@@ -1147,11 +1147,11 @@ fn changes() -> Vec<(&'static str, String)> {
     let email = || EMAIL.to_owned();
     let ask = |typed: &str, error| {
         let stage = EmailStage::Ask { typed: typed.to_owned(), error };
-        render(move || view! { <ChangeEmailPage email=email() stage/> })
+        render(move || view! { <ChangeEmailPage email=email() sign_up=SignUp::Open stage/> })
     };
     let sent = |address: &str, error| {
         let stage = EmailStage::Sent { address: address.to_owned(), error };
-        render(move || view! { <ChangeEmailPage email=email() stage/> })
+        render(move || view! { <ChangeEmailPage email=email() sign_up=SignUp::Open stage/> })
     };
     vec![
         ("email-ask", ask("", None)),

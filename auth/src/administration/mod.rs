@@ -20,7 +20,10 @@ use crate::{
     one_time::magic_link,
     outbox::{self, Notice},
     policy::{MAX_LINK_TTL, SignUp},
-    primitives::{email_address::EmailAddress, reason::Reason},
+    primitives::{
+        email_address::{EmailAddress, EmailAddressError},
+        reason::Reason,
+    },
     self_service::two_factor::TwoFactor,
     sessions::{self, SessionView},
     users::account::{self, store::Account},
@@ -275,21 +278,29 @@ impl Administration<'_> {
         self.finish_action(work, &account, notice, now).await
     }
 
-    /// Invites an address to sign up.
+    /// Invites an address to sign up, or an account to move there. `reason`: why, where the sign-up policy does not take the address by
+    /// itself. Where sign-up is closed nobody is mailed, and the invitation only lets an account move there.
     ///
     /// # Errors
     /// [`InviteError`].
-    pub async fn invite(self, who: Actor<'_>, email: &EmailAddress) -> Result<Uuid, InviteError> {
+    pub async fn invite(self, who: Actor<'_>, email: &EmailAddress, reason: Option<&Reason>) -> Result<Uuid, InviteError> {
         let now = self.0.now();
         let mut work = UnitOfWork::begin_action(self.0, who, now).await.map_err(InviteError::Act)?;
-        if self.0.policy.sign_up == SignUp::Closed {
-            return Err(InviteError::Closed);
+        if email.is_route() {
+            return Err(InviteError::Route);
+        }
+        if reason.is_none() && !self.0.policy.sign_up.admits_by_hand(email) {
+            return Err(if self.0.policy.sign_up == SignUp::Closed { InviteError::Closed } else { InviteError::NotAdmitted });
         }
         if held_address::is_held(work.connection(), email.key(), None, now).await? {
             return Err(InviteError::HeldBack);
         }
-        let id =
-            self.0.one_time().invite(&mut work, email, who.actor(), who.origin(), now).await?.ok_or(InviteError::AccountExists)?;
+        let id = self
+            .0
+            .one_time()
+            .invite(&mut work, email, who.actor(), who.origin(), reason, now)
+            .await?
+            .ok_or(InviteError::AccountExists)?;
         work.commit_and_mail(self.0).await?;
         Ok(id)
     }
@@ -342,6 +353,12 @@ pub enum InviteError {
     /// Nobody signs up here, invited or not.
     #[error("sign-up is closed")]
     Closed,
+    /// The sign-up policy does not take it, and nobody said why it should.
+    #[error("sign-up does not take this address")]
+    NotAdmitted,
+    /// Mail to it would go elsewhere.
+    #[error("{}", EmailAddressError::Route)]
+    Route,
     /// An account has moved from it, and can still be moved back.
     #[error("an account had this address, and may have it back")]
     HeldBack,

@@ -21,9 +21,13 @@ use crate::{
         revert_link,
     },
     outbox::{By, Details, Kind, LANES, Notice, WAITS, store},
+    policy::SignUp,
     primitives::{email_address::EmailAddress, requester::device},
     reporting::gauges,
-    users::{account, held_address},
+    users::{
+        account::{self, store::Account},
+        held_address,
+    },
 };
 
 /// One mail, ready to be put into words and sent.
@@ -128,12 +132,17 @@ const POLL: Duration = Duration::from_secs(2);
 /// With less than twice this left there is no other try.
 const SHORTEST_LAST_WAIT: Duration = Duration::from_secs(10);
 
+/// What administrators read of a mail that was withheld.
+const WITHHELD: &str = "nothing was sent: no account has this address, and none may come to have it";
+
 /// What became of one try.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Fate {
     Sent(&'static str),
     /// Not worth sending any more: its link is dead, or its time is over.
     Expired(&'static str),
+    /// Nothing goes to this address, and the page must not tell. To its asker it counts as sent; nobody is warned, for anyone can ask.
+    Withheld,
     Failed(String),
     Retry {
         error: String,
@@ -295,25 +304,36 @@ impl Delivery<'_> {
         let Some(Invite { email, seed, inviter, .. }) = invite.filter(|invite| invite.life.dead(self.0.now()).is_none()) else {
             return Ok(Err(Fate::Expired("its invitation was dead before it could be sent")));
         };
+        if email.is_route() || self.0.policy.sign_up == SignUp::Closed {
+            // From before routes were refused; or it only lets an account move there, and would let nobody in.
+            return Ok(Err(Fate::Withheld));
+        }
         let token = self.0.keys.invite_token(&seed).ok_or_else(Fate::key_gone);
         Ok(token.map(|token| (email, Content::Invite { token, inviter })))
     }
 
-    /// A code for somebody signed in. Whose address is taken gets none: the page said the same to all.
+    /// A code for somebody signed in. Whose address is taken gets none, nor does one that the sign-up policy does not take: the page said
+    /// the same to all.
     async fn code(self, of: CodeFor, code: Uuid) -> sqlx::Result<Written> {
         let now = self.0.now();
         let mailed = mailed_code::store::by_id(&self.0.pool, of, code).await?;
         let Some(mailed) = mailed.filter(|mailed| mailed.life.dead(now).is_none()) else {
             return Ok(Err(Fate::Expired("its code was dead before it could be sent")));
         };
+        let mut to = mailed.email;
         if of == CodeFor::AddressChange {
             let mut connection = self.0.pool.acquire().await?;
-            let key = mailed.email.key();
-            if account::store::by_email(&mut connection, key, now).await?.is_some()
-                || held_address::is_held(&mut connection, key, Some(mailed.user), now).await?
-            {
-                return Ok(Ok((mailed.email, Content::EmailTaken)));
+            if let Some(account) = account::store::by_email(&mut connection, to.key(), now).await? {
+                return Ok(own_spelling(&account).map(|to| (to, Content::EmailTaken)));
             }
+            let invited = invitation::store::invited(&mut connection, to.key(), now).await?;
+            if !self.0.policy.sign_up.admits_move(&to, invited.is_some()) {
+                return Ok(Err(Fate::Withheld));
+            }
+            if held_address::is_held(&mut connection, to.key(), Some(mailed.user), now).await? {
+                return Ok(Ok((to, Content::EmailTaken)));
+            }
+            to = invited.unwrap_or(to);
         }
         let asked = Asked { device: device(&mailed.user_agent), ip: mailed.ip.to_string(), at: mailed.created_at };
         let code = of.derive(&self.0.keys, &mailed.seed).ok_or_else(Fate::key_gone);
@@ -321,10 +341,11 @@ impl Delivery<'_> {
             CodeFor::StepUp => Content::StepUp { code, asked },
             CodeFor::AddressChange => Content::EmailChange { code, asked },
         });
-        Ok(content.map(|content| (mailed.email, content)))
+        Ok(content.map(|content| (to, content)))
     }
 
-    /// What the owner of this address is told: a way in, or that there is none. The page said the same to all.
+    /// What the owner of this address is told: a way in, or that there is none. The page said the same to all. It goes to the address as
+    /// its account or its invitation spells it, whatever was typed: to a mail server that tells `A@` from `a@` those are two people.
     async fn sign_in(self, link: Uuid) -> sqlx::Result<Written> {
         let now = self.0.now();
         let link = links::by_id(&self.0.pool, link).await?;
@@ -336,13 +357,24 @@ impl Delivery<'_> {
         let mut connection = self.0.pool.acquire().await?;
         let account = account::store::by_email(&mut connection, email.key(), now).await?;
         let admin = account.as_ref().is_some_and(|account| account.admin);
-        let admitted = match account {
-            Some(account) if account.disabled => return Ok(Ok((email, Content::AccountOff { asked }))),
-            Some(_) => true,
-            None if held_address::is_held(&mut connection, email.key(), None, now).await? => false,
+        let (email, admitted) = match account {
+            Some(account) => {
+                let own = match own_spelling(&account) {
+                    Ok(own) => own,
+                    Err(fate) => return Ok(Err(fate)),
+                };
+                if account.disabled {
+                    return Ok(Ok((own, Content::AccountOff { asked })));
+                }
+                (own, true)
+            }
+            // Not even that there is no account: it would go to wherever a mail server reads in it.
+            None if email.is_route() => return Ok(Err(Fate::Withheld)),
+            None if held_address::is_held(&mut connection, email.key(), None, now).await? => (email, false),
             None => {
-                let invited = invitation::store::is_invited(&mut connection, email.key(), now).await?;
-                self.0.policy.sign_up.admits(&email, invited)
+                let invited = invitation::store::invited(&mut connection, email.key(), now).await?;
+                let admitted = self.0.policy.sign_up.admits(&email, invited.is_some());
+                (invited.unwrap_or(email), admitted)
             }
         };
         if !admitted {
@@ -370,6 +402,11 @@ impl Delivery<'_> {
                 None => ("expired", Some(error.as_str()), Event::MailFailed { mail: mail.id, state: "expired" }),
             },
             Fate::Sent(kind) => ("sent", None, Event::MailSent { mail: mail.id, kind, after: now - mail.created_at }),
+            Fate::Withheld => {
+                tracing::info!(mail.id = %mail.id, "mail.withheld");
+                let mut connection = self.0.pool.acquire().await?;
+                return store::settle(&mut connection, mail, "sent", Some(WITHHELD), now).await.map(drop);
+            }
             Fate::Expired(why) => ("expired", Some(*why), Event::MailFailed { mail: mail.id, state: "expired" }),
             Fate::Failed(error) => ("failed", Some(error.as_str()), Event::MailFailed { mail: mail.id, state: "failed" }),
         };
@@ -387,6 +424,11 @@ impl Delivery<'_> {
         }
         Ok(())
     }
+}
+
+/// The account's address as it has it. Its owner proved that spelling, and no other.
+fn own_spelling(account: &Account) -> Result<EmailAddress, Fate> {
+    EmailAddress::stored(&account.email).ok_or_else(|| Fate::Failed("its address can't be read".to_owned()))
 }
 
 /// When to try again, with a fifth of jitter either way so that a server that comes back is not met by all at once.

@@ -139,7 +139,14 @@ pub enum Event {
     #[strum_discriminants(strum(serialize = "link.cancelled"))]
     LinkCancelled { link: Uuid },
     #[strum_discriminants(strum(serialize = "user.created"))]
-    UserCreated { user: Uuid, by: Origin, admin: bool },
+    UserCreated {
+        user: Uuid,
+        by: Origin,
+        admin: bool,
+        /// Why, where sign-up does not take the address by itself.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<Reason>,
+    },
     #[strum_discriminants(strum(serialize = "session.created"))]
     SessionCreated {
         user: Uuid,
@@ -156,7 +163,13 @@ pub enum Event {
     #[strum_discriminants(strum(serialize = "session.revoked"))]
     SessionRevoked { user: Uuid, session: Uuid, reason: RevokeReason },
     #[strum_discriminants(strum(serialize = "invite.created"))]
-    InviteCreated { invite: Uuid, by: Origin },
+    InviteCreated {
+        invite: Uuid,
+        by: Origin,
+        /// As for an account that is made.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<Reason>,
+    },
     #[strum_discriminants(strum(serialize = "invite.used"))]
     InviteUsed { user: Uuid, invite: Uuid },
     #[strum_discriminants(strum(serialize = "totp.setup_started"))]
@@ -438,8 +451,8 @@ fn millis_or_null<S: Serializer>(time: &Option<Duration>, serializer: S) -> Resu
     }
 }
 
-/// The `status` labels of `auth_magiclink_requests_total`. Nobody is `suppressed`: every address that asks is written to, if only to be
-/// told that there is no account.
+/// The `status` labels of `auth_magiclink_requests_total`. Nobody is `suppressed`: every address that asks is taken, and whether a
+/// mail goes out is decided later.
 pub(crate) const REQUEST_STATUSES: [&str; 5] = ["accepted", "rate_limited", "flag_off", "suppressed", "invalid"];
 pub(crate) const VERIFICATION_RESULTS: [&str; 5] = ["success", "expired", "replay", "invalid", "other_browser"];
 pub(crate) const FACTOR_RESULTS: [&str; 4] = ["success", "invalid", "replay", "locked"];

@@ -4,8 +4,12 @@ use std::time::Duration;
 
 use sqlx::{Connection as _, PgConnection, PgPool, Row as _};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
-use crate::Error;
+use crate::{
+    Error,
+    primitives::email_address::{has_route, masked},
+};
 
 /// The server's.
 ///
@@ -151,6 +155,27 @@ pub async fn has_audit_month(pool: &PgPool, at: OffsetDateTime) -> Result<bool, 
     )
     .fetch_one(pool)
     .await?)
+}
+
+/// An account that has an address with a route in it ([`has_route`]), from before those were refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Routed {
+    pub id: Uuid,
+    /// Masked.
+    pub address: String,
+}
+
+/// All of them, by their ids. It reads every account.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn routed_addresses(pool: &PgPool) -> Result<Vec<Routed>, Error> {
+    // What could be one; which are is decided in one place.
+    let rows = sqlx::query!(r#"select id, email from users where email_key ~ '[%!/]|=[?]|^srs[01]|^imcea' order by id"#)
+        .fetch_all(pool)
+        .await?;
+    let routed = |email: &str| email.rsplit_once('@').is_some_and(|(local, _)| has_route(local));
+    Ok(rows.into_iter().filter(|row| routed(&row.email)).map(|row| Routed { id: row.id, address: masked(&row.email) }).collect())
 }
 
 /// A flag's row; `None`: the environment decides.

@@ -10,6 +10,7 @@ use crate::{
     crypto::new_id,
     primitives::{
         cursor::{Cursor, Towards},
+        email_address::EmailAddress,
         requester::Requester,
         statement::Statement as _,
     },
@@ -196,14 +197,15 @@ pub(crate) async fn retry(
     .await
 }
 
-/// What became of the newest mail a browser asked for. Nothing here depends on whether there is an account.
+/// What became of the newest mail a browser asked for. Nothing here depends on whether there is an account: where the address has a route in
+/// it, only an account's mail goes out, and nothing is told of it.
 ///
 /// It is late once it has waited or was refused for now; and at once where as many others wait as are sent at a time, since then
 /// it is the mail server that does not keep up, and not one recipient's that wants to be asked twice.
 pub(crate) async fn delivery(pool: &PgPool, browser_hash: &[u8; 32], now: OffsetDateTime) -> sqlx::Result<Delivery> {
     let row = sqlx::query!(
         r#"
-        select m.state, m.state = 'queued' and (m.created_at < $2 or m.last_error is not null or $3 <= (
+        select l.email as "email: EmailAddress", m.state, m.state = 'queued' and (m.created_at < $2 or m.last_error is not null or $3 <= (
                    select count(*) from (select from mail_outbox o where o.state = 'queued' and o.created_at < $2 limit $3) waiting
                )) as "late!"
         from magic_links l join mail_outbox m on m.magic_link_id = l.id
@@ -216,6 +218,7 @@ pub(crate) async fn delivery(pool: &PgPool, browser_hash: &[u8; 32], now: Offset
     .fetch_optional(pool)
     .await?;
     Ok(match row {
+        Some(row) if row.email.is_route() => Delivery::OnTime,
         Some(row) if row.state == "failed" => Delivery::Refused,
         Some(row) if row.late => Delivery::Late,
         _ => Delivery::OnTime,

@@ -139,12 +139,26 @@ impl SignUp {
     /// Whether a stranger with this address may sign up; `invited` tells of a live invitation.
     #[must_use]
     pub fn admits(&self, address: &EmailAddress, invited: bool) -> bool {
-        match self {
-            Self::Open => true,
-            Self::Domains(domains) => invited || domains.iter().any(|domain| domain == address.domain()),
-            Self::Invite => invited,
-            Self::Closed => false,
-        }
+        !address.is_route()
+            && match self {
+                Self::Open => true,
+                Self::Domains(domains) => invited || domains.iter().any(|domain| domain == address.domain()),
+                Self::Invite => invited,
+                Self::Closed => false,
+            }
+    }
+
+    /// Whether an account that there is may move to this address; `invited` as above: with it an administrator has allowed the address,
+    /// and that holds where nobody signs up too. Else an account would outlive what the policy leans on, such as a company's mailbox.
+    #[must_use]
+    pub fn admits_move(&self, address: &EmailAddress, invited: bool) -> bool {
+        !address.is_route() && (invited || self.admits(address, false))
+    }
+
+    /// Whether an administrator may make an account for this address, or invite it, without saying why.
+    #[must_use]
+    pub fn admits_by_hand(&self, address: &EmailAddress) -> bool {
+        self.admits(address, *self == Self::Invite)
     }
 }
 
@@ -167,6 +181,35 @@ mod tests {
             (&SignUp::Closed, "a@example.org", true, false),
         ] {
             assert_eq!(policy.admits(&address(text), invited), admitted, "{policy:?} {text} {invited}");
+        }
+    }
+
+    #[test]
+    fn an_account_moves_where_its_policy_says_or_an_administrator_has_allowed_it() {
+        let address = |text| EmailAddress::parse(text).expect(text);
+        let domains = SignUp::Domains(vec!["example.org".to_owned()]);
+        for (policy, text, alone, invited, by_hand) in [
+            (&SignUp::Open, "a@example.net", true, true, true),
+            (&domains, "a@example.org", true, true, true),
+            (&domains, "a@example.net", false, true, false),
+            (&SignUp::Invite, "a@example.net", false, true, true),
+            (&SignUp::Closed, "a@example.net", false, true, false),
+        ] {
+            let address = address(text);
+            let found = (policy.admits_move(&address, false), policy.admits_move(&address, true), policy.admits_by_hand(&address));
+            assert_eq!(found, (alone, invited, by_hand), "{policy:?} {text}");
+        }
+    }
+
+    #[test]
+    fn no_policy_admits_an_address_with_a_route_in_it() {
+        let route = EmailAddress::lookup("outsider%evil.example@example.org").expect("an address");
+        let domains = SignUp::Domains(vec!["example.org".to_owned()]);
+        for policy in [&SignUp::Open, &domains, &SignUp::Invite, &SignUp::Closed] {
+            for invited in [false, true] {
+                assert!(!policy.admits(&route, invited) && !policy.admits_move(&route, invited), "{policy:?} {invited}");
+            }
+            assert!(!policy.admits_by_hand(&route), "{policy:?}");
         }
     }
 }

@@ -2,7 +2,8 @@
 //! the account moves: other sessions, all trust and the open links of both addresses end, and the old address gets a link that takes
 //! it back ([`crate::self_service::revert`]).
 //!
-//! Whether the new address has an account is for the worker to find out, and for the mail to say: the page tells nothing.
+//! Whether the new address has an account, or an invitation where the sign-up policy wants one, is for the worker to find out, and for the
+//! mail to say: the page tells nothing of others. The policy is asked when the mail is sent, and again when the account moves.
 
 use time::OffsetDateTime;
 
@@ -14,7 +15,7 @@ use crate::{
     identity::Authority,
     limits::throttle::{Limited, Subject},
     one_time::{
-        magic_link,
+        invitation, magic_link,
         mailed_code::{CodeFor, MailedCode, MailedCodeError},
         revert_link::{self, Revert},
     },
@@ -46,7 +47,7 @@ pub enum ConfirmChangeError {
     /// The account's strongest factor has to be given first.
     #[error("the session has to step up first")]
     NotFresh,
-    /// Its `Expired` also where the address has come to belong to an account.
+    /// Its `Expired` also where the address has come to belong to an account, or the sign-up policy does not take it any more.
     #[error(transparent)]
     Code(#[from] MailedCodeError),
     #[error("the session is over")]
@@ -152,10 +153,17 @@ impl SelfService<'_> {
         let reason = RevokeReason::EmailChanged;
         sessions::end_all(work, user, Some(authority.session), reason, now).await?;
         trusted_device::revoke_all(work, user, now).await?;
-        let free = !held_address::is_held(work.connection(), change.email.key(), Some(user), now).await?;
-        if !free || !account::store::set_email(work.connection(), user, change.email.as_str(), change.email.key()).await? {
+        let invite = invitation::store::consume(work.connection(), change.email.key(), now).await?;
+        // As the invitation spells it, where there is one: the code went there.
+        let email = invite.as_ref().map_or(&change.email, |invite| &invite.email);
+        let free = self.0.policy.sign_up.admits_move(email, invite.is_some())
+            && !held_address::is_held(work.connection(), email.key(), Some(user), now).await?;
+        if !free || !account::store::set_email(work.connection(), user, email.as_str(), email.key()).await? {
             // The owner of that address was told that it has an account. Here it looks like a code that is dead.
             return Err(MailedCodeError::Expired.into());
+        }
+        if let Some(invite) = invite {
+            work.record(Event::InviteUsed { user, invite: invite.id });
         }
         // A second step that was finishing while its half session was waited for has made a session, and trust, that nobody saw above.
         // From here on none can: it waits for the account, and finds that it has moved.

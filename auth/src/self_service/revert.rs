@@ -203,6 +203,9 @@ async fn factor_needed(connection: &mut PgConnection, link: &RevertLink) -> sqlx
 
 /// The account goes back to the address it had when the link was made, wherever it is now, and whoever is signed in to it is not any
 /// more. `false` where the address belongs to another account.
+///
+/// The sign-up policy is not asked, also where it no longer takes the old address. The account had it, as it has it still that never moved:
+/// the policy decides who comes, and nobody is put out by a change of it. And whoever took the account over must not keep it because of one.
 async fn undo_email_change(
     work: &mut UnitOfWork<'_>,
     account: &Account,

@@ -560,13 +560,15 @@ impl SignIn<'_> {
             return Err(Redeem::Limited(limited));
         }
         let id = new_id(now);
+        // As the invitation spells it, where there is one: the mail went there.
+        let email = invite.as_ref().map_or(email, |invite| &invite.email);
         if account::store::create(work.connection(), id, email, false, now).await?.is_none() {
             // Made by another instance this very moment. Trying again finds it.
             return Err(Redeem::Failed(sqlx::Error::RowNotFound));
         }
-        work.record(Event::UserCreated { user: id, by: Origin::SignUp, admin: false });
-        if let Some(invite) = invite {
-            work.record(Event::InviteUsed { user: id, invite });
+        work.record(Event::UserCreated { user: id, by: Origin::SignUp, admin: false, reason: None });
+        if let Some(invite) = &invite {
+            work.record(Event::InviteUsed { user: id, invite: invite.id });
         }
         let (email, email_key) = (email.as_str().to_owned(), email.key().to_owned());
         Ok(Account { id, email, email_key, admin: false, disabled: false, signed_in_before: false, two_factor: false })

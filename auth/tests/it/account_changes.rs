@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use auth::{
     Auth,
     administration::InviteError,
-    crypto::{Code, RevertToken, SessionKey},
+    crypto::{Code, Keys, RevertToken, SessionKey},
     delivery::{Content, OutgoingMail},
     factors::{
         backup_code::BackupCode,
@@ -38,7 +38,7 @@ use auth::{
     users::account::{CreateUserError, SetNameError},
 };
 use futures::future::join_all;
-use testkit::{Kit, Visitor, address, handover};
+use testkit::{Kit, TEST_KEY, Visitor, address, handover, why};
 use time::Duration as Span;
 
 fn mara() -> EmailAddress {
@@ -419,10 +419,112 @@ async fn an_address_with_an_account_gets_the_same_answer_and_a_mail_without_a_co
     let change = kit.auth.self_service().address_change(&authority(&kit, &visitor).await).await.expect("answers").expect("asked");
     assert!(change.live, "and the same page");
     let letters = kit.letters().await;
-    assert!(matches!(letters.as_slice(), [OutgoingMail { content: Content::EmailTaken, .. }]), "{letters:?}");
+    let [OutgoingMail { to, content: Content::EmailTaken, .. }] = letters.as_slice() else { panic!("{letters:?}") };
+    assert_eq!(to.as_str(), "taken@example.net", "as its account spells it");
     assert_eq!(kit.count("select count(*) from auth_audit where details ->> 'kind' = 'email_taken'").await, 1);
     let guess = Code::parse("000000").expect("six digits");
     assert!(matches!(confirm(&kit, &mut visitor, &guess).await, Err(ConfirmChangeError::Code(MailedCodeError::Wrong { left: 4 }))));
+}
+
+/// The server with another sign-up policy, on the same database.
+async fn with_sign_up(mut kit: Kit, sign_up: SignUp) -> Kit {
+    let policy = Policy { sign_up, ..policy() };
+    kit.auth = Arc::new(Auth::new(kit.pool.clone(), Arc::new(kit.clock.clone()), Keys::new(&TEST_KEY, &[]), policy));
+    kit.auth.flag().read().await.expect("the database answers");
+    kit
+}
+
+fn company() -> SignUp {
+    SignUp::Domains(vec!["example.org".to_owned()])
+}
+
+#[tokio::test]
+async fn an_account_gets_no_code_for_an_address_that_sign_up_does_not_take() {
+    for sign_up in [company(), SignUp::Invite, SignUp::Closed] {
+        let open = kit().await;
+        let visitor = signed_in(&open, &mara()).await;
+        open.letters().await;
+        let kit = with_sign_up(open, sign_up.clone()).await;
+        kit.auth
+            .self_service()
+            .request_address_change(&authority(&kit, &visitor).await, &new(), &visitor.from)
+            .await
+            .expect("taken");
+        let letters = kit.letters().await;
+        assert!(letters.is_empty(), "{sign_up:?}: {letters:?}");
+        let change = kit.auth.self_service().address_change(&authority(&kit, &visitor).await).await.expect("answers");
+        assert!(change.is_some_and(|change| change.live), "the page is the same, invited or not");
+    }
+}
+
+#[tokio::test]
+async fn it_moves_within_the_domains_of_sign_up() {
+    let open = kit().await;
+    let mut visitor = signed_in(&open, &mara()).await;
+    open.letters().await;
+    let kit = with_sign_up(open, company()).await;
+    change(&kit, &mut visitor, &address("maria@example.org")).await;
+}
+
+/// The policy is asked once more when the account moves, whenever the code was mailed.
+#[tokio::test]
+async fn a_code_for_an_address_that_sign_up_does_not_take_moves_no_account() {
+    for sign_up in [company(), SignUp::Invite, SignUp::Closed] {
+        let open = kit().await;
+        let mut visitor = signed_in(&open, &mara()).await;
+        open.letters().await;
+        let code = code_for(&open, &visitor, &new()).await;
+        let kit = with_sign_up(open, sign_up.clone()).await;
+        let moved = confirm(&kit, &mut visitor, &code).await;
+        assert!(matches!(moved, Err(ConfirmChangeError::Code(MailedCodeError::Expired))), "{sign_up:?}: {moved:?}");
+        assert_eq!(authority(&kit, &visitor).await.email, "mara@example.org");
+    }
+}
+
+#[tokio::test]
+async fn it_moves_to_an_address_that_an_administrator_has_allowed_as_it_was_spelled_and_once() {
+    for sign_up in [company(), SignUp::Invite, SignUp::Closed] {
+        let open = kit().await;
+        let mut visitor = signed_in(&open, &mara()).await;
+        open.letters().await;
+        let kit = with_sign_up(open, sign_up.clone()).await;
+        let spelled = address("Mara@example.net");
+        kit.auth.administration().invite(Actor::Operator, &spelled, Some(&why("she married"))).await.expect("allowed");
+        let mailed = kit.letters().await.len();
+        assert_eq!(mailed, usize::from(sign_up != SignUp::Closed), "an invitation that lets nobody in is not mailed: {sign_up:?}");
+        assert_eq!(
+            kit.count("select count(*) from auth_audit where event_type = 'invite.created' and details->>'reason' = 'she married'")
+                .await,
+            1
+        );
+        kit.clock.advance(Span::minutes(1));
+        kit.auth
+            .self_service()
+            .request_address_change(&authority(&kit, &visitor).await, &address("MARA@example.net"), &visitor.from)
+            .await
+            .expect("taken");
+        let letters = kit.letters().await;
+        let [OutgoingMail { to, content: Content::EmailChange { code, .. }, .. }] = letters.as_slice() else {
+            panic!("{letters:?}")
+        };
+        assert_eq!(to, &spelled);
+        confirm(&kit, &mut visitor, code).await.expect("the code is right");
+        assert_eq!(authority(&kit, &visitor).await.email, "Mara@example.net");
+        assert_eq!((events(&kit, "invite.used").await, events(&kit, "email.changed").await), (1, 1));
+    }
+}
+
+/// Whoever took an account over must not keep it because sign-up has changed since.
+#[tokio::test]
+async fn a_change_is_taken_back_also_where_sign_up_takes_the_old_address_no_more() {
+    let open = kit().await;
+    let mut visitor = signed_in(&open, &mara()).await;
+    open.letters().await;
+    let token = change(&open, &mut visitor, &new()).await;
+    let kit = with_sign_up(open, SignUp::Domains(vec!["example.net".to_owned()])).await;
+    let undone = undo(&kit, &token).await;
+    assert!(matches!(&undone, Ok(Reverted::EmailChange { email }) if email == "mara@example.org"), "{undone:?}");
+    assert_eq!(kit.count("select count(*) from users where email = 'mara@example.org'").await, 1);
 }
 
 #[tokio::test]
@@ -430,7 +532,7 @@ async fn an_address_that_gets_an_account_meanwhile_makes_the_code_dead() {
     let kit = kit().await;
     let mut visitor = signed_in(&kit, &mara()).await;
     let code = code_for(&kit, &visitor, &new()).await;
-    kit.auth.users().create(&new(), false).await.expect("made");
+    kit.auth.users().create(&new(), false, None).await.expect("made");
     let before = visitor.session;
     assert!(matches!(confirm(&kit, &mut visitor, &code).await, Err(ConfirmChangeError::Code(MailedCodeError::Expired))));
     assert_eq!((authority(&kit, &visitor).await.email.as_str(), visitor.session), ("mara@example.org", before), "as it was");
@@ -570,7 +672,7 @@ async fn a_change_can_be_taken_back_for_three_days_to_the_moment() {
         let mut visitor = signed_in(&kit, &mara()).await;
         let token = change(&kit, &mut visitor, &new()).await;
         kit.clock.advance(Span::days(3) - late);
-        let held = kit.auth.users().create(&mara(), false).await;
+        let held = kit.auth.users().create(&mara(), false, None).await;
         assert_eq!(matches!(held, Err(CreateUserError::HeldBack)), works, "{held:?}");
         let undone = undo(&kit, &token).await;
         if works {
@@ -746,8 +848,8 @@ async fn nobody_else_gets_the_old_address_while_it_can_be_taken_back() {
     let code = code_for(&kit, &stranger, &mara()).await;
     run(&kit, "update undo_links set expires_at = created_at + interval '72 hours'").await;
     assert!(matches!(confirm(&kit, &mut stranger, &code).await, Err(ConfirmChangeError::Code(MailedCodeError::Expired))));
-    assert!(matches!(kit.auth.users().create(&mara(), false).await, Err(CreateUserError::HeldBack)));
-    assert!(matches!(kit.auth.administration().invite(Actor::Operator, &mara()).await, Err(InviteError::HeldBack)));
+    assert!(matches!(kit.auth.users().create(&mara(), false, None).await, Err(CreateUserError::HeldBack)));
+    assert!(matches!(kit.auth.administration().invite(Actor::Operator, &mara(), None).await, Err(InviteError::HeldBack)));
     assert_eq!(kit.count("select count(*) from users where email_key = 'mara@example.org'").await, 0);
 
     // Its own account may go back to it by another change; then it is like any address.
@@ -997,7 +1099,7 @@ async fn a_copy_needs_the_strongest_factor_and_ends_somewhere() {
 // The end
 
 async fn admin(kit: &Kit, email: &str, ip: u8) -> Visitor {
-    kit.auth.users().create(&address(email), true).await.expect("made");
+    kit.auth.users().create(&address(email), true, None).await.expect("made");
     signed_in_from(kit, &address(email), [192, 0, 2, ip]).await
 }
 
@@ -1084,7 +1186,7 @@ async fn the_last_administrator_stays_and_one_that_is_off_or_leaves_is_none() {
     let ask = async || kit.auth.self_service().request_deletion(&now, &ada.from).await;
     assert!(matches!(ask().await, Err(DeletionError::LastAdmin)));
     assert_eq!(kit.count("select count(*) from sessions where revoked_at is not null").await, 0, "and nothing has happened");
-    kit.auth.users().create(&address("off@example.org"), true).await.expect("made");
+    kit.auth.users().create(&address("off@example.org"), true, None).await.expect("made");
     run(&kit, "update users set disabled_at = created_at where email = 'off@example.org'").await;
     assert!(matches!(ask().await, Err(DeletionError::LastAdmin)));
     let grace = admin(&kit, "grace@example.org", 2).await;
@@ -1119,7 +1221,7 @@ async fn housekeeping_deletes_whose_time_is_over_with_all_that_is_theirs_and_nev
     let user = authority(&kit, &visitor).await.user;
     enrol(&kit, &mut visitor).await;
     change(&kit, &mut visitor, &new()).await;
-    kit.auth.administration().invite(Actor::Operator, &address("guest@example.org")).await.expect("invited");
+    kit.auth.administration().invite(Actor::Operator, &address("guest@example.org"), None).await.expect("invited");
     run(&kit, "insert into invites (id, email, email_key, nonce, key_id, token_hash, created_at, expires_at)
                select gen_random_uuid(), 'mara@example.net', 'mara@example.net', nonce, key_id, sha256(nonce), created_at, expires_at from invites").await;
     kit.auth.self_service().request_deletion(&authority(&kit, &visitor).await, &visitor.from).await.expect("asked");

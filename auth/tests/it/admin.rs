@@ -11,6 +11,7 @@ use auth::{
     outbox::Notice,
     policy::{Policy, RequireTwoFactor, SignUp},
     sign_in::first_factor::Outcome,
+    users::account::CreateUserError,
 };
 use testkit::{Kit, Visitor, address, why};
 use time::Duration;
@@ -33,7 +34,7 @@ async fn signed_in(kit: &Kit, visitor: &mut Visitor, email: &str) -> Authority {
 
 /// An administrator who has just signed in.
 async fn admin(kit: &Kit, email: &str) -> (Visitor, Authority) {
-    kit.auth.users().create(&address(email), true).await.expect("made");
+    kit.auth.users().create(&address(email), true, None).await.expect("made");
     let mut visitor = Visitor::at([203, 0, 113, 24]);
     let authority = signed_in(kit, &mut visitor, email).await;
     (visitor, authority)
@@ -70,6 +71,24 @@ async fn audited(kit: &Kit, event: &str, user: Uuid, actor: Option<Uuid>) -> boo
     .fetch_one(&kit.pool)
     .await
     .expect("a row")
+}
+
+#[tokio::test]
+async fn what_sign_up_does_not_take_needs_a_reason_which_the_audit_keeps() {
+    let sign_up = SignUp::Domains(vec!["example.org".to_owned()]);
+    let kit = Kit::with(Policy { passwordless_auth: true, sign_up, ..Policy::default() }).await;
+    let (inside, outside, guest) = (address("a@example.org"), address("a@example.net"), address("b@example.net"));
+    kit.auth.users().create(&inside, false, None).await.expect("sign-up takes it");
+    let made = kit.auth.users().create(&outside, false, None).await;
+    assert!(matches!(made, Err(CreateUserError::NotAdmitted)), "{made:?}");
+    let invited = kit.auth.administration().invite(Actor::Operator, &guest, None).await;
+    assert!(matches!(invited, Err(InviteError::NotAdmitted)), "{invited:?}");
+    assert_eq!(kit.count("select count(*) from auth_audit where details ? 'reason'").await, 0);
+    kit.auth.users().create(&outside, false, Some(&why("our accountant"))).await.expect("somebody said why");
+    kit.auth.administration().invite(Actor::Operator, &guest, Some(&why("our accountant"))).await.expect("somebody said why");
+    let kept = "select count(*) from auth_audit where event_type in ('user.created', 'invite.created') \
+                and details->>'reason' = 'our accountant'";
+    assert_eq!(kit.count(kept).await, 2);
 }
 
 #[tokio::test]
@@ -120,7 +139,7 @@ async fn every_action_takes_effect_at_the_next_request_everywhere_is_audited_and
 /// What each action says when it may not be done, whichever it is.
 async fn refusals(kit: &Kit, who: Actor<'_>, user: Uuid) -> Vec<ActionError> {
     let auth = &kit.auth;
-    let invited = match auth.administration().invite(who, &address("new@example.org")).await.expect_err("refused") {
+    let invited = match auth.administration().invite(who, &address("new@example.org"), None).await.expect_err("refused") {
         InviteError::Act(error) => error,
         other => panic!("{other:?}"),
     };
@@ -174,7 +193,7 @@ async fn the_last_administrator_stays() {
         assert!(matches!(error, ActionError::LastAdmin), "{error:?}");
     }
     // One that is off counts as none.
-    let other = kit.auth.users().create(&address("other@example.org"), true).await.expect("made");
+    let other = kit.auth.users().create(&address("other@example.org"), true, None).await.expect("made");
     kit.auth.administration().disable_user(Actor::Operator, other, &why(WHY)).await.expect("not the last");
     let error = kit.auth.administration().set_admin(Actor::Operator, root.1.user, false, &why(WHY)).await.expect_err("the last");
     assert!(matches!(error, ActionError::LastAdmin), "{error:?}");
@@ -193,7 +212,7 @@ async fn two_administrators_who_remove_each_other_at_once_leave_one() {
     for round in 0..20 {
         let mut admins = Vec::new();
         for n in 0..2 {
-            admins.push(kit.auth.users().create(&address(&format!("a{round}-{n}@example.org")), true).await.expect("made"));
+            admins.push(kit.auth.users().create(&address(&format!("a{round}-{n}@example.org")), true, None).await.expect("made"));
         }
         let act = |auth: &Arc<Auth>, user: Uuid, off: bool| {
             let auth = auth.clone();
@@ -220,9 +239,9 @@ async fn users_are_found_filtered_and_paged_by_address() {
     let kit = kit().await;
     let root = admin(&kit, "root@example.org").await;
     for n in 0..60 {
-        kit.auth.users().create(&address(&format!("user{n:02}@example.net")), false).await.expect("made");
+        kit.auth.users().create(&address(&format!("user{n:02}@example.net")), false, None).await.expect("made");
     }
-    kit.auth.administration().invite(by(&root), &address("user30b@example.net")).await.expect("invited");
+    kit.auth.administration().invite(by(&root), &address("user30b@example.net"), None).await.expect("invited");
     let all = |filter: UserFilter| {
         let kit = &kit;
         async move {
@@ -288,7 +307,7 @@ async fn who_looks_at_an_account_is_recorded_and_invitations_are_no_accounts() {
     assert_eq!((seen.row.email.as_str(), seen.row.status, seen.row.sessions, seen.sessions.len()), (MARA, Status::Active, 1, 1));
     let viewed = "select count(*) from auth_audit where event_type = 'user.viewed' and actor_id is not null";
     assert_eq!(kit.count(viewed).await, 1);
-    let invited = kit.auth.administration().invite(by(&root), &address("new@example.org")).await.expect("invited");
+    let invited = kit.auth.administration().invite(by(&root), &address("new@example.org"), None).await.expect("invited");
     for nobody in [invited, Uuid::nil()] {
         assert!(kit.auth.administration().user(by(&root), nobody).await.expect("answers").is_none());
     }
@@ -298,7 +317,7 @@ async fn who_looks_at_an_account_is_recorded_and_invitations_are_no_accounts() {
     assert_eq!(inviter.as_deref(), Some("root@example.org"));
     let state = kit.auth.one_time().peek_invite(&token).await.expect("answers");
     assert_eq!(state, InviteState::Live { email: address("new@example.org"), inviter });
-    assert!(matches!(kit.auth.administration().invite(by(&root), &address(MARA)).await, Err(InviteError::AccountExists)));
+    assert!(matches!(kit.auth.administration().invite(by(&root), &address(MARA), None).await, Err(InviteError::AccountExists)));
 }
 
 #[tokio::test]
@@ -334,8 +353,10 @@ async fn everybodys_sessions_end_or_those_since_a_time() {
 #[tokio::test]
 async fn nobody_is_invited_who_could_not_sign_up() {
     let kit = Kit::with(Policy { passwordless_auth: true, sign_up: SignUp::Closed, ..Policy::default() }).await;
-    let invited = kit.auth.administration().invite(Actor::Operator, &address("new@example.org")).await;
+    let invited = kit.auth.administration().invite(Actor::Operator, &address("new@example.org"), None).await;
     assert!(matches!(invited, Err(InviteError::Closed)), "{invited:?}");
+    let made = kit.auth.users().create(&address("new@example.org"), false, None).await;
+    assert!(matches!(made, Err(CreateUserError::NotAdmitted)), "{made:?}");
     assert!(kit.letters().await.is_empty());
 }
 

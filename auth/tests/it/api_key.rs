@@ -32,7 +32,7 @@ struct Admin {
 impl Admin {
     /// Signed in a moment ago.
     async fn new(kit: &Kit, email: &str) -> Self {
-        kit.auth.users().create(&address(email), true).await.expect("made");
+        kit.auth.users().create(&address(email), true, None).await.expect("made");
         Self::again(kit, email).await
     }
 
@@ -322,7 +322,7 @@ async fn the_audit_is_filtered_and_paged_without_gaps() {
     let kit = kit().await;
     let mut users = Vec::new();
     for n in 0..7 {
-        users.push(kit.auth.users().create(&address(&format!("u{n}@example.org")), false).await.expect("made"));
+        users.push(kit.auth.users().create(&address(&format!("u{n}@example.org")), false, None).await.expect("made"));
         kit.clock.advance(Span::MINUTE);
     }
     let all = AuditFilter { events: vec!["user.created".to_owned()], ..AuditFilter::default() };

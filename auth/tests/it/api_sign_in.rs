@@ -698,7 +698,7 @@ async fn a_session_speaks_for_nobody_who_has_come_to_need_two_factor() {
     let owes = kit.auth.sign_in().api_session(&notes(), &token).await;
     assert!(matches!(owes, Err(SessionError::EnrolmentRequired)), "{owes:?}");
 
-    let other = kit.auth.users().create(&address("admin@example.org"), false).await.expect("made");
+    let other = kit.auth.users().create(&address("admin@example.org"), false, None).await.expect("made");
     kit.auth.administration().set_admin(Actor::Operator, other, true, &why("instead")).await.expect("granted");
     // It gave one factor while another way of signing in had two-factor turned on.
     kit.auth.administration().set_admin(Actor::Operator, user, false, &why("off call")).await.expect("revoked");
@@ -782,10 +782,10 @@ async fn asking_costs_the_same_statements_whatever_is_behind_the_address() {
     for (n, state) in ["known", "disabled", "invited"].into_iter().enumerate() {
         let email = address(&format!("{state}@example.org"));
         if state == "invited" {
-            kit.auth.administration().invite(Actor::Operator, &email).await.expect("invited");
+            kit.auth.administration().invite(Actor::Operator, &email, None).await.expect("invited");
             continue;
         }
-        let user = kit.auth.users().create(&email, false).await.expect("made");
+        let user = kit.auth.users().create(&email, false, None).await.expect("made");
         if n == 1 {
             kit.auth.administration().disable_user(Actor::Operator, user, &why("gone")).await.expect("disabled");
         }

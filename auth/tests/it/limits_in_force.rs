@@ -19,7 +19,7 @@ async fn kit() -> Kit {
 
 /// An administrator who has just signed in.
 async fn admin(kit: &Kit) -> (Visitor, Authority) {
-    kit.auth.users().create(&address("root@example.org"), true).await.expect("made");
+    kit.auth.users().create(&address("root@example.org"), true, None).await.expect("made");
     let mut visitor = Visitor::at([203, 0, 113, 24]);
     assert!(matches!(visitor.give_first_factor(kit, &address("root@example.org")).await, Outcome::Complete { .. }));
     let authority = visitor.authority(&kit.auth).await.expect("signed in");

@@ -258,7 +258,7 @@ async fn the_page_that_says_it_was_sent_is_told_what_became_of_it() {
 async fn with_admin() -> (Kit, Visitor, Authority) {
     let require_two_factor = RequireTwoFactor::None;
     let kit = Kit::with(Policy { passwordless_auth: true, sign_up: SignUp::Open, require_two_factor, ..Policy::default() }).await;
-    kit.auth.users().create(&address("root@example.org"), true).await.expect("made");
+    kit.auth.users().create(&address("root@example.org"), true, None).await.expect("made");
     let mut visitor = Visitor::at([203, 0, 113, 99]);
     assert!(matches!(visitor.give_first_factor(&kit, &address("root@example.org")).await, Outcome::Complete { .. }));
     let authority = visitor.authority(&kit.auth).await.expect("signed in");

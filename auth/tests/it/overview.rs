@@ -182,8 +182,8 @@ async fn how_long_a_sign_in_and_its_mail_took() {
 async fn a_sign_in_with_two_factors_is_one_sign_in_and_takes_until_the_second() {
     let kit = Kit::new().await;
     let mara = address("mara@example.org");
-    kit.auth.users().create(&mara, false).await.expect("made");
-    kit.auth.users().create(&address("ed@example.org"), false).await.expect("made");
+    kit.auth.users().create(&mara, false, None).await.expect("made");
+    kit.auth.users().create(&address("ed@example.org"), false, None).await.expect("made");
     let mut visitor = Visitor::at([203, 0, 113, 24]);
     visitor.give_first_factor(&kit, &mara).await;
     let secret = two_factor(&kit, &visitor).await;
@@ -210,7 +210,7 @@ async fn a_sign_in_with_two_factors_is_one_sign_in_and_takes_until_the_second() 
 
     // A day later one more, without: that is seen within minutes, and what was is what it is compared with.
     kit.clock.advance(Duration::hours(26));
-    kit.auth.users().create(&address("priya@example.org"), true).await.expect("made");
+    kit.auth.users().create(&address("priya@example.org"), true, None).await.expect("made");
     kit.auth.rollout().watch().await.expect("looked");
     let later = kit.auth.reporting().overview(Span::Day).await.expect("answers");
     assert_eq!((later.accounts.map(|now| now.all), later.accounts_before), (Some(3), Some(accounts)));

@@ -75,7 +75,7 @@ async fn what_people_do_contradicts_nothing() {
     asked(&kit).await;
 
     // Invited, by an operator.
-    kit.auth.administration().invite(Actor::Operator, &address("ilse@example.org")).await.expect("invited");
+    kit.auth.administration().invite(Actor::Operator, &address("ilse@example.org"), None).await.expect("invited");
 
     // Stepped up by mail, and half-way to another address.
     let authority = mara.authority(&kit.auth).await.expect("signed in");
@@ -208,7 +208,7 @@ async fn links_whose_mail_never_comes_are_found() {
 
     // The other kinds.
     let kit = self::kit().await;
-    kit.auth.administration().invite(Actor::Operator, &address("ilse@example.org")).await.expect("invited");
+    kit.auth.administration().invite(Actor::Operator, &address("ilse@example.org"), None).await.expect("invited");
     let mara = signed_in(&kit, "mara@example.org").await;
     let authority = mara.authority(&kit.auth).await.expect("signed in");
     kit.auth.sign_in().mail_step_up_code(&authority, &mara.from).await.expect("queued");
@@ -247,7 +247,7 @@ async fn codes_of_an_account_that_is_gone_are_found() {
 #[tokio::test]
 async fn mail_that_nobody_sends_is_found() {
     let kit = kit().await;
-    kit.auth.administration().invite(Actor::Operator, &address("ilse@example.org")).await.expect("invited");
+    kit.auth.administration().invite(Actor::Operator, &address("ilse@example.org"), None).await.expect("invited");
     kit.clock.advance(Duration::minutes(9));
     assert_eq!(findings(&kit).await, [], "a full queue takes a while");
     // Claimed by a process that goes on saying that it sends it.

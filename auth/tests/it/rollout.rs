@@ -59,7 +59,7 @@ async fn every_state_of_the_flag_holds_on_both_servers() {
     let kit = kit().await;
     let other = kit.second().await;
     let (five, sixty) = (in_bucket(4), in_bucket(60));
-    kit.auth.users().create(&address(&five), true).await.expect("made");
+    kit.auth.users().create(&address(&five), true, None).await.expect("made");
     for (change, reach, admin_in, other_in) in [
         (Change::Percent(5, Of::Admins), Reach::Some, true, false),
         (Change::Allow(address(&sixty)), Reach::Some, true, true),
@@ -252,7 +252,7 @@ async fn told(kit: &Kit) -> Vec<Notice> {
 /// At its second step, 5 % of administrators, of whom one has signed in.
 async fn under_way() -> Kit {
     let kit = kit().await;
-    kit.auth.users().create(&address(&in_bucket(3)), true).await.expect("made");
+    kit.auth.users().create(&address(&in_bucket(3)), true, None).await.expect("made");
     kit.auth.rollout().start(Actor::Operator, &DEFAULT_PLAN, &why(WHY)).await.expect("started");
     somebody_signs_in(&kit, &in_bucket(3)).await;
     assert_eq!(look(&kit).await, State::Running);
@@ -264,7 +264,7 @@ async fn under_way() -> Kit {
 async fn from_start_to_everyone_by_the_clock() {
     let kit = kit().await;
     set(&kit.auth, Change::Allow(address("canary@example.org"))).await;
-    kit.auth.users().create(&address(&in_bucket(3)), true).await.expect("made");
+    kit.auth.users().create(&address(&in_bucket(3)), true, None).await.expect("made");
     kit.auth.rollout().start(Actor::Operator, &DEFAULT_PLAN, &why(WHY)).await.expect("started");
     for (step, (who, expected, soak)) in [
         ("canary@example.org".to_owned(), (1, 0, 0), 24),

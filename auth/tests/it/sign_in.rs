@@ -1,16 +1,21 @@
 //! Links and codes on a real database, with the clock moved.
 
 use auth::{
+    administration::InviteError,
     crypto::{Code, LinkToken},
+    delivery::{Content, SendError},
     identity::{Actor, Level, Method},
     one_time::{Dead, invitation::InviteState, magic_link::LinkState},
+    outbox::Delivery,
     policy::{Policy, SignUp},
+    primitives::email_address::EmailAddress,
     sign_in::first_factor::{ConfirmLinkError, EnterCodeError, Outcome, RequestLinkError},
+    users::account::CreateUserError,
 };
-use testkit::{Kit, Visitor, address, handover};
+use testkit::{Kit, Visitor, address, handover, why};
 use time::Duration;
 
-fn mara() -> auth::primitives::email_address::EmailAddress {
+fn mara() -> EmailAddress {
     address("mara@example.org")
 }
 
@@ -282,7 +287,7 @@ async fn sixty_four_parallel_redemptions_give_one_session() {
 #[tokio::test]
 async fn two_links_of_one_account_redeemed_at_once_do_not_deadlock() {
     let kit = Kit::new().await;
-    kit.auth.users().create(&mara(), false).await.expect("made");
+    kit.auth.users().create(&mara(), false, None).await.expect("made");
     for _ in 0..8 {
         let browsers = [Visitor::at([203, 0, 113, 1]), Visitor::at([203, 0, 113, 2]), Visitor::at([203, 0, 113, 3])];
         let mut tokens = Vec::new();
@@ -316,12 +321,12 @@ async fn sign_up_follows_its_policy_and_the_page_answers_alike() {
         kit.auth.sign_in().request_link(&address(text), &visitor.nonce, visitor.proof(), &visitor.from).await.expect("taken");
         let letter = kit.letters().await.pop().expect("a mail");
         match letter.content {
-            auth::delivery::Content::SignIn { token, .. } => {
+            Content::SignIn { token, .. } => {
                 assert!(admitted, "{sign_up:?}");
                 kit.auth.sign_in().confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await.expect("signs up");
                 assert_eq!(kit.count("select count(*) from users").await, 1);
             }
-            auth::delivery::Content::NoAccount { .. } => assert!(!admitted, "{sign_up:?}"),
+            Content::NoAccount { .. } => assert!(!admitted, "{sign_up:?}"),
             other => panic!("{other:?}"),
         }
     }
@@ -351,9 +356,9 @@ async fn redemption_asks_the_policy_again() {
 #[tokio::test]
 async fn an_invitation_lets_one_address_in_once() {
     let kit = Kit::with(Policy { passwordless_auth: true, sign_up: SignUp::Invite, ..Policy::default() }).await;
-    kit.auth.administration().invite(Actor::Operator, &mara()).await.expect("invited");
+    kit.auth.administration().invite(Actor::Operator, &mara(), None).await.expect("invited");
     let letter = kit.letters().await.pop().expect("the invitation");
-    let auth::delivery::Content::Invite { token, .. } = letter.content else { panic!("{letter:?}") };
+    let Content::Invite { token, .. } = letter.content else { panic!("{letter:?}") };
     assert_eq!(kit.auth.one_time().peek_invite(&token).await.expect("answers"), InviteState::Live { email: mara(), inviter: None });
 
     let visitor = Visitor::at([203, 0, 113, 24]);
@@ -361,11 +366,11 @@ async fn an_invitation_lets_one_address_in_once() {
     kit.auth.sign_in().confirm_link(&link, visitor.proof(), &handover(), &visitor.from).await.expect("signs up");
     assert_eq!(kit.auth.one_time().peek_invite(&token).await.expect("answers"), InviteState::Dead(Dead::Used));
     assert_eq!(kit.count("select count(*) from auth_audit where event_type = 'invite.used'").await, 1);
-    kit.auth.administration().invite(Actor::Operator, &mara()).await.expect_err("an account exists");
+    kit.auth.administration().invite(Actor::Operator, &mara(), None).await.expect_err("an account exists");
 
-    kit.auth.administration().invite(Actor::Operator, &address("late@example.org")).await.expect("invited");
+    kit.auth.administration().invite(Actor::Operator, &address("late@example.org"), None).await.expect("invited");
     let letter = kit.letters().await.pop().expect("the invitation");
-    let auth::delivery::Content::Invite { token, .. } = letter.content else { panic!("{letter:?}") };
+    let Content::Invite { token, .. } = letter.content else { panic!("{letter:?}") };
     kit.clock.advance(Duration::days(7));
     assert_eq!(kit.auth.one_time().peek_invite(&token).await.expect("answers"), InviteState::Dead(Dead::Expired));
     kit.auth
@@ -374,7 +379,125 @@ async fn an_invitation_lets_one_address_in_once() {
         .await
         .expect("taken");
     let letter = kit.letters().await.pop().expect("a mail");
-    assert!(matches!(letter.content, auth::delivery::Content::NoAccount { .. }));
+    assert!(matches!(letter.content, Content::NoAccount { .. }));
+}
+
+/// As somebody types it on the sign-in page.
+fn typed(text: &str) -> EmailAddress {
+    EmailAddress::lookup(text).expect("an address")
+}
+
+const ROUTE: &str = "outsider%evil.example@company.example";
+
+/// The mail server of `company.example` would hand its mail to `evil.example`.
+#[tokio::test]
+async fn an_address_with_a_route_in_it_gets_no_mail_and_no_account() {
+    let domains = SignUp::Domains(vec!["company.example".to_owned()]);
+    for sign_up in [domains, SignUp::Open, SignUp::Invite, SignUp::Closed] {
+        let kit = Kit::with(Policy { passwordless_auth: true, sign_up: sign_up.clone(), ..Policy::default() }).await;
+        let visitor = Visitor::at([203, 0, 113, 24]);
+        let invited = kit.auth.administration().invite(Actor::Operator, &typed(ROUTE), Some(&why("asked for"))).await;
+        assert!(matches!(invited, Err(InviteError::Route)), "{sign_up:?}: {invited:?}");
+        let made = kit.auth.users().create(&typed(ROUTE), false, Some(&why("asked for"))).await;
+        assert!(matches!(made, Err(CreateUserError::Route)), "{sign_up:?}: {made:?}");
+        // An invitation from before.
+        let now = kit.auth.now();
+        sqlx::query(
+            "insert into invites (id, email, email_key, nonce, key_id, token_hash, created_at, expires_at)
+             values ($1, $2, $2, sha256('a'), 'test', sha256('b'), $3, $3::timestamptz + interval '7 days')",
+        )
+        .bind(uuid::Uuid::from_u128(7))
+        .bind(ROUTE)
+        .bind(now)
+        .execute(&kit.pool)
+        .await
+        .expect("inserted");
+        for text in [ROUTE, "evil.example!outsider@company.example", "=?utf-8?q?x?=@company.example"] {
+            kit.clock.advance(Duration::minutes(6));
+            kit.auth
+                .sign_in()
+                .request_link(&typed(text), &visitor.nonce, visitor.proof(), &visitor.from)
+                .await
+                .expect("the same answer");
+            let letters = kit.letters().await;
+            assert!(letters.is_empty(), "{sign_up:?} {text}: {letters:?}");
+            let told = kit.auth.sign_in().delivery(&visitor.nonce).await.expect("answers");
+            assert_eq!(told, Delivery::OnTime, "the page says what it says to all");
+        }
+        assert_eq!(kit.count("select count(*) from auth_audit where event_type in ('mail.sent', 'mail.failed')").await, 0);
+        assert_eq!(kit.count("select count(*) from users").await, 0);
+    }
+}
+
+/// Whoever has a link all the same, for it was mailed by the version before, makes no account with it.
+#[tokio::test]
+async fn a_link_for_an_address_with_a_route_in_it_makes_no_account() {
+    let kit = Kit::new().await;
+    let visitor = Visitor::at([203, 0, 113, 24]);
+    let (token, code) = ask(&kit, &visitor).await;
+    sqlx::query("update magic_links set email = $1, email_key = $1").bind(ROUTE).execute(&kit.pool).await.expect("updated");
+    let link = kit.auth.sign_in().confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await;
+    assert!(matches!(link, Err(ConfirmLinkError::NotLive(_))), "{link:?}");
+    let code = kit.auth.sign_in().enter_code(&code, visitor.proof(), &handover(), &visitor.from).await;
+    assert!(matches!(code, Err(EnterCodeError::Dead(_))), "{code:?}");
+    assert_eq!(kit.count("select count(*) from users").await, 0);
+}
+
+#[tokio::test]
+async fn an_account_that_has_such_an_address_goes_on_signing_in() {
+    let kit = Kit::with(Policy { passwordless_auth: true, sign_up: SignUp::Closed, ..Policy::default() }).await;
+    let user = kit.auth.users().create(&mara(), false, Some(&why("the first"))).await.expect("made");
+    sqlx::query("update users set email = $1, email_key = $1").bind(ROUTE).execute(&kit.pool).await.expect("updated");
+    let mut visitor = Visitor::at([203, 0, 113, 24]);
+    assert!(matches!(visitor.give_first_factor(&kit, &typed(ROUTE)).await, Outcome::Complete { .. }));
+    assert_eq!(visitor.authority(&kit.auth).await.expect("signed in").user, user);
+    // What a mail server says of it, the page does not: there is mail only where there is an account.
+    kit.clock.advance(Duration::minutes(6));
+    kit.auth.sign_in().request_link(&typed(ROUTE), &visitor.nonce, visitor.proof(), &visitor.from).await.expect("taken");
+    kit.outbox.refuse([SendError::Permanent("550 no such user".to_owned())]);
+    assert!(kit.letters().await.is_empty(), "refused");
+    assert_eq!(kit.auth.sign_in().delivery(&visitor.nonce).await.expect("answers"), Delivery::OnTime);
+    let found = auth::operations::diagnostics::routed_addresses(&kit.pool).await.expect("answers");
+    let [found] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!((found.id, found.address.as_str()), (user, "o•••••@company.example"));
+}
+
+/// To a mail server that tells them apart, `MARA@` is somebody else.
+#[tokio::test]
+async fn mail_goes_to_the_address_as_its_account_spells_it() {
+    let kit = Kit::new().await;
+    kit.auth.users().create(&address("Mara@example.org"), false, None).await.expect("made");
+    let visitor = Visitor::at([203, 0, 113, 24]);
+    for off in [false, true] {
+        kit.auth
+            .sign_in()
+            .request_link(&address("MARA@example.org"), &visitor.nonce, visitor.proof(), &visitor.from)
+            .await
+            .expect("taken");
+        let letter = kit.letters().await.pop().expect("a mail");
+        assert_eq!(letter.to.as_str(), "Mara@example.org", "off: {off}");
+        assert_eq!(matches!(letter.content, Content::AccountOff { .. }), off);
+        sqlx::query("update users set disabled_at = created_at").execute(&kit.pool).await.expect("updated");
+        kit.clock.advance(Duration::minutes(6));
+    }
+}
+
+#[tokio::test]
+async fn mail_goes_to_the_address_as_its_invitation_spells_it_and_so_does_the_account() {
+    let kit = Kit::with(Policy { passwordless_auth: true, sign_up: SignUp::Invite, ..Policy::default() }).await;
+    kit.auth.administration().invite(Actor::Operator, &address("Mara@example.org"), None).await.expect("invited");
+    kit.letters().await;
+    let visitor = Visitor::at([203, 0, 113, 24]);
+    kit.auth
+        .sign_in()
+        .request_link(&address("MARA@example.org"), &visitor.nonce, visitor.proof(), &visitor.from)
+        .await
+        .expect("taken");
+    let letter = kit.letters().await.pop().expect("a mail");
+    assert_eq!(letter.to.as_str(), "Mara@example.org");
+    let Content::SignIn { token, .. } = letter.content else { panic!("{letter:?}") };
+    kit.auth.sign_in().confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await.expect("signs up");
+    assert_eq!(kit.count("select count(*) from users where email = 'Mara@example.org'").await, 1);
 }
 
 #[tokio::test]
@@ -394,7 +517,7 @@ async fn an_invitation_that_was_used_lets_nobody_in_again() {
 #[tokio::test]
 async fn an_account_with_an_authenticator_is_only_half_signed_in() {
     let kit = Kit::new().await;
-    let user = kit.auth.users().create(&mara(), false).await.expect("made");
+    let user = kit.auth.users().create(&mara(), false, None).await.expect("made");
     sqlx::query("insert into totp_credentials (id, user_id, name, secret, key_id, created_at, confirmed_at) values ($1, $1, 'phone', '', '', now(), now())")
         .bind(user)
         .execute(&kit.pool)
@@ -420,7 +543,7 @@ async fn an_account_with_an_authenticator_is_only_half_signed_in() {
 #[tokio::test]
 async fn a_disabled_account_gets_a_mail_that_says_so_and_no_way_in() {
     let kit = Kit::new().await;
-    let user = kit.auth.users().create(&mara(), false).await.expect("made");
+    let user = kit.auth.users().create(&mara(), false, None).await.expect("made");
     let visitor = Visitor::at([203, 0, 113, 24]);
     let (token, _) = ask(&kit, &visitor).await;
     sqlx::query("update users set disabled_at = now() where id = $1").bind(user).execute(&kit.pool).await.expect("disabled");
@@ -430,7 +553,7 @@ async fn a_disabled_account_gets_a_mail_that_says_so_and_no_way_in() {
     kit.clock.advance(Duration::minutes(1));
     kit.auth.sign_in().request_link(&mara(), &visitor.nonce, visitor.proof(), &visitor.from).await.expect("taken like any other");
     let letter = kit.letters().await.pop().expect("a mail");
-    assert!(matches!(letter.content, auth::delivery::Content::AccountOff { .. }));
+    assert!(matches!(letter.content, Content::AccountOff { .. }));
 }
 
 #[tokio::test]

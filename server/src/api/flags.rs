@@ -120,7 +120,7 @@ async fn set_flag(caller: Caller, Key(key): Key, JsonBody(body): JsonBody<SetFla
         return Err(Problem::invalid(format!("allowed names at most {MOST_ALLOWED} addresses here.")));
     }
     let allowed: Result<Vec<String>, _> =
-        body.allowed.iter().map(|Address(email)| EmailAddress::parse(email).map(|email| email.key().to_owned())).collect();
+        body.allowed.iter().map(|Address(email)| EmailAddress::lookup(email).map(|email| email.key().to_owned())).collect();
     let allowed = allowed.map_err(|_| Problem::invalid("allowed holds what is no email address."))?;
     let wanted = flag::Flag { allowed, percent_admins: body.percent_admins, percent_everyone: body.percent_everyone };
     match caller.auth().rollout().set_flag(caller.who(), &key, &Change::Set(wanted), &reason(&body.reason)?).await {

@@ -97,7 +97,7 @@ async fn ask_for_link(
     headers: HeaderMap,
     JsonBody(body): JsonBody<AskForLink>,
 ) -> Result<(StatusCode, Json<LinkAsked>), Problem> {
-    let email = EmailAddress::parse(&body.email).map_err(|_| {
+    let email = EmailAddress::lookup(&body.email).map_err(|_| {
         auth::event::count_invalid_request();
         Problem::invalid("email is no address that mail can be sent to.")
     })?;

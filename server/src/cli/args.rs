@@ -87,9 +87,18 @@ pub enum User {
         /// Make it an administrator
         #[arg(long)]
         admin: bool,
+        /// Why, for the audit log; required where SIGNUP does not take the address
+        #[arg(long)]
+        reason: Option<Reason>,
     },
-    /// Invite an address to sign up; the mail goes out from a running server
-    Invite { email: EmailAddress },
+    /// Invite an address to sign up, or an account to move to it; the mail goes out from a running server
+    Invite {
+        email: EmailAddress,
+        /// Why, for the audit log; required where SIGNUP does not take the address. Where it is `closed`, nobody is mailed, and only an
+        /// account that there is can move to the address
+        #[arg(long)]
+        reason: Option<Reason>,
+    },
     /// List accounts and open invitations by address, at most 1000
     List {
         /// Part of an address, or a whole id
@@ -103,6 +112,7 @@ pub enum User {
     /// Turn two-factor off for an owner who has lost phone and backup codes; end the account's sessions, and mail its owner
     #[command(name = "reset-2fa")]
     ResetTwoFactor {
+        #[arg(value_parser = EmailAddress::lookup)]
         email: EmailAddress,
         /// Why, for the audit log
         #[arg(long)]
@@ -113,6 +123,7 @@ pub enum User {
 // Without comments for rustdoc: clap would take them for the commands' own.
 #[derive(Debug, Args)]
 pub struct OfAccount {
+    #[arg(value_parser = EmailAddress::lookup)]
     pub email: EmailAddress,
     #[command(flatten)]
     pub why: Why,
@@ -128,7 +139,10 @@ pub struct Why {
 #[derive(Debug, Subcommand)]
 pub enum SessionCommand {
     /// List an account's live sessions
-    List { email: EmailAddress },
+    List {
+        #[arg(value_parser = EmailAddress::lookup)]
+        email: EmailAddress,
+    },
     /// End sessions, at once and on every server: of an account, of all accounts, or those signed in since a time
     Revoke {
         #[command(flatten)]
@@ -142,7 +156,7 @@ pub enum SessionCommand {
 #[group(required = true, multiple = false)]
 pub struct Whose {
     /// Of this account; repeat it for several
-    #[arg(long, value_name = "EMAIL")]
+    #[arg(long, value_name = "EMAIL", value_parser = EmailAddress::lookup)]
     pub user: Vec<EmailAddress>,
     /// Of all accounts
     #[arg(long)]
@@ -184,6 +198,7 @@ pub enum FlagCommand {
 
 #[derive(Debug, Args)]
 pub struct OfFlag {
+    #[arg(value_parser = EmailAddress::lookup)]
     pub email: EmailAddress,
     #[arg(long, value_parser = flag_key, default_value = PASSWORDLESS_AUTH)]
     pub flag: String,

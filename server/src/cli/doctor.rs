@@ -144,7 +144,7 @@ async fn examine(checks: &mut Checks, config: &Config, database: Option<&Databas
         pool.close().await;
     }
     if !checks.passed("database") {
-        for name in ["owner", "pooler", "migrations", "roles", "clock", "keys", "flag", "audit"] {
+        for name in ["owner", "pooler", "migrations", "roles", "clock", "addresses", "keys", "flag", "audit"] {
             checks.add(name, Said(Outcome::Skipped, "the database does not answer".to_owned()));
         }
     }
@@ -158,6 +158,7 @@ async fn examine_database(checks: &mut Checks, config: &Config, database: &Datab
     checks.make("migrations", migrations(pool)).await;
     checks.make("roles", roles(pool)).await;
     checks.make("clock", clock(pool)).await;
+    checks.make("addresses", addresses(pool)).await;
     let auth = match config.keys() {
         Ok(keys) => Auth::new(pool.clone(), Arc::new(SystemClock::new()), keys, config.policy.clone()),
         Err(error) => return checks.add("keys", Said::failed(format!("{error:#}"))),
@@ -256,6 +257,25 @@ async fn clock(pool: &PgPool) -> Looked {
     } else {
         Said::ok(text)
     })
+}
+
+/// So many are named; the number says how many there are.
+const NAMED: usize = 50;
+
+async fn addresses(pool: &PgPool) -> Looked {
+    let routed = diagnostics::routed_addresses(pool).await.map_err(untold)?;
+    if routed.is_empty() {
+        return Ok(Said::ok("no account's address has a route in it"));
+    }
+    let named: Vec<String> = routed.iter().take(NAMED).map(|account| format!("{} {}", account.id, account.address)).collect();
+    let rest = if routed.len() > NAMED { format!(" and {} more", routed.len() - NAMED) } else { String::new() };
+    Ok(Said::warning(format!(
+        "accounts whose address has a route in it (%, ! or =? before the @): {}; mail servers may pass their mail on to somebody outside \
+         of the domain. Ask who they are, turn off what nobody vouches for (`latchkey user disable`), and let the others change their \
+         address: {}{rest}",
+        routed.len(),
+        named.join(", ")
+    )))
 }
 
 async fn keys(auth: &Auth) -> Looked {

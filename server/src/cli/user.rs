@@ -7,7 +7,8 @@ use auth::{
     administration::{InviteError, UserFilter, UserRow},
     identity::{ActionError, Actor},
     one_time::revert_link::EMAIL_CHANGE_UNDO,
-    primitives::email_address::EmailAddress,
+    policy::SignUp,
+    primitives::email_address::{EmailAddress, EmailAddressError},
     sessions::SessionView,
     users::account::CreateUserError,
 };
@@ -24,10 +25,12 @@ const EXISTS: &str = "There is already an account with this address.";
 pub async fn user(auth: &Auth, command: User) -> anyhow::Result<Answer> {
     let administration = auth.administration();
     let (id, email, text) = match command {
-        User::Create { email, admin } => {
-            let id = auth.users().create(&email, admin).await.map_err(|error| match error {
+        User::Create { email, admin, reason } => {
+            let id = auth.users().create(&email, admin, reason.as_ref()).await.map_err(|error| match error {
                 CreateUserError::Exists => anyhow::anyhow!(EXISTS),
                 CreateUserError::HeldBack => held_back(),
+                CreateUserError::NotAdmitted => not_admitted(),
+                CreateUserError::Route => EmailAddressError::Route.into(),
                 other @ CreateUserError::Unavailable(_) => other.into(),
             })?;
             let role = if admin { "administrator" } else { "user" };
@@ -35,15 +38,27 @@ pub async fn user(auth: &Auth, command: User) -> anyhow::Result<Answer> {
             return Ok(Answer::new(text, json!({ "id": id, "email": email.as_str(), "admin": admin })));
         }
         User::List { search } => return list(auth, search).await,
-        User::Invite { email } => {
-            let id = administration.invite(Actor::Operator, &email).await.map_err(|error| match error {
+        User::Invite { email, reason } => {
+            let id = administration.invite(Actor::Operator, &email, reason.as_ref()).await.map_err(|error| match error {
                 InviteError::AccountExists => anyhow::anyhow!(EXISTS),
                 InviteError::HeldBack => held_back(),
-                InviteError::Closed => anyhow::anyhow!("SIGNUP is closed: an invitation would let nobody in."),
+                InviteError::Closed => anyhow::anyhow!(
+                    "SIGNUP is closed: an invitation would let nobody in. To let an account move to this address, say why (--reason)."
+                ),
+                InviteError::NotAdmitted => not_admitted(),
+                InviteError::Route => EmailAddressError::Route.into(),
                 InviteError::Act(error) => refusal(error),
                 InviteError::Unavailable(error) => error.into(),
             })?;
-            (id, email, "Invited {}. The mail goes out as soon as a server runs; the invitation works for 7 days.")
+            if auth.policy().sign_up == SignUp::Closed {
+                (
+                    id,
+                    email,
+                    "An account can move to {} within 7 days. Nobody is mailed, and nobody signs up with it: SIGNUP is closed.",
+                )
+            } else {
+                (id, email, "Invited {}. The mail goes out as soon as a server runs; the invitation works for 7 days.")
+            }
         }
         User::Disable(OfAccount { email, why }) => {
             let id = account(auth, &email).await?;
@@ -70,6 +85,10 @@ pub async fn user(auth: &Auth, command: User) -> anyhow::Result<Answer> {
 /// The account with this address.
 async fn account(auth: &Auth, email: &EmailAddress) -> anyhow::Result<Uuid> {
     auth.administration().user_id(email).await?.ok_or_else(|| refusal(ActionError::NoSuchUser))
+}
+
+fn not_admitted() -> anyhow::Error {
+    anyhow::anyhow!("SIGNUP does not take this address. Where it should be allowed all the same, say why (--reason).")
 }
 
 fn held_back() -> anyhow::Error {

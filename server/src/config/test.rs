@@ -152,6 +152,7 @@ fn production_refuses_what_is_unsafe() {
         ("TRUSTED_PROXIES", "::/0"),
         ("EMAIL_SMTP", "mail.example.org"),
         ("EMAIL_FROM", "nobody"),
+        ("EMAIL_FROM", "sign-in%evil.example@example.org"),
         ("DATABASE_URL", "mysql://db.example.org/latchkey"),
         ("DATABASE_MIGRATOR_URL", "db.example.org"),
         ("LISTEN_ADDR", "3000"),

@@ -12,6 +12,7 @@ use app::http::forward_auth::GuardedHost;
 use auth::{
     identity::Level,
     policy::{MAX_LINK_TTL, NamedDomains, SignUp, limits::Rate},
+    primitives::email_address::has_route,
 };
 use data_encoding::BASE64;
 use ipnet::IpNet;
@@ -123,7 +124,9 @@ pub(super) fn socket_address(text: &str) -> Parsed<SocketAddr> {
 }
 
 pub(super) fn mailbox(text: &str) -> Parsed<Mailbox> {
-    text.parse().map_err(|_| "must be an email address, with or without a name before it".to_owned())
+    let mailbox: Mailbox = text.parse().map_err(|_| "must be an email address, with or without a name before it".to_owned())?;
+    refuse(has_route(mailbox.email.user()), "must have no %, ! or =? before the @, which mail servers read a route in")?;
+    Ok(mailbox)
 }
 
 pub(super) fn log_filter(text: &str) -> Parsed<String> {

@@ -5,7 +5,7 @@ use auth::{
     identity::Authority,
     limits::throttle,
     one_time::revert_link::EMAIL_CHANGE_UNDO,
-    policy::{ADDRESS_CODE_TTL, limits::Limit},
+    policy::{ADDRESS_CODE_TTL, SignUp, limits::Limit},
     primitives::email_address::{EmailAddress, EmailAddressError},
     self_service::address_change::{ConfirmChangeError, RequestChangeError},
 };
@@ -43,8 +43,29 @@ pub enum EmailStage {
     Sent { address: String, error: Option<CodeError> },
 }
 
+/// Which addresses an account may move to, in words; none where it may move to any.
+fn taken(sign_up: &SignUp) -> Option<String> {
+    match sign_up {
+        SignUp::Open => None,
+        SignUp::Domains(domains) => Some(format!(
+            "Accounts here have an address of {}. An administrator can allow another one: ask them to invite it first.",
+            domains.join(", ")
+        )),
+        SignUp::Invite | SignUp::Closed => {
+            Some("An administrator has to allow the new address: ask them to invite it first.".to_owned())
+        }
+    }
+}
+
+/// What to expect where sign-up doesn't take the new address by itself. Whether it was invited is not told here.
+fn conditional(sign_up: &SignUp, address: &str) -> Option<String> {
+    let by_itself = EmailAddress::lookup(address).is_ok_and(|address| sign_up.admits_move(&address, false));
+    taken(sign_up).filter(|_| !by_itself).map(|rule| format!("{rule} If nobody has allowed this one, no code comes."))
+}
+
+/// `sign_up`: who may have an account, and so with which addresses.
 #[component]
-pub fn ChangeEmailPage(email: String, stage: EmailStage) -> impl IntoView {
+pub fn ChangeEmailPage(email: String, sign_up: SignUp, stage: EmailStage) -> impl IntoView {
     let wrong = match &stage {
         EmailStage::Ask { error, .. } => error.is_some(),
         EmailStage::Sent { error, .. } => error.is_some(),
@@ -55,20 +76,25 @@ pub fn ChangeEmailPage(email: String, stage: EmailStage) -> impl IntoView {
         EmailStage::Sent { error: None, .. } => help::NO_EMAIL,
     };
     let content = match stage {
-        EmailStage::Ask { typed, error } => view! { <AskAddress now=email.clone() typed error/> }.into_any(),
-        EmailStage::Sent { address, error } => view! { <Sent address error/> }.into_any(),
+        EmailStage::Ask { typed, error } => view! { <AskAddress now=email.clone() rule=taken(&sign_up) typed error/> }.into_any(),
+        EmailStage::Sent { address, error } => {
+            let rule = conditional(&sign_up, &address);
+            view! { <Sent address rule error/> }
+        }
+        .into_any(),
     };
     view! { <Settings title="Change your email address" email crumb=Some("Email") error=wrong help=Some(help)>{content}</Settings> }
 }
 
 #[component]
-fn AskAddress(now: String, typed: String, error: Option<NewAddressError>) -> impl IntoView {
+fn AskAddress(now: String, rule: Option<String>, typed: String, error: Option<NewAddressError>) -> impl IntoView {
     view! {
         <Ask action=routes::EMAIL button="Send code" novalidate=true back=("Cancel", routes::ACCOUNT.to_owned())>
             <p>
                 "You sign in with "<span class="whole"><strong>{now}</strong>"."</span>
                 " We'll send a code to the new address. Once you've entered it, your account moves there."
             </p>
+            {rule.map(|rule| view! { <p>{rule}</p> })}
             <EmailField label="New email address" value=typed error=error.map(NewAddressError::text)/>
             <p class="hint">
                 "Your other sessions end then, and trusted browsers ask for a code again. The address you have now gets an email that can take the change back for "
@@ -79,10 +105,14 @@ fn AskAddress(now: String, typed: String, error: Option<NewAddressError>) -> imp
 }
 
 #[component]
-fn Sent(address: String, error: Option<CodeError>) -> impl IntoView {
+fn Sent(address: String, rule: Option<String>, error: Option<CodeError>) -> impl IntoView {
     view! {
         <Ask action=routes::EMAIL_CODE button="Change address" novalidate=true back=("Cancel", routes::ACCOUNT.to_owned())>
-            <p>"We've sent a code to "<span class="whole"><strong>{address}</strong>"."</span></p>
+            <p>
+                {if rule.is_some() { "If it's allowed, we've sent a code to " } else { "We've sent a code to " }}
+                <span class="whole"><strong>{address}</strong>"."</span>
+            </p>
+            {rule.map(|rule| view! { <p>{rule}</p> })}
             <CodeField error=error.map(mailed_code_text)/>
         </Ask>
         <section class="below">
@@ -109,19 +139,19 @@ pub async fn get(
     SignedIn(_, authority): SignedIn,
 ) -> Answer {
     require_fresh(&state, &authority, routes::EMAIL)?;
-    let sent = match another {
-        Some(_) => None,
-        None => state.auth.self_service().address_change(&authority).await?.filter(|change| change.live),
+    let sent = state.auth.self_service().address_change(&authority).await?.filter(|change| change.live);
+    let address = sent.map(|change| change.email.as_str().to_owned());
+    let shown = match (address, another) {
+        (Some(address), None) => EmailStage::Sent { address, error: None },
+        // What was typed, to be corrected.
+        (address, _) => EmailStage::Ask { typed: address.unwrap_or_default(), error: None },
     };
-    let shown = match sent {
-        Some(change) => EmailStage::Sent { address: change.email.as_str().to_owned(), error: None },
-        None => EmailStage::Ask { typed: String::new(), error: None },
-    };
-    Ok(answer(StatusCode::OK, authority, shown))
+    Ok(answer(&state, StatusCode::OK, authority, shown))
 }
 
-fn answer(status: StatusCode, authority: Authority, stage: EmailStage) -> Response {
-    page(status, || view! { <ChangeEmailPage email=authority.email stage/> })
+fn answer(state: &AppState, status: StatusCode, authority: Authority, stage: EmailStage) -> Response {
+    let sign_up = state.auth.policy().sign_up.clone();
+    page(status, || view! { <ChangeEmailPage email=authority.email sign_up stage/> })
 }
 
 /// Sends a code to a new address.
@@ -132,7 +162,7 @@ pub async fn request_address_change(#[server(default)] email: String) -> Answer 
         Ok(address) => ask(&form, authority, &address).await,
         Err(error) => {
             let stage = EmailStage::Ask { typed: email, error: Some(NewAddressError::Format(error)) };
-            Err(answer(StatusCode::UNPROCESSABLE_ENTITY, authority, stage).into())
+            Err(answer(&form.state, StatusCode::UNPROCESSABLE_ENTITY, authority, stage).into())
         }
     }
 }
@@ -143,7 +173,7 @@ async fn ask(form: &Form, authority: Authority, address: &EmailAddress) -> Answe
         Err(RequestChangeError::NotFresh) => see_other(&return_to::step_up(routes::EMAIL)),
         Err(RequestChangeError::Same) => {
             let stage = EmailStage::Ask { typed: address.as_str().to_owned(), error: Some(NewAddressError::Same) };
-            Err(answer(StatusCode::UNPROCESSABLE_ENTITY, authority, stage).into())
+            Err(answer(&form.state, StatusCode::UNPROCESSABLE_ENTITY, authority, stage).into())
         }
         // The account's limit or the address's: one page, which tells nothing of the address.
         Err(RequestChangeError::Limited(limited)) => {
@@ -165,7 +195,7 @@ pub async fn confirm_address_change(#[server(default)] code: String) -> Answer {
     };
     let refused = |error: CodeError| {
         let stage = EmailStage::Sent { address: change.email.as_str().to_owned(), error: Some(error) };
-        Refusal::from(answer(error.status(), authority.clone(), stage))
+        Refusal::from(answer(&form.state, error.status(), authority.clone(), stage))
     };
     let code = Code::parse(&code).map_err(|format| refused(CodeError::Format(format)))?;
     match auth.self_service().confirm_address_change(step_up_session, &code, browser.proof(), &form.from).await {

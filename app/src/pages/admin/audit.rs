@@ -606,7 +606,7 @@ pub async fn search_audit(#[server(flatten)] asked: AuditQuery) -> Answer {
     let now = form.state.auth.now();
     let error = if !narrowed.q.contains('@') {
         filter(&form.state, &narrowed, now).await?.err()
-    } else if let Ok(address) = EmailAddress::parse(&narrowed.q) {
+    } else if let Ok(address) = EmailAddress::lookup(&narrowed.q) {
         let id = form.state.auth.administration().user_id(&address).await?;
         narrowed.q = id.map_or(narrowed.q, |id| id.to_string());
         id.is_none().then_some(SearchError::NoAccount)

@@ -30,6 +30,7 @@ pub(crate) const fn address_text(error: EmailAddressError, missing: &'static str
     match error {
         EmailAddressError::Missing => missing,
         EmailAddressError::Malformed => "Enter an email address, like name@example.org",
+        EmailAddressError::Route => "Enter the plain address, without %, ! or =? before the @",
     }
 }
 
@@ -105,7 +106,8 @@ fn answer(state: &AppState, status: StatusCode, email: String, next: Option<Stri
 pub async fn request_link(#[server(default)] email: String, #[server(default)] next: String) -> Answer {
     let (form, Visitor(browser)) = Form::authorize(routes::LOGIN).await?;
     let next = return_to::checked(&next, &form.state.site);
-    let address = match EmailAddress::parse(&email) {
+    // An account may have an address that nobody else could take today: whether one does is for the mail to say.
+    let address = match EmailAddress::lookup(&email) {
         Ok(address) => address,
         Err(error) => {
             auth::event::count_invalid_request();

@@ -13,7 +13,7 @@ use crate::{
     one_time::{Dead, Life},
     outbox,
     policy::INVITE_TTL,
-    primitives::email_address::EmailAddress,
+    primitives::{email_address::EmailAddress, reason::Reason},
     users::account,
 };
 
@@ -43,6 +43,7 @@ impl OneTime<'_> {
         email: &EmailAddress,
         by: Option<Uuid>,
         origin: Origin,
+        reason: Option<&Reason>,
         now: OffsetDateTime,
     ) -> sqlx::Result<Option<Uuid>> {
         if account::store::by_email(work.connection(), email.key(), now).await?.is_some() {
@@ -53,7 +54,7 @@ impl OneTime<'_> {
         let (id, invite) = (new_id(now), Invite { email: email.clone(), seed, inviter: None, life: Life::until(now + INVITE_TTL) });
         store::insert(work.connection(), id, &invite, &token.hash(), by, now).await?;
         outbox::store::enqueue(work.connection(), outbox::Kind::Invite, id, now, now + outbox::INVITE_DEADLINE).await?;
-        work.record(Event::InviteCreated { invite: id, by: origin });
+        work.record(Event::InviteCreated { invite: id, by: origin, reason: reason.cloned() });
         Ok(Some(id))
     }
 

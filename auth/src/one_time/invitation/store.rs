@@ -69,27 +69,40 @@ pub(crate) async fn by_id(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<Invite
     find!(pool, "i.id = $1", id)
 }
 
-pub(crate) async fn is_invited(connection: &mut PgConnection, email_key: &str, now: OffsetDateTime) -> sqlx::Result<bool> {
+/// The address as its live invitation spells it; `None` where there is none.
+pub(crate) async fn invited(
+    connection: &mut PgConnection,
+    email_key: &str,
+    now: OffsetDateTime,
+) -> sqlx::Result<Option<EmailAddress>> {
     sqlx::query_scalar!(
         r#"
-        select exists (
-            select 1 from invites where email_key = $1 and used_at is null and revoked_at is null and expires_at > $2
-        ) as "invited!"
+        select email as "email: EmailAddress" from invites
+        where email_key = $1 and used_at is null and revoked_at is null and expires_at > $2
+        order by created_at desc limit 1
         "#,
         email_key,
         now,
     )
-    .fetch_one(connection)
+    .fetch_optional(connection)
     .await
 }
 
+/// An invitation that was used up just now.
+pub(crate) struct Used {
+    pub id: Uuid,
+    /// As the administrator spelled it, which is where its mails went.
+    pub email: EmailAddress,
+}
+
 /// Uses up the address's live invitation; `None` where there is none (any more).
-pub(crate) async fn consume(connection: &mut PgConnection, email_key: &str, now: OffsetDateTime) -> sqlx::Result<Option<Uuid>> {
-    sqlx::query_scalar!(
+pub(crate) async fn consume(connection: &mut PgConnection, email_key: &str, now: OffsetDateTime) -> sqlx::Result<Option<Used>> {
+    sqlx::query_as!(
+        Used,
         r#"
         update invites set used_at = $2
         where email_key = $1 and used_at is null and revoked_at is null and expires_at > $2
-        returning id
+        returning id, email as "email: EmailAddress"
         "#,
         email_key,
         now,

@@ -13,7 +13,11 @@ use crate::{
     crypto::new_id,
     event::{Event, UnitOfWork},
     identity::{Authority, Origin},
-    primitives::{email_address::EmailAddress, requester::Requester},
+    primitives::{
+        email_address::{EmailAddress, EmailAddressError},
+        reason::Reason,
+        requester::Requester,
+    },
     users::held_address,
 };
 
@@ -24,6 +28,12 @@ pub enum CreateUserError {
     /// An account has moved from it, and can still be moved back.
     #[error("an account had this address, and may have it back")]
     HeldBack,
+    /// The sign-up policy does not take it, and nobody said why it should.
+    #[error("sign-up does not take this address")]
+    NotAdmitted,
+    /// Mail to it would go elsewhere.
+    #[error("{}", EmailAddressError::Route)]
+    Route,
     #[error(transparent)]
     Unavailable(#[from] Error),
 }
@@ -75,18 +85,25 @@ fn name(typed: &str) -> Result<Option<&str>, SetNameError> {
 }
 
 impl Users<'_> {
-    /// Makes an account. It holds no factor: its owner signs in by mail.
+    /// Makes an account. It holds no factor: its owner signs in by mail. `reason`: why, where the sign-up policy does not take the address
+    /// by itself.
     ///
     /// # Errors
-    /// [`CreateUserError::Exists`], or the database did not answer.
-    pub async fn create(self, email: &EmailAddress, admin: bool) -> Result<Uuid, CreateUserError> {
+    /// [`CreateUserError`]. No account was made.
+    pub async fn create(self, email: &EmailAddress, admin: bool, reason: Option<&Reason>) -> Result<Uuid, CreateUserError> {
+        if email.is_route() {
+            return Err(CreateUserError::Route);
+        }
+        if reason.is_none() && !self.0.policy.sign_up.admits_by_hand(email) {
+            return Err(CreateUserError::NotAdmitted);
+        }
         let now = self.0.now();
         let mut work = UnitOfWork::begin(&self.0.pool, None, now).await?;
         if held_address::is_held(work.connection(), email.key(), None, now).await? {
             return Err(CreateUserError::HeldBack);
         }
         let user = store::create(work.connection(), new_id(now), email, admin, now).await?.ok_or(CreateUserError::Exists)?;
-        work.record(Event::UserCreated { user, by: Origin::Operator, admin });
+        work.record(Event::UserCreated { user, by: Origin::Operator, admin, reason: reason.cloned() });
         work.commit().await?;
         Ok(user)
     }

@@ -66,6 +66,7 @@ async fn where_nothing_is_wrong_nothing_failed() {
     let found = of(&database, &[("EMAIL_SMTP", &mail)]);
     assert_eq!((found.code, found.failed()), (Some(0), vec![]), "{:?}", found.checks);
     found.says("roles", "ok", "owns nothing");
+    found.says("addresses", "ok", "");
     found.says("pooler", "ok", "");
     found.says("mail server", "ok", "knows the user and password");
     found.says("flag", "ok", "passwordless_auth is on, by FEATURE_PASSWORDLESS_AUTH");
@@ -80,6 +81,20 @@ async fn where_nothing_is_wrong_nothing_failed() {
         tokio::task::yield_now().await;
     }
     of(&database, &[]).says("audit", "ok", "");
+    let routed = "insert into users (id, email, email_key, is_admin, created_at)
+                  select id, local || '@company.example', local || '@company.example', false, now()
+                  from (values ('00000000-0000-7000-8000-000000000001'::uuid, 'outsider%evil.example'),
+                               ('00000000-0000-7000-8000-000000000002'::uuid, 'evil.example!b'),
+                               ('00000000-0000-7000-8000-000000000003'::uuid, 'a/b')) as made (id, local)";
+    sqlx::query(routed).execute(&pool).await.expect("inserted");
+    let found = of(&database, &[]);
+    found.says("addresses", "warning", "before the @): 2; ");
+    found.says(
+        "addresses",
+        "warning",
+        "00000000-0000-7000-8000-000000000001 o•••••@company.example, 00000000-0000-7000-8000-000000000002 e",
+    );
+    assert!(found.checks.iter().all(|(.., message)| !message.contains("evil.example")), "never a whole address");
     let row = "insert into feature_flags (key, percent_admins, updated_at, updated_by, reason)
                values ('passwordless_auth', 5, now(), 'test', 'test')";
     sqlx::query(row).execute(&pool).await.expect("inserted");
@@ -92,7 +107,7 @@ async fn a_database_that_is_down_keeps_no_other_check_from_being_made() {
     let found = doctor(&[("DATABASE_URL", "postgres://latchkey_app:hunter2@127.0.0.1:1/latchkey"), ("EMAIL_SMTP", &sink.url())]);
     assert_eq!((found.code, found.failed()), (Some(1), vec!["database"]), "{:?}", found.checks);
     found.says("database", "failed", "DATABASE_URL");
-    for name in ["owner", "pooler", "migrations", "roles", "clock", "keys", "flag", "audit"] {
+    for name in ["owner", "pooler", "migrations", "roles", "clock", "addresses", "keys", "flag", "audit"] {
         found.says(name, "skipped", "the database does not answer");
     }
     found.says("mail server", "ok", "");

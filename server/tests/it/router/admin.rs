@@ -30,7 +30,7 @@ impl Admin {
         let kit = Kit::new().await;
         let app = service(&config(&[("LIMITS", "off")]), kit.auth.clone());
         let secret = enrol(&kit, "root@example.org", true).await;
-        let mara = kit.auth.users().create(&address("mara@example.org"), false).await.expect("made");
+        let mara = kit.auth.users().create(&address("mara@example.org"), false, None).await.expect("made");
         let root = kit.auth.administration().user_id(&address("root@example.org")).await.expect("answers").expect("is there");
         let half = sign_in_by_link(&kit, &app, "root@example.org").await;
         let code = secret.code(totp::step(kit.auth.now())).reveal().replace(' ', "");

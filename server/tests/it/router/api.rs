@@ -71,7 +71,7 @@ impl World {
             (StatusCode::OK, &"application/json".parse().expect("ASCII"))
         );
         let document = serde_json::from_str(&body_of(document).await).expect("JSON");
-        let mara = kit.auth.users().create(&address("mara@example.org"), false).await.expect("made");
+        let mara = kit.auth.users().create(&address("mara@example.org"), false, None).await.expect("made");
         Self { kit, app, document, mara }
     }
 
@@ -279,7 +279,7 @@ async fn nothing_but_a_key_that_works_in_its_header_opens_a_route() {
 async fn a_key_whose_maker_is_no_administrator_any_more_is_refused_what_needs_one() {
     let world = World::new().await;
     let mut root = Visitor::at([203, 0, 113, 24]);
-    world.kit.auth.users().create(&address("root@example.org"), true).await.expect("made");
+    world.kit.auth.users().create(&address("root@example.org"), true, None).await.expect("made");
     root.give_first_factor(&world.kit, &address("root@example.org")).await;
     let authority = root.authority(&world.kit.auth).await.expect("signed in");
     let who = Actor::Admin { authority: &authority, from: &root.from };
@@ -402,7 +402,7 @@ async fn users_are_listed_filtered_and_shown() {
         answer.body
     };
     for n in 0..6 {
-        world.kit.auth.users().create(&address(&format!("u{n}@example.org")), n == 0).await.expect("made");
+        world.kit.auth.users().create(&address(&format!("u{n}@example.org")), n == 0, None).await.expect("made");
     }
     let (mut emails, mut cursor) = (Vec::new(), String::new());
     loop {
@@ -469,7 +469,7 @@ async fn the_audit_is_paged_and_cut_by_time() {
     let key = world.key(&[Scope::AuditRead]).await;
     for n in 0..5 {
         world.kit.clock.advance(time::Duration::MINUTE);
-        world.kit.auth.users().create(&address(&format!("u{n}@example.org")), false).await.expect("made");
+        world.kit.auth.users().create(&address(&format!("u{n}@example.org")), false, None).await.expect("made");
     }
     let get = async |query: &str| {
         let answer = world.ask("GET", &format!("/api/v1/audit?event_type=user.created{query}"), Some(&key), None).await;

@@ -469,7 +469,7 @@ async fn a_page_leads_to_sign_in_and_the_rest_is_told_no() {
 #[tokio::test]
 async fn an_address_is_told_as_it_is_or_not_at_all() {
     let world = World::new().await;
-    let odd = "!#$%&'*+-/=?^_`{|}~.x@xn--bcher-kva.example";
+    let odd = "#$&'*+-/?=^_`{|}~.x@xn--bcher-kva.example";
     let (encoded, next) = (url::form_urlencoded::byte_serialize(odd.as_bytes()).collect::<String>(), DEEP.replace('&', "%26"));
     assert_eq!(address(odd).as_str(), odd);
     let asked = world.post(routes::LOGIN, "", &format!("email={encoded}&next={next}")).await;

@@ -176,8 +176,8 @@ impl World {
         let app = service(&config(&[("LIMITS", "off")]), kit.auth.clone());
         enrol(&kit, "half@example.org", false).await;
         let root_secret = enrol(&kit, "root@example.org", true).await;
-        kit.auth.users().create(&address("owing@example.org"), true).await.expect("made");
-        let mara = kit.auth.users().create(&address("mara@example.org"), false).await.expect("made");
+        kit.auth.users().create(&address("owing@example.org"), true, None).await.expect("made");
+        let mara = kit.auth.users().create(&address("mara@example.org"), false, None).await.expect("made");
         Self { kit, app, mara, root_secret }
     }
 

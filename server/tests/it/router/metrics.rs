@@ -229,7 +229,7 @@ async fn an_audit_that_waits_is_cut_or_was_changed_is_told() {
         values
     };
     let happens = async |email: &str| {
-        kit.auth.users().create(&testkit::address(email), false).await.expect("made");
+        kit.auth.users().create(&testkit::address(email), false, None).await.expect("made");
         kit.clock.advance(time::Duration::minutes(1));
     };
     happens("mara@example.org").await;

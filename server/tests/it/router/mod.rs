@@ -551,8 +551,8 @@ async fn a_half_signed_in_session_does_not_open_the_account() {
 #[tokio::test]
 async fn known_unknown_and_disabled_addresses_get_one_answer() {
     let kit = Kit::with(Policy { passwordless_auth: true, sign_up: SignUp::Closed, ..Policy::default() }).await;
-    kit.auth.users().create(&address("known@example.org"), false).await.expect("made");
-    let off = kit.auth.users().create(&address("off@example.org"), false).await.expect("made");
+    kit.auth.users().create(&address("known@example.org"), false, Some(&why("a friend"))).await.expect("made");
+    let off = kit.auth.users().create(&address("off@example.org"), false, Some(&why("a friend"))).await.expect("made");
     sqlx::query("update users set disabled_at = created_at where id = $1").bind(off).execute(&kit.pool).await.expect("disabled");
     let app = service(&config(&[]), kit.auth.clone());
     let mut answers = Vec::new();
