@@ -181,7 +181,8 @@ impl Seeded {
         enrol_as("them@example.org", &server, &sink, &pool).await;
         let mut us = Browser::new(server.address, ORIGIN);
         us.post("/login", &[("email", "us@example.org")]).await;
-        let code = sink.nth_to("us@example.org", 1).await.code();
+        // As its account spells it.
+        let code = sink.nth_to("US@example.org", 1).await.code();
         assert_eq!(us.post("/login/sent", &[("code", &code)]).await.location(), "/account");
         let id: Uuid =
             sqlx::query_scalar("select id from users where email = 'them@example.org'").fetch_one(&pool).await.expect("an account");

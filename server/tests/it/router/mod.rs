@@ -35,7 +35,7 @@ use server::{
     router::{Parts, router},
     telemetry::metrics::{Metrics, PATH as METRICS},
 };
-use testkit::{Kit, Visitor, address};
+use testkit::{Kit, Visitor, address, why};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tower::ServiceExt as _;
 

@@ -117,7 +117,11 @@ impl World {
             .await
             .expect("updated");
         enrol(&kit, State::TwoFactor.email(), false).await;
-        kit.auth.administration().invite(Actor::Operator, &address(State::Invited.email()), Some(&why("a guest"))).await.expect("invited");
+        kit.auth
+            .administration()
+            .invite(Actor::Operator, &address(State::Invited.email()), Some(&why("a guest")))
+            .await
+            .expect("invited");
         let moved = kit.auth.users().create(&address("moved@example.org"), false, None).await.expect("made");
         let now = kit.auth.now();
         for (sql, state) in [
