@@ -130,7 +130,8 @@ impl SelfService<'_> {
         if self.0.sign_in().is_fresh(authority) { Ok(()) } else { Err(ChangeError::NotFresh) }
     }
 
-    /// Makes a secret for an app that is to be set up. What is in use stays as it is until the app's first code is right.
+    /// Makes a secret for an app that is to be set up in this session. What is in use stays as it is until the app's first code is
+    /// right.
     ///
     /// # Errors
     /// [`ChangeError::NotFresh`], [`ChangeError::Full`].
@@ -140,19 +141,20 @@ impl SelfService<'_> {
         let credential = new_id(now);
         let sealed = Secret::new().seal(&self.0.keys, credential, user);
         let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
-        if !authenticators::begin(work.connection(), credential, user, &sealed, now).await? {
+        if !authenticators::begin(work.connection(), credential, user, &sealed, authority.session, now).await? {
             return Err(ChangeError::Full);
         }
         work.record(Event::TotpSetUpStarted { user, authenticator: credential });
         Ok(work.commit().await?)
     }
 
-    /// The secret of the set-up under way, for its page.
+    /// The secret of the set-up that this session has begun, for its page.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn two_factor_setup(self, authority: &Authority) -> Result<Option<Secret>, Error> {
-        let pending = authenticators::pending(&self.0.pool, authority.user, self.0.now() - SETUP_TTL).await?;
+        let begun_since = self.0.now() - SETUP_TTL;
+        let pending = authenticators::pending(&self.0.pool, authority.user, authority.session, begun_since).await?;
         Ok(pending.and_then(|pending| Secret::open(&self.0.keys, &pending.sealed, pending.id, authority.user).ok()))
     }
 
@@ -170,7 +172,8 @@ impl SelfService<'_> {
     ) -> Result<Option<NewBackupCodes>, ChangeError> {
         self.fresh(stepping.authority)?;
         let (now, user) = (self.0.now(), stepping.authority.user);
-        let pending = authenticators::pending(&self.0.pool, user, now - SETUP_TTL).await?.ok_or(ChangeError::Nothing)?;
+        let session = stepping.authority.session;
+        let pending = authenticators::pending(&self.0.pool, user, session, now - SETUP_TTL).await?.ok_or(ChangeError::Nothing)?;
         let secret = Secret::open(&self.0.keys, &pending.sealed, pending.id, user).map_err(|_| ChangeError::Nothing)?;
         let step = totp::step(now);
         let history = History { early_step: pending.early_step, ..History::default() };
@@ -191,7 +194,8 @@ impl SelfService<'_> {
             // Turned on or off by another request this very moment.
             return Err(ChangeError::SessionOver);
         }
-        if !authenticators::confirm(work.connection(), user, pending.id, &name(typed_name), used_step, drift, now).await? {
+        let (id, name) = (pending.id, name(typed_name));
+        if !authenticators::confirm(work.connection(), user, id, stepping.old, &name, used_step, drift, now).await? {
             return Err(ChangeError::Nothing);
         }
         work.record(Event::TotpEnrolled { user, authenticator: pending.id });
@@ -199,7 +203,7 @@ impl SelfService<'_> {
             return Err(ChangeError::SessionOver);
         }
         let notice = if let Some(proposed) = &proposed {
-            proposed.insert(&mut work, user, now).await?;
+            proposed.insert(&mut work, user, session, now).await?;
             Notice::TwoFactorOn
         } else {
             Notice::AuthenticatorAdded
@@ -303,20 +307,20 @@ impl SelfService<'_> {
         let now = self.0.now();
         let proposed = Proposed::new(now).await;
         let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
-        proposed.insert(&mut work, authority.user, now).await?;
+        proposed.insert(&mut work, authority.user, authority.session, now).await?;
         work.commit().await?;
         Ok(proposed.reveal())
     }
 
-    /// Takes a new set into use, and the old one out of it. Doing it twice does no harm.
+    /// Takes the new set that this session was shown into use, and the old one out of it. Doing it twice does no harm.
     ///
     /// # Errors
-    /// [`ChangeError::Nothing`] where there is no such set.
+    /// [`ChangeError::Nothing`] where this session was shown no such set.
     pub async fn save_backup_codes(self, authority: &Authority, set: Uuid, from: &Requester) -> Result<(), ChangeError> {
         let (now, user) = (self.0.now(), authority.user);
         let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         let before = codes::standing(&mut *work.connection(), user).await?;
-        if !codes::save(work.connection(), user, set, now).await? {
+        if !codes::save(work.connection(), user, authority.session, set, now).await? {
             return if codes::is_saved(work.connection(), user, set).await? { Ok(()) } else { Err(ChangeError::Nothing) };
         }
         work.record(Event::BackupCodesSaved { user, set });
@@ -373,9 +377,9 @@ impl Proposed {
         Self { set: new_id(now), codes, hashes, made_at: now }
     }
 
-    async fn insert(&self, work: &mut UnitOfWork<'_>, user: Uuid, now: OffsetDateTime) -> sqlx::Result<()> {
+    async fn insert(&self, work: &mut UnitOfWork<'_>, user: Uuid, session: Uuid, now: OffsetDateTime) -> sqlx::Result<()> {
         let ids: Vec<Uuid> = self.codes.iter().map(|_| new_id(now)).collect();
-        codes::propose(work.connection(), user, self.set, &ids, &self.codes, &self.hashes, now).await?;
+        codes::propose(work.connection(), user, session, self.set, &ids, &self.codes, &self.hashes, now).await?;
         work.record(Event::BackupCodesProposed { user, set: self.set });
         Ok(())
     }

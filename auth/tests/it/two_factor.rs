@@ -263,6 +263,65 @@ async fn a_setup_is_over_after_a_quarter_of_an_hour() {
 }
 
 #[tokio::test]
+async fn a_setup_belongs_to_the_session_that_began_it() {
+    let kit = Kit::new().await;
+    let mut thief = signed_in(&kit, &mara()).await;
+    let mut visitor = signed_in(&kit, &mara()).await;
+    let theirs = begin(&kit, &thief).await;
+    let now = authority(&kit, &visitor).await;
+    assert!(kit.auth.self_service().two_factor_setup(&now).await.expect("answers").is_none(), "never seen");
+    let their_code = code(&kit, &theirs, 0);
+    let refused = stepping!(&kit, &mut visitor, |stepping| kit.auth.self_service().confirm_two_factor_setup(
+        stepping,
+        &their_code,
+        "",
+        &visitor.from
+    ));
+    assert!(matches!(refused, Err(ChangeError::Nothing)), "never confirmed: {refused:?}");
+
+    let own = begin(&kit, &visitor).await;
+    assert_ne!(own.base32(), theirs.base32());
+    let still = kit.auth.self_service().two_factor_setup(&authority(&kit, &thief).await).await.expect("answers");
+    assert_eq!(still.expect("its own").base32(), theirs.base32(), "nor taken away");
+    let own_code = code(&kit, &own, 0);
+    let refused = stepping!(&kit, &mut thief, |stepping| kit.auth.self_service().confirm_two_factor_setup(
+        stepping,
+        &own_code,
+        "",
+        &thief.from
+    ));
+    assert!(matches!(refused, Err(ChangeError::WrongCode)), "{refused:?}");
+    stepping!(&kit, &mut visitor, |stepping| kit.auth.self_service().confirm_two_factor_setup(
+        stepping,
+        &own_code,
+        "",
+        &visitor.from
+    ))
+    .expect("right");
+    assert_eq!(kit.count("select count(*) from totp_credentials where confirmed_at is not null").await, 1);
+    next_step(&kit);
+    let mut other = half_signed_in(&kit).await;
+    let their_code = code(&kit, &theirs, 0);
+    let refused = enter_totp(&kit, &mut other, &their_code).await;
+    assert!(matches!(refused, Err(SecondFactorError::Wrong { .. })), "{refused:?}");
+}
+
+/// A copy of the session's id has seen the secret.
+#[tokio::test]
+async fn a_setup_ends_when_its_session_steps_up() {
+    let kit = Kit::new().await;
+    let mut visitor = signed_in(&kit, &mara()).await;
+    kit.letters().await;
+    begin(&kit, &visitor).await;
+    kit.auth.sign_in().mail_step_up_code(&authority(&kit, &visitor).await, &visitor.from).await.expect("queued");
+    let mailed = mailed_code(&kit).await;
+    stepping!(&kit, &mut visitor, |s| kit.auth.sign_in().step_up_with_mailed_code(s, &mailed, visitor.proof(), &visitor.from))
+        .expect("right");
+    let now = authority(&kit, &visitor).await;
+    assert!(kit.auth.self_service().two_factor_setup(&now).await.expect("answers").is_none());
+}
+
+#[tokio::test]
 async fn a_setup_begun_anew_leaves_the_older_one_worthless() {
     let kit = Kit::new().await;
     let mut visitor = signed_in(&kit, &mara()).await;
@@ -883,6 +942,23 @@ async fn a_new_set_replaces_the_old_one_when_it_is_saved_and_not_before() {
     let mut other = half_signed_in(&kit).await;
     assert!(matches!(enter_backup(&kit, &mut other, &old[1]).await, Err(SecondFactorError::Wrong { .. })));
     enter_backup(&kit, &mut other, &new.codes[0]).await.expect("the new set works");
+}
+
+#[tokio::test]
+async fn a_set_belongs_to_the_session_that_was_shown_it() {
+    let kit = Kit::new().await;
+    let (visitor, secret, _) = owner(&kit).await;
+    let mut elsewhere = half_signed_in(&kit).await;
+    let second = code(&kit, &secret, 0);
+    enter_totp(&kit, &mut elsewhere, &second).await.expect("right");
+    let theirs =
+        kit.auth.self_service().new_backup_codes(&authority(&kit, &elsewhere).await, &elsewhere.from).await.expect("fresh");
+    let now = authority(&kit, &visitor).await;
+    let refused = kit.auth.self_service().save_backup_codes(&now, theirs.set, &visitor.from).await;
+    assert!(matches!(refused, Err(ChangeError::Nothing)), "{refused:?}");
+    let own = kit.auth.self_service().new_backup_codes(&now, &visitor.from).await.expect("fresh");
+    kit.auth.self_service().new_backup_codes(&authority(&kit, &elsewhere).await, &elsewhere.from).await.expect("fresh");
+    kit.auth.self_service().save_backup_codes(&now, own.set, &visitor.from).await.expect("no other session took it away");
 }
 
 #[tokio::test]

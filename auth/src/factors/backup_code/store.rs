@@ -1,15 +1,21 @@
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use super::BackupCode;
 use crate::primitives::statement::Statement as _;
 
-/// Puts a new set beside the one in use. It works only once it is saved ([`save`]); an earlier one that never was goes.
+/// How long a set waits for the session that was shown it to save it, once another session has made one.
+const UNSAVED_FOR: Duration = Duration::hours(1);
+
+/// Puts a new set beside the one in use. It works only once the session that it is shown to saves it ([`save`]); an earlier one of
+/// that session that never was goes.
+#[expect(clippy::too_many_arguments, reason = "a row's columns")]
 pub(crate) async fn propose(
     connection: &mut PgConnection,
     user: Uuid,
+    session: Uuid,
     set: Uuid,
     ids: &[Uuid],
     codes: &[BackupCode],
@@ -19,9 +25,12 @@ pub(crate) async fn propose(
     let selectors: Vec<String> = codes.iter().map(|code| code.selector().to_owned()).collect();
     sqlx::query!(
         r#"
-        with gone as (delete from backup_codes where user_id = $1 and saved_at is null)
-        insert into backup_codes (id, user_id, set_id, selector, hash, created_at)
-        select id, $1, $2, selector, hash, $6 from unnest($3::uuid[], $4::text[], $5::text[]) as new (id, selector, hash)
+        with gone as (
+            delete from backup_codes
+            where user_id = $1 and saved_at is null and (session_id is null or session_id = $7 or created_at <= $8)
+        )
+        insert into backup_codes (id, user_id, set_id, selector, hash, created_at, session_id)
+        select id, $1, $2, selector, hash, $6, $7 from unnest($3::uuid[], $4::text[], $5::text[]) as new (id, selector, hash)
         "#,
         user,
         set,
@@ -29,17 +38,28 @@ pub(crate) async fn propose(
         &selectors,
         hashes,
         now,
+        session,
+        now - UNSAVED_FOR,
     )
     .run(connection)
     .await
 }
 
-/// Takes a proposed set into use and the old one out of it, in one statement: never both. `false` where there is no such set.
-pub(crate) async fn save(connection: &mut PgConnection, user: Uuid, set: Uuid, now: OffsetDateTime) -> sqlx::Result<bool> {
+/// Takes a set that this session was shown into use and the old one out of it, in one statement: never both. `false` where there is no
+/// such set.
+pub(crate) async fn save(
+    connection: &mut PgConnection,
+    user: Uuid,
+    session: Uuid,
+    set: Uuid,
+    now: OffsetDateTime,
+) -> sqlx::Result<bool> {
     let saved = sqlx::query_scalar!(
         r#"
         with saved as (
-            update backup_codes set saved_at = $3 where user_id = $1 and set_id = $2 and saved_at is null returning id
+            update backup_codes set saved_at = $3 
+            where user_id = $1 and set_id = $2 and saved_at is null and (session_id is null or session_id = $4)
+            returning id
         ), gone as (
             delete from backup_codes where user_id = $1 and set_id <> $2 and exists (select 1 from saved)
         )
@@ -48,6 +68,7 @@ pub(crate) async fn save(connection: &mut PgConnection, user: Uuid, set: Uuid, n
         user,
         set,
         now,
+        session,
     )
     .fetch_one(connection)
     .await?;

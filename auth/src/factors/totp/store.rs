@@ -3,7 +3,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{FREE_FAILURES, History, MAX_AUTHENTICATORS, MAX_FAILURES};
-use crate::crypto::Sealed;
+use crate::crypto::{Sealed, SessionKey};
 use crate::primitives::statement::Statement as _;
 
 /// One authenticator that is in use.
@@ -169,27 +169,34 @@ pub(crate) async fn reseal(pool: &PgPool, credential: Uuid, old: &Sealed, new: &
     .await
 }
 
-/// A set-up that waits for its first code.
+/// A set-up that waits for its first code. It belongs to the session id that began it: a session that steps up begins anew, so no
+/// secret that a copy of the old id has seen comes into use.
 pub(crate) struct Pending {
     pub id: Uuid,
     pub sealed: Sealed,
     pub early_step: Option<i64>,
 }
 
-/// Begins a set-up. One that was begun before and never confirmed goes; what is in use is not touched. `false`: there are as many
-/// authenticators as there may be.
+/// Begins a set-up of this session. One that it began before and never confirmed goes; what is in use, and what other sessions have
+/// begun, is not touched. `false`: there are as many authenticators as there may be.
 pub(crate) async fn begin(
     connection: &mut PgConnection,
     id: Uuid,
     user: Uuid,
     sealed: &Sealed,
+    session: Uuid,
     now: OffsetDateTime,
 ) -> sqlx::Result<bool> {
     sqlx::query!(
         r#"
-        with gone as (delete from totp_credentials where user_id = $2 and confirmed_at is null)
-        insert into totp_credentials (id, user_id, name, secret, key_id, created_at)
-        select $1, $2, '', $3, $4, $5
+        with mine as materialized (
+            select token_hash from sessions where id = $7 and user_id = $2 and revoked_at is null
+        ), gone as (
+            delete from totp_credentials c using mine
+            where c.user_id = $2 and c.confirmed_at is null and c.session_hash = mine.token_hash
+        )
+        insert into totp_credentials (id, user_id, name, secret, key_id, created_at, session_hash)
+        select $1, $2, '', $3, $4, $5, mine.token_hash from mine
         where (select count(*) from totp_credentials where user_id = $2 and confirmed_at is not null) < $6
         "#,
         id,
@@ -198,20 +205,28 @@ pub(crate) async fn begin(
         sealed.key_id,
         now,
         i64::try_from(MAX_AUTHENTICATORS).expect("two"),
+        session,
     )
     .changes(connection)
     .await
 }
 
-pub(crate) async fn pending(pool: &PgPool, user: Uuid, begun_since: OffsetDateTime) -> sqlx::Result<Option<Pending>> {
+pub(crate) async fn pending(
+    pool: &PgPool,
+    user: Uuid,
+    session: Uuid,
+    begun_since: OffsetDateTime,
+) -> sqlx::Result<Option<Pending>> {
     let row = sqlx::query!(
         r#"
         select id, secret, key_id, early_step from totp_credentials
         where user_id = $1 and confirmed_at is null and created_at > $2
+            and session_hash = (select token_hash from sessions where id = $3 and user_id = $1 and revoked_at is null)
         order by created_at desc limit 1
         "#,
         user,
         begun_since,
+        session,
     )
     .fetch_optional(pool)
     .await?;
@@ -219,12 +234,13 @@ pub(crate) async fn pending(pool: &PgPool, user: Uuid, begun_since: OffsetDateTi
 }
 
 /// Puts an authenticator into use, its first code used up with it, and takes the waits of the others away: the app was set up
-/// anew. `false` where that set-up is over. All of the account's rows are locked, pending ones too: of two set-ups confirmed at
+/// anew. `false` where that set-up is over, or another session's. All of the account's rows are locked, pending ones too: of two set-ups confirmed at
 /// once, the second sees the first.
 pub(crate) async fn confirm(
     connection: &mut PgConnection,
     user: Uuid,
     credential: Uuid,
+    session: SessionKey,
     name: &str,
     step: i64,
     drift: i16,
@@ -233,7 +249,7 @@ pub(crate) async fn confirm(
     sqlx::query!(
         r#"
         with mine as materialized (
-            select id, last_step, confirmed_at from totp_credentials where user_id = $1 order by id for update
+            select id, last_step, confirmed_at, session_hash from totp_credentials where user_id = $1 order by id for update
         )
         update totp_credentials c
         set last_step = greatest(c.last_step, $4),
@@ -241,10 +257,10 @@ pub(crate) async fn confirm(
             name = case when c.id = $2 then $3 else c.name end,
             drift = case when c.id = $2 then $5 else c.drift end,
             last_used_at = case when c.id = $2 then $6 else c.last_used_at end,
-            failures = 0, blocked_until = null, disabled_at = null
+            session_hash = null, failures = 0, blocked_until = null, disabled_at = null
         from mine
         where c.id = mine.id and (mine.confirmed_at is not null or mine.id = $2)
-            and exists (select 1 from mine own where own.id = $2 and own.confirmed_at is null)
+            and exists (select 1 from mine own where own.id = $2 and own.confirmed_at is null and own.session_hash = $8)
             and (select count(*) from mine used where used.confirmed_at is not null) < $7
         "#,
         user,
@@ -254,6 +270,7 @@ pub(crate) async fn confirm(
         drift,
         now,
         i64::try_from(MAX_AUTHENTICATORS).expect("two"),
+        &session.0,
     )
     .changes(connection)
     .await
