@@ -252,7 +252,7 @@ fn confirm() -> Vec<(&'static str, String)> {
 }
 
 fn limited(limit: Limit, wait: Duration) -> String {
-    render(move || view! { <LimitedPage by=throttle::Limited { limit, wait } sent=5 lifetime=LIFETIME/> })
+    render(move || view! { <LimitedPage by=throttle::Limited { limit, wait } lifetime=LIFETIME/> })
 }
 
 fn dead_ends() -> Vec<(&'static str, String)> {

@@ -1,4 +1,4 @@
-//! What a limit says: how long, and what works meanwhile.
+//! What a limit says: how long, and what works meanwhile. No page says what others did: neither how often, nor that they did.
 
 use std::time::Duration;
 
@@ -7,18 +7,15 @@ use http::{HeaderValue, header::RETRY_AFTER};
 
 use crate::pages::prelude::*;
 
-/// `sent`: mails to the address in the last hour. `lifetime`: how long each of them works.
+/// `lifetime`: how long each mail works.
 #[component]
-pub fn LimitedPage(by: throttle::Limited, sent: u32, lifetime: Duration) -> impl IntoView {
+pub fn LimitedPage(by: throttle::Limited, lifetime: Duration) -> impl IntoView {
     let minutes = format::minutes_up(by.wait);
-    let newest = format!("The newest one works for {}.", format::lasting(lifetime));
+    let newest = format!("The newest one you have works for {}.", format::lasting(lifetime));
     let (title, text, code, help) = match by.limit.told() {
         Told::Emails => {
-            let sent = format::count(sent.into(), "email");
-            let text = format!(
-                "We've sent {sent} to this address in the last hour. You can ask for another {}. {newest}",
-                in_minutes(minutes)
-            );
+            // The limit may count others' mails, so there is no number here.
+            let text = format!("You can ask for another email to this address {}. {newest}", in_minutes(minutes));
             ("Too many emails", text, Some(routes::LOGIN_SENT), help::TOO_MANY_EMAILS)
         }
         Told::StepUpCodes => {
@@ -33,7 +30,8 @@ pub fn LimitedPage(by: throttle::Limited, sent: u32, lifetime: Duration) -> impl
         }
         Told::Tries => {
             let known = ", or use a browser you've signed in with before.";
-            let text = format!("Too many wrong codes from here. {}", try_again(minutes, known));
+            // The limit may count others' wrong codes.
+            let text = try_again(minutes, known);
             ("Too many tries", text, None, help::TOO_MANY_TRIES)
         }
         Told::Network => ("Too many requests from your network", try_again(minutes, "."), None, help::TOO_MANY_NETWORK),
@@ -59,9 +57,9 @@ fn try_again(minutes: u64, or: &str) -> String {
 }
 
 /// The page and status for a limit of the domain.
-pub fn answer(limited: throttle::Limited, sent: u32, lifetime: Duration) -> Response {
+pub fn answer(limited: throttle::Limited, lifetime: Duration) -> Response {
     let wait = limited.wait;
-    retry_after(page(StatusCode::TOO_MANY_REQUESTS, || view! { <LimitedPage by=limited sent lifetime/> }), wait)
+    retry_after(page(StatusCode::TOO_MANY_REQUESTS, || view! { <LimitedPage by=limited lifetime/> }), wait)
 }
 
 /// For administrators: no more test mails for now.
@@ -82,4 +80,26 @@ pub fn test_mails(limited: throttle::Limited) -> Response {
 pub fn retry_after(mut response: Response, wait: Duration) -> Response {
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(format::seconds_up(wait).max(1)));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use auth::policy::limits::Limit;
+
+    use super::*;
+    use crate::http::render::render;
+
+    /// Strangers share all but an account's own limits: of these, a refusal says how long to wait, and nothing of what was done.
+    #[test]
+    fn no_refusal_says_what_others_did() {
+        for limit in Limit::ALL {
+            let by = throttle::Limited { limit, wait: Duration::from_mins(23) };
+            let html = render(move || view! { <LimitedPage by lifetime=Duration::from_mins(10)/> });
+            assert!(html.contains("You can "), "{}", limit.name());
+            if matches!(limit.told(), Told::Emails | Told::Tries | Told::Network | Told::Everyone) {
+                let told = [" sent", "asked", "wrong", "lately", "last hour"].into_iter().find(|word| html.contains(word));
+                assert_eq!(told, None, "{}", limit.name());
+            }
+        }
+    }
 }

@@ -3,8 +3,6 @@
 //!
 //! To add a first factor: prove it, then call `redeem`. There is no other way, and a test walks all routes to keep it so.
 
-use std::time::Duration;
-
 use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -91,9 +89,8 @@ pub enum Outcome {
 pub enum RequestLinkError {
     #[error("signing in by mail is off")]
     Off,
-    /// `sent`: mails this address was sent in the last hour.
     #[error("a limit refused")]
-    Limited { limited: Limited, sent: u32 },
+    Limited(Limited),
     #[error(transparent)]
     Unavailable(#[from] Error),
 }
@@ -176,8 +173,7 @@ impl SignIn<'_> {
         let charges = self.request_charges(email, nonce, browser, known, from);
         if let Err(limited) = self.0.limits().throttle().take(&self.0.pool, &charges, now).await? {
             event::count_request("rate_limited", self.0.policy.metrics_email_domains.label(email));
-            let sent = links::count_since(&self.0.pool, email.key(), now - Duration::from_hours(1)).await?;
-            return Err(RequestLinkError::Limited { limited, sent: u32::try_from(sent).unwrap_or(u32::MAX) });
+            return Err(RequestLinkError::Limited(limited));
         }
 
         let seed = self.0.keys.seed();

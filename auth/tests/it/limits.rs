@@ -20,7 +20,7 @@ async fn ask(kit: &Kit, ip: [u8; 4], email: &str) -> Result<(), (Limit, u64)> {
 async fn ask_from(kit: &Kit, visitor: &Visitor, email: &str) -> Result<(), (Limit, u64)> {
     match kit.auth.sign_in().request_link(&address(email), &visitor.nonce, visitor.proof(), &visitor.from).await {
         Ok(()) => Ok(()),
-        Err(RequestLinkError::Limited { limited, .. }) => Err((limited.limit, limited.wait.as_secs())),
+        Err(RequestLinkError::Limited(limited)) => Err((limited.limit, limited.wait.as_secs())),
         Err(other) => panic!("{other:?}"),
     }
 }

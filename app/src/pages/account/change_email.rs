@@ -178,7 +178,7 @@ async fn ask(form: &Form, authority: Authority, address: &EmailAddress) -> Answe
         // The account's limit or the address's: one page, which tells nothing of the address.
         Err(RequestChangeError::Limited(limited)) => {
             let limited = throttle::Limited { limit: Limit::AddressChange, ..limited };
-            Err(limited::answer(limited, 0, ADDRESS_CODE_TTL).into())
+            Err(limited::answer(limited, ADDRESS_CODE_TTL).into())
         }
         Err(RequestChangeError::Unavailable(error)) => Err(error.into()),
     }

@@ -273,7 +273,7 @@ pub async fn send_step_up_code(#[server(default)] next: String) -> Answer {
     let next = to(&form.state, &next);
     match form.state.auth.sign_in().mail_step_up_code(&authority, &form.from).await {
         Ok(()) | Err(SendCodeError::TwoFactor) => see_other(&return_to::step_up(&next)),
-        Err(SendCodeError::Limited(limited)) => Err(limited::answer(limited, 0, STEP_UP_CODE_TTL).into()),
+        Err(SendCodeError::Limited(limited)) => Err(limited::answer(limited, STEP_UP_CODE_TTL).into()),
         Err(SendCodeError::Unavailable(error)) => Err(error.into()),
     }
 }

@@ -224,7 +224,7 @@ pub async fn confirm_link() -> Answer {
         Ok(outcome) => login_continue::signed_in(&form, &browser, outcome, &change, &cookie).await,
         Err(ConfirmLinkError::Off) => Err(unavailable::answer(&form.state.site, StatusCode::FORBIDDEN).into()),
         Err(ConfirmLinkError::NotLive(link)) => Err(answer(&form.state, link, &browser).into()),
-        Err(ConfirmLinkError::Limited(limited)) => Err(limited::answer(limited, 0, form.state.auth.policy().link_ttl).into()),
+        Err(ConfirmLinkError::Limited(limited)) => Err(limited::answer(limited, form.state.auth.policy().link_ttl).into()),
         Err(ConfirmLinkError::Unavailable(error)) => Err(error.into()),
     }
 }

@@ -156,10 +156,8 @@ pub async fn ask_for(
             Ok(Asked::Taken)
         }
         Err(RequestLinkError::Off) => Err(unavailable::answer(&form.state.site, StatusCode::FORBIDDEN).into()),
-        Err(RequestLinkError::Limited { limited, .. }) if limited.limit == Limit::LinkBrowser => Ok(Asked::TooSoon(limited.wait)),
-        Err(RequestLinkError::Limited { limited, sent }) => {
-            Err(limited::answer(limited, sent, form.state.auth.policy().link_ttl).into())
-        }
+        Err(RequestLinkError::Limited(limited)) if limited.limit == Limit::LinkBrowser => Ok(Asked::TooSoon(limited.wait)),
+        Err(RequestLinkError::Limited(limited)) => Err(limited::answer(limited, form.state.auth.policy().link_ttl).into()),
         Err(RequestLinkError::Unavailable(error)) => Err(error.into()),
     }
 }

@@ -67,7 +67,7 @@ impl CodeError {
             MailedCodeError::Wrong { left } => Ok(Some(Self::Wrong { left })),
             MailedCodeError::LastTry => Ok(Some(Self::LastTry)),
             MailedCodeError::Expired => Ok(Some(Self::Expired)),
-            MailedCodeError::Limited(limited) => Err(limited::answer(limited, 0, ttl).into()),
+            MailedCodeError::Limited(limited) => Err(limited::answer(limited, ttl).into()),
         }
     }
 
@@ -210,7 +210,7 @@ pub async fn enter_code(#[server(default)] code: String) -> Answer {
         Err(EnterCodeError::LastTry) => Err(refused(CodeError::LastTry)),
         Err(EnterCodeError::Dead(LinkState::Dead(Dead::Expired, _))) => Err(refused(CodeError::Expired)),
         Err(EnterCodeError::Dead(state)) => Err(confirm_link::answer(&form.state, state, &browser).into()),
-        Err(EnterCodeError::Limited(limited)) => Err(limited::answer(limited, 0, form.state.auth.policy().link_ttl).into()),
+        Err(EnterCodeError::Limited(limited)) => Err(limited::answer(limited, form.state.auth.policy().link_ttl).into()),
         Err(EnterCodeError::Unavailable(error)) => Err(error.into()),
     }
 }

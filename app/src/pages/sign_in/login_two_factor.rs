@@ -166,7 +166,7 @@ pub(crate) fn fault_of_field<E>(
         SecondFactorError::Off => unavailable::answer(&form.state.site, StatusCode::FORBIDDEN),
         SecondFactorError::AppOff => no_app(StatusCode::FORBIDDEN, NoApp::Stopped),
         SecondFactorError::Unreadable => no_app(StatusCode::SERVICE_UNAVAILABLE, NoApp::Broken),
-        SecondFactorError::Limited(limited) => limited::answer(limited, 0, form.state.auth.policy().link_ttl),
+        SecondFactorError::Limited(limited) => limited::answer(limited, form.state.auth.policy().link_ttl),
         SecondFactorError::Unavailable(error) => return Err(error.into()),
         SecondFactorError::SessionOver
         | SecondFactorError::NotEnrolled

@@ -170,17 +170,6 @@ pub(crate) async fn cancel(connection: &mut PgConnection, id: Uuid, now: OffsetD
     .await
 }
 
-/// How many mails an address was sent since `since`, for the page that says there were too many.
-pub(crate) async fn count_since(pool: &PgPool, email_key: &str, since: OffsetDateTime) -> sqlx::Result<i64> {
-    sqlx::query_scalar!(
-        r#"select count(*) as "count!" from magic_links where email_key = $1 and created_at > $2"#,
-        email_key,
-        since,
-    )
-    .fetch_one(pool)
-    .await
-}
-
 /// Cancels live links, which it locks in one order.
 macro_rules! cancel_live {
     ($connection:expr, $which:literal, $($value:expr),*) => {
