@@ -42,6 +42,23 @@ async fn one_browser_waits_thirty_seconds_between_two() {
 }
 
 #[tokio::test]
+async fn refused_requests_leave_no_rows_behind() {
+    let policy = Policy { sign_up: SignUp::Open, ..Policy::default() };
+    let kit = Kit::with(Policy {
+        passwordless_auth: true,
+        limits: policy.limits.clone().with(Limit::LinkAll, Rate::new(1, std::time::Duration::from_mins(1))),
+        ..policy
+    })
+    .await;
+    assert_eq!(ask(&kit, host(0), "a@example.org").await, Ok(()));
+    let rows = kit.count("select count(*) from rate_limits").await;
+    for n in 1..50 {
+        assert_eq!(ask(&kit, host(n), &format!("a{n}@example.org")).await, Err((Limit::LinkAll, 60)));
+    }
+    assert_eq!(kit.count("select count(*) from rate_limits").await, rows);
+}
+
+#[tokio::test]
 async fn one_network_gets_four_mails_to_an_address_then_one_every_225_seconds() {
     let kit = Kit::new().await;
     for _ in 0..4 {

@@ -158,7 +158,9 @@ impl Throttle<'_> {
             .cloned()
             .partition(|charge| taken.iter().any(|taken| (taken.limit, taken.key) == (charge.limit, charge.key)));
         if !taken.is_empty() {
+            // The others came to be full at this very moment.
             store::give_back(connection, &taken).await?;
+            store::clear(connection, &taken, now).await?;
         }
         Ok(Err(refuse(connection, &refused, now).await?))
     }
@@ -218,17 +220,18 @@ impl Throttle<'_> {
     }
 }
 
-/// What to say to a request that these refused.
-async fn refuse(connection: &mut PgConnection, refused: &[Charge], now: OffsetDateTime) -> sqlx::Result<Limited> {
-    let waits = store::waits(connection, refused, now).await?;
-    let limited = waits
-        .into_iter()
-        .max_by_key(|limited| limited.wait)
+/// What to say to a request that some of these refused.
+async fn refuse(connection: &mut PgConnection, asked: &[Charge], now: OffsetDateTime) -> sqlx::Result<Limited> {
+    let mut refused = store::waits(connection, asked, now).await?;
+    refused.retain(|limited| !limited.wait.is_zero());
+    if refused.is_empty() {
         // Between the two statements the refused one ran free; a second is the honest answer.
-        .unwrap_or(Limited { limit: refused[0].limit, wait: Duration::from_secs(1) });
-    for charge in refused {
-        metrics::counter!("rate_limited_total", "limit" => charge.limit.name()).increment(1);
+        refused.push(Limited { limit: asked[0].limit, wait: Duration::from_secs(1) });
     }
+    for limited in &refused {
+        metrics::counter!("rate_limited_total", "limit" => limited.limit.name()).increment(1);
+    }
+    let limited = refused.into_iter().max_by_key(|limited| limited.wait).expect("one at least");
     tracing::info!(limit = limited.limit.name(), wait_s = limited.wait.as_secs(), "limit.refused");
     Ok(limited)
 }
@@ -305,6 +308,33 @@ mod tests {
             let passed = join_all(asked).await.into_iter().flatten().count();
             assert_eq!(passed, usize::try_from(burst.min(200)).expect("few"), "{}", limit.name());
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_refused_request_makes_no_row_alone_or_among_sixty_four() {
+        let database = Database::new().await;
+        let pool = database.pool().await;
+        let (limits, keys) = (Limits::default().with(Limit::LinkAll, Rate::new(4, Duration::from_mins(1))), keys());
+        let throttle = Throttle { limits: &limits, keys: &keys };
+        let rows =
+            async || sqlx::query_scalar::<_, i64>("select count(*) from rate_limits").fetch_one(&pool).await.expect("a count");
+        let take = async |n: usize| {
+            let (network, address) = (format!("192.0.2.{n}"), format!("a{n}@example.org"));
+            let charges = [
+                throttle.charge(Limit::LinkAddress, Subject::Address(&address)),
+                throttle.charge(Limit::LinkAll, Subject::Everybody),
+                throttle.charge(Limit::LinkNetwork, Subject::Network(&network)),
+            ];
+            throttle.take(&pool, &charges, NOW).await.expect("the database answers")
+        };
+        let passed = join_all((0..64).map(take)).await.into_iter().flatten().count();
+        assert_eq!(passed, 4, "raced");
+        assert_eq!(rows().await, 1 + 2 * 4, "everybody's, and two of each that passed");
+        for n in 100..150 {
+            let refused = take(n).await.expect_err("full");
+            assert_eq!(refused, Limited { limit: Limit::LinkAll, wait: Duration::from_secs(15) });
+        }
+        assert_eq!(rows().await, 9);
     }
 
     #[tokio::test]

@@ -37,7 +37,9 @@ pub(super) struct Taken {
     pub tat: OffsetDateTime,
 }
 
-/// One upsert for all: each key moves on, or stays because it would run more than a period ahead. Returns those that moved.
+/// One upsert for all: each key moves on, or stays because it would run more than a period ahead. Returns those that moved. Where one
+/// key would refuse, as the table stands, none is written: a refused request makes no row. Only requests at the very same moment get
+/// past that, to the condition at each row, which decides.
 pub(super) async fn take(connection: &mut PgConnection, charges: &[Charge], now: OffsetDateTime) -> sqlx::Result<Vec<Taken>> {
     let (names, keys, emissions, periods) = columns(charges);
     let subjects = sorted(charges).into_iter().map(|charge| charge.subject.clone());
@@ -49,10 +51,18 @@ pub(super) async fn take(connection: &mut PgConnection, charges: &[Charge], now:
     }
     let rows = sqlx::query!(
         r#"
+        with asked as materialized (
+            select * from unnest($1::text[], $2::bytea[], $3::interval[], $4::interval[], $6::text[], $7::text[], $8::uuid[])
+                with ordinality as asked (name, key, emission, period, address, network, user_id, place)
+        )
         insert into rate_limits as r (name, key, tat, period, address, network, user_id)
         select name, key, $5::timestamptz + emission, period, address, network, user_id
-        from unnest($1::text[], $2::bytea[], $3::interval[], $4::interval[], $6::text[], $7::text[], $8::uuid[])
-            as asked (name, key, emission, period, address, network, user_id)
+        from asked
+        where not exists (
+            select from asked one join rate_limits held on held.name = one.name and held.key = one.key
+            where greatest(held.tat, $5) + one.emission > $5 + one.period
+        )
+        order by place
         on conflict (name, key) do update
             set tat = greatest(r.tat, $5) + (excluded.tat - $5), period = excluded.period
             where greatest(r.tat, $5) + (excluded.tat - $5) <= $5 + excluded.period
@@ -86,6 +96,28 @@ pub(super) async fn give_back(connection: &mut PgConnection, charges: &[Charge])
         &names,
         &keys,
         &emissions,
+    )
+    .run(connection)
+    .await
+}
+
+/// Takes away rows that count nothing, of those: a request that was refused after all leaves none behind. It waits for nobody: a row
+/// that another request is counting at this moment stays.
+pub(super) async fn clear(connection: &mut PgConnection, charges: &[Charge], now: OffsetDateTime) -> sqlx::Result<()> {
+    let (names, keys, _, _) = columns(charges);
+    sqlx::query!(
+        r#"
+        delete from rate_limits where (name, key) in (
+            select r.name, r.key
+            from unnest($1::text[], $2::bytea[]) as cleared (name, key)
+            join rate_limits r on r.name = cleared.name and r.key = cleared.key
+            where r.tat <= $3
+            for update of r skip locked
+        ) and tat <= $3
+        "#,
+        &names,
+        &keys,
+        now,
     )
     .run(connection)
     .await
