@@ -28,6 +28,10 @@ pub fn LimitedPage(by: throttle::Limited, lifetime: Duration) -> impl IntoView {
             let text = format!("There were several codes to new addresses lately. You can ask for another {wait}.");
             ("Too many emails", text, Some(routes::EMAIL), help::TOO_MANY_EMAILS)
         }
+        Told::BackupCodeSets => {
+            let text = format!("You can get new backup codes {}. The codes you've saved work as before.", in_minutes(minutes));
+            ("Too many new codes", text, None, help::BACKUP_CODES_NEW_SET)
+        }
         Told::Tries => {
             let known = ", or use a browser you've signed in with before.";
             // The limit may count others' wrong codes.

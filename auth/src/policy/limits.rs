@@ -52,6 +52,8 @@ pub enum Told {
     StepUpCodes,
     /// Too many codes to a new address.
     AddressCodes,
+    /// Too many new sets of backup codes.
+    BackupCodeSets,
     /// Too many people at once: nobody's fault in particular.
     Everyone,
 }
@@ -131,6 +133,8 @@ limits! {
     StepUpKnownBrowser: "step_up_known_browser", Tries, Rated::As(Limit::StepUpAccount);
     /// Codes by mail before a change, for one account.
     StepUpMail: "step_up_mail", StepUpCodes, by("LIMIT_STEP_UP_MAIL", 5, 60);
+    /// New sets of backup codes, for one account, with the first that comes with two-factor.
+    BackupCodeSets: "backup_code_sets", BackupCodeSets, always(5, 60 * 60);
     /// Accounts created from one network.
     SignUpNetwork: "signup_network", Network, by("LIMIT_SIGNUP_NETWORK", 20, 60);
     /// Codes sent to a new address, for one account.

@@ -17,9 +17,10 @@ use crate::{
         trusted_device,
     },
     identity::{Authority, SecondFactor},
+    limits::throttle::{Limited, Subject},
     one_time::magic_link,
     outbox::{self, Notice},
-    policy::SETUP_TTL,
+    policy::{SETUP_TTL, limits::Limit},
     primitives::requester::Requester,
     sessions,
     sign_in::{
@@ -87,6 +88,9 @@ pub enum ChangeError {
     /// The app's clock is off by so many steps of 30 seconds.
     #[error("the code is of another time")]
     Clock { steps: i64 },
+    /// Too many new sets of backup codes lately.
+    #[error("a limit refused")]
+    Limited(Limited),
     #[error(transparent)]
     Factor(SecondFactorError),
     #[error(transparent)]
@@ -186,7 +190,7 @@ impl SelfService<'_> {
             Verdict::Used | Verdict::Wrong => return Err(ChangeError::WrongCode),
         };
         // Before the transaction: ten slow hashes must hold no lock.
-        let proposed = if stepping.authority.two_factor { None } else { Some(Proposed::new(now).await) };
+        let proposed = if stepping.authority.two_factor { None } else { Some(self.propose_codes(user, now).await?) };
 
         let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         let account = account::store::by_id(work.connection(), user, now).await?.ok_or(ChangeError::SessionOver)?;
@@ -295,17 +299,25 @@ impl SelfService<'_> {
         Ok(work.commit_and_mail(self.0).await?)
     }
 
+    /// Makes a set, for an account that has not made many lately: a set costs ten slow hashes.
+    async fn propose_codes(self, user: Uuid, now: OffsetDateTime) -> Result<Proposed, ChangeError> {
+        let throttle = self.0.limits().throttle();
+        let charge = throttle.charge(Limit::BackupCodeSets, Subject::Account(user));
+        throttle.take(&self.0.pool, &[charge], now).await?.map_err(ChangeError::Limited)?;
+        Ok(Proposed::new(now).await)
+    }
+
     /// Makes new backup codes. The old ones work until these are confirmed as saved.
     ///
     /// # Errors
-    /// [`ChangeError::NotFresh`], [`ChangeError::Nothing`] where two-factor is off.
+    /// [`ChangeError::NotFresh`], [`ChangeError::Nothing`] where two-factor is off, [`ChangeError::Limited`].
     pub async fn new_backup_codes(self, authority: &Authority, from: &Requester) -> Result<NewBackupCodes, ChangeError> {
         self.fresh(authority)?;
         if !authority.two_factor {
             return Err(ChangeError::Nothing);
         }
         let now = self.0.now();
-        let proposed = Proposed::new(now).await;
+        let proposed = self.propose_codes(authority.user, now).await?;
         let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         proposed.insert(&mut work, authority.user, authority.session, now).await?;
         work.commit().await?;

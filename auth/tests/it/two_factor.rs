@@ -962,6 +962,20 @@ async fn a_set_belongs_to_the_session_that_was_shown_it() {
 }
 
 #[tokio::test]
+async fn five_new_sets_an_hour_and_no_more() {
+    let kit = Kit::new().await;
+    let (visitor, ..) = owner(&kit).await;
+    let now = authority(&kit, &visitor).await;
+    let made = join_all((0..8).map(|_| kit.auth.self_service().new_backup_codes(&now, &visitor.from))).await;
+    let (made, refused): (Vec<_>, Vec<_>) = made.into_iter().partition(Result::is_ok);
+    assert_eq!(made.len(), 4, "the fifth came with two-factor");
+    for refused in refused {
+        let Err(ChangeError::Limited(limited)) = refused else { panic!("{refused:?}") };
+        assert_eq!(limited.limit, Limit::BackupCodeSets);
+    }
+}
+
+#[tokio::test]
 async fn another_accounts_codes_and_sets_are_nothing() {
     let kit = Kit::new().await;
     let (visitor, _, codes) = owner(&kit).await;

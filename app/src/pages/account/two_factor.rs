@@ -3,10 +3,11 @@
 use auth::{
     factors::{backup_code, totp::MAX_AUTHENTICATORS},
     identity::Authority,
+    policy::SETUP_TTL,
     self_service::two_factor::{Authenticator, ChangeError, TwoFactor},
 };
 
-use crate::pages::{prelude::*, sign_in::login_two_factor::trust_days};
+use crate::pages::{limited, prelude::*, sign_in::login_two_factor::trust_days};
 
 /// So many backup codes, and it is time for new ones.
 pub(crate) const FEW_CODES: u64 = backup_code::LOW.unsigned_abs();
@@ -210,6 +211,7 @@ pub(crate) fn changed(error: ChangeError, page: &str) -> Answer {
         ChangeError::NotFresh => see_other(&return_to::step_up(page)),
         ChangeError::SessionOver => see_other(routes::LOGIN),
         ChangeError::Unavailable(error) => Err(error.into()),
+        ChangeError::Limited(limited) => Err(limited::answer(limited, SETUP_TTL).into()),
         // Somebody was faster, in another window. The page shows how things are now.
         ChangeError::Nothing
         | ChangeError::Full

@@ -29,8 +29,12 @@ const LENGTH: usize = 12;
 /// 31 characters: no 0, 1, o, i, l.
 const ALPHABET: &[u8; 31] = b"abcdefghjkmnpqrstuvwxyz23456789";
 
-/// One hash takes 19 MiB and a core for tens of milliseconds: so many at once, and the others wait their turn.
-static HASHING: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(2)));
+/// One hash takes 19 MiB and a core for tens of milliseconds: so many at once, and the others wait their turn. Making a set takes ten,
+/// so it waits in a lane of its own: a code that somebody signs in with never waits for a set.
+struct Lane(LazyLock<Arc<Semaphore>>);
+
+static CHECKING: Lane = Lane(LazyLock::new(|| Arc::new(Semaphore::new(2))));
+static MAKING: Lane = Lane(LazyLock::new(|| Arc::new(Semaphore::new(1))));
 
 /// A code as its owner holds it.
 #[derive(Clone, PartialEq, Eq)]
@@ -131,34 +135,39 @@ impl BackupCode {
 
     /// The hashes of a set.
     pub(crate) async fn hash_all(codes: Vec<Self>) -> Vec<String> {
-        hashing(move || codes.iter().map(Self::hash_now).collect()).await
+        MAKING.hash(move || codes.iter().map(Self::hash_now).collect()).await
     }
 
     /// Whether it is the one with this hash. Without one it takes as long: that no code begins so must not show.
     pub(crate) async fn is(&self, hash: Option<String>) -> bool {
         static NOBODYS: LazyLock<String> = LazyLock::new(|| BackupCode::new().hash_now());
         let code = self.clone();
-        hashing(move || {
-            let is = code.is_now(hash.as_ref().unwrap_or(&NOBODYS));
-            is && hash.is_some()
-        })
-        .await
+        CHECKING
+            .hash(move || {
+                let is = code.is_now(hash.as_ref().unwrap_or(&NOBODYS));
+                is && hash.is_some()
+            })
+            .await
     }
 }
 
-/// Off the threads that serve requests, and a few at a time.
-async fn hashing<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let permit = HASHING.clone().acquire_owned().await.expect("the semaphore is never closed");
-    let done = tokio::task::spawn_blocking(move || {
-        let done = work();
-        drop(permit);
-        done
-    });
-    done.await.expect("hashing does not panic")
+impl Lane {
+    /// Off the threads that serve requests, and a few at a time.
+    async fn hash<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let permit = self.0.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work();
+            drop(permit);
+            done
+        });
+        done.await.expect("hashing does not panic")
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -199,6 +208,19 @@ mod tests {
         let chi: f64 = counts.iter().map(|&n| (f64::from(n) - expected).powi(2) / expected).sum();
         // 30 degrees of freedom: above 80 has a chance of about 1 in 500,000.
         assert!(chi < 80.0, "χ² = {chi}, counts {counts:?}");
+    }
+
+    #[tokio::test]
+    async fn checking_codes_and_making_sets_wait_for_each_other_never() {
+        let code = BackupCode::new();
+        let hash = code.hash_now();
+        let making = MAKING.0.clone().acquire_owned().await.expect("open");
+        let checked = tokio::time::timeout(Duration::from_secs(20), code.is(Some(hash))).await;
+        assert!(checked.expect("a check waits for no set"));
+        drop(making);
+        let _checking = CHECKING.0.clone().acquire_many_owned(2).await.expect("open");
+        let made = tokio::time::timeout(Duration::from_secs(20), BackupCode::hash_all(vec![code])).await;
+        assert_eq!(made.expect("a set waits for no check").len(), 1);
     }
 
     #[tokio::test]
