@@ -332,7 +332,7 @@ impl SignIn<'_> {
                 Err(Redeem::Failed(error)) => return Err(error.into()),
             },
         };
-        event::record(&self.0.pool, Event::LinkRefused { link: link.id, method: Method::Link, reason: refusal }, from, now).await?;
+        self.record_refusal(&link, Method::Link, refusal, from, now).await?;
         Err(ConfirmLinkError::NotLive(link.refused(refusal)))
     }
 
@@ -437,8 +437,27 @@ impl SignIn<'_> {
         from: &Requester,
         now: OffsetDateTime,
     ) -> sqlx::Result<EnterCodeError> {
-        event::record(&self.0.pool, Event::LinkRefused { link: link.id, method: Method::Code, reason: refusal }, from, now).await?;
+        self.record_refusal(link, Method::Code, refusal, from, now).await?;
         Ok(EnterCodeError::Dead(link.refused(refusal)))
+    }
+
+    /// The first refusal of each kind that a request meets is an audit row; the others are only counted. Whoever holds a dead link
+    /// could otherwise write rows without end.
+    async fn record_refusal(
+        self,
+        link: &MagicLink,
+        method: Method,
+        reason: Refusal,
+        from: &Requester,
+        now: OffsetDateTime,
+    ) -> sqlx::Result<()> {
+        let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
+        if !links::note_refusal(work.connection(), link.id, method, reason).await? {
+            event::count_verification(reason.result(), method);
+            return Ok(());
+        }
+        work.record(Event::LinkRefused { link: link.id, method, reason });
+        work.commit().await
     }
 
     /// Uses the link up and gives the fresh session its authority: all of it, or nothing.

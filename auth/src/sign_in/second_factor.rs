@@ -294,6 +294,8 @@ impl SignIn<'_> {
         if credentials.is_empty() {
             return Err(SecondFactorError::NotEnrolled);
         }
+        // Before anything is recorded: a row of each that can't be read costs a try, too.
+        let (charge, known) = self.take_look(Factor::App(code), giving).await?;
         let mut readable = Vec::with_capacity(credentials.len());
         for credential in &credentials {
             match Secret::open(&self.0.keys, &credential.sealed, credential.id, user) {
@@ -308,7 +310,6 @@ impl SignIn<'_> {
             return Err(SecondFactorError::Unreadable);
         }
 
-        let (charge, known) = self.take_look(Factor::App(code), giving).await?;
         let by_account = match known {
             Some(token) => !known_browser::store::charge(&self.0.pool, &token.hash(), user, now).await?,
             None => true,

@@ -1,7 +1,7 @@
 //! The limits on mails and codes, by the clock and in parallel.
 
 use auth::{
-    crypto::{Code, KnownBrowserToken},
+    crypto::{Code, KnownBrowserToken, LinkToken},
     policy::{
         Policy, SignUp,
         limits::{Limit, Rate},
@@ -56,6 +56,119 @@ async fn refused_requests_leave_no_rows_behind() {
         assert_eq!(ask(&kit, host(n), &format!("a{n}@example.org")).await, Err((Limit::LinkAll, 60)));
     }
     assert_eq!(kit.count("select count(*) from rate_limits").await, rows);
+}
+
+/// The rows of all tables.
+const ROWS: &str = r"
+    select sum((xpath('/row/n/text()', query_to_xml(format('select count(*) as n from %I', relname), false, true, '')))[1]::text::bigint)::bigint
+    from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r'";
+
+/// As the table calls them.
+const ACTS: [&str; 12] = [
+    "ask for a mail, and a limit refuses",
+    "open a link",
+    "press an unknown link",
+    "press a dead link",
+    "press a link in another browser",
+    "enter a code without a request",
+    "enter a wrong code",
+    "enter a code at a dead request",
+    "cancel a link",
+    "open a link that reverts a change",
+    "press a dead link that reverts a change",
+    "see what becomes of a mail",
+];
+
+/// The acts of docs/limits.md, "What strangers can write", that may be repeated: each writes what it writes at most five times, and then
+/// no row in any table.
+#[tokio::test]
+async fn no_act_before_sign_in_writes_rows_without_end() {
+    let mut limits = auth::policy::limits::Limits::default();
+    limits.set(Limit::LinkAll, Rate::new(8, std::time::Duration::from_hours(1)));
+    let kit = Kit::with(Policy { passwordless_auth: true, sign_up: SignUp::Open, limits, ..Policy::default() }).await;
+    let sign_in = kit.auth.sign_in();
+    let asked = async |n: usize| {
+        let visitor = Visitor::at(host(n));
+        assert_eq!(ask_from(&kit, &visitor, &format!("a{n}@example.org")).await, Ok(()));
+        let (token, code) = kit.sign_in_mail().await;
+        (visitor, token, code)
+    };
+    let (used, used_token, used_code) = asked(1).await;
+    sign_in.confirm_link(&used_token, used.proof(), &handover(), &used.from).await.expect("right");
+    let (late, late_token, late_code) = asked(2).await;
+    kit.clock.advance(Duration::minutes(11));
+    let (live, live_token, _) = asked(3).await;
+    let (guessed, _, right) = asked(4).await;
+    let (cancelled, cancelled_token, cancelled_code) = asked(5).await;
+    let (revert_token, unknown_token) = (auth::crypto::RevertToken::parse(&"A".repeat(43)), LinkToken::parse(&"A".repeat(43)));
+    let (revert_token, unknown_token) = (revert_token.expect("well-formed"), unknown_token.expect("well-formed"));
+    let wrong = Code::parse(if right.reveal() == "000000" { "111111" } else { "000000" }).expect("six digits");
+    let stranger = Visitor::at(host(6));
+    while ask(&kit, host(7), "b@example.org").await.is_ok() {}
+
+    let act = async |which: &str, n: usize| match which {
+        "ask for a mail, and a limit refuses" => {
+            ask(&kit, host(100 + n), &format!("c{n}@example.org")).await.expect_err("everybody's limit");
+        }
+        "open a link" => {
+            for token in [&used_token, &late_token, &live_token, &unknown_token] {
+                sign_in.peek_link(token, stranger.proof()).await.expect("answers");
+            }
+        }
+        "press an unknown link" => drop(sign_in.confirm_link(&unknown_token, live.proof(), &handover(), &live.from).await),
+        "press a dead link" => {
+            for token in [&used_token, &late_token, &cancelled_token] {
+                drop(sign_in.confirm_link(token, used.proof(), &handover(), &used.from).await);
+            }
+        }
+        "press a link in another browser" => {
+            drop(sign_in.confirm_link(&live_token, stranger.proof(), &handover(), &stranger.from).await);
+        }
+        "enter a code without a request" => {
+            drop(sign_in.enter_code(&wrong, stranger.proof(), &handover(), &stranger.from).await);
+        }
+        "enter a wrong code" => drop(sign_in.enter_code(&wrong, guessed.proof(), &handover(), &guessed.from).await),
+        "enter a code at a dead request" => {
+            for (visitor, code) in [(&used, &used_code), (&late, &late_code), (&cancelled, &cancelled_code)] {
+                drop(sign_in.enter_code(code, visitor.proof(), &handover(), &visitor.from).await);
+            }
+        }
+        "cancel a link" => sign_in.cancel_link(&cancelled_token, &stranger.from).await.expect("answers"),
+        "open a link that reverts a change" => drop(kit.auth.self_service().peek_revert(&revert_token).await),
+        "press a dead link that reverts a change" => {
+            drop(kit.auth.self_service().revert(&revert_token, None, stranger.proof(), &stranger.from).await);
+        }
+        "see what becomes of a mail" => drop(sign_in.delivery(&used.nonce).await),
+        other => panic!("{other}"),
+    };
+    for which in ACTS {
+        let documented = include_str!("../../../docs/limits.md").lines().any(|line| line.starts_with(&format!("| {which}")));
+        assert!(documented, "{which} stands in no row of docs/limits.md");
+        sign_in.cancel_link(&cancelled_token, &stranger.from).await.expect("answers");
+        for n in 0..5 {
+            act(which, n).await;
+        }
+        let before = kit.count(ROWS).await;
+        for n in 5..25 {
+            act(which, n).await;
+        }
+        assert_eq!(kit.count(ROWS).await, before, "{which}");
+    }
+    let recorded = "select count(*) from auth_audit where event_type = 'link.refused' and details ->> 'reason' <> 'wrong_code'";
+    assert_eq!(kit.count(recorded).await, 3 + 1 + 3, "the first of each request, method and reason is recorded");
+}
+
+#[tokio::test]
+async fn sixty_four_presses_of_a_used_link_at_once_are_one_row() {
+    let kit = Kit::new().await;
+    let visitor = Visitor::at(host(1));
+    assert_eq!(ask_from(&kit, &visitor, "a@example.org").await, Ok(()));
+    let (token, _) = kit.sign_in_mail().await;
+    kit.auth.sign_in().confirm_link(&token, visitor.proof(), &handover(), &visitor.from).await.expect("right");
+    let changes: Vec<_> = (0..64).map(|_| handover()).collect();
+    let pressed = changes.iter().map(|change| kit.auth.sign_in().confirm_link(&token, visitor.proof(), change, &visitor.from));
+    assert!(futures::future::join_all(pressed).await.iter().all(Result::is_err));
+    assert_eq!(kit.count("select count(*) from auth_audit where event_type = 'link.refused'").await, 1);
 }
 
 #[tokio::test]

@@ -236,6 +236,7 @@ pub(crate) async fn pending(
 /// Puts an authenticator into use, its first code used up with it, and takes the waits of the others away: the app was set up
 /// anew. `false` where that set-up is over, or another session's. All of the account's rows are locked, pending ones too: of two set-ups confirmed at
 /// once, the second sees the first.
+#[expect(clippy::too_many_arguments, reason = "a row's columns")]
 pub(crate) async fn confirm(
     connection: &mut PgConnection,
     user: Uuid,

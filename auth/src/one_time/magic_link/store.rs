@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::MagicLink;
 use crate::{
     crypto::Seed,
+    event::Refusal,
     identity::Method,
     one_time::{Dead, Life},
     policy::LIVE_LINKS,
@@ -165,6 +166,17 @@ pub(crate) async fn cancel(connection: &mut PgConnection, id: Uuid, now: OffsetD
         "#,
         id,
         now,
+    )
+    .changes(connection)
+    .await
+}
+
+/// Notes a refusal that was not noted before. One statement decides: of any number of one kind, one gets `true`.
+pub(crate) async fn note_refusal(connection: &mut PgConnection, id: Uuid, method: Method, refusal: Refusal) -> sqlx::Result<bool> {
+    sqlx::query!(
+        "update magic_links set refusals = array_append(refusals, $2) where id = $1 and not $2 = any(refusals)",
+        id,
+        format!("{}:{}", method.as_str(), <&str>::from(refusal)),
     )
     .changes(connection)
     .await
