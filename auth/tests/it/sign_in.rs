@@ -503,7 +503,7 @@ async fn mail_goes_to_the_address_as_its_invitation_spells_it_and_so_does_the_ac
 #[tokio::test]
 async fn an_invitation_that_was_used_lets_nobody_in_again() {
     let kit = Kit::with(Policy { passwordless_auth: true, sign_up: SignUp::Invite, ..Policy::default() }).await;
-    kit.auth.administration().invite(Actor::Operator, &mara()).await.expect("invited");
+    kit.auth.administration().invite(Actor::Operator, &mara(), None).await.expect("invited");
     let visitor = Visitor::at([203, 0, 113, 24]);
     let (link, _) = ask(&kit, &visitor).await;
     kit.auth.sign_in().confirm_link(&link, visitor.proof(), &handover(), &visitor.from).await.expect("signs up");
@@ -511,7 +511,7 @@ async fn an_invitation_that_was_used_lets_nobody_in_again() {
     kit.clock.advance(Duration::minutes(1));
     kit.auth.sign_in().request_link(&mara(), &visitor.nonce, visitor.proof(), &visitor.from).await.expect("taken");
     let letter = kit.letters().await.pop().expect("a mail");
-    assert!(matches!(letter.content, auth::delivery::Content::NoAccount { .. }), "{letter:?}");
+    assert!(matches!(letter.content, Content::NoAccount { .. }), "{letter:?}");
 }
 
 #[tokio::test]

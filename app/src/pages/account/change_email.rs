@@ -149,9 +149,9 @@ pub async fn get(
     Ok(answer(&state, StatusCode::OK, authority, shown))
 }
 
-fn answer(state: &AppState, status: StatusCode, authority: Authority, stage: EmailStage) -> Response {
+fn answer(state: &AppState, status: StatusCode, authority: Authority, shown: EmailStage) -> Response {
     let sign_up = state.auth.policy().sign_up.clone();
-    page(status, || view! { <ChangeEmailPage email=authority.email sign_up stage/> })
+    page(status, || view! { <ChangeEmailPage email=authority.email sign_up stage=shown/> })
 }
 
 /// Sends a code to a new address.
