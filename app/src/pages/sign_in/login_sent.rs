@@ -6,6 +6,7 @@ use auth::{
     crypto::{Code, CodeFormat},
     one_time::{Dead, magic_link::LinkState, mailed_code::MailedCodeError},
     outbox::{Delivery, LONGEST_WAIT},
+    primitives::email_address::EmailAddress,
     sign_in::first_factor::EnterCodeError,
 };
 
@@ -222,7 +223,7 @@ pub async fn resend_email() -> Answer {
     let Some(asked) = browser.visit.asked.clone() else {
         return see_other(routes::LOGIN);
     };
-    let Ok(address) = asked.email.parse() else {
+    let Ok(address) = EmailAddress::lookup(&asked.email) else {
         return see_other(routes::LOGIN);
     };
     match login::ask_for(&form, &browser, &address, asked.typed, browser.visit.next.clone()).await? {
