@@ -715,10 +715,11 @@ fn admin_lists() -> Vec<(&'static str, String)> {
         let users = Users { rows, matching, more: false, from: Some(1), previous: None, next };
         render(move || view! { <UsersPage who=ADMIN.to_owned() filter users invited now=NOW/> })
     };
-    let invite = |email: &str, error| {
+    let invitation = |email: &str, reason, error| {
         let (email, lifetime) = (email.to_owned(), Duration::from_hours(7 * 24));
-        render(move || view! { <InviteSomeonePage who=ADMIN.to_owned() email reason=None error lifetime/> })
+        render(move || view! { <InviteSomeonePage who=ADMIN.to_owned() email reason error lifetime/> })
     };
+    let invite = |email, error| invitation(email, None, error);
     let filter = || UserFilter { search: Some("mara".to_owned()), status: Some(Status::Active), two_factor: Some(true) };
     let none = || UserFilter { search: Some(LONG.to_owned()), status: Some(Status::Leaving), ..UserFilter::default() };
     vec![
@@ -732,6 +733,7 @@ fn admin_lists() -> Vec<(&'static str, String)> {
         ("admin-invite-exists", invite(EMAIL, Some(AddressError::HasAccount))),
         ("admin-invite-held-back", invite(EMAIL, Some(AddressError::HeldBack))),
         ("admin-invite-closed", invite(EMAIL, Some(AddressError::Closed))),
+        ("admin-invite-not-admitted", invitation(EMAIL, Some(String::new()), Some(AddressError::NotAdmitted))),
     ]
 }
 
