@@ -730,6 +730,7 @@ fn admin_lists() -> Vec<(&'static str, String)> {
         ("admin-invite", invite("", None)),
         ("admin-invite-missing", invite("", Some(AddressError::Format(EmailAddressError::Missing)))),
         ("admin-invite-malformed", invite("bert@example", Some(AddressError::Format(EmailAddressError::Malformed)))),
+        ("admin-invite-route", invite("bert%example.com@example.org", Some(AddressError::Format(EmailAddressError::Route)))),
         ("admin-invite-exists", invite(EMAIL, Some(AddressError::HasAccount))),
         ("admin-invite-held-back", invite(EMAIL, Some(AddressError::HeldBack))),
         ("admin-invite-closed", invite(EMAIL, Some(AddressError::Closed))),
