@@ -75,7 +75,7 @@ pub fn LimitsPage(
 ) -> impl IntoView {
     let shown = held.len() as u64;
     let rows = held.into_iter().map(|held| cells(held, now)).collect();
-    let nobody = "Whoever asks for too many emails, or types too many wrong codes, will show up in this list.";
+    let nobody = "People who ask for too many emails, or type too many wrong codes, show up in this list.";
     view! {
         <Admin title="Limits" email=who help=Some(help::ADMIN_LIMITS) lede="Who has to wait now, and for what. A limit never locks an account, and ends no session.">
             {released.then(|| view! {
