@@ -15,7 +15,7 @@ mod verify;
 use std::{collections::HashMap, net::IpAddr};
 
 use serde_json::Value;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use crate::{
@@ -28,6 +28,13 @@ pub use export::{AuditExport, Format};
 pub use report::{Kind, Unusual};
 pub use seal::{SealState, Sealed};
 pub use verify::{Finding, Problem, Verified};
+
+/// The months that are to have a partition, each by a moment in it: that of `now`, and the next.
+pub fn months_ahead(now: OffsetDateTime) -> [OffsetDateTime; 2] {
+    let first = chain::month_of(now).midnight().assume_utc();
+    // No month is longer. 28 days after the 1st of October, it is still October; 31 after the 31st of January, February is over.
+    [first, first + Duration::days(31)]
+}
 
 /// What rows are about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,5 +108,23 @@ impl Audit<'_> {
     /// When the database does not answer.
     pub async fn is_or_was_account(self, id: Uuid) -> Result<bool, Error> {
         Ok(store::is_account(&self.0.pool, id).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    #[test]
+    fn on_each_day_the_months_are_this_one_and_the_next() {
+        let days = (0..4 * 366).map(|day| datetime!(2026-12-01 00:00:01 UTC) + Duration::days(day));
+        for now in days {
+            let [this, next] = months_ahead(now).map(OffsetDateTime::date);
+            assert_eq!((this.year(), this.month()), (now.year(), now.month()), "{now}");
+            let year = if now.month() == time::Month::December { now.year() + 1 } else { now.year() };
+            assert_eq!((next.year(), next.month()), (year, now.month().next()), "{now}");
+        }
     }
 }

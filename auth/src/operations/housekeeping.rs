@@ -5,6 +5,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::{
     Error, Operations,
+    audit::months_ahead,
     event::{Event, UnitOfWork},
     policy::{IDEMPOTENCY_TTL, SETUP_TTL},
     primitives::schedule,
@@ -46,7 +47,7 @@ impl Operations<'_> {
         }
         let pool = &self.0.pool;
         let mut first = None;
-        for month in [now, now + Duration::days(28)] {
+        for month in months_ahead(now) {
             step!(first, sqlx::query!("select auth_audit_make_partition($1)", month).execute(pool));
         }
         step!(first, sqlx::query!("delete from rate_limits where tat < $1", now).execute(pool));

@@ -6,6 +6,7 @@ use std::{error::Error as _, fmt::Display, sync::Arc, time::Duration};
 
 use auth::{
     Auth,
+    audit::months_ahead,
     operations::diagnostics::{self, Pooling},
     primitives::clock::SystemClock,
 };
@@ -301,10 +302,8 @@ async fn flag(config: &Config, pool: &PgPool) -> Looked {
 }
 
 async fn audit(pool: &PgPool, now: OffsetDateTime) -> Looked {
-    // The first of next month, whatever day it is.
-    let next = now.replace_day(1).unwrap_or(now) + time::Duration::days(32);
     let mut missing = Vec::new();
-    for (which, at) in [("this month", now), ("next month", next)] {
+    for (which, at) in ["this month", "next month"].into_iter().zip(months_ahead(now)) {
         if !diagnostics::has_audit_month(pool, at).await.map_err(untold)? {
             missing.push(which);
         }
