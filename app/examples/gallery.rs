@@ -1149,16 +1149,17 @@ fn admin_account() -> Vec<(&'static str, String)> {
 
 fn changes() -> Vec<(&'static str, String)> {
     let email = || EMAIL.to_owned();
-    let ask = |typed: &str, error| {
-        let stage = EmailStage::Ask { typed: typed.to_owned(), error };
-        render(move || view! { <ChangeEmailPage email=email() sign_up=SignUp::Open stage/> })
-    };
-    let sent = |address: &str, error| {
-        let stage = EmailStage::Sent { address: address.to_owned(), error };
-        render(move || view! { <ChangeEmailPage email=email() sign_up=SignUp::Open stage/> })
-    };
+    let page = |sign_up, stage| render(move || view! { <ChangeEmailPage email=email() sign_up stage/> });
+    let ask = |typed: &str, error| page(SignUp::Open, EmailStage::Ask { typed: typed.to_owned(), error });
+    let sent = |address: &str, error| page(SignUp::Open, EmailStage::Sent { address: address.to_owned(), error });
+    let domains = || SignUp::Domains(vec!["example.org".to_owned(), "example.com".to_owned()]);
+    let nothing = || EmailStage::Ask { typed: String::new(), error: None };
+    let elsewhere = || EmailStage::Sent { address: "mara@example.net".to_owned(), error: None };
     vec![
         ("email-ask", ask("", None)),
+        ("email-ask-domains", page(domains(), nothing())),
+        ("email-ask-invited", page(SignUp::Invite, nothing())),
+        ("email-sent-domains", page(domains(), elsewhere())),
         ("email-ask-missing", ask("", Some(NewAddressError::Format(EmailAddressError::Missing)))),
         ("email-ask-malformed", ask("mara@new", Some(NewAddressError::Format(EmailAddressError::Malformed)))),
         ("email-ask-same", ask(EMAIL, Some(NewAddressError::Same))),

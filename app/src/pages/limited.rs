@@ -12,25 +12,26 @@ use crate::pages::prelude::*;
 pub fn LimitedPage(by: throttle::Limited, lifetime: Duration) -> impl IntoView {
     let minutes = format::minutes_up(by.wait);
     let newest = format!("The newest one you have works for {}.", format::lasting(lifetime));
-    let (title, text, code, help) = match by.limit.told() {
+    let enter = |path| Some((path, "Enter the code"));
+    let (title, text, next, help) = match by.limit.told() {
         Told::Emails => {
             // The limit may count others' mails, so there is no number here.
             let text = format!("You can ask for another email to this address {}. {newest}", in_minutes(minutes));
-            ("Too many emails", text, Some(routes::LOGIN_SENT), help::TOO_MANY_EMAILS)
+            ("Too many emails", text, enter(routes::LOGIN_SENT), help::TOO_MANY_EMAILS)
         }
         Told::StepUpCodes => {
             let text =
                 format!("We've sent you several codes in the last hour. You can ask for another {}. {newest}", in_minutes(minutes));
-            ("Too many emails", text, Some(routes::REAUTH), help::TOO_MANY_EMAILS)
+            ("Too many emails", text, enter(routes::REAUTH), help::TOO_MANY_EMAILS)
         }
         Told::AddressCodes => {
             let wait = format::within(by.wait);
             let text = format!("There were several codes to new addresses lately. You can ask for another {wait}.");
-            ("Too many emails", text, Some(routes::EMAIL), help::TOO_MANY_EMAILS)
+            ("Too many emails", text, enter(routes::EMAIL), help::TOO_MANY_EMAILS)
         }
         Told::BackupCodeSets => {
             let text = format!("You can get new backup codes {}. The codes you've saved work as before.", in_minutes(minutes));
-            ("Too many new codes", text, None, help::BACKUP_CODES_NEW_SET)
+            ("Too many new codes", text, Some((routes::TWO_FACTOR, "Back to two-factor")), help::BACKUP_CODES_NEW_SET)
         }
         Told::Tries => {
             let known = ", or use a browser you've signed in with before.";
@@ -45,7 +46,7 @@ pub fn LimitedPage(by: throttle::Limited, lifetime: Duration) -> impl IntoView {
     view! {
         <Flow title lede=text>
             <div class="actions">
-                {code.map(|path| view! { <a class="button primary wide" href=path>"Enter the code"</a> })}
+                {next.map(|(path, label)| view! { <a class="button primary wide" href=path>{label}</a> })}
                 <a class="button wide" href=help>"Get help"</a>
             </div>
         </Flow>

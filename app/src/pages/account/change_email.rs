@@ -66,22 +66,21 @@ fn conditional(sign_up: &SignUp, address: &str) -> Option<String> {
 /// `sign_up`: who may have an account, and so with which addresses.
 #[component]
 pub fn ChangeEmailPage(email: String, sign_up: SignUp, stage: EmailStage) -> impl IntoView {
-    let wrong = match &stage {
-        EmailStage::Ask { error, .. } => error.is_some(),
-        EmailStage::Sent { error, .. } => error.is_some(),
-    };
-    let help = match &stage {
-        EmailStage::Ask { .. } => help::CHANGE_YOUR_EMAIL_ADDRESS,
-        EmailStage::Sent { error: Some(_), .. } => help::CODE_NOT_ACCEPTED,
-        EmailStage::Sent { error: None, .. } => help::NO_EMAIL,
-    };
-    let content = match stage {
-        EmailStage::Ask { typed, error } => view! { <AskAddress now=email.clone() rule=taken(&sign_up) typed error/> }.into_any(),
+    let (wrong, help, content) = match stage {
+        EmailStage::Ask { typed, error } => {
+            let (wrong, rule) = (error.is_some(), taken(&sign_up));
+            let content = view! { <AskAddress now=email.clone() rule typed error/> }.into_any();
+            (wrong, help::CHANGE_YOUR_EMAIL_ADDRESS, content)
+        }
         EmailStage::Sent { address, error } => {
             let rule = conditional(&sign_up, &address);
-            view! { <Sent address rule error/> }
+            let help = match (&error, &rule) {
+                (Some(_), _) => help::CODE_NOT_ACCEPTED,
+                (None, Some(_)) => help::CHANGE_YOUR_EMAIL_ADDRESS_NO_CODE,
+                (None, None) => help::NO_EMAIL,
+            };
+            (error.is_some(), help, view! { <Sent address rule error/> }.into_any())
         }
-        .into_any(),
     };
     view! { <Settings title="Change your email address" email crumb=Some("Email") error=wrong help=Some(help)>{content}</Settings> }
 }
