@@ -107,7 +107,7 @@ async function isSound(page: Page, name: string, chromium: CDPSession): Promise<
 
 test("the gallery is there, each page's words are kept, and those of no page that is gone", () => {
   const mails = states.filter(isMail);
-  expect(states.length - mails.length, `cargo test -p app --example gallery writes ${folder}`).toBeGreaterThan(180);
+  expect(states.length - mails.length, `cargo test --workspace --example gallery writes ${folder}`).toBeGreaterThan(180);
   expect(mails.length).toBeGreaterThan(35);
   const kept = readdirSync(join(import.meta.dirname, "../aria_snapshots")).map((file) => file.replace(/\.yml$/, ""));
   expect(kept.sort()).toEqual([...states].sort());

@@ -48,8 +48,8 @@ fn taken(sign_up: &SignUp) -> Option<String> {
     match sign_up {
         SignUp::Open => None,
         SignUp::Domains(domains) => Some(format!(
-            "Accounts here have an address of {}. An administrator can allow another one: ask them to invite it first.",
-            domains.join(", ")
+            "Accounts here have an address at {}. An administrator can allow another one: ask them to invite it first.",
+            domains.join(" or ")
         )),
         SignUp::Invite | SignUp::Closed => {
             Some("An administrator has to allow the new address: ask them to invite it first.".to_owned())
