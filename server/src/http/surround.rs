@@ -1,7 +1,7 @@
 //! What surrounds every route, from the outside in:
 //!
-//! security headers → request id → client ip → access log → error pages → caught panics → time limit → shield → origin → body limit →
-//! requester → routes.
+//! security headers → request id → client ip → access log → error pages → caught panics → time limit → shield → origin → fair share →
+//! body limit → requester → routes.
 
 use std::{
     any::Any,
@@ -26,8 +26,8 @@ use http::{
 
 use super::{
     middleware::{
-        access_log::Line, body_limit, client_ip::TrustedProxies, is_api, origin::SameOrigin, request_id::RequestId,
-        security_headers::SecurityHeaders, shield::Shield, time_limit,
+        access_log::Line, body_limit, client_ip::TrustedProxies, fair_share::FairShare, is_api, origin::SameOrigin, reads,
+        request_id::RequestId, security_headers::SecurityHeaders, shield::Shield, time_limit,
     },
     problem,
 };
@@ -39,6 +39,7 @@ pub fn surround(routes: Router, config: &Config) -> Router {
         headers: SecurityHeaders { https: config.base_url.is_https() },
         proxies: TrustedProxies::new(config.trusted_proxies.iter().copied()),
         shield: if config.policy.limits.enabled { Shield::on() } else { Shield::off() },
+        fair_share: config.policy.limits.enabled.then(FairShare::default),
         origin: SameOrigin::new(&config.base_url.origin()),
     };
     routes.layer(from_fn_with_state(Arc::new(surroundings), answer))
@@ -48,6 +49,8 @@ struct Surroundings {
     headers: SecurityHeaders,
     proxies: TrustedProxies,
     shield: Shield,
+    /// None with `LIMITS=off`.
+    fair_share: Option<FairShare>,
     origin: SameOrigin,
 }
 
@@ -83,6 +86,13 @@ impl Surroundings {
         if let Some(refused) = self.shield.refuse(client, &request).or_else(|| self.origin.refuse(&request)) {
             return refused;
         }
+        match self.fair_share.as_ref().filter(|_| reads(&request)) {
+            Some(share) => share.within(client, Self::hand_over(client, id, request, next)).await,
+            None => Self::hand_over(client, id, request, next).await,
+        }
+    }
+
+    async fn hand_over(client: IpAddr, id: &RequestId, request: Request, next: Next) -> Response {
         let mut request = match body_limit::read(request).await {
             Ok(request) => request,
             Err(refused) => return refused,

@@ -16,7 +16,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -38,6 +38,8 @@ use self::{clock::HeadClock, socket::Socket};
 #[derive(Clone, Copy)]
 struct Bounds {
     connections: usize,
+    /// Of one connection; its last answer closes it. So a load balancer spreads clients anew now and then.
+    requests: u32,
     /// From a request's first byte (or the connection's begin) to the end of its headers.
     head_within: Duration,
     head_bytes: usize,
@@ -55,6 +57,8 @@ struct Bounds {
 
 const BOUNDS: Bounds = Bounds {
     connections: 4096,
+    // nginx closes its connections after as many.
+    requests: 1000,
     head_within: Duration::from_secs(10),
     head_bytes: 16 * 1024,
     idle: Duration::from_secs(75),
@@ -191,6 +195,7 @@ struct Connection {
     all: Arc<Connections>,
     number: u64,
     finish: Arc<Notify>,
+    answered: AtomicU32,
     _place: OwnedSemaphorePermit,
 }
 
@@ -202,7 +207,7 @@ impl Connection {
         open.next += 1;
         open.finish.insert(number, finish.clone());
         drop(open);
-        Self { all, number, finish, _place: place }
+        Self { all, number, finish, answered: AtomicU32::new(0), _place: place }
     }
 
     async fn talk(self, stream: TcpStream, peer: SocketAddr) {
@@ -240,7 +245,8 @@ impl Connection {
     async fn answer(&self, mut request: Request<Incoming>, peer: SocketAddr) -> Result<Response, Infallible> {
         request.extensions_mut().insert(ConnectInfo(peer));
         let mut response = self.all.app.clone().call(request).await?;
-        if self.all.closing.load(Ordering::Relaxed) {
+        let is_last = self.answered.fetch_add(1, Ordering::Relaxed) + 1 >= self.all.bounds.requests;
+        if is_last || self.all.closing.load(Ordering::Relaxed) {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response)

@@ -90,6 +90,15 @@ async fn a_connection_carries_one_request_after_the_other() {
     }
 }
 
+#[tokio::test]
+async fn a_connections_last_answer_closes_it() {
+    let served = Served::start(Bounds { requests: 2, ..BOUNDS }, hello()).await;
+    // Pipelined: what follows the last is not answered.
+    let answers = rest(&mut served.send(&GET.repeat(3)).await).await;
+    assert_eq!((answers.matches("HTTP/1.1 200").count(), answers.matches("connection: close").count()), (2, 1), "{answers}");
+    assert_eq!(BOUNDS.requests, 1000);
+}
+
 /// What is not HTTP, or could be read as two requests by a proxy and one by us, gets one answer, and the connection ends.
 #[tokio::test]
 async fn bad_requests_get_400_and_the_connection_closes() {

@@ -16,17 +16,37 @@
 pub mod access_log;
 pub mod body_limit;
 pub mod client_ip;
+pub mod fair_share;
 pub mod origin;
 pub mod request_id;
 pub mod security_headers;
 pub mod shield;
 pub mod time_limit;
 
-use std::time::Duration;
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    time::Duration,
+};
+
+use axum::extract::Request;
+use http::Method;
 
 /// Whether the path belongs to the API, whose every answer is JSON, also a refusal.
 pub fn is_api(path: &str) -> bool {
     path == "/api" || path.starts_with("/api/")
+}
+
+/// Whether the request asks for something and changes nothing.
+pub(super) fn reads(request: &Request) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+/// An IPv6 client has all 2⁶⁴ addresses of its network.
+fn network(client: IpAddr) -> IpAddr {
+    match client {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+    }
 }
 
 /// A whole number of seconds, rounded up: a client that waits this long must not be refused again.

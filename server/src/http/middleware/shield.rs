@@ -3,7 +3,7 @@
 //! It knows this process only and forgets at a restart; the limits that policy rests on are kept in PostgreSQL (A10).
 
 use std::{
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     num::NonZeroU32,
     sync::{
         Arc,
@@ -21,9 +21,9 @@ use governor::{
     middleware::NoOpMiddleware,
     state::keyed::DashMapStateStore,
 };
-use http::{Method, StatusCode, header::RETRY_AFTER};
+use http::{StatusCode, header::RETRY_AFTER};
 
-use super::seconds_up;
+use super::{network, reads, seconds_up};
 
 /// Far above what an office behind one address does, far below what wears the database out.
 const QUOTA: Quota = Quota::per_second(NonZeroU32::new(50).expect("not zero")).allow_burst(NonZeroU32::new(200).expect("not zero"));
@@ -61,8 +61,7 @@ impl<C: Clock + Clone> Shield<C> {
 
     /// The answer to one request too many.
     pub fn refuse(&self, client: IpAddr, request: &Request) -> Option<Response> {
-        let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-        self.0.as_ref().filter(|_| !reads)?.check(client)
+        self.0.as_ref().filter(|_| !reads(request))?.check(client)
     }
 }
 
@@ -79,20 +78,13 @@ impl<C: Clock> Inner<C> {
     }
 }
 
-/// An IPv6 client has all 2⁶⁴ addresses of its network.
-fn network(client: IpAddr) -> IpAddr {
-    match client {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use axum::{Router, body::Body, routing::any};
     use governor::clock::FakeRelativeClock;
+    use http::Method;
 
     use super::*;
     use crate::http::middleware::test::{guarded, send};

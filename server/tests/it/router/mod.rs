@@ -11,7 +11,13 @@ mod rollout;
 mod same_answer;
 mod spoofed;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use app::{AppState, routes};
 use auth::{
@@ -23,7 +29,12 @@ use auth::{
     primitives::requester::Requester,
     sign_in::step_up::StepUpSession,
 };
-use axum::{Extension, Router, body::Body, extract::ConnectInfo, routing::get};
+use axum::{
+    Extension, Router,
+    body::Body,
+    extract::ConnectInfo,
+    routing::{any, get},
+};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use server::{
     config::{Config, Environment, load},
@@ -36,7 +47,11 @@ use server::{
     telemetry::metrics::{Metrics, PATH as METRICS},
 };
 use testkit::{Kit, Visitor, address, why};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::Semaphore,
+    task::JoinSet,
+};
 use tower::ServiceExt as _;
 
 const ORIGIN: &str = "http://localhost:3000";
@@ -204,6 +219,43 @@ async fn pages_learn_who_asks_and_show_the_requests_id() {
                 "/who" => assert_eq!(body, format!("{client} a browser {named}")),
                 _ => assert!(body.contains(&named), "{body}"),
             }
+        }
+    }
+}
+
+/// Forty requests of one network that all wait in a page, and what others get meanwhile.
+#[tokio::test]
+async fn a_network_that_asks_for_many_pages_at_once_holds_up_nobody_else() {
+    let from = |method: Method, path: &str, client: [u8; 4]| {
+        let mut request = request(&method, path, "", "");
+        request.extensions_mut().insert(ConnectInfo(SocketAddr::from((client, 4_711))));
+        request
+    };
+    for (limits, at_once) in [("on", 32), ("off", 40)] {
+        let (in_page, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+        let slow = {
+            let (in_page, done) = (in_page.clone(), done.clone());
+            async move || {
+                in_page.fetch_add(1, Ordering::Relaxed);
+                done.acquire().await.expect("open").forget();
+            }
+        };
+        let routes = Router::new().route("/slow", get(slow)).route("/fast", any(async || "served"));
+        let app = surround(routes, &config(&[("LIMITS", limits)]));
+        let mut asked = JoinSet::new();
+        for _ in 0..40 {
+            let (app, request) = (app.clone(), from(Method::GET, "/slow", [192, 0, 2, 7]));
+            asked.spawn(async move { send(&app, request).await.status() });
+        }
+        while in_page.load(Ordering::Relaxed) < at_once {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(send(&app, from(Method::GET, "/fast", [192, 0, 2, 8])).await.status(), StatusCode::OK);
+        assert_eq!(send(&app, from(Method::POST, "/fast", [192, 0, 2, 7])).await.status(), StatusCode::OK, "posts have the shield");
+        assert_eq!(in_page.load(Ordering::Relaxed), at_once, "LIMITS={limits}");
+        done.add_permits(40);
+        while let Some(status) = asked.join_next().await {
+            assert_eq!(status.expect("no panic"), StatusCode::OK);
         }
     }
 }
