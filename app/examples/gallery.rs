@@ -37,7 +37,7 @@ use app::{
             limits::{LimitsPage, Throttled},
             mail::{self, MailPage, MailRow},
             overview::{OverviewPage, Shown as OverviewShown},
-            person::User,
+            person::{Reset, User},
             rollout::{Act, ReviewPage, RolloutPage, Shown, Typed},
             user::UserPage,
             users::{UserRow, Users, UsersPage},
@@ -78,7 +78,7 @@ use auth::{
     limits::{request_bursts::NetworkRequests, throttle},
     one_time::{Dead, revert_link::Revert},
     outbox::{Delivery, MailFilter, MailState, Notice, QueueState},
-    policy::{SignUp, checks::Check, limits::Limit},
+    policy::{ResetTwoFactor, SignUp, checks::Check, limits::Limit},
     primitives::{email_address::EmailAddressError, reason::ReasonError},
     reporting::overview::{Accounts, Bucket, Counts, Overview, Seconds, Span},
     rollout::{DEFAULT_PLAN, Reading, Rollout, State, Status as RolloutStatus, Told},
@@ -1091,6 +1091,7 @@ fn user(email: &str, status: Status, two_factor: TwoFactorSummary) -> User {
         last_sign_in: Some(USED),
         deletes: (status == Status::Leaving).then_some(datetime!(2026-12-08 10:00 UTC)),
         two_factor,
+        reset: None,
         sessions: vec![
             session("Firefox on Windows", "203.0.113.24", Some(SecondFactor::Totp), NOW),
             session("Safari on iPhone", "2001:db8:85a3:8d3:1319:8a2e:370:7348", Some(SecondFactor::TrustedDevice), USED),
@@ -1123,8 +1124,23 @@ fn admin_account() -> Vec<(&'static str, String)> {
     };
     let change = |change, user, reason: &str, error| {
         let reason = reason.to_owned();
-        render(move || view! { <ChangePage who=ADMIN.to_owned() change user reason error/> })
+        let resets = ResetTwoFactor::Now;
+        render(move || view! { <ChangePage who=ADMIN.to_owned() change user resets reason error/> })
     };
+    let reset = |resets, user| {
+        let (change, reason) = (Change::ResetTwoFactor, String::new());
+        render(move || view! { <ChangePage who=ADMIN.to_owned() change user resets reason error=None/> })
+    };
+    let waiting = |own, due| Reset {
+        by: Some("jonas@example.org".to_owned()),
+        own,
+        reason: "Lost phone, called back on the number in the directory".to_owned(),
+        asked: datetime!(2026-11-24 14:00 UTC),
+        due,
+    };
+    let due = Some(datetime!(2026-11-25 14:00 UTC));
+    let waits =
+        move |own, due| User { reset: Some(waiting(own, due)), ..user(EMAIL, Status::Active, with_apps(1, codes(2, true))) };
     let on = || user(EMAIL, Status::Active, with_apps(1, codes(2, true)));
     let new = User { name: None, last_sign_in: None, sessions: vec![], ..user(EMAIL, Status::Active, TwoFactorSummary::default()) };
     let admin = User { admin: true, ..user(LONG, Status::Leaving, with_apps(2, codes(10, false))) };
@@ -1141,6 +1157,12 @@ fn admin_account() -> Vec<(&'static str, String)> {
         ("admin-enable", change(Change::Enable, disabled, "", None)),
         ("admin-end-sessions", change(Change::EndSessions, on(), "", None)),
         ("admin-reset-two-factor", change(Change::ResetTwoFactor, on(), "", None)),
+        ("admin-reset-two-factor-wait", reset(ResetTwoFactor::Wait(Duration::from_hours(24)), on())),
+        ("admin-reset-two-factor-first", reset(ResetTwoFactor::Two, on())),
+        ("admin-reset-two-factor-agree", reset(ResetTwoFactor::Two, waits(false, None))),
+        ("admin-stop-reset", change(Change::StopReset, waits(true, due), "", None)),
+        ("admin-user-reset-waits", page(waits(true, due), user_activity(), Some(Change::ResetTwoFactor))),
+        ("admin-user-reset-first", page(waits(true, None), user_activity(), Some(Change::ResetTwoFactor))),
         ("admin-make-admin", change(Change::MakeAdmin, new, "", None)),
         ("admin-remove-admin", change(Change::RemoveAdmin, own, "", None)),
         ("admin-last-admin", render(|| view! { <LastAdminPage who=ADMIN.to_owned() id=ID.to_owned()/> })),
@@ -1195,6 +1217,9 @@ fn undo() -> Vec<(&'static str, String)> {
         ("undo-email-backup-code", change("mallory@example.net", Some(AskedFactor::BackupCode(None)))),
         ("undo-sign-in", ask(sign_in)),
         ("undo-deletion", ask(Question::Deletion { address: EMAIL.into(), within: "in 6 days".to_owned() })),
+        ("undo-two-factor-reset", ask(Question::TwoFactorReset { address: EMAIL.into(), within: Some("in 23 hours".to_owned()) })),
+        ("undo-two-factor-reset-second", ask(Question::TwoFactorReset { address: EMAIL.into(), within: None })),
+        ("undone-two-factor-reset", done(Reverted::TwoFactorReset)),
         ("undone-email", done(Reverted::EmailChange { email: EMAIL.to_owned() })),
         ("undone-sign-in", done(Reverted::Session { ended_now: true })),
         ("undone-sign-in-before", done(Reverted::Session { ended_now: false })),
@@ -1236,6 +1261,9 @@ fn notices() -> Vec<(&'static str, Notice)> {
         ("mail-two-factor-on", Notice::TwoFactorOn),
         ("mail-two-factor-off", Notice::TwoFactorOff),
         ("mail-two-factor-reset", Notice::TwoFactorReset),
+        ("mail-two-factor-reset-requested", Notice::TwoFactorResetRequested { due_at: Some(NOW) }),
+        ("mail-two-factor-reset-second", Notice::TwoFactorResetRequested { due_at: None }),
+        ("mail-two-factor-reset-stopped", Notice::TwoFactorResetStopped),
         ("mail-authenticator-added", Notice::AuthenticatorAdded),
         ("mail-authenticator-removed", Notice::AuthenticatorRemoved),
         ("mail-backup-codes-new", Notice::BackupCodesNew),

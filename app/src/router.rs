@@ -72,6 +72,7 @@ pub fn router(state: AppState) -> Router {
         .route(routes::ADMIN_USERS_ENABLE, form_of::<admin::change::EnableUser>(routes::ADMIN_USERS))
         .route(routes::ADMIN_USERS_END_SESSIONS, form_of::<admin::change::EndUserSessions>(routes::ADMIN_USERS))
         .route(routes::ADMIN_USERS_RESET_TWO_FACTOR, form_of::<admin::change::ResetUserTwoFactor>(routes::ADMIN_USERS))
+        .route(routes::ADMIN_USERS_STOP_RESET, form_of::<admin::change::StopTwoFactorReset>(routes::ADMIN_USERS))
         .route(routes::ADMIN_USERS_MAKE_ADMIN, form_of::<admin::change::MakeAdmin>(routes::ADMIN_USERS))
         .route(routes::ADMIN_USERS_REMOVE_ADMIN, form_of::<admin::change::RemoveAdmin>(routes::ADMIN_USERS))
         .route(routes::ADMIN_ROLLOUT, get(admin::rollout::get).merge(form::<admin::rollout::ChangeRollout>()))

@@ -47,6 +47,7 @@ pub const ADMIN_USERS_DISABLE: &str = "/admin/users/disable";
 pub const ADMIN_USERS_ENABLE: &str = "/admin/users/enable";
 pub const ADMIN_USERS_END_SESSIONS: &str = "/admin/users/end-sessions";
 pub const ADMIN_USERS_RESET_TWO_FACTOR: &str = "/admin/users/reset-two-factor";
+pub const ADMIN_USERS_STOP_RESET: &str = "/admin/users/stop-reset";
 pub const ADMIN_USERS_MAKE_ADMIN: &str = "/admin/users/make-admin";
 pub const ADMIN_USERS_REMOVE_ADMIN: &str = "/admin/users/remove-admin";
 pub const ADMIN_ROLLOUT: &str = "/admin/rollout";

@@ -23,13 +23,16 @@ pub struct Context {
 /// The label of its heartbeat, how often it is done, the log line of a failure, and what is done.
 struct Job(&'static str, Duration, &'static str, fn(&Context) -> BoxFuture<'_, Result<(), Error>>);
 
-const JOBS: [Job; 9] = [
+const JOBS: [Job; 10] = [
     // Crystals drift by less than 10 ms in that time.
     Job("clock", Duration::from_mins(1), "clock.sync_failed", |on| Box::pin(set_clock(on))),
     // These ask whether they are due: housekeeping and reconciliation are once an hour, verification once a day, on one instance.
     Job("housekeeping", Duration::from_mins(5), "housekeeping.failed", |on| Box::pin(on.auth.operations().housekeep())),
     Job("reconcile", Duration::from_mins(5), "reconcile.failed", |on| Box::pin(on.auth.operations().reconcile_hourly())),
     Job("audit_verification", Duration::from_mins(5), "audit.verify_failed", |on| Box::pin(on.auth.audit().verify_daily())),
+    Job("two_factor_resets", Duration::from_mins(1), "two_factor_resets.failed", |on| {
+        Box::pin(on.auth.administration().carry_out_resets())
+    }),
     // Seals once a minute, and says each time how the seal stands.
     Job("audit_seal", Duration::from_secs(15), "audit.seal_failed", |on| Box::pin(on.auth.audit().watch())),
     // As long as a network that asks for too many mails goes unnoticed.

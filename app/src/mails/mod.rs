@@ -325,7 +325,10 @@ const fn article(content: &Content) -> &'static str {
         Content::StepUp { .. } => help::CONFIRM_ITS_YOU,
         Content::AccountOff { .. } | Content::Notice { notice: Notice::AccountDisabled, .. } => help::ACCOUNT_TURNED_OFF,
         Content::Notice { notice, .. } => match notice {
-            Notice::TwoFactorOn | Notice::TwoFactorReset => help::TWO_FACTOR,
+            Notice::TwoFactorOn
+            | Notice::TwoFactorReset
+            | Notice::TwoFactorResetRequested { .. }
+            | Notice::TwoFactorResetStopped => help::TWO_FACTOR,
             Notice::BackupCodesNew | Notice::BackupCodesLow { .. } | Notice::BackupCodeUsed { .. } => help::BACKUP_CODES,
             Notice::EmailChanged | Notice::EmailChangeUndone | Notice::DeletionRequested { .. } | Notice::DeletionCancelled => {
                 help::TAKE_BACK_A_CHANGE
@@ -415,6 +418,9 @@ mod tests {
             ("two_factor_on", Notice::TwoFactorOn),
             ("two_factor_off", Notice::TwoFactorOff),
             ("two_factor_reset", Notice::TwoFactorReset),
+            ("two_factor_reset_requested", Notice::TwoFactorResetRequested { due_at: Some(in_a_week) }),
+            ("two_factor_reset_agreed", Notice::TwoFactorResetRequested { due_at: None }),
+            ("two_factor_reset_stopped", Notice::TwoFactorResetStopped),
             ("authenticator_added", Notice::AuthenticatorAdded),
             ("authenticator_removed", Notice::AuthenticatorRemoved),
             ("backup_codes_new", Notice::BackupCodesNew),

@@ -82,6 +82,14 @@ pub fn notice(notice: Notice, by: &By, links: &Links) -> askama::Result<Mail> {
         Notice::TwoFactorReset => row("Two-factor was reset", format!("An administrator turned it off for your account at {when}. We'll no longer ask for a code when you sign in. Your authenticator app and your backup codes have stopped working."))
             .warning("If you didn't ask for this,", "tell whoever runs this service. Either way, set it up again.")
             .button("Set up two-factor", &links.account),
+        Notice::TwoFactorResetRequested { due_at } => {
+            let when = due_at.map_or_else(|| "as soon as a second administrator agrees".to_owned(), |at| format!("at {}", format::time_on_date(at)));
+            row("Your two-factor will be reset", format!("Someone told an administrator that you lost your authenticator app and your backup codes. Two-factor will be turned off for your account {when}. Until then everything works as before."))
+                .warning("If you didn't ask for this,", "stop it, and tell whoever runs this service: someone may be after your account.")
+                .button("Stop the reset", &links.undo)
+        }
+        Notice::TwoFactorResetStopped => row("Your two-factor stays on", format!("A reset of your two-factor had been asked for. It was stopped at {when}, and your codes work as before."))
+            .warning(UNCLEAR.0, UNCLEAR.1),
         Notice::AuthenticatorAdded => row("You added an authenticator app", format!("From now on codes from it sign you in too. Added at {when}, from {device}, {ip}. Browsers you trusted will ask for a code again."))
             .warning(NOT_YOU, "someone is signed in as you. Remove that app, then check that nobody else can read your email."),
         Notice::AuthenticatorRemoved => row("You removed an authenticator app", format!("Its codes don't sign you in any more. Removed at {when}, from {device}, {ip}. Two-factor is still on, with your other app."))

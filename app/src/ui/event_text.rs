@@ -74,6 +74,8 @@ pub fn told(happened: &str, details: &Value) -> Option<Told> {
 
         "two_factor.turned_off" => ("Two-factor turned off", ""),
         "two_factor.reset" => ("Two-factor reset", ""),
+        "two_factor.reset_requested" => ("Reset of two-factor asked for", ""),
+        "two_factor.reset_stopped" => ("Reset of two-factor stopped", "Two-factor stays on"),
         "device.trusted" => ("Browser trusted", "It doesn't ask for a code"),
         "device.revoked" => ("Browser no longer trusted", "It asks for a code again"),
 

@@ -9,6 +9,7 @@
 mod limits;
 mod mail_queue;
 mod store;
+mod two_factor_reset;
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -24,7 +25,10 @@ use crate::{
         email_address::{EmailAddress, EmailAddressError},
         reason::Reason,
     },
-    self_service::two_factor::TwoFactor,
+    self_service::{
+        pending_reset::{self, PendingReset},
+        two_factor::TwoFactor,
+    },
     sessions::{self, SessionView},
     users::account::{self, store::Account},
     users::held_address,
@@ -33,6 +37,7 @@ use crate::{
 pub use limits::{LimitsInForce, Throttled, ThrottledBy};
 pub use mail_queue::TestMailError;
 pub use store::{Status, UserFilter, UserRow};
+pub use two_factor_reset::Reset;
 
 /// Users on one page.
 pub const PAGE: usize = 25;
@@ -68,6 +73,8 @@ pub struct UserDetail {
     /// When it goes, where its owner has asked for that.
     pub deletes_at: Option<OffsetDateTime>,
     pub two_factor: TwoFactor,
+    /// A reset of it that waits.
+    pub reset: Option<PendingReset>,
     pub sessions: Vec<SessionView>,
 }
 
@@ -158,6 +165,7 @@ impl Administration<'_> {
             created_at: found.created_at,
             deletes_at: found.deletes_at,
             two_factor: self.0.self_service().two_factor_of(id).await?,
+            reset: pending_reset::of(&mut *self.0.pool.acquire().await?, id, now).await?,
             sessions: self.0.sessions().sessions_of(id, None).await?,
         }))
     }
@@ -237,21 +245,6 @@ impl Administration<'_> {
         work.record(Event::UserSessionsEnded { user: id, by: who.origin(), reason: reason.clone(), sessions });
         self.finish_action(work, &account, Notice::SessionsEnded, now).await?;
         Ok(sessions)
-    }
-
-    /// Takes two-factor off an account whose owner has lost every factor. All its sessions end.
-    ///
-    /// # Errors
-    /// [`ActionError`]; [`ActionError::Nothing`] where two-factor is off.
-    pub async fn reset_user_two_factor(self, who: Actor<'_>, id: Uuid, reason: &Reason) -> Result<(), ActionError> {
-        let now = self.0.now();
-        let mut work = UnitOfWork::begin_action(self.0, who, now).await?;
-        let account = account::store::by_id(work.connection(), id, now).await?.ok_or(ActionError::NoSuchUser)?;
-        if !self.0.self_service().reset_two_factor(&mut work, &account, now).await? {
-            return Err(ActionError::Nothing);
-        }
-        work.record(Event::TwoFactorReset { user: id, by: who.origin(), reason: reason.clone() });
-        self.finish_action(work, &account, Notice::TwoFactorReset, now).await
     }
 
     /// Makes an account an administrator's, or an ordinary one again. It holds from the account's next request.

@@ -220,6 +220,18 @@ pub enum Event {
     TwoFactorTurnedOff { user: Uuid },
     #[strum_discriminants(strum(serialize = "two_factor.reset"))]
     TwoFactorReset { user: Uuid, by: Origin, reason: Reason },
+    /// It waits: until then, or where that is none, for another administrator.
+    #[strum_discriminants(strum(serialize = "two_factor.reset_requested"))]
+    TwoFactorResetRequested {
+        user: Uuid,
+        by: Origin,
+        reason: Reason,
+        #[serde(with = "time::serde::rfc3339::option")]
+        due_at: Option<OffsetDateTime>,
+    },
+    /// `by`: none for the account's owner, or where whoever asked for it is no administrator any more.
+    #[strum_discriminants(strum(serialize = "two_factor.reset_stopped"))]
+    TwoFactorResetStopped { user: Uuid, by: Option<Origin>, reason: Option<Reason> },
     #[strum_discriminants(strum(serialize = "device.trusted"))]
     DeviceTrusted { user: Uuid, device: Uuid },
     #[strum_discriminants(strum(serialize = "device.revoked"))]

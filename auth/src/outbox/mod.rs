@@ -43,6 +43,12 @@ pub enum Notice {
     TwoFactorOn,
     TwoFactorOff,
     TwoFactorReset,
+    /// By an administrator, and it waits; `None`: for another one.
+    TwoFactorResetRequested {
+        #[serde(with = "time::serde::rfc3339::option")]
+        due_at: Option<OffsetDateTime>,
+    },
+    TwoFactorResetStopped,
     AuthenticatorAdded,
     AuthenticatorRemoved,
     BackupCodesNew,

@@ -53,6 +53,7 @@ pub struct Policy {
     /// How long a browser may be trusted with the second factor; zero: not at all.
     pub trusted_device_ttl: Duration,
     pub require_two_factor: RequireTwoFactor,
+    pub reset_two_factor: ResetTwoFactor,
     pub sign_up: SignUp,
     /// `FEATURE_PASSWORDLESS_AUTH`: off, nobody can ask for or redeem a link; live sessions go on.
     pub passwordless_auth: bool,
@@ -72,6 +73,7 @@ impl Default for Policy {
             step_up_ttl: Duration::from_mins(10),
             trusted_device_ttl: Duration::from_hours(30 * 24),
             require_two_factor: RequireTwoFactor::Admins,
+            reset_two_factor: ResetTwoFactor::Now,
             sign_up: SignUp::Invite,
             passwordless_auth: false,
             redirect_urls: Vec::new(),
@@ -103,6 +105,19 @@ impl NamedDomains {
         self.0.iter().cloned().chain([Self::OTHER])
     }
 }
+
+/// When an administrator's reset of somebody's two-factor happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResetTwoFactor {
+    Now,
+    /// After this long, in which the account's owner can stop it; [`MAX_RESET_WAIT`] at most.
+    Wait(Duration),
+    /// When a second administrator agrees.
+    Two,
+}
+
+/// As long as the link works that stops one.
+pub const MAX_RESET_WAIT: Duration = Duration::from_hours(7 * 24);
 
 /// Who must have two-factor. Until they do, they can set it up and do nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]

@@ -5,7 +5,8 @@ use std::{ops::Deref, str::FromStr};
 use serde::Serialize;
 
 /// One line of 1 to [`Reason::MOST`] characters, parsed where it comes in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, sqlx::Type)]
+#[sqlx(transparent)]
 pub struct Reason(String);
 
 /// What is wrong with a reason.

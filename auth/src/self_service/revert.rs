@@ -20,7 +20,7 @@ use crate::{
     outbox::{self, Notice},
     policy::DELETION_WAIT,
     primitives::requester::Requester,
-    self_service::deletion,
+    self_service::{deletion, pending_reset},
     sessions,
     sign_in::{
         first_factor::BrowserProof,
@@ -53,6 +53,11 @@ pub enum RevertView {
         email: String,
         deletes_at: OffsetDateTime,
     },
+    TwoFactorReset {
+        email: String,
+        /// None: when another administrator agrees.
+        due_at: Option<OffsetDateTime>,
+    },
     Session {
         email: String,
         device: String,
@@ -69,6 +74,8 @@ pub enum Reverted {
         email: String,
     },
     Deletion,
+    /// Two-factor stays as it is.
+    TwoFactorReset,
     /// `false`: the session had ended before.
     Session {
         ended_now: bool,
@@ -114,6 +121,10 @@ impl SelfService<'_> {
                 RevertView::EmailChange { old: link.email.as_str().to_owned(), now: account.email, factor_needed }
             }
             Revert::Deletion => RevertView::Deletion { email: account.email, deletes_at: link.created_at + DELETION_WAIT },
+            Revert::TwoFactorReset => match pending_reset::of(&mut connection, account.id, now).await? {
+                Some(reset) => RevertView::TwoFactorReset { email: account.email, due_at: reset.due_at },
+                None => return Ok(RevertState::Dead(Dead::Cancelled, link.undoes)),
+            },
             Revert::Session(session) => match sessions::store::sign_in_of(&self.0.pool, session).await? {
                 Some(sign_in) => RevertView::Session {
                     email: link.email.as_str().to_owned(),
@@ -182,6 +193,14 @@ impl SelfService<'_> {
                     return Err(not_live(Dead::Cancelled));
                 }
                 Reverted::Deletion
+            }
+            Revert::TwoFactorReset => {
+                if !pending_reset::stop(&mut work, account.id, None, now).await? {
+                    return Err(not_live(Dead::Cancelled));
+                }
+                outbox::store::enqueue_notice(work.connection(), account.id, Notice::TwoFactorResetStopped, Some(from), now)
+                    .await?;
+                Reverted::TwoFactorReset
             }
             Revert::Session(session) => {
                 let ended_now = undo_sign_in(&mut work, account.id, session, link.created_at, now).await?;

@@ -22,6 +22,7 @@ use crate::{
     outbox::{self, Notice},
     policy::{SETUP_TTL, limits::Limit},
     primitives::requester::Requester,
+    self_service::pending_reset,
     sessions,
     sign_in::{
         first_factor::BrowserProof,
@@ -360,7 +361,7 @@ impl SelfService<'_> {
     }
 }
 
-/// What every change brings with it: trust dies, other sessions and open links end.
+/// What every change brings with it: trust dies, other sessions and open links end, and no reset that waits is needed any more.
 async fn end_what_depends(
     work: &mut UnitOfWork<'_>,
     account: &Account,
@@ -371,6 +372,7 @@ async fn end_what_depends(
     magic_link::store::close_all(work.connection(), &account.email_key, now).await?;
     trusted_device::revoke_all(work, account.id, now).await?;
     sessions::end_all(work, account.id, keep, RevokeReason::TwoFactorChanged, now).await?;
+    pending_reset::forget(work.connection(), account.id, now).await?;
     Ok(())
 }
 

@@ -4,8 +4,8 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use auth::{
     Auth,
-    administration::ThrottledBy,
-    crypto::{Code, Keys, KnownBrowserToken, TrustedDeviceToken, random},
+    administration::{Reset, ThrottledBy},
+    crypto::{Code, Keys, KnownBrowserToken, RevertToken, TrustedDeviceToken, random},
     delivery::Content,
     factors::{
         backup_code::BackupCode,
@@ -13,14 +13,17 @@ use auth::{
     },
     flag::{Change, Of, PASSWORDLESS_AUTH, bucket},
     identity::{ActionError, Actor, Authority, Level},
-    one_time::mailed_code::MailedCodeError,
+    one_time::{Dead, mailed_code::MailedCodeError, revert_link::Revert},
     outbox::Notice,
     policy::{
-        Policy, RequireTwoFactor, SignUp,
+        Policy, RequireTwoFactor, ResetTwoFactor, SignUp,
         limits::{Limit, Limits},
     },
     primitives::email_address::EmailAddress,
-    self_service::two_factor::{ChangeError, NewBackupCodes},
+    self_service::{
+        revert::{RevertError, RevertState, Reverted},
+        two_factor::{ChangeError, NewBackupCodes},
+    },
     sign_in::{
         first_factor::Outcome,
         second_factor::{Factor, PendingSignIn, SecondFactorError, SignedIn},
@@ -1298,6 +1301,152 @@ async fn an_operator_resets_it_with_a_reason_that_the_audit_keeps() {
     assert_eq!(reason, "lost phone, ticket 7");
     assert!(matches!(reset(user, "again").await, Err(ActionError::Nothing)));
     signed_in(&kit, &mara()).await;
+}
+
+// A reset that waits
+
+/// An owner with two-factor, and administrators, where a reset waits so.
+async fn where_resets_wait(reset_two_factor: ResetTwoFactor, admins: &[&str]) -> (Kit, Visitor, uuid::Uuid, Vec<Visitor>) {
+    let policy = Policy {
+        passwordless_auth: true,
+        sign_up: SignUp::Open,
+        require_two_factor: RequireTwoFactor::None,
+        reset_two_factor,
+        session_idle: Duration::from_hours(72),
+        ..Policy::default()
+    };
+    let kit = Kit::with(policy).await;
+    let (owner, ..) = owner(&kit).await;
+    let user = authority(&kit, &owner).await.user;
+    let mut visitors = Vec::new();
+    for admin in admins {
+        kit.auth.users().create(&address(admin), true, None).await.expect("made");
+        visitors.push(signed_in(&kit, &address(admin)).await);
+    }
+    kit.letters().await;
+    (kit, owner, user, visitors)
+}
+
+/// An administrator who has just given their factor.
+async fn reset(kit: &Kit, admin: &Visitor, user: uuid::Uuid) -> Result<Reset, ActionError> {
+    let authority = authority(kit, admin).await;
+    let authority = Authority { verified_at: Some(kit.auth.now()), ..authority };
+    let by = Actor::Admin { authority: &authority, from: &admin.from };
+    kit.auth.administration().reset_user_two_factor(by, user, &why("lost phone")).await
+}
+
+/// The link in the one mail there is.
+async fn link_that_stops(kit: &Kit, due_at: Option<time::OffsetDateTime>) -> RevertToken {
+    let letters = kit.letters().await;
+    let [letter] = letters.as_slice() else { panic!("expected one mail, found {letters:?}") };
+    let Content::Notice { notice, undo: Some(token), by, .. } = &letter.content else { panic!("no link in {letter:?}") };
+    assert_eq!((letter.to.clone(), *notice, by), (mara(), Notice::TwoFactorResetRequested { due_at }, &None));
+    token.clone()
+}
+
+async fn stop(kit: &Kit, token: &RevertToken) -> Result<Reverted, RevertError> {
+    let stranger = Visitor::at([192, 0, 2, 9]);
+    kit.auth.self_service().revert(token, None, stranger.proof(), &stranger.from).await
+}
+
+const A_DAY: ResetTwoFactor = ResetTwoFactor::Wait(Duration::from_hours(24));
+
+#[tokio::test]
+async fn a_reset_that_waits_happens_when_its_time_has_come() {
+    let (kit, owner, user, admins) = where_resets_wait(A_DAY, &["root@example.org"]).await;
+    let due = kit.auth.now() + Span::days(1);
+    assert_eq!(reset(&kit, &admins[0], user).await.expect("asked for"), Reset::At(due));
+    link_that_stops(&kit, Some(due)).await;
+    assert!(matches!(reset(&kit, &admins[0], user).await, Err(ActionError::Nothing)), "it waits already");
+    let waits =
+        kit.auth.administration().user(Actor::Operator, user).await.expect("answers").expect("there").reset.expect("it waits");
+    assert_eq!(
+        (waits.due_at, waits.reason.as_str(), waits.asked_by_email.as_deref()),
+        (Some(due), "lost phone", Some("root@example.org"))
+    );
+
+    kit.clock.advance(Span::days(1) - Span::seconds(1));
+    kit.auth.administration().carry_out_resets().await.expect("done");
+    assert_eq!(events(&kit, "two_factor.reset").await, 0);
+    half_signed_in(&kit).await;
+    kit.letters().await;
+    kit.clock.advance(Span::seconds(1));
+    for auth in [&kit.second().await, &kit.auth] {
+        auth.administration().carry_out_resets().await.expect("done");
+    }
+    assert_eq!(events(&kit, "two_factor.reset").await, 1, "once");
+    assert!(owner.authority(&kit.auth).await.is_none(), "every session is over");
+    assert_eq!(notices(&kit).await, [Notice::TwoFactorReset]);
+    signed_in(&kit, &mara()).await;
+}
+
+#[tokio::test]
+async fn its_owner_stops_it_with_the_mail_or_by_a_change_of_their_own() {
+    let (kit, mut owner, user, admins) = where_resets_wait(A_DAY, &["root@example.org"]).await;
+    let due = Some(kit.auth.now() + Span::days(1));
+    reset(&kit, &admins[0], user).await.expect("asked for");
+    let token = link_that_stops(&kit, due).await;
+    assert_eq!(stop(&kit, &token).await.expect("live"), Reverted::TwoFactorReset);
+    assert_eq!((events(&kit, "two_factor.reset_stopped").await, notices(&kit).await), (1, vec![Notice::TwoFactorResetStopped]));
+    let again = stop(&kit, &token).await;
+    assert!(matches!(again, Err(RevertError::NotLive(RevertState::Dead(Dead::Used, Revert::TwoFactorReset)))), "{again:?}");
+    reset(&kit, &admins[0], user).await.expect("asked for again");
+
+    // Only its owner can add an app.
+    let secret = begin(&kit, &owner).await;
+    let first = code(&kit, &secret, 0);
+    stepping!(&kit, &mut owner, |s| kit.auth.self_service().confirm_two_factor_setup(s, &first, "Tablet", &owner.from))
+        .expect("right");
+    kit.clock.advance(Span::days(2));
+    kit.auth.administration().carry_out_resets().await.expect("done");
+    assert_eq!(events(&kit, "two_factor.reset").await, 0);
+}
+
+#[tokio::test]
+async fn a_reset_asked_for_by_who_is_no_administrator_any_more_does_not_happen() {
+    let (kit, _, user, admins) = where_resets_wait(A_DAY, &["root@example.org", "rogue@example.org"]).await;
+    reset(&kit, &admins[1], user).await.expect("asked for");
+    let rogue = authority(&kit, &admins[1]).await.user;
+    kit.auth.administration().set_admin(Actor::Operator, rogue, false, &why("fired")).await.expect("done");
+    kit.letters().await;
+    kit.clock.advance(Span::days(1));
+    kit.auth.administration().carry_out_resets().await.expect("done");
+    assert_eq!((events(&kit, "two_factor.reset").await, notices(&kit).await), (0, vec![Notice::TwoFactorResetStopped]));
+}
+
+#[tokio::test]
+async fn two_administrators_agree_and_nobody_with_themselves() {
+    let admins = ["root@example.org", "priya@example.org", "jonas@example.org"];
+    let (kit, owner, user, admins) = where_resets_wait(ResetTwoFactor::Two, &admins).await;
+    assert_eq!(reset(&kit, &admins[0], user).await.expect("asked for"), Reset::AwaitsAnother);
+    link_that_stops(&kit, None).await;
+    assert!(matches!(reset(&kit, &admins[0], user).await, Err(ActionError::Nothing)), "the same one");
+    // Who waits too long has to ask again.
+    kit.clock.advance(Span::hours(24));
+    assert_eq!(reset(&kit, &admins[1], user).await.expect("asked for"), Reset::AwaitsAnother);
+    let link = link_that_stops(&kit, None).await;
+    assert_eq!(stop(&kit, &link).await.expect("live"), Reverted::TwoFactorReset);
+    assert_eq!(reset(&kit, &admins[0], user).await.expect("asked for"), Reset::AwaitsAnother, "what was stopped counts no more");
+    kit.letters().await;
+    assert!(owner.authority(&kit.auth).await.is_some());
+
+    let (one, other) = tokio::join!(reset(&kit, &admins[1], user), reset(&kit, &admins[2], user));
+    let done = [&one, &other].iter().filter(|outcome| matches!(outcome, Ok(Reset::Done))).count();
+    assert_eq!((done, events(&kit, "two_factor.reset").await), (1, 1), "{one:?} {other:?}");
+    assert!(owner.authority(&kit.auth).await.is_none());
+}
+
+#[tokio::test]
+async fn the_word_of_who_was_made_an_ordinary_account_counts_no_more_and_the_shell_waits_for_nobody() {
+    let (kit, _, user, admins) = where_resets_wait(ResetTwoFactor::Two, &["root@example.org", "rogue@example.org"]).await;
+    reset(&kit, &admins[1], user).await.expect("asked for");
+    let rogue = authority(&kit, &admins[1]).await.user;
+    kit.auth.administration().set_admin(Actor::Operator, rogue, false, &why("fired")).await.expect("done");
+    assert_eq!(reset(&kit, &admins[0], user).await.expect("asked for"), Reset::AwaitsAnother, "nobody's word to agree with");
+    assert_eq!(events(&kit, "two_factor.reset").await, 0);
+    let at_the_shell = kit.auth.administration().reset_user_two_factor(Actor::Operator, user, &why("lost phone")).await;
+    assert_eq!(at_the_shell.expect("done"), Reset::Done);
+    assert_eq!(kit.count("select count(*) from two_factor_resets").await, 0);
 }
 
 // Trusted browsers

@@ -221,6 +221,7 @@ fn policy(read: &mut Reader<'_>) -> Policy {
         step_up_ttl: read.value(&var::STEP_UP_TTL),
         trusted_device_ttl: read.value(&var::TRUSTED_DEVICE_TTL),
         require_two_factor: read.value(&var::REQUIRE_2FA),
+        reset_two_factor: read.value(&var::RESET_2FA),
         sign_up: read.value(&var::SIGNUP),
         passwordless_auth: read.value(&var::FEATURE_PASSWORDLESS_AUTH),
         redirect_urls: read.optional(&var::REDIRECT_URLS).unwrap_or_default(),

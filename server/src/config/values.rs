@@ -11,7 +11,7 @@ use std::{
 use app::http::forward_auth::GuardedHost;
 use auth::{
     identity::Level,
-    policy::{MAX_LINK_TTL, NamedDomains, SignUp, limits::Rate},
+    policy::{MAX_LINK_TTL, MAX_RESET_WAIT, NamedDomains, ResetTwoFactor, SignUp, limits::Rate},
     primitives::email_address::has_route,
 };
 use data_encoding::BASE64;
@@ -162,6 +162,20 @@ pub(super) fn duration_or_zero(text: &str) -> Parsed<Duration> {
 pub(super) fn session_idle(text: &str) -> Parsed<Duration> {
     let idle = duration(text)?;
     refuse(idle < Duration::from_mins(2), "must be at least 2m").map(|()| idle)
+}
+
+/// `now`, `wait:24h`, `two`.
+pub(super) fn reset_two_factor(text: &str) -> Parsed<ResetTwoFactor> {
+    match (text, text.strip_prefix("wait:")) {
+        ("now", _) => Ok(ResetTwoFactor::Now),
+        ("two", _) => Ok(ResetTwoFactor::Two),
+        (_, Some(span)) => {
+            let wait = duration(span)?;
+            let within = Duration::from_hours(1)..=MAX_RESET_WAIT;
+            refuse(!within.contains(&wait), "must wait for 1h to 7d").map(|()| ResetTwoFactor::Wait(wait))
+        }
+        _ => Err("must be `now`, `two`, or `wait:` and a duration such as `24h`".to_owned()),
+    }
 }
 
 /// NIST SP 800-63B-4 §3.1.3.2 and ASVS 6.5.5 give a mailed link or code ten minutes.
@@ -484,6 +498,19 @@ mod tests {
         }
         assert_eq!((duration_or_zero("0"), duration_or_zero("1d")), (Ok(Duration::ZERO), duration("1d")));
         assert!(duration("0").is_err() && duration_or_zero("0d").is_err());
+    }
+
+    #[test]
+    fn resets_of_two_factor_read_as_written() {
+        let wait = |hours| Ok(ResetTwoFactor::Wait(Duration::from_hours(hours)));
+        for (text, read) in
+            [("now", Ok(ResetTwoFactor::Now)), ("two", Ok(ResetTwoFactor::Two)), ("wait:1h", wait(1)), ("wait:7d", wait(168))]
+        {
+            assert_eq!(reset_two_factor(text), read, "{text}");
+        }
+        for text in ["", "Now", "wait", "wait:", "wait:0", "wait:59m", "wait:169h", "wait: 24h", "three"] {
+            assert!(reset_two_factor(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use app::http::forward_auth::GuardedHost;
 use auth::policy::{
-    NamedDomains, RequireTwoFactor, SignUp,
+    NamedDomains, RequireTwoFactor, ResetTwoFactor, SignUp,
     limits::{Limit, Rate},
 };
 use ipnet::IpNet;
@@ -207,6 +207,9 @@ variables! {
     "Two-factor" {
         /// Who must have it: `none`, `admins` or `everyone`. Until they do, they can set it up and do nothing else.
         REQUIRE_2FA: RequireTwoFactor = row(one_of).defaults("admins", "admins");
+        /// When an administrator's reset of somebody's two-factor happens: `now`; `wait:24h`, in which its owner can stop it by mail (1h to
+        /// 7d); or `two`, when a second administrator agrees. At the shell it always happens now.
+        RESET_2FA: ResetTwoFactor = row(values::reset_two_factor).default("now");
         /// How long a factor given counts for changes to the account; at most 1h in production.
         STEP_UP_TTL: Duration = row(values::duration).in_production(|ttl| values::is_recent(*ttl)).default("10m");
         /// How long a browser may be trusted with the second factor. `0`: never.
@@ -235,7 +238,8 @@ fn named(name: &str) -> Option<Row> {
 
 /// Families that belong to us, so that a member we don't know is a mistake worth a warning: an operator who sets `LIMIT_…` believes
 /// that something is limited.
-const OUR_FAMILIES: &[&str] = &["EMAIL_", "FEATURE_", "FORWARD_AUTH_", "LIMIT_", "MAGIC_LINK_", "REQUIRE_", "TRUSTED_", "WALLET_"];
+const OUR_FAMILIES: &[&str] =
+    &["EMAIL_", "FEATURE_", "FORWARD_AUTH_", "LIMIT_", "MAGIC_LINK_", "REQUIRE_", "RESET_", "TRUSTED_", "WALLET_"];
 
 /// What is wrong with a variable that none of our code reads, if it looks meant for us.
 pub(super) fn misnamed(name: &str) -> Option<String> {

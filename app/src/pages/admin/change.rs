@@ -3,6 +3,7 @@
 use auth::{
     administration::Status,
     identity::{ActionError, Actor},
+    policy::ResetTwoFactor,
     primitives::{
         reason::{Reason, ReasonError},
         requester::Requester,
@@ -14,7 +15,7 @@ use uuid::Uuid;
 use crate::pages::{
     admin::{
         line, not_done,
-        person::{self, User},
+        person::{self, Reset, User},
     },
     prelude::*,
 };
@@ -26,13 +27,14 @@ pub enum Change {
     Enable,
     EndSessions,
     ResetTwoFactor,
+    StopReset,
     MakeAdmin,
     RemoveAdmin,
 }
 
 impl Change {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::EndSessions, Self::ResetTwoFactor, Self::MakeAdmin, Self::RemoveAdmin, Self::Disable, Self::Enable];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::EndSessions, Self::ResetTwoFactor, Self::StopReset, Self::MakeAdmin, Self::RemoveAdmin, Self::Disable, Self::Enable];
 
     pub(crate) const fn words(self) -> Words {
         match self {
@@ -49,6 +51,9 @@ impl Change {
             Self::ResetTwoFactor => Words::new("reset-two-factor", "Reset two-factor", "Reset two-factor?")
                 .means("Their authenticator apps, backup codes and trusted browsers stop working, and they're signed out everywhere. Then anyone who can read their email can sign in as them, so make sure first that it's really them who asks.")
                 .done("Two-factor reset", "They can sign in with their email alone, and set it up anew."),
+            Self::StopReset => Words::new("stop-reset", "Stop the reset", "Stop the reset of two-factor?")
+                .means("Two-factor stays on, and their codes work as before.")
+                .done("The reset is stopped", "Two-factor stays on."),
             Self::MakeAdmin => Words::new("make-admin", "Make administrator", "Make this person an administrator?")
                 .means("They can open and change every account, and make others administrators.")
                 .done("They're an administrator now", "They can open and change every account."),
@@ -73,17 +78,46 @@ impl Change {
             Self::Disable => user.status != Status::Disabled,
             Self::Enable => user.status == Status::Disabled,
             Self::EndSessions => !user.sessions.is_empty(),
-            Self::ResetTwoFactor => user.two_factor.is_on(),
+            // Whoever asked for it can't agree with themselves.
+            Self::ResetTwoFactor => {
+                user.two_factor.is_on() && user.reset.as_ref().is_none_or(|reset| reset.due.is_none() && !reset.own)
+            }
+            Self::StopReset => user.reset.is_some(),
             Self::MakeAdmin => !user.admin,
             Self::RemoveAdmin => user.admin,
         }
     }
 
-    fn consequence(self, user: &User) -> String {
+    /// What to say once it is done. `waits`: a reset that does.
+    pub(crate) fn done(self, waits: Option<&Reset>) -> (&'static str, &'static str) {
+        match waits {
+            Some(Reset { due: Some(_), .. }) if self == Self::ResetTwoFactor => {
+                ("Reset asked for", "They've been told by email, and can stop it until then. You can, too.")
+            }
+            Some(Reset { due: None, .. }) if self == Self::ResetTwoFactor => {
+                ("Reset asked for", "Ask another administrator to open this page and agree, within 24 hours.")
+            }
+            _ => self.words().done,
+        }
+    }
+
+    fn consequence(self, user: &User, resets: ResetTwoFactor) -> String {
         let words = self.words().consequence;
-        match (self, user.sessions.len() as u64) {
-            (Self::EndSessions, 1) => format!("Their one session ends {words}"),
-            (Self::EndSessions, n) => format!("Their {} end {words}", format::count(n, "session")),
+        let sessions = user.sessions.len() as u64;
+        match (self, resets, &user.reset) {
+            (Self::EndSessions, ..) if sessions == 1 => format!("Their one session ends {words}"),
+            (Self::EndSessions, ..) => format!("Their {} end {words}", format::count(sessions, "session")),
+            (Self::ResetTwoFactor, ResetTwoFactor::Wait(wait), _) => {
+                let within = format::within(wait);
+                format!("This happens {within}, unless they stop it from the email they get now. {words}")
+            }
+            (Self::ResetTwoFactor, ResetTwoFactor::Two, Some(reset)) => {
+                let by = reset.by.as_deref().unwrap_or("Another administrator");
+                format!("{by} asked for this: “{}”. If you agree, it happens now. {words}", reset.reason)
+            }
+            (Self::ResetTwoFactor, ResetTwoFactor::Two, None) => {
+                format!("This happens when another administrator agrees, within 24 hours. {words}")
+            }
             _ => words.to_owned(),
         }
     }
@@ -122,16 +156,27 @@ pub(crate) fn reason_error(error: ReasonError) -> String {
     }
 }
 
-/// `who`: the administrator's own address. `reason` is what was typed before.
+/// `who`: the administrator's own address. `resets`: when a reset of two-factor happens. `reason` is what was typed before.
 #[component]
-pub fn ChangePage(who: String, change: Change, user: User, reason: String, error: Option<ReasonError>) -> impl IntoView {
+pub fn ChangePage(
+    who: String,
+    change: Change,
+    user: User,
+    resets: ResetTwoFactor,
+    reason: String,
+    error: Option<ReasonError>,
+) -> impl IntoView {
     let above = vec![("Users", routes::ADMIN_USERS.to_owned()), ("Account", person::path(&user.id))];
-    let consequence = change.consequence(&user);
+    let consequence = change.consequence(&user, resets);
     let User { id, email, own, .. } = user;
     let (back, words) = (person::path(&id), change.words());
-    let class = if change == Change::Enable { "button primary" } else { "button danger" };
+    let class = if matches!(change, Change::Enable | Change::StopReset) { "button primary" } else { "button danger" };
     let wrong = error.is_some();
-    let help = if change == Change::ResetTwoFactor { help::ADMIN_RESET_TWO_FACTOR } else { help::ADMIN_ACCOUNTS };
+    let help = if matches!(change, Change::ResetTwoFactor | Change::StopReset) {
+        help::ADMIN_RESET_TWO_FACTOR
+    } else {
+        help::ADMIN_ACCOUNTS
+    };
     view! {
         <Admin title=words.question email=who above crumb=words.verb error=wrong help=Some(help)>
             <Ask action=person::path(words.name) button=words.verb class=class narrow=true novalidate=true back=("Cancel", back)>
@@ -180,7 +225,8 @@ pub async fn get(
         return see_other(&person::path(&user.id));
     }
     Ok(page(StatusCode::OK, || {
-        view! { <ChangePage who=authority.email change user reason=String::new() error=None/> }
+        let resets = state.auth.policy().reset_two_factor;
+        view! { <ChangePage who=authority.email change user resets reason=String::new() error=None/> }
     }))
 }
 
@@ -194,7 +240,8 @@ async fn act(change: Change, id: &str, reason: &str) -> Answer {
         Ok(reason) => reason,
         Err(error) => {
             let user = person::find(&form.state, &authority, &form.from, id).await?.ok_or(AccessDenied::NoSuchPage)?;
-            let ask = || view! { <ChangePage who change user reason=typed error=Some(error)/> };
+            let resets = auth.policy().reset_two_factor;
+            let ask = || view! { <ChangePage who change user resets reason=typed error=Some(error)/> };
             return Err(page(StatusCode::UNPROCESSABLE_ENTITY, ask).into());
         }
     };
@@ -203,7 +250,8 @@ async fn act(change: Change, id: &str, reason: &str) -> Answer {
         Change::Disable => auth.administration().disable_user(by, id, &reason).await,
         Change::Enable => auth.administration().enable_user(by, id, &reason).await,
         Change::EndSessions => auth.administration().end_user_sessions(by, id, &reason).await.map(|_| ()),
-        Change::ResetTwoFactor => auth.administration().reset_user_two_factor(by, id, &reason).await,
+        Change::ResetTwoFactor => auth.administration().reset_user_two_factor(by, id, &reason).await.map(|_| ()),
+        Change::StopReset => auth.administration().stop_two_factor_reset(by, id, &reason).await,
         Change::MakeAdmin => auth.administration().set_admin(by, id, true, &reason).await,
         Change::RemoveAdmin => auth.administration().set_admin(by, id, false, &reason).await,
     };
@@ -242,6 +290,12 @@ pub async fn reset_user_two_factor(#[server(default)] id: String, #[server(defau
     act(Change::ResetTwoFactor, &id, &reason).await
 }
 
+/// Keeps two-factor on an account where a reset of it waits.
+#[server(prefix = "", endpoint = "admin/users/stop-reset", protocol = FormPost)]
+pub async fn stop_two_factor_reset(#[server(default)] id: String, #[server(default)] reason: String) -> Answer {
+    act(Change::StopReset, &id, &reason).await
+}
+
 /// Makes an account an administrator's.
 #[server(prefix = "", endpoint = "admin/users/make-admin", protocol = FormPost)]
 pub async fn make_admin(#[server(default)] id: String, #[server(default)] reason: String) -> Answer {
@@ -263,7 +317,14 @@ mod tests {
     fn ones_own_account_is_named_as_such() {
         let own = User { own: true, ..user("priya@example.org", Status::Active) };
         let page = render(move || {
-            view! { <ChangePage who="priya@example.org".to_owned() change=Change::Disable user=own reason=String::new() error=None/> }
+            view! { <ChangePage
+                who="priya@example.org".to_owned()
+                change=Change::Disable
+                user=own
+                resets=ResetTwoFactor::Now
+                reason=String::new()
+                error=None
+            /> }
         });
         assert!(page.contains("This is your own account."));
     }

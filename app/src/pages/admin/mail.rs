@@ -65,6 +65,8 @@ fn what(kind: &str) -> &str {
         "two_factor_on" => "Two-factor is on",
         "two_factor_off" => "Two-factor is off",
         "two_factor_reset" => "Two-factor was reset",
+        "two_factor_reset_requested" => "Reset of two-factor asked for",
+        "two_factor_reset_stopped" => "Reset of two-factor stopped",
         "authenticator_added" => "Authenticator app added",
         "authenticator_removed" => "Authenticator app removed",
         "backup_codes_new" => "New backup codes",

@@ -30,9 +30,24 @@ pub struct User {
     pub last_sign_in: Option<OffsetDateTime>,
     pub deletes: Option<OffsetDateTime>,
     pub two_factor: TwoFactorSummary,
+    /// A reset of it that waits.
+    pub reset: Option<Reset>,
     pub sessions: Vec<SessionView>,
     /// It is the administrator's own.
     pub own: bool,
+}
+
+/// A reset of two-factor that waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reset {
+    /// The address of the administrator who asked for it; none where that account is gone.
+    pub by: Option<String>,
+    /// That is the one who looks.
+    pub own: bool,
+    pub reason: String,
+    pub asked: OffsetDateTime,
+    /// None: when another administrator agrees.
+    pub due: Option<OffsetDateTime>,
 }
 
 pub(crate) const fn status_badge(status: Status) -> (BadgeKind, &'static str) {
@@ -68,6 +83,13 @@ pub(crate) async fn find(state: &AppState, authority: &Authority, from: &Request
         last_sign_in: found.row.last_sign_in_at,
         deletes: found.deletes_at,
         two_factor: two_factor::summed_up(state, found.two_factor),
+        reset: found.reset.map(|reset| Reset {
+            own: reset.asked_by == authority.user,
+            by: reset.asked_by_email,
+            reason: reset.reason,
+            asked: reset.asked_at,
+            due: reset.due_at,
+        }),
         sessions: found.sessions.into_iter().map(session).collect(),
     }))
 }
@@ -117,6 +139,7 @@ pub(crate) mod tests {
                 codes: Some(BackupCodes { left: 2, total: 10, made: THEN, last_used: None, saved: true }),
                 trusted: Some(1),
             },
+            reset: None,
             sessions: vec![session("<b>", Some(SecondFactor::TrustedDevice)), session("Safari on iPhone", None)],
             own: false,
         }

@@ -16,7 +16,7 @@ use crate::{
         },
         admin::{
             change::Change,
-            person::{self, StatusBadge, User},
+            person::{self, Reset, StatusBadge, User},
         },
         prelude::*,
     },
@@ -42,11 +42,11 @@ pub fn UserPage(
         {admin.then(|| view! { <Badge text="Admin"/> })}
     }
     .into_any();
-    let sessions = user.sessions.clone();
+    let (sessions, waits) = (user.sessions.clone(), user.reset.clone());
     // Erased: as one type, a page this large is too deep for the compiler.
     let about = view! {
         <Facts user=user.clone()/>
-        <TwoFactor two_factor=user.two_factor.clone()/>
+        <TwoFactor two_factor=user.two_factor.clone() reset=user.reset.clone()/>
         <Changes user/>
     }
     .into_any();
@@ -65,7 +65,7 @@ pub fn UserPage(
             help=Some(help::ADMIN_ACCOUNTS)
         >
             {done.map(|change| {
-                let (title, text) = change.words().done;
+                let (title, text) = change.done(waits.as_ref());
                 view! { <Notice tone=Tone::Ok title>{text}</Notice> }
             })}
             <div class="sides">
@@ -95,7 +95,7 @@ fn Facts(user: User) -> impl IntoView {
 }
 
 #[component]
-fn TwoFactor(two_factor: TwoFactorSummary) -> impl IntoView {
+fn TwoFactor(two_factor: TwoFactorSummary, reset: Option<Reset>) -> impl IntoView {
     let on = two_factor.is_on();
     let (kind, text) = if on { (BadgeKind::Ok, "On") } else { (BadgeKind::Off, "Off") };
     let TwoFactorSummary { apps, codes, trusted } = two_factor;
@@ -117,10 +117,27 @@ fn TwoFactor(two_factor: TwoFactorSummary) -> impl IntoView {
                     <div><dt>"Authenticator apps"</dt><dd>{apps.collect_view()}</dd></div>
                     <div><dt>"Backup codes"</dt><dd>{codes}</dd></div>
                     {trusted.map(|count| view! { <div><dt>"Trusted browsers"</dt><dd>{count}</dd></div> })}
+                    {reset.map(|reset| view! { <div><dt>"Reset"</dt><dd><Waiting reset/></dd></div> })}
                 </dl>
             })}
         </section>
     }
+}
+
+#[component]
+fn Waiting(reset: Reset) -> impl IntoView {
+    let Reset { by, reason, asked, due, .. } = reset;
+    let when = due.map_or_else(
+        || view! { <p>"When another administrator agrees"</p> }.into_any(),
+        |at| view! { <p><DateTime at/></p> }.into_any(),
+    );
+    let by = by.unwrap_or_else(|| "an administrator".to_owned());
+    view! {
+        {when}
+        <p class="hint">"Asked for by "<span class="whole">{by}</span>" at "<DateTime at=asked/>": “"{reason}"”"</p>
+    }
+    // As above.
+    .into_any()
 }
 
 /// Each change has a page that asks first.

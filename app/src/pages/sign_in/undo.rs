@@ -10,7 +10,7 @@ use auth::{
         Dead,
         revert_link::{EMAIL_CHANGE_UNDO, Revert, SESSION_UNDO},
     },
-    policy::DELETION_WAIT,
+    policy::{DELETION_WAIT, MAX_RESET_WAIT},
     self_service::revert::{RevertError, RevertState, RevertView, Reverted},
     sign_in::second_factor::{Factor, SecondFactorError},
 };
@@ -36,6 +36,8 @@ pub enum Question {
     EmailChange { old: MaskedAddress, now: MaskedAddress, factor: Option<AskedFactor> },
     /// `within`: "in 6 days".
     Deletion { address: MaskedAddress, within: String },
+    /// `within`: none where another administrator has to agree.
+    TwoFactorReset { address: MaskedAddress, within: Option<String> },
     /// `ago`: "2 minutes ago".
     SignIn { address: MaskedAddress, device: String, ip: String, ago: String },
 }
@@ -87,6 +89,18 @@ pub fn UndoPage(question: Question) -> impl IntoView {
             </Flow>
         }
         .into_any(),
+        Question::TwoFactorReset { address, within } => view! {
+            <Flow title="Stop the reset?" help=Some(help::TWO_FACTOR)>
+                <p class="lede">
+                    "Two-factor of the account of "<span class="whole"><Masked address/></span>" will be turned off "
+                    {within.unwrap_or_else(|| "when a second administrator agrees".to_owned())}
+                    ". Stop that, and your codes go on working."
+                </p>
+                <PostButton action=routes::UNDO class="button primary wide" text="Stop the reset"/>
+                <p class="hint">"If you asked for it because you've lost them, close this page: nothing happens."</p>
+            </Flow>
+        }
+        .into_any(),
         Question::SignIn { address, device, ip, ago } => view! {
             <Flow title="Sign that device out?" help=Some(help::ACTIVITY_I_DONT_RECOGNISE)>
                 <p class="lede">"It signed in to the account of "<span class="whole"><Masked address/>"."</span></p>
@@ -128,6 +142,9 @@ pub fn UndonePage(undone: Reverted) -> impl IntoView {
             ("Your address is back", text.into_any(), "Sign in")
         }
         Reverted::Deletion => ("Your account stays", "It won't be deleted. You can sign in as before.".into_any(), "Sign in"),
+        Reverted::TwoFactorReset => {
+            ("The reset is stopped", "Two-factor stays on, and your codes work as before.".into_any(), "Sign in")
+        }
         Reverted::Session { ended_now } => {
             let text = if ended_now {
                 "It can't use your account any more, and it's not a trusted browser."
@@ -171,6 +188,7 @@ pub fn DeadUndoPage(why: Option<(Dead, Revert)>) -> impl IntoView {
             match revert {
                 Revert::EmailChange => "The change of address was taken back. Sign in with the address this email went to.",
                 Revert::Deletion => "The account stays. You can sign in as before.",
+                Revert::TwoFactorReset => "The reset of two-factor was stopped. Your codes work as before.",
                 Revert::Session(_) => {
                     "That device is signed out. If you don't recognise another one, sign it out on your account's page."
                 }
@@ -181,6 +199,7 @@ pub fn DeadUndoPage(why: Option<(Dead, Revert)>) -> impl IntoView {
             "There's nothing to take back",
             match revert {
                 Revert::Deletion => "The account already stays. You can sign in as before.",
+                Revert::TwoFactorReset => "No reset of two-factor is waiting. It was stopped, or it's done: sign in to see.",
                 Revert::EmailChange | Revert::Session(_) => {
                     "An earlier change of address was taken back, and this one with it. Sign in with the address from before."
                 }
@@ -199,6 +218,9 @@ pub fn DeadUndoPage(why: Option<(Dead, Revert)>) -> impl IntoView {
                         "An account can be kept for {} after its deletion was asked for. That time is over.",
                         days(DELETION_WAIT)
                     )
+                }
+                Revert::TwoFactorReset => {
+                    format!("It worked for {}. Sign in to see whether two-factor is on.", days(MAX_RESET_WAIT))
                 }
                 Revert::Session(_) => {
                     format!("It worked for {}. Sign in, and sign out every session you don't recognise.", days(SESSION_UNDO))
@@ -265,6 +287,10 @@ fn question(now: OffsetDateTime, view: RevertView, factor: AskedFactor) -> Quest
         RevertView::Deletion { email, deletes_at } => Question::Deletion {
             address: email.as_str().into(),
             within: format::within((deletes_at - now).try_into().unwrap_or_default()),
+        },
+        RevertView::TwoFactorReset { email, due_at } => Question::TwoFactorReset {
+            address: email.as_str().into(),
+            within: due_at.map(|at| format::within((at - now).try_into().unwrap_or_default())),
         },
         RevertView::Session { email, device, ip, at } => Question::SignIn {
             address: email.as_str().into(),

@@ -11,7 +11,7 @@ use crate::{
     crypto::{Keys, Seed, new_id},
     event::UnitOfWork,
     one_time::Life,
-    policy::DELETION_WAIT,
+    policy::{DELETION_WAIT, MAX_RESET_WAIT},
     primitives::email_address::EmailAddress,
     users::account::store::Account,
 };
@@ -27,6 +27,8 @@ pub enum Revert {
     /// The account goes back to the address it has when the link is made.
     EmailChange,
     Deletion,
+    /// An administrator's reset of two-factor that waits.
+    TwoFactorReset,
     /// The session that somebody signed in to.
     Session(Uuid),
 }
@@ -36,6 +38,7 @@ impl Revert {
         match self {
             Self::EmailChange => "email_change",
             Self::Deletion => "deletion",
+            Self::TwoFactorReset => "two_factor_reset",
             Self::Session(_) => "session",
         }
     }
@@ -44,6 +47,7 @@ impl Revert {
         match self {
             Self::EmailChange => EMAIL_CHANGE_UNDO,
             Self::Deletion => DELETION_WAIT,
+            Self::TwoFactorReset => MAX_RESET_WAIT,
             Self::Session(_) => SESSION_UNDO,
         }
     }
@@ -52,6 +56,7 @@ impl Revert {
         match (kind, session) {
             ("email_change", None) => Some(Self::EmailChange),
             ("deletion", None) => Some(Self::Deletion),
+            ("two_factor_reset", None) => Some(Self::TwoFactorReset),
             ("session", Some(session)) => Some(Self::Session(session)),
             _ => None,
         }

@@ -21,7 +21,7 @@ pub(super) async fn insert(
 ) -> sqlx::Result<()> {
     let session = match undoes {
         Revert::Session(session) => Some(session),
-        Revert::EmailChange | Revert::Deletion => None,
+        Revert::EmailChange | Revert::Deletion | Revert::TwoFactorReset => None,
     };
     sqlx::query!(
         r#"

@@ -27,7 +27,7 @@ pub const PAGE: usize = 20;
 /// Signing in and out.
 const SIGN_INS: [&str; 2] = ["session.created", "session.revoked"];
 /// What an account is, and how it is reached.
-const CHANGES: [&str; 24] = [
+const CHANGES: [&str; 26] = [
     "user.created",
     "user.disabled",
     "user.enabled",
@@ -41,6 +41,8 @@ const CHANGES: [&str; 24] = [
     "backup_code.used",
     "two_factor.turned_off",
     "two_factor.reset",
+    "two_factor.reset_requested",
+    "two_factor.reset_stopped",
     "device.trusted",
     "device.revoked",
     "email.change_requested",

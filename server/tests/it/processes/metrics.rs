@@ -3,9 +3,12 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use testkit::{Browser, Database, SmtpSink};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream, UdpSocket},
+};
 
-use super::{ORIGIN, Server, try_get_at};
+use super::{ORIGIN, Server, peak_memory, try_get_at};
 
 const DOCUMENT: &str = include_str!("../../../../docs/metrics.md");
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -103,4 +106,32 @@ async fn a_lost_or_slow_statsd_stalls_nobody() {
         assert!(ended.success(), "{address}");
     }
     std::fs::remove_dir_all(&folder).expect("removed");
+}
+
+/// Paths, hosts, methods, browsers and addresses that a stranger invents. In a process of its own: a test's shares its memory with others.
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_who_invent_names_take_no_memory() {
+    let (database, sink) = (Database::new().await, SmtpSink::start().await);
+    let variables = [("EMAIL_SMTP", sink.url()), ("LIMITS", "off".to_owned()), ("TRUSTED_PROXIES", "127.0.0.1/32".to_owned())];
+    let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let server = Server::start_with(&database, &variables).await;
+    let ask = async |first: usize, end: usize| {
+        for n in first..end {
+            let method = if n % 4 == 0 { format!("M{n}") } else { "GET".to_owned() };
+            let mut stream = TcpStream::connect(server.address).await.expect("accepted");
+            let request = format!(
+                "{method} /{n}/login?{n}={n} HTTP/1.1\r\nHost: h{n}.example\r\nUser-Agent: agent/{n}\r\nX-Request-Id: id-{n}\r\n\
+                 X-Forwarded-For: 192.0.{}.{}\r\nConnection: close\r\n\r\n",
+                n / 256,
+                n % 256
+            );
+            stream.write_all(request.as_bytes()).await.expect("taken");
+            stream.read_to_end(&mut Vec::new()).await.expect("answered");
+        }
+    };
+    ask(0, 1_000).await;
+    let before = peak_memory(&server);
+    ask(1_000, 8_000).await;
+    let grown = peak_memory(&server) - before;
+    assert!(grown < 16 * 1024, "{grown} KiB more");
 }

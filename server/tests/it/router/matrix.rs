@@ -94,6 +94,7 @@ const TABLE: &[(&str, Class, What)] = &[
     (routes::ADMIN_USERS_ENABLE, Admin, FormOf(routes::ADMIN_USERS)),
     (routes::ADMIN_USERS_END_SESSIONS, Admin, FormOf(routes::ADMIN_USERS)),
     (routes::ADMIN_USERS_RESET_TWO_FACTOR, Admin, FormOf(routes::ADMIN_USERS)),
+    (routes::ADMIN_USERS_STOP_RESET, Admin, FormOf(routes::ADMIN_USERS)),
     (routes::ADMIN_USERS_MAKE_ADMIN, Admin, FormOf(routes::ADMIN_USERS)),
     (routes::ADMIN_USERS_REMOVE_ADMIN, Admin, FormOf(routes::ADMIN_USERS)),
     (routes::ADMIN_ROLLOUT, Admin, PageWithForm),

@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::processes::{ORIGIN, Server};
+use crate::processes::{ORIGIN, Server, peak_memory};
 
 /// Between tries, in seconds.
 const WAITS: [f64; 4] = [2.0, 5.0, 15.0, 45.0];
@@ -353,11 +353,4 @@ async fn nonsense_costs_neither_memory_nor_mail() {
     }
     let grown = peak_memory(&site.server) - before;
     assert!(grown < 32 * 1024, "{grown} KiB more than with a mail server that behaves");
-}
-
-/// In KiB.
-fn peak_memory(server: &Server) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
