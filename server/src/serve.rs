@@ -86,7 +86,7 @@ pub async fn serve(config: &Config, database: &Database) -> anyhow::Result<()> {
     let state = AppState::new(auth.clone(), site.clone());
     let ops_app = router::ops_router(config, health.clone(), metrics.clone());
     let has_inbox = inbox.is_some();
-    let app = router::router(config, Parts { state, auth, health: health.clone(), metrics, inbox });
+    let app = router::router(config, Parts { state, auth: auth.clone(), health: health.clone(), metrics, inbox });
     tracing::info!(address = %pages.local_addr()?, base_url = %site.base_url, "listening");
     if has_inbox {
         announce(&site);
@@ -121,6 +121,9 @@ pub async fn serve(config: &Config, database: &Database) -> anyhow::Result<()> {
     served.context("a listener failed")?;
     let finished = async {
         while workers.join_next().await.is_some() {}
+        if let Err(error) = auth.audit().seal_at_end().await {
+            tracing::warn!(%error, "audit.seal_failed");
+        }
         pool.close().await;
     };
     // A worker may wait for an answer of the database that never comes. Behind a pooler of the wrong kind no answer is worth waiting for.

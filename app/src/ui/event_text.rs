@@ -117,6 +117,9 @@ pub fn told_to_admin(happened: &str, details: &Value) -> Told {
         "rollout.rolled_back" => ("Rollout rolled back", step(details)),
         "rollout.finished" => ("Rollout finished", String::new()),
         "audit.exported" => ("Audit log downloaded", word("format").to_uppercase()),
+        "audit.accepted" => {
+            ("Late seals of the audit log accepted", number("rows").map(|n| format::count(n, "event")).unwrap_or_default())
+        }
         "audit.tampered" => ("Audit log tampered with", String::new()),
         "reconcile.finished" => ("Contradictions found", String::new()),
         _ => {
@@ -216,7 +219,7 @@ mod tests {
     }
 
     /// What happens to no account, so that no owner sees it.
-    const NOBODYS: [&str; 22] = [
+    const NOBODYS: [&str; 23] = [
         "flag.changed",
         "rollout.started",
         "rollout.moved",
@@ -237,6 +240,7 @@ mod tests {
         "mail.retried",
         "network.too_many_requests",
         "audit.exported",
+        "audit.accepted",
         "audit.tampered",
         "reconcile.finished",
     ];

@@ -1,18 +1,22 @@
 //! Rows as they are hashed, and the batches that hold them: what is sealed (`seal.rs`) and what is compared later (`verify.rs`).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use data_encoding::HEXLOWER;
 use serde::Serialize;
-use strum::IntoStaticStr;
-use time::{Date, OffsetDateTime};
+use strum::{EnumString, IntoStaticStr};
+use time::{Date, Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use crate::crypto::sha256;
 
 /// Bytes of a row's hash that stay in the batch.
 pub(super) const FINGERPRINT: usize = 8;
+
+/// Rows are sealed within a minute or two. Until then whoever can write to the database can change them unseen; and one who takes
+/// batches away gets rows sealed anew, long after they were made.
+pub(super) const LATE: Duration = Duration::minutes(10);
 
 /// The newest batch. Kept elsewhere (a log line has it), it shows later that no end was cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +30,13 @@ impl Head {
     #[must_use]
     pub fn prefix(&self) -> String {
         HEXLOWER.encode(&self.hash[..8])
+    }
+}
+
+/// With the whole hash: also who has the key can't make another chain with this head.
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.number, HEXLOWER.encode(&self.hash))
     }
 }
 
@@ -155,6 +166,11 @@ impl Rows {
         Self { count: 0, first_at: None, last_at: None, fingerprints: Vec::new(), hash: Context::new(&SHA256) }
     }
 
+    /// Of rows that other batches hold.
+    pub fn elsewhere(count: i64, first_at: Option<OffsetDateTime>, last_at: Option<OffsetDateTime>) -> Self {
+        Self { count, first_at, last_at, ..Self::new() }
+    }
+
     pub fn push(&mut self, row: &Row) {
         let hash = row.hash();
         self.hash.update(&hash);
@@ -170,12 +186,14 @@ impl Rows {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub(super) enum Kind {
     Rows,
     /// The month's partition was dropped because its time was over.
     Dropped,
+    /// An operator knows why batches before this one were sealed late.
+    Accepted,
 }
 
 /// A batch as it stands in the database.
@@ -195,6 +213,11 @@ pub(super) struct Seal {
 }
 
 impl Seal {
+    /// What it holds stood there unsealed for long.
+    pub fn is_late(&self) -> bool {
+        self.kind == Kind::Rows && self.first_at.is_some_and(|first| self.sealed_at - first > LATE)
+    }
+
     /// What stands in `hash`, where nothing was touched. `before`: the hash of the batch before; zeros before the first. `ours`: a key
     /// of ours vouched for that one, and so for all before it. It is a part of the chain, where it outlives the key.
     pub fn hash_after(&self, before: &[u8; 32], ours: bool) -> [u8; 32] {
@@ -204,7 +227,11 @@ impl Seal {
         hash.update(if ours { b"latchkey audit seal 1\0" } else { b"latchkey audit seal 1 alone\0" });
         hash.update(&self.number.to_be_bytes());
         // One length each, and none is the other's beginning.
-        hash.update(&[u8::from(self.kind == Kind::Dropped)]);
+        hash.update(&[match self.kind {
+            Kind::Rows => 0,
+            Kind::Dropped => 1,
+            Kind::Accepted => 2,
+        }]);
         hash.update(&self.month.to_julian_day().to_be_bytes());
         hash.update(&self.to.position.to_be_bytes());
         hash.update(&time(to_at));
@@ -217,6 +244,16 @@ impl Seal {
         hash.update(before);
         hash.finish().as_ref().try_into().expect("SHA-256 is 32 bytes long")
     }
+}
+
+/// Batches that were sealed late.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Late {
+    pub batches: i64,
+    pub rows: i64,
+    /// When the rows were made.
+    pub first_at: Option<OffsetDateTime>,
+    pub last_at: Option<OffsetDateTime>,
 }
 
 /// What the last scheduled verification said.
@@ -255,7 +292,7 @@ mod tests {
             |_| {},
             |row| row.id = Uuid::from_u128(9),
             |row| row.position = 4,
-            |row| row.created_at += time::Duration::microseconds(1),
+            |row| row.created_at += Duration::microseconds(1),
             |row| row.event_type.push('x'),
             |row| row.user_id = None,
             |row| (row.user_id, row.actor_id) = (None, row.user_id),
@@ -297,17 +334,18 @@ mod tests {
             change(&mut seal);
             seal.hash_after(&[2; 32], true)
         };
-        let changes: [fn(&mut Seal); 10] = [
+        let changes: [fn(&mut Seal); 11] = [
             |_| {},
             |seal| seal.number = 3,
             |seal| seal.kind = Kind::Dropped,
+            |seal| seal.kind = Kind::Accepted,
             |seal| seal.month = date!(2026 - 10 - 01),
             |seal| seal.to = Mark::after(10),
             |seal| seal.to = Mark::at(9, datetime!(2026-11-24 14:29 UTC), Uuid::nil()),
             |seal| seal.rows = 4,
             |seal| (seal.first_at, seal.last_at) = (seal.last_at, seal.first_at),
             |seal| seal.rows_hash[31] = 0,
-            |seal| seal.sealed_at += time::Duration::SECOND,
+            |seal| seal.sealed_at += Duration::SECOND,
         ];
         let mut hashes: Vec<[u8; 32]> = changes.iter().map(|change| seal(*change)).collect();
         hashes.push([0; 32]);

@@ -23,7 +23,7 @@ use crate::{
     primitives::cursor::{Cursor, Page},
 };
 
-pub use chain::{Head, KnownHead, LastVerified};
+pub use chain::{Head, KnownHead, LastVerified, Late};
 pub use export::{AuditExport, Format};
 pub use report::{Kind, Unusual};
 pub use seal::{SealState, Sealed};

@@ -102,7 +102,8 @@ pub(super) async fn acts(pool: &PgPool, since: OffsetDateTime) -> sqlx::Result<V
                act.details->>'network' as network, act.created_at as "at!"
         from unnest(array[
             'audit.tampered', 'totp.unreadable', 'two_factor.reset', 'admin.granted', 'audit.exported', 'network.too_many_requests',
-            'user.created', 'user.disabled', 'user.enabled', 'user.sessions_ended', 'sessions.ended', 'flag.changed', 'api_key.revoked'
+            'user.created', 'user.disabled', 'user.enabled', 'user.sessions_ended', 'sessions.ended', 'flag.changed', 'api_key.revoked',
+            'audit.accepted'
         ]) as kind (name) cross join lateral (
             select event_type, user_id, actor_id, details, created_at from auth_audit
             where event_type = kind.name and created_at >= $1

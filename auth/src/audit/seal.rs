@@ -7,6 +7,10 @@
 //! Which rows are final? They are numbered by a sequence, and a number may become visible after a greater one. Whoever inserts holds a
 //! lock on the table from before the number was drawn until the row is there for all to see, or never. So once everybody is gone who
 //! held that lock when number N had been seen, nothing up to N can still come. It is how `create index concurrently` waits.
+//!
+//! Whoever can write to the database can take batches away, and a server has the key: what it seals then, it vouches for. So a chain
+//! that is gone is not begun anew until an operator says so, and what is sealed late stays a finding until an operator accepts it.
+//! Both are one act, [`Audit::seal_by_hand`], and stand in the chain under the key.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -14,10 +18,15 @@ use sqlx::{PgConnection, PgPool};
 use time::{Date, OffsetDateTime};
 
 use super::{
-    chain::{Head, Kind, LastVerified, Mark, Rows, Seal},
+    chain::{Head, Kind, LATE, LastVerified, Late, Mark, Rows, Seal, month_of},
     seal_store as store,
 };
-use crate::{Audit, Error, primitives::schedule};
+use crate::{
+    Audit, Error,
+    event::{Event, UnitOfWork},
+    identity::Origin,
+    primitives::{reason::Reason, schedule},
+};
 
 /// Rows of one batch at most: what is held in memory at once.
 pub(super) const BATCH: usize = 5_000;
@@ -27,6 +36,7 @@ const EVERY: time::Duration = time::Duration::minutes(1);
 /// How long a run waits for transactions that may still bring rows. One that lasts longer has another run wait for it.
 const PATIENCE: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// What a batch follows; zeros before the first.
 struct Before {
     number: i64,
@@ -42,6 +52,8 @@ pub struct Sealed {
     pub rows: i64,
     /// A transaction that may still bring rows was not over in time; another run goes on.
     pub waits: bool,
+    /// There are rows and was a chain, and none is left to go on from.
+    pub no_chain: bool,
 }
 
 /// How the seal stands.
@@ -73,9 +85,26 @@ impl Audit<'_> {
         if !schedule::wins(&self.0.pool, "audit_seal", EVERY, self.0.now()).await? {
             return Ok(());
         }
+        self.seal_and_tell().await
+    }
+
+    /// What a process left unsealed, before it ends: nobody may come for hours, and what is sealed then is late. Not where another key
+    /// sealed last: a command may have another than the servers.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn seal_at_end(self) -> Result<(), Error> {
+        let newest = store::head(&mut *self.0.pool.acquire().await?).await?;
+        if newest.is_none_or(|newest| self.vouches_for(&newest)) { self.seal_and_tell().await } else { Ok(()) }
+    }
+
+    async fn seal_and_tell(self) -> Result<(), Error> {
         let sealed = self.seal().await?;
         if sealed.waits {
             tracing::warn!("audit.seal_waits");
+        }
+        if sealed.no_chain {
+            tracing::error!("audit.no_chain: there are rows to seal and no seal to go on from; docs/runbooks/audit-unsealed.md");
         }
         let newest = store::head(&mut *self.0.pool.acquire().await?).await?;
         if let Some(store::Newest { head, .. }) = newest.filter(|_| sealed.batches > 0) {
@@ -89,6 +118,46 @@ impl Audit<'_> {
     /// # Errors
     /// When the database does not answer. What was sealed before stays so.
     pub async fn seal(self) -> Result<Sealed, Error> {
+        self.seal_all(false).await
+    }
+
+    /// An operator's: seals all that waits, begins a chain where there is none, and accepts what was sealed late up to now. `None`:
+    /// nothing was, or rows wait for a transaction.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn seal_by_hand(self, reason: &Reason) -> Result<(Sealed, Option<Late>), Error> {
+        let mut sealed = Sealed::default();
+        loop {
+            let run = self.seal_all(true).await?;
+            sealed.batches += run.batches;
+            sealed.rows += run.rows;
+            if run.waits {
+                return Ok((Sealed { waits: true, ..sealed }, None));
+            }
+            if run.batches == 0 {
+                break;
+            }
+        }
+        let now = self.0.now();
+        let mut work = UnitOfWork::begin(&self.0.pool, None, now).await?;
+        store::lock(work.connection()).await?;
+        let late = store::late(work.connection(), LATE).await?;
+        if late.batches == 0 {
+            return Ok((sealed, None));
+        }
+        let head = store::head(work.connection()).await?;
+        let to = head.as_ref().map_or(Mark::START, |head| head.to);
+        let rows = Rows::elsewhere(late.rows, late.first_at, late.last_at);
+        let before = self.before(head.as_ref());
+        self.add_seal(work.connection(), before, Kind::Accepted, month_of(now), to, &rows).await?;
+        store::forget_late(work.connection()).await?;
+        work.record(Event::AuditAccepted { by: Origin::Operator, batches: late.batches, rows: late.rows, reason: reason.clone() });
+        work.commit().await?;
+        Ok((sealed, Some(late)))
+    }
+
+    async fn seal_all(self, begin: bool) -> Result<Sealed, Error> {
         let mut sealed = Sealed::default();
         let Some(newest) = store::newest_position(&self.0.pool).await? else { return Ok(sealed) };
         if store::head(&mut *self.0.pool.acquire().await?).await?.is_some_and(|head| head.to >= Mark::after(newest)) {
@@ -99,7 +168,10 @@ impl Audit<'_> {
             return Ok(sealed);
         }
         for _ in 0..BATCHES {
-            let (batches, rows) = self.seal_some(newest).await?;
+            let Some((batches, rows)) = self.seal_some(newest, begin).await? else {
+                sealed.no_chain = true;
+                break;
+            };
             if batches == 0 {
                 break;
             }
@@ -109,14 +181,18 @@ impl Audit<'_> {
         Ok(sealed)
     }
 
-    /// The next rows up to `newest`: a batch for each month among them.
-    async fn seal_some(self, newest: i64) -> Result<(usize, i64), Error> {
+    /// The next rows up to `newest`: a batch for each month among them. `None` where the chain is gone, and this is not to `begin`
+    /// another.
+    async fn seal_some(self, newest: i64, begin: bool) -> Result<Option<(usize, i64)>, Error> {
         let mut transaction = self.0.pool.begin().await?;
         store::lock(&mut transaction).await?;
         let head = store::head(&mut transaction).await?;
+        if head.is_none() && !begin && (self.seen().is_some() || store::had_chain(&mut transaction, self.0.now() - LATE).await?) {
+            return Ok(None);
+        }
         let from = head.as_ref().map_or(Mark::START, |head| head.to);
         let rows = store::next_rows(&mut transaction, from, newest, BATCH).await?;
-        let Some(last) = rows.last() else { return Ok((0, 0)) };
+        let Some(last) = rows.last() else { return Ok(Some((0, 0))) };
         let whole = rows.len() < BATCH;
         let to = match last.position {
             ..=0 => last.mark(),
@@ -133,17 +209,26 @@ impl Audit<'_> {
             before = self.add_seal(&mut transaction, before, Kind::Rows, month, to, &rows).await?;
         }
         transaction.commit().await?;
-        Ok((batches, i64::try_from(rows.len()).unwrap_or(i64::MAX)))
+        Ok(Some((batches, i64::try_from(rows.len()).unwrap_or(i64::MAX))))
     }
 
     /// What the next batch follows. Whoever can write to the database can add one that we did not make.
     fn before(self, newest: Option<&store::Newest>) -> Before {
-        let Some(store::Newest { head, key_id, mac, .. }) = newest else { return Before { number: 0, hash: [0; 32], ours: true } };
-        let ours = self.0.keys.is_audit_mac(key_id, &head.hash, mac) == Some(true);
+        let Some(newest) = newest else { return Before { number: 0, hash: [0; 32], ours: true } };
+        let (head, ours) = (newest.head, self.vouches_for(newest));
         if !ours {
             tracing::error!(batch = head.number, "audit.not_ours: no configured key vouches for the newest batch");
         }
         Before { number: head.number, hash: head.hash, ours }
+    }
+
+    fn vouches_for(self, newest: &store::Newest) -> bool {
+        self.0.keys.is_audit_mac(&newest.key_id, &newest.head.hash, &newest.mac) == Some(true)
+    }
+
+    /// The newest batch that this process has seen.
+    fn seen(self) -> Option<Head> {
+        *self.0.seal_seen.lock().expect("nothing panics while it holds the lock")
     }
 
     /// The next of the chain. The caller holds the chain's lock.
@@ -192,9 +277,13 @@ impl Audit<'_> {
             return Ok(0);
         }
         let left = store::months(&mut transaction).await?;
-        let head = store::head(&mut transaction).await?;
-        let to = head.as_ref().map_or(Mark::START, |head| head.to);
-        let mut before = self.before(head.as_ref());
+        let Some(head) = store::head(&mut transaction).await? else {
+            // No batch holds their rows, and a chain doesn't begin in passing.
+            transaction.commit().await?;
+            return Ok(dropped);
+        };
+        let to = head.to;
+        let mut before = self.before(Some(&head));
         for month in months.into_iter().filter(|month| !left.contains(month)) {
             let sealed = self.add_seal(&mut transaction, before, Kind::Dropped, month, to, &Rows::new()).await;
             before = sealed.map_err(|Error(error)| error)?;
@@ -222,10 +311,12 @@ impl Audit<'_> {
     async fn tell_seal(self) -> Result<(), Error> {
         let state = self.head().await?;
         let unsealed = state.unsealed_since.map_or(time::Duration::ZERO, |since| self.0.now() - since);
+        let sealed_at = state.sealed_at.map_or(0.0, |at| (at - OffsetDateTime::UNIX_EPOCH).as_seconds_f64());
         #[expect(clippy::cast_precision_loss, reason = "batches are counted to a few millions")]
         metrics::gauge!("audit_seal_head").set(state.head.map_or(0, |head| head.number) as f64);
+        metrics::gauge!("audit_seal_timestamp_seconds").set(sealed_at);
         metrics::gauge!("audit_unsealed_seconds").set(unsealed.as_seconds_f64().max(0.0));
-        let seen = *self.0.seal_seen.lock().expect("nothing panics while it holds the lock");
+        let seen = self.seen();
         let still_there = match seen {
             Some(seen) => store::hash_of(&self.0.pool, seen.number).await?.is_some_and(|hash| hash == seen.hash),
             None => true,
@@ -236,7 +327,8 @@ impl Audit<'_> {
             let (number, hash) = seen.map_or((0, String::new()), |seen| (seen.number, seen.prefix()));
             tracing::error!(batch = number, hash, "audit.seal_gone: a batch this process has seen is not there any more");
         }
-        let ok = still_there && state.verified.is_none_or(|verified| verified.findings.is_empty());
+        let no_chain = state.head.is_none() && unsealed > LATE;
+        let ok = still_there && !no_chain && state.verified.is_none_or(|verified| verified.findings.is_empty());
         metrics::gauge!("audit_verify_ok").set(f64::from(u8::from(ok)));
         Ok(())
     }

@@ -1,10 +1,10 @@
 use std::collections::BTreeMap;
 
 use sqlx::{PgConnection, PgPool, types::Json};
-use time::{Date, OffsetDateTime, macros::datetime};
+use time::{Date, Duration, OffsetDateTime, macros::datetime};
 use uuid::Uuid;
 
-use super::chain::{Head, Kind, LastVerified, Mark, Row, Seal};
+use super::chain::{Head, Kind, LastVerified, Late, Mark, Row, Seal};
 use crate::primitives::cursor::Cursor;
 use crate::primitives::statement::Statement as _;
 
@@ -37,6 +37,35 @@ pub(super) async fn head(connection: &mut PgConnection) -> sqlx::Result<Option<N
         to: mark(row.to_position, row.to_at, row.to_id),
         sealed_at: row.sealed_at,
     }))
+}
+
+/// Whether there was a chain, or must have been one: rows that are older than this, or a verification that saw it.
+pub(super) async fn had_chain(connection: &mut PgConnection, before: OffsetDateTime) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"
+        select exists (select from auth_audit where created_at < $1)
+            or exists (select from audit_verification where head > 0) as "had!"
+        "#,
+        before,
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// The batches that were sealed this late or later, and that no operator has accepted.
+pub(super) async fn late(connection: &mut PgConnection, late: Duration) -> sqlx::Result<Late> {
+    sqlx::query_as!(
+        Late,
+        r#"
+        select count(*) as "batches!", coalesce(sum(rows), 0)::bigint as "rows!", min(first_at) as first_at, max(last_at) as last_at
+        from auth_audit_seals
+        where kind = 'rows' and first_at < sealed_at - make_interval(secs => $1)
+            and number > coalesce((select max(number) from auth_audit_seals where kind = 'accepted'), 0)
+        "#,
+        late.as_seconds_f64(),
+    )
+    .fetch_one(connection)
+    .await
 }
 
 pub(super) async fn hash_of(pool: &PgPool, number: i64) -> sqlx::Result<Option<[u8; 32]>> {
@@ -177,7 +206,8 @@ pub(super) async fn seals(connection: &mut PgConnection, after: i64, to: i64, mo
     .await?;
     let seals = rows.into_iter().map(|row| Seal {
         number: row.number,
-        kind: if row.kind == <&str>::from(Kind::Dropped) { Kind::Dropped } else { Kind::Rows },
+        // It is one of these by the column's check.
+        kind: row.kind.parse().unwrap_or(Kind::Rows),
         month: row.month,
         to: mark(row.to_position, row.to_at, row.to_id),
         rows: row.rows,
@@ -238,6 +268,11 @@ pub(super) async fn save_verified(connection: &mut PgConnection, last: &LastVeri
     )
     .run(connection)
     .await
+}
+
+/// The last verification counted what is accepted now.
+pub(super) async fn forget_late(connection: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query!("update audit_verification set findings = findings - 'sealed_late'").run(connection).await
 }
 
 fn mark(position: i64, at: Option<OffsetDateTime>, id: Option<Uuid>) -> Mark {

@@ -16,7 +16,7 @@ use time::{Date, Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use super::{
-    chain::{FINGERPRINT, Head, Kind, KnownHead, LastVerified, Mark, Row, Rows, Seal},
+    chain::{FINGERPRINT, Head, Kind, KnownHead, LATE, LastVerified, Mark, Row, Rows, Seal},
     seal::BATCH,
     seal_store as store,
 };
@@ -33,8 +33,6 @@ const TRIED: Duration = Duration::hours(1);
 const PAGE: i64 = 500;
 /// Findings told in full. More of them say nothing new.
 pub const MOST: usize = 100;
-/// Rows are sealed within a minute or two. One that is older and isn't, was kept from it.
-const LATE: Duration = Duration::minutes(10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, EnumString, IntoStaticStr, VariantArray)]
 #[serde(rename_all = "snake_case")]
@@ -56,6 +54,9 @@ pub enum Problem {
     KeyMissing,
     /// A row that should be sealed by now.
     NotSealed,
+    /// Rows were sealed long after they were made, and no operator has accepted it since: no server sealed for a while, or somebody took
+    /// batches away and had servers seal the rows anew.
+    SealedLate,
 }
 
 named!(Problem);
@@ -96,6 +97,7 @@ impl fmt::Display for Finding {
             Problem::TailCut => "the end of the chain was cut off or replaced",
             Problem::KeyMissing => "no configured key vouches for batches",
             Problem::NotSealed => "a row is not sealed",
+            Problem::SealedLate => "rows were sealed late",
         };
         write!(f, "{what}")?;
         if self.count > 1 {
@@ -193,6 +195,8 @@ struct Walk {
     months: BTreeMap<Date, Month>,
     /// The last row without a number that a batch holds.
     old: Option<Mark>,
+    /// Batches one after another that were sealed late and that nobody has accepted, and the last one's number.
+    late: Vec<(i64, Finding)>,
     verified: Verified,
 }
 
@@ -231,7 +235,7 @@ impl Audit<'_> {
             }
             for seal in seals {
                 self.follow(&mut walk, &seal);
-                if seal.kind == Kind::Dropped {
+                if seal.kind != Kind::Rows {
                     continue;
                 }
                 if window.is_full_before(&seal) {
@@ -274,10 +278,14 @@ impl Audit<'_> {
     pub async fn verify_daily(self) -> Result<(), Error> {
         let now = self.0.now();
         let last = store::verified(&mut *self.0.pool.acquire().await?).await?;
-        if last.is_some_and(|last| last.at > now - EVERY) || !schedule::wins(&self.0.pool, "audit_verify", TRIED, now).await? {
+        if last.is_some_and(|last| last.at > now - EVERY && last.at <= now)
+            || !schedule::wins(&self.0.pool, "audit_verify", TRIED, now).await?
+        {
             return Ok(());
         }
         let Verified { batches, rows, head, findings, counts } = self.verify(None).await?;
+        // It may have taken long, and a row that is older than ten minutes when it comes is one that was kept from its seal.
+        let now = self.0.now();
         let last = LastVerified {
             at: now,
             head: head.map_or(0, |head| head.number),
@@ -322,6 +330,11 @@ impl Audit<'_> {
         if vouched == Some(true) {
             walk.vouched = seal.number;
         }
+        match seal.kind {
+            Kind::Accepted => walk.late.clear(),
+            _ if seal.is_late() => walk.late(seal),
+            _ => {}
+        }
         (walk.before, walk.number) = (Some(seal.hash), seal.number);
         walk.verified.batches += 1;
     }
@@ -341,6 +354,31 @@ impl Walk {
             }
         }
         self.nobodys(last);
+        for (_, finding) in std::mem::take(&mut self.late) {
+            self.verified.found(finding);
+        }
+    }
+
+    /// The rows stood there unsealed from the first one's time until they were sealed. Of too many stretches the last goes on.
+    fn late(&mut self, seal: &Seal) {
+        let full = self.late.len() >= MOST;
+        match self.late.last_mut() {
+            Some((last, finding)) if full || *last == seal.number - 1 => {
+                *last = seal.number;
+                finding.count += seal.rows;
+                finding.from = finding.from.min(seal.first_at);
+                finding.to = finding.to.max(Some(seal.sealed_at));
+            }
+            _ => self.late.push((
+                seal.number,
+                Finding {
+                    from: seal.first_at,
+                    to: Some(seal.sealed_at),
+                    count: seal.rows,
+                    ..Finding::new(Problem::SealedLate, Some(seal.number))
+                },
+            )),
+        }
     }
 
     /// No key vouches for the batches since the last that one did for, up to this one.

@@ -370,6 +370,9 @@ pub enum Event {
         /// What else narrowed it.
         filter: BTreeMap<&'static str, String>,
     },
+    /// Somebody began its chain, or accepted batches that were sealed late, at the shell.
+    #[strum_discriminants(strum(serialize = "audit.accepted"))]
+    AuditAccepted { by: Origin, batches: i64, rows: i64, reason: Reason },
     /// The daily look found the audit other than it was sealed.
     #[strum_discriminants(strum(serialize = "audit.tampered"))]
     AuditTampered {

@@ -12,7 +12,7 @@ use auth::{
     primitives::cursor::Cursor,
 };
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, PgPool};
-use testkit::{Kit, TEST_KEY};
+use testkit::{Kit, TEST_KEY, why};
 use time::{Duration, OffsetDateTime, macros::datetime};
 use uuid::Uuid;
 
@@ -50,6 +50,18 @@ async fn three_batches(kit: &Kit) -> Vec<Uuid> {
         assert_eq!((sealed.batches, sealed.rows, sealed.waits), (1, 4, false));
     }
     ids
+}
+
+/// Seals as a server did at that time.
+async fn sealed_at(kit: &Kit, at: OffsetDateTime) {
+    let ahead = kit.auth.now() - at;
+    kit.clock.advance(-ahead);
+    assert!(kit.auth.audit().seal().await.expect("sealed").batches > 0);
+    kit.clock.advance(ahead);
+}
+
+async fn seals(kit: &Kit) -> i64 {
+    kit.count("select count(*) from auth_audit_seals").await
 }
 
 async fn verify(auth: &Auth) -> Verified {
@@ -230,9 +242,191 @@ async fn batches_cut_off_without_their_rows_leave_rows_unsealed() {
     tamper(&kit, &["delete from auth_audit_seals where number = 3".to_owned()]).await;
     kit.clock.advance(Duration::minutes(20));
     assert_eq!(problems(&verify(&kit.auth).await), [Problem::NotSealed]);
-    // Sealed again it is a log like any other, but for the head that was kept.
-    kit.auth.audit().seal().await.expect("sealed");
+}
+
+/// Whoever owns the schema takes the newest batches away, changes a row, and has a server seal it anew with the key.
+#[tokio::test]
+async fn rows_sealed_long_after_they_were_made_are_found_until_an_operator_accepts_them() {
+    let kit = Kit::new().await;
+    let ids = three_batches(&kit).await;
+    let before = head(&kit).await;
+    let rewrite = [
+        format!("update auth_audit set user_agent = user_agent || '!' where id = '{}'", ids[9]),
+        "delete from auth_audit_seals where number >= 3".to_owned(),
+    ];
+    tamper(&kit, &rewrite).await;
+    // Still as soon as it may be: nothing but a head that was kept, or a process that has seen it, tells.
+    kit.clock.advance(Duration::minutes(12));
+    let at = TODAY + Duration::minutes(12);
+    assert_eq!(kit.auth.audit().seal().await.expect("sealed").batches, 1);
     assert_eq!(verify(&kit.auth).await.findings, []);
+    tamper(&kit, &rewrite).await;
+    kit.clock.advance(Duration::SECOND);
+    assert_eq!(kit.auth.audit().seal().await.expect("sealed").batches, 1);
+    let late = Finding {
+        problem: Problem::SealedLate,
+        batch: Some(3),
+        row: None,
+        from: Some(TODAY + Duration::minutes(2)),
+        to: Some(at + Duration::SECOND),
+        count: 4,
+    };
+    assert_eq!(verify(&kit.auth).await.findings, std::slice::from_ref(&late));
+    let known = KnownHead::parse(&before.to_string()).expect("a head");
+    assert_eq!(
+        problems(&kit.auth.audit().verify(Some(&known)).await.expect("answers")),
+        [Problem::TailCut, Problem::SealedLate],
+        "and a head that was kept tells that it was no lag"
+    );
+    // What comes in time afterwards changes nothing; a lag that goes on is one finding.
+    rows(&kit.pool, 4, kit.auth.now()).await;
+    kit.auth.audit().seal().await.expect("sealed");
+    assert_eq!(verify(&kit.auth).await.findings, std::slice::from_ref(&late));
+    kit.auth.audit().verify_daily().await.expect("verified");
+    let found = kit.auth.audit().head().await.expect("answers").verified.expect("looked").findings;
+    assert_eq!(found.into_iter().collect::<Vec<_>>(), [("sealed_late".to_owned(), 1)]);
+
+    // An operator knows why, and says so; the row that says it is sealed like any other.
+    let (_, accepted) = kit.auth.audit().seal_by_hand(&why("the power failed at 06:00")).await.expect("accepted");
+    let accepted = accepted.expect("one was late");
+    assert_eq!((accepted.batches, accepted.rows, accepted.first_at), (1, 4, late.from));
+    assert_eq!(verify(&kit.auth).await.findings, []);
+    assert!(kit.auth.audit().head().await.expect("answers").verified.expect("still").findings.is_empty(), "nor is it told on");
+    let recorded = "select count(*) from auth_audit where event_type = 'audit.accepted'
+        and details @> '{\"by\": \"operator\", \"batches\": 1, \"rows\": 4, \"reason\": \"the power failed at 06:00\"}'";
+    assert_eq!(kit.count(recorded).await, 1);
+    let told = kit.auth.audit().report(TODAY).await.expect("answers");
+    assert!(told.iter().any(|one| one.event.as_deref() == Some("audit.accepted")), "{told:?}");
+    let all = seals(&kit).await;
+    let (_, nothing) = kit.auth.audit().seal_by_hand(&why("again")).await.expect("answers");
+    assert!(nothing.is_none() && seals(&kit).await == all + 1, "only that row is sealed: nothing is late");
+
+    // Only what came before it is accepted: not what is sealed late next, nor anything once it is taken away as well.
+    rows(&kit.pool, 2, kit.auth.now() - Duration::minutes(11)).await;
+    kit.auth.audit().seal().await.expect("sealed");
+    assert_eq!(problems(&verify(&kit.auth).await), [Problem::SealedLate]);
+    tamper(&kit, &rewrite).await;
+    kit.auth.audit().seal().await.expect("sealed");
+    assert_eq!(problems(&verify(&kit.auth).await), [Problem::SealedLate]);
+}
+
+/// Only the key makes it so.
+#[tokio::test]
+async fn nobody_else_accepts_what_was_sealed_late() {
+    let kit = Kit::new().await;
+    three_batches(&kit).await;
+    tamper(&kit, &["delete from auth_audit_seals where number >= 2".to_owned()]).await;
+    kit.clock.advance(Duration::minutes(20));
+    kit.auth.audit().seal().await.expect("sealed");
+    rows(&kit.pool, 1, kit.auth.now()).await;
+    kit.auth.audit().seal().await.expect("sealed");
+    assert_eq!(problems(&verify(&kit.auth).await), [Problem::SealedLate]);
+    tamper(&kit, &["update auth_audit_seals set kind = 'accepted' where number = 3".to_owned()]).await;
+    assert!(problems(&verify(&kit.auth).await).contains(&Problem::BatchChanged), "a batch that says so by another's seal");
+    tamper(&kit, &["delete from auth_audit_seals where number = 3".to_owned()]).await;
+    let forger = Auth::new(kit.pool.clone(), Arc::new(kit.clock.clone()), Keys::new(&[66; 32], &[]), Policy::default());
+    forger.audit().seal_by_hand(&why("mine")).await.expect("sealed");
+    assert_eq!(problems(&verify(&kit.auth).await), [Problem::KeyMissing], "nor one that the key doesn't vouch for");
+    rows(&kit.pool, 1, kit.auth.now()).await;
+    kit.auth.audit().seal().await.expect("sealed");
+    assert_eq!(problems(&verify(&kit.auth).await), [Problem::KeyMissing], "also when ours goes on from it");
+}
+
+/// Whoever owns the schema changes a row and takes all batches away.
+#[tokio::test]
+async fn a_chain_that_was_deleted_is_not_begun_anew() {
+    let kit = Kit::new().await;
+    let ids = three_batches(&kit).await;
+    kit.clock.advance(Duration::minutes(11));
+    tamper(
+        &kit,
+        &[
+            format!("update auth_audit set user_agent = 'Safari' where id = '{}'", ids[5]),
+            "delete from auth_audit_seals".to_owned(),
+        ],
+    )
+    .await;
+    rows(&kit.pool, 1, kit.auth.now()).await;
+    let refused = kit.auth.audit().seal().await.expect("answers");
+    assert_eq!((refused.batches, refused.no_chain), (0, true));
+    kit.auth.audit().watch().await.expect("looked");
+    kit.second().await.audit().seal_at_end().await.expect("looked");
+    // Nor in passing, where a month's time is over.
+    let old = TODAY - Duration::days(450);
+    sqlx::query("select auth_audit_make_partition($1)").bind(old).execute(&kit.pool).await.expect("made");
+    kit.auth.operations().housekeep().await.expect("tidied");
+    assert_eq!(kit.count("select count(*) from pg_tables where tablename = 'auth_audit_202508'").await, 0, "it was dropped");
+    assert_eq!(seals(&kit).await, 0);
+    assert_eq!(problems(&verify(&kit.auth).await), [Problem::NotSealed]);
+
+    // Until an operator begins one, and what was late for it is accepted with it.
+    let (sealed, accepted) = kit.auth.audit().seal_by_hand(&why("compared with the backup")).await.expect("begun");
+    assert_eq!((sealed.rows, accepted.expect("late").rows), (13, 13));
+    assert_eq!(verify(&kit.auth).await.findings, []);
+    rows(&kit.pool, 1, kit.auth.now()).await;
+    assert!(!kit.auth.audit().seal().await.expect("sealed").no_chain, "and servers go on from it");
+    assert_eq!(verify(&kit.auth).await.findings, []);
+}
+
+/// The rows that are left are as young as those of a new log.
+#[tokio::test]
+async fn a_log_that_was_emptied_with_its_chain_is_no_new_one() {
+    let empty = ["delete from auth_audit_seals".to_owned(), "delete from auth_audit".to_owned()];
+    let kit = Kit::new().await;
+    three_batches(&kit).await;
+    kit.auth.audit().watch().await.expect("seen");
+    tamper(&kit, &empty).await;
+    rows(&kit.pool, 1, kit.auth.now()).await;
+    assert!(kit.auth.audit().seal().await.expect("answers").no_chain, "a process that has seen the chain knows");
+    assert_eq!(seals(&kit).await, 0);
+
+    let kit = Kit::new().await;
+    three_batches(&kit).await;
+    kit.auth.audit().verify_daily().await.expect("verified");
+    tamper(&kit, &empty).await;
+    rows(&kit.pool, 1, kit.auth.now()).await;
+    assert!(kit.second().await.audit().seal().await.expect("answers").no_chain, "and so does what the verification left");
+    assert_eq!(seals(&kit).await, 0);
+}
+
+/// One that a command with another key leaves behind would be nobody's.
+#[tokio::test]
+async fn a_process_that_ends_seals_what_it_leaves_but_under_no_other_key() {
+    let kit = Kit::new().await;
+    rows(&kit.pool, 2, kit.auth.now()).await;
+    kit.auth.audit().seal_at_end().await.expect("sealed");
+    rows(&kit.pool, 2, kit.auth.now()).await;
+    kit.auth.audit().seal_at_end().await.expect("sealed");
+    assert_eq!(seals(&kit).await, 2, "whatever the schedule says");
+    rows(&kit.pool, 2, kit.auth.now()).await;
+    let other = Auth::new(kit.pool.clone(), Arc::new(kit.clock.clone()), Keys::new(&[66; 32], &[]), Policy::default());
+    other.audit().seal_at_end().await.expect("looked");
+    assert_eq!(seals(&kit).await, 2);
+    // The next start is a day later.
+    kit.clock.advance(Duration::DAY);
+    kit.auth.audit().seal().await.expect("sealed");
+    assert_eq!(problems(&verify(&kit.auth).await), [Problem::SealedLate]);
+}
+
+/// The schedule remembers when it ran last, under a clock that was ahead.
+#[tokio::test]
+async fn a_clock_that_jumped_ahead_and_back_does_not_stop_the_seal() {
+    let kit = Kit::new().await;
+    kit.clock.advance(Duration::days(300));
+    rows(&kit.pool, 1, kit.auth.now()).await;
+    kit.auth.audit().watch().await.expect("sealed");
+    kit.auth.audit().verify_daily().await.expect("verified");
+    kit.clock.advance(-Duration::days(300));
+    rows(&kit.pool, 1, kit.auth.now()).await;
+    kit.auth.audit().watch().await.expect("sealed");
+    assert_eq!(seals(&kit).await, 2);
+    kit.auth.audit().verify_daily().await.expect("verified");
+    assert_eq!(kit.auth.audit().head().await.expect("answers").verified.expect("again").head, 2);
+    // One slot ahead is another server's, whose clock differs by a little.
+    kit.clock.advance(-Duration::minutes(1));
+    rows(&kit.pool, 1, kit.auth.now()).await;
+    kit.auth.audit().watch().await.expect("looked");
+    assert_eq!(seals(&kit).await, 2);
 }
 
 #[tokio::test]
@@ -299,7 +493,7 @@ async fn what_somebody_else_made_stays_found_when_ours_goes_on_from_it() {
         let kit = Kit::new().await;
         sqlx::query("select auth_audit_make_partition($1)").bind(old).execute(&kit.pool).await.expect("made");
         rows(&kit.pool, 4, old).await;
-        kit.auth.audit().seal().await.expect("sealed");
+        sealed_at(&kit, old).await;
         let ids = three_batches(&kit).await;
         let forger = with(&kit, &[66; 32], &[]);
         if dropped {
@@ -433,8 +627,12 @@ async fn rows_older_than_numbers_are_sealed_first_and_by_their_time() {
     .await
     .expect("added");
     rows(&kit.pool, 3, TODAY).await;
-    let sealed = kit.auth.audit().seal().await.expect("sealed");
-    assert_eq!(sealed.rows, 7_003);
+    assert!(
+        kit.auth.audit().seal().await.expect("answers").no_chain,
+        "on purpose, or whoever deletes a chain has rows sealed anew"
+    );
+    let (sealed, accepted) = kit.auth.audit().seal_by_hand(&why("upgraded")).await.expect("begun");
+    assert_eq!((sealed.rows, accepted.expect("they are old").rows), (7_003, 7_000));
     let verified = verify(&kit.auth).await;
     assert_eq!((verified.rows, &verified.findings), (7_003, &vec![]));
 
@@ -450,7 +648,7 @@ async fn a_month_that_retention_dropped_is_no_gap_and_one_that_somebody_dropped_
     for month in [older, old] {
         sqlx::query("select auth_audit_make_partition($1)").bind(month).execute(&kit.pool).await.expect("made");
         rows(&kit.pool, 4, month).await;
-        kit.auth.audit().seal().await.expect("sealed");
+        sealed_at(&kit, month).await;
     }
     rows(&kit.pool, 4, TODAY).await;
     kit.auth.audit().seal().await.expect("sealed");
@@ -475,7 +673,7 @@ async fn a_month_that_retention_dropped_is_no_gap_and_one_that_somebody_dropped_
     )
     .await;
     kit.auth.audit().seal().await.expect("sealed");
-    assert_eq!(problems(&verify(&kit.auth).await), [Problem::RowInserted]);
+    assert_eq!(problems(&verify(&kit.auth).await), [Problem::RowInserted, Problem::SealedLate]);
 
     // The word that the months were dropped by right is itself in the chain.
     tamper(&kit, &["delete from auth_audit_seals where kind = 'dropped'".to_owned()]).await;

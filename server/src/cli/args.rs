@@ -330,10 +330,18 @@ pub enum AuditCommand {
     },
     /// Verify that the audit log is as it was sealed; exit 1 if a row or a batch was changed, removed or added
     Verify {
-        /// A batch that must be in the chain, like 4812:9f86d081884c7d65, from the log line `audit.sealed`. Without it, the newest
-        /// batches could be cut off together with their rows, and `verify` would not notice
+        /// A batch that must be in the chain, like 4812:9f86d081884c7d65, from `latchkey audit head` or the log line `audit.sealed`.
+        /// Without it, the newest batches could be cut off together with their rows, and `verify` would not notice
         #[arg(long, value_name = "NUMBER:HASH", value_parser = head)]
         head: Option<KnownHead>,
+    },
+    /// Print the newest batch with its whole hash, to keep where the database can't reach; exit 1 if nothing is sealed
+    Head,
+    /// Seal now, begin the chain on a log that has none, and accept what was sealed late, once you know why
+    Seal {
+        /// Why, for the audit log
+        #[arg(long)]
+        reason: Reason,
     },
     /// Report what is unusual: guessing, replays, two-factor resets, exports, commands at the shell
     Report {
@@ -341,6 +349,13 @@ pub enum AuditCommand {
         #[arg(long, value_name = "RFC3339", value_parser = time)]
         since: Option<OffsetDateTime>,
     },
+}
+
+impl AuditCommand {
+    /// It changes nothing.
+    pub fn looks(&self) -> bool {
+        matches!(self, Self::Verify { .. } | Self::Head | Self::Report { .. })
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

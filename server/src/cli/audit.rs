@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Write as _};
 use anyhow::Context as _;
 use auth::{
     Auth,
-    audit::{AuditFilter, Format, Head, Unusual, Verified},
+    audit::{AuditFilter, Format, Head, Late, SealState, Sealed, Unusual, Verified},
     identity::Actor,
 };
 use serde_json::{Value, json};
@@ -31,6 +31,18 @@ pub async fn audit(auth: &Auth, command: AuditCommand) -> anyhow::Result<Option<
             Ok(None)
         }
         AuditCommand::Verify { head } => Ok(Some(verified(&Box::pin(auth.audit().verify(head.as_ref())).await?))),
+        AuditCommand::Head => {
+            let SealState { head, sealed_at, unsealed_since, .. } = auth.audit().head().await?;
+            let head = head.context("Nothing is sealed yet.")?;
+            let json = json!({
+                "head": head.to_string(), "sealed_at": sealed_at.map(rfc3339), "unsealed_since": unsealed_since.map(rfc3339),
+            });
+            Ok(Some(Answer::new(head.to_string(), json)))
+        }
+        AuditCommand::Seal { reason } => {
+            let (sealed, late) = Box::pin(auth.audit().seal_by_hand(&reason)).await?;
+            Ok(Some(by_hand(sealed, late.as_ref())))
+        }
         AuditCommand::Report { since } => {
             let since = since.unwrap_or_else(|| auth.now() - REPORTED);
             let found = auth.audit().report(since).await?;
@@ -72,6 +84,20 @@ fn verified(verified: &Verified) -> Answer {
     });
     let failed = (all > 0).then(|| format!("{all} found; docs/audit.md says what each means."));
     Answer::new(lines.join("\n"), json).or_fail(failed)
+}
+
+fn by_hand(sealed: Sealed, late: Option<&Late>) -> Answer {
+    let Sealed { batches, rows, waits, .. } = sealed;
+    let accepted = late.map(|Late { batches, rows, first_at, last_at }| {
+        let [first, last] = [first_at, last_at].map(|at| at.map(rfc3339).unwrap_or_default());
+        let text = format!("Accepted {batches} batches with {rows} rows of {first} to {last}, which were sealed late.");
+        (text, json!({ "batches": batches, "rows": rows, "from": first, "to": last }))
+    });
+    let (text, accepted) = accepted.unwrap_or_else(|| ("Nothing was sealed late.".to_owned(), Value::Null));
+    let json = json!({ "batches": batches, "rows": rows, "accepted": accepted });
+    let failed =
+        waits.then(|| "A transaction stays open and may still bring rows (docs/runbooks/audit-unsealed.md). Try again.".to_owned());
+    Answer::new(format!("Sealed {rows} rows in {batches} batches. {text}"), json).or_fail(failed)
 }
 
 fn in_words(unusual: &Unusual) -> String {

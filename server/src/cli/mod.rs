@@ -35,23 +35,37 @@ pub async fn run(config: &Config, database: &Database, command: Command) -> anyh
         return migrate(database, status).await?.print(output);
     }
     let auth = auth(config, pool).await?;
-    let (answer, output) = match command {
-        Command::User(Group { command, output }) => (user::user(&auth, command).await?, output),
-        Command::Session(Group { command, output }) => (user::session(&auth, command).await?, output),
-        Command::Flag(Group { command, output }) => (rollout::flag(&auth, command).await?, output),
-        Command::Rollout(Group { command, output }) => (rollout::rollout(&auth, command).await?, output),
-        Command::Key(Group { command, output }) => (key::key(&auth, command).await?, output),
-        Command::ApiKey(Group { command, output }) => (key::api_key(&auth, command).await?, output),
-        Command::Reconcile { since, output } => (reconcile::reconcile(&auth, since).await?, output),
-        Command::Audit(Group { command, output }) => match audit::audit(&auth, command).await? {
+    // What is looked at stays as it is: it may be evidence.
+    let looks = matches!(&command, Command::Audit(Group { command, .. }) if command.looks());
+    let answered = Box::pin(answer(&auth, command)).await;
+    // What a command records is sealed late where the next server starts later.
+    if !looks && let Err(error) = auth.audit().seal_at_end().await {
+        tracing::warn!(%error, "audit.seal_failed");
+    }
+    match answered? {
+        Some((answer, output)) => answer.print(output),
+        None => Ok(()),
+    }
+}
+
+/// `None`: the answer is printed already.
+async fn answer(auth: &Auth, command: Command) -> anyhow::Result<Option<(Answer, Output)>> {
+    Ok(Some(match command {
+        Command::User(Group { command, output }) => (user::user(auth, command).await?, output),
+        Command::Session(Group { command, output }) => (user::session(auth, command).await?, output),
+        Command::Flag(Group { command, output }) => (rollout::flag(auth, command).await?, output),
+        Command::Rollout(Group { command, output }) => (rollout::rollout(auth, command).await?, output),
+        Command::Key(Group { command, output }) => (key::key(auth, command).await?, output),
+        Command::ApiKey(Group { command, output }) => (key::api_key(auth, command).await?, output),
+        Command::Reconcile { since, output } => (reconcile::reconcile(auth, since).await?, output),
+        Command::Audit(Group { command, output }) => match audit::audit(auth, command).await? {
             Some(answer) => (answer, output),
-            None => return Ok(()),
+            None => return Ok(None),
         },
         Command::Serve | Command::Migrate { .. } | Command::Config(_) | Command::Doctor { .. } | Command::Smoke(_) => {
             unreachable!("not a command on the data")
         }
-    };
-    answer.print(output)
+    }))
 }
 
 /// On the heap: each command's future would hold it several times over.

@@ -61,6 +61,7 @@ const DESCRIPTIONS: &[(&str, Kind, Unit, &str)] = &[
     ("worker_heartbeat_timestamp_seconds", Gauge, Unit::Seconds, "When a background loop of this process last came round."),
     ("encryption_key_secrets", Gauge, Unit::Count, "Secrets by the key they lie under."),
     ("audit_seal_head", Gauge, Unit::Count, "Number of the last sealed batch of the audit; 0 before any. It never goes back."),
+    ("audit_seal_timestamp_seconds", Gauge, Unit::Seconds, "When the last batch of the audit was sealed; 0 before any."),
     ("audit_unsealed_seconds", Gauge, Unit::Seconds, "Age of the oldest row of the audit that is not sealed yet."),
     ("audit_verify_ok", Gauge, Unit::Count, "0 where the last verification of the audit found something."),
     ("database_connections", Gauge, Unit::Count, "Connections of this process to the database."),

@@ -88,7 +88,7 @@ pub const GROUPS: [Group; 8] = [
     Group {
         name: "system",
         text: "System",
-        events: "audit.exported",
+        events: "audit.exported audit.accepted",
         failures: "network.too_many_requests reconcile.finished audit.tampered",
     },
 ];
@@ -324,7 +324,7 @@ fn Seal(seal: SealState, now: OffsetDateTime) -> impl IntoView {
     view! {
         {tampered.then(|| view! {
             <Notice tone=Tone::Danger title="The audit log isn't as it was sealed">
-                "Somebody changed, removed or added events in the database. Run latchkey audit verify to see which."
+                "Somebody changed, removed or added events in the database, or servers sealed events late. Run latchkey audit verify to see which."
             </Notice>
         })}
         {late.map(|at| view! {

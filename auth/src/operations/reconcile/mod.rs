@@ -75,7 +75,7 @@ impl Operations<'_> {
             tracing::warn!(kind, at = %at, ids = ?ids, "reconcile.found");
             *findings.entry(kind.clone()).or_default() += 1;
         }
-        let mut work = UnitOfWork::begin(&self.0.pool, None, now).await?;
+        let mut work = UnitOfWork::begin(&self.0.pool, None, self.0.now()).await?;
         work.record(Event::ReconcileFinished { findings });
         Ok(work.commit().await?)
     }

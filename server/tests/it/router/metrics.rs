@@ -258,9 +258,21 @@ async fn an_audit_that_waits_is_cut_or_was_changed_is_told() {
     let other = kit.second().await;
     assert_eq!(watched(&other).await, [2.0, 0.0, 1.0], "who has come since then can't know");
 
+    let sealed_at = counted.value(&kit, "audit_seal_timestamp_seconds").await.expect("published");
+    let now = (kit.auth.now() - time::OffsetDateTime::UNIX_EPOCH).as_seconds_f64();
+    assert!((sealed_at - now).abs() < 1.0, "{sealed_at}");
+
     tamper(&kit, "update auth_audit set user_agent = 'Safari'").await;
     other.audit().verify_daily().await.expect("looked");
     assert!(watched(&other).await[2] < 0.5, "it is not whole any more");
+
+    // None of its batches is left, and nobody has looked since.
+    tamper(&kit, "delete from auth_audit_seals").await;
+    tamper(&kit, "delete from audit_verification").await;
+    kit.clock.advance(time::Duration::minutes(1));
+    let started = kit.second().await;
+    let [head, unsealed, ok] = watched(&started).await[..] else { unreachable!("three are asked for") };
+    assert!(head < 0.5 && unsealed > 600.0 && ok < 0.5, "{head} {unsealed} {ok}");
 }
 
 /// One network asks for more than a household does: what the alert on bursts and the one on held rollouts are about.
