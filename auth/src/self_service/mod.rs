@@ -7,5 +7,6 @@ pub mod activity;
 pub mod address_change;
 pub mod deletion;
 pub mod export;
+pub mod known_browsers;
 pub mod revert;
 pub mod two_factor;

@@ -376,7 +376,7 @@ async fn its_owner_and_administrators_see_it_by_the_applications_name_and_end_it
     assert!(!is_live(&kit, &notes(), &token).await);
 
     let token = signed_in(&kit, &notes()).await;
-    kit.auth.sessions().end_others(&authority, &visitor.from).await.expect("ended");
+    kit.auth.self_service().end_other_sessions(&authority, &visitor.from).await.expect("ended");
     assert!(!is_live(&kit, &notes(), &token).await);
     let token = signed_in(&kit, &notes()).await;
     kit.auth.administration().end_user_sessions(Actor::Operator, authority.user, &why("lost")).await.expect("ended");

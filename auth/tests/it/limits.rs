@@ -6,6 +6,7 @@ use auth::{
         Policy, SignUp,
         limits::{Limit, Rate},
     },
+    primitives::requester::Requester,
     sign_in::first_factor::{ConfirmLinkError, EnterCodeError, Outcome, RequestLinkError},
 };
 use testkit::{Kit, Visitor, address, handover};
@@ -422,7 +423,7 @@ async fn no_made_up_old_or_other_accounts_cookie_makes_a_browser_known() {
     let known: &[&str] = &["code_known_browser", "link_browser", "link_known_browser"];
     let stranger: &[&str] =
         &["code_address", "code_network", "link_address", "link_address_network", "link_all", "link_browser", "link_network"];
-    let made_up = Some(KnownBrowserToken::new());
+    let made_up = Some(KnownBrowserToken::new().into());
     for (cookie, email, days, counted) in [
         (&owner.known, "mara@example.org", 0, known),
         (&made_up, "mara@example.org", 0, stranger),
@@ -440,6 +441,122 @@ async fn no_made_up_old_or_other_accounts_cookie_makes_a_browser_known() {
             sqlx::query_scalar("select name from rate_limits order by name").fetch_all(&kit.pool).await.expect("names");
         assert_eq!(names, counted, "{email} {days}");
     }
+}
+
+/// What a browser's wrong code for an address is counted against.
+async fn counted_against(kit: &Kit, visitor: &Visitor, email: &str) -> Vec<String> {
+    sqlx::query("delete from rate_limits").execute(&kit.pool).await.expect("deleted");
+    kit.clock.advance(Duration::minutes(1));
+    ask_from(kit, visitor, email).await.expect("within the limits");
+    let (_, code) = kit.sign_in_mail().await;
+    kit.auth.sign_in().enter_code(&any_wrong(&code), visitor.proof(), &handover(), &visitor.from).await.expect_err("wrong");
+    let names = "select name from rate_limits where name like 'code_%' order by name";
+    sqlx::query_scalar(names).fetch_all(&kit.pool).await.expect("names")
+}
+
+/// On a shared computer somebody signs in first, and keeps a copy of the cookie.
+#[tokio::test]
+async fn a_cookie_copied_before_an_account_signed_in_is_worth_nothing_for_it() {
+    let kit = Kit::new().await;
+    let mut shared = Visitor::at(host(0));
+    shared.give_first_factor(&kit, &address("eve@example.org")).await;
+    let copy = shared.known.clone();
+    shared.give_first_factor(&kit, &address("mara@example.org")).await;
+    let known = ["code_known_browser"];
+    for email in ["mara@example.org", "eve@example.org"] {
+        assert_eq!(counted_against(&kit, &shared, email).await, known, "both are known in this browser");
+    }
+    let copied = Visitor { known: copy, ..Visitor::at(host(0)) };
+    assert_eq!(counted_against(&kit, &copied, "eve@example.org").await, known);
+    assert_eq!(counted_against(&kit, &copied, "mara@example.org").await, ["code_address", "code_network"]);
+    let before = kit.count("select count(*) from auth_audit where details->>'new_device' = 'true'").await;
+    let mut copied = Visitor { known: copied.known, ..Visitor::at(host(0)) };
+    copied.give_first_factor(&kit, &address("mara@example.org")).await;
+    assert_eq!(kit.count("select count(*) from auth_audit where details->>'new_device' = 'true'").await, before + 1, "it is told");
+}
+
+#[tokio::test]
+async fn a_known_browsers_cookie_from_another_network_and_device_makes_no_browser_known() {
+    let kit = Kit::new().await;
+    let mut owner = Visitor::at([203, 0, 113, 24]);
+    owner.give_first_factor(&kit, &address("mara@example.org")).await;
+    let phone = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) Version/17.5 Mobile/15E148 Safari/604.1";
+    let turns_up = |ip: [u8; 4], user_agent: Option<&str>| {
+        let visitor = Visitor { known: owner.known.clone(), ..Visitor::at(ip) };
+        let from = Requester::new(visitor.from.ip, user_agent.unwrap_or(visitor.from.user_agent()), "test");
+        Visitor { from, ..visitor }
+    };
+    let (known, stranger) = (vec!["code_known_browser"], vec!["code_address", "code_network"]);
+    for (ip, user_agent, counted) in
+        [([203, 0, 113, 7], Some(phone), &known), ([198, 51, 100, 7], None, &known), ([203, 0, 114, 24], Some(phone), &stranger)]
+    {
+        assert_eq!(&counted_against(&kit, &turns_up(ip, user_agent), "mara@example.org").await, counted, "{ip:?} {user_agent:?}");
+    }
+    // Its sign-in there is one in a new browser, and the owner's stays known.
+    let mut thief = turns_up([203, 0, 114, 24], Some(phone));
+    thief.give_first_factor(&kit, &address("mara@example.org")).await;
+    assert_eq!(kit.count("select count(*) from sessions where new_device").await, 1);
+    assert_eq!(counted_against(&kit, &owner, "mara@example.org").await, known);
+}
+
+/// The version before gave one token to all accounts of a browser, and noted no network and no device.
+#[tokio::test]
+async fn an_older_versions_cookie_is_good_until_its_accounts_next_sign_in() {
+    let kit = Kit::new().await;
+    let mut owner = Visitor::at([203, 0, 113, 24]);
+    owner.give_first_factor(&kit, &address("mara@example.org")).await;
+    sqlx::query("update known_browsers set ip = null, device = null").execute(&kit.pool).await.expect("updated");
+    let mut copied = Visitor { known: owner.known.clone(), ..Visitor::at([198, 51, 100, 7]) };
+    copied.from = Requester::new(copied.from.ip, "curl/8.5.0", "test");
+    assert_eq!(counted_against(&kit, &copied, "mara@example.org").await, ["code_known_browser"]);
+
+    owner.give_first_factor(&kit, &address("mara@example.org")).await;
+    assert_eq!(kit.count("select count(*) from known_browsers where device = 'Firefox on Linux'").await, 1);
+    assert_eq!(kit.count("select count(*) from sessions where new_device").await, 0);
+    let copied = Visitor { nonce: auth::crypto::BrowserNonce::new(), from: owner.from.clone(), ..copied };
+    assert_eq!(counted_against(&kit, &copied, "mara@example.org").await, ["code_address", "code_network"], "the copy is dead");
+    assert_eq!(counted_against(&kit, &owner, "mara@example.org").await, ["code_known_browser"]);
+}
+
+fn unlimited() -> Policy {
+    let limits = auth::policy::limits::Limits::off();
+    Policy { passwordless_auth: true, sign_up: SignUp::Open, limits, ..Policy::default() }
+}
+
+/// Counted before anything is compared: also of many tries at once, and whatever the limits.
+#[tokio::test]
+async fn a_known_browser_gets_a_hundred_wrong_codes_and_then_only_the_link_until_it_is_used() {
+    let kit = Kit::with(unlimited()).await;
+    let (mut owner, mara) = (Visitor::at(host(0)), address("mara@example.org"));
+    owner.give_first_factor(&kit, &mara).await;
+    sqlx::query("update known_browsers set wrong_codes = 97").execute(&kit.pool).await.expect("updated");
+    let enter = async |code: &Code| kit.auth.sign_in().enter_code(code, owner.proof(), &handover(), &owner.from).await;
+    kit.clock.advance(Duration::minutes(1));
+    ask_from(&kit, &owner, "mara@example.org").await.expect("no limits");
+    let (_, code) = kit.sign_in_mail().await;
+    let wrong = any_wrong(&code);
+    let refused = futures::future::join_all((0..5).map(|_| enter(&wrong))).await;
+    let off = |outcome: &Result<Outcome, EnterCodeError>| matches!(outcome, Err(EnterCodeError::CodesOff));
+    assert!(refused.iter().filter(|outcome| off(outcome)).count() >= 3, "{refused:?}");
+    let compared = "select count(*) from auth_audit where event_type = 'link.refused' and details->>'reason' = 'wrong_code'";
+    assert_eq!(kit.count(compared).await, 3);
+
+    kit.clock.advance(Duration::minutes(1));
+    ask_from(&kit, &owner, "mara@example.org").await.expect("no limits");
+    let (token, code) = kit.sign_in_mail().await;
+    assert!(off(&enter(&code).await), "also the right one of a new mail");
+    assert!(kit.auth.sign_in().codes_are_off(&mara, owner.proof(), &owner.from).await.expect("answers"));
+    let elsewhere = Visitor::at(host(1));
+    assert!(!kit.auth.sign_in().codes_are_off(&mara, elsewhere.proof(), &elsewhere.from).await.expect("answers"));
+    kit.auth.sign_in().confirm_link(&token, owner.proof(), &handover(), &owner.from).await.expect("the link works");
+    assert!(!kit.auth.sign_in().codes_are_off(&mara, owner.proof(), &owner.from).await.expect("answers"));
+
+    sqlx::query("update known_browsers set wrong_codes = 99").execute(&kit.pool).await.expect("updated");
+    kit.clock.advance(Duration::minutes(1));
+    ask_from(&kit, &owner, "mara@example.org").await.expect("no limits");
+    let (_, code) = kit.sign_in_mail().await;
+    enter(&code).await.expect("a right code is no wrong one");
+    assert_eq!(kit.count("select wrong_codes::bigint from known_browsers").await, 99, "and only a link begins anew");
 }
 
 /// Of many presses at once most find the code used. They compared nothing, and must not count as wrong codes.

@@ -5,11 +5,11 @@ use uuid::Uuid;
 
 use super::MagicLink;
 use crate::{
-    crypto::Seed,
+    crypto::{KnownBrowserToken, Seed},
     event::Refusal,
     identity::Method,
     one_time::{Dead, Life},
-    policy::LIVE_LINKS,
+    policy::{CODE_TRIES, LIVE_LINKS, MAX_WRONG_CODES},
     primitives::{email_address::EmailAddress, requester::Application, statement::Statement as _},
 };
 
@@ -113,8 +113,49 @@ pub(crate) async fn newest_of_browser(pool: &PgPool, browser_hash: &[u8; 32]) ->
     find!(pool, "browser_hash = $1 order by created_at desc limit 1", browser_hash)
 }
 
-pub(crate) async fn charge_try(pool: &PgPool, id: Uuid, now: OffsetDateTime) -> sqlx::Result<Option<u32>> {
-    charge_try!("magic_links", "used = 0 and closed_at is null", pool, id, now)
+/// A code is about to be compared: it was counted as wrong.
+pub(crate) struct Charged {
+    /// Tries of this mail, with this one.
+    pub spent: u32,
+    /// Wrong codes since a link was used, with this one. None: there were too many before, and nothing may be compared.
+    pub wrong: Option<i32>,
+}
+
+/// Charges one try, of the mail and of who tries, before anything is compared. `None`: no try is left, or the code died meanwhile.
+pub(crate) async fn charge_try(
+    pool: &PgPool,
+    link: &MagicLink,
+    known: Option<&KnownBrowserToken>,
+    now: OffsetDateTime,
+) -> sqlx::Result<Option<Charged>> {
+    let Some(known) = known else {
+        let spent = charge_try!("magic_links", "used = 0 and closed_at is null", pool, link.id, now)?;
+        return Ok(spent.map(|spent| Charged { spent, wrong: Some(0) }));
+    };
+    let row = sqlx::query!(
+        r#"
+        with tried as (
+            update magic_links set attempts = attempts + 1
+            where id = $1 and attempts < $2 and expires_at > $3 and used = 0 and closed_at is null
+            returning attempts
+        ), counted as (
+            update known_browsers k set wrong_codes = k.wrong_codes + 1
+            from tried
+            where k.token_hash = $4 and k.user_id = (select id from users where email_key = $5) and k.wrong_codes < $6
+            returning k.wrong_codes
+        )
+        select tried.attempts, counted.wrong_codes as "wrong?" from tried left join counted on true
+        "#,
+        link.id,
+        i16::try_from(CODE_TRIES).expect("a handful"),
+        now,
+        &known.hash(),
+        link.email.key(),
+        MAX_WRONG_CODES,
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.map(|row| Charged { spent: row.attempts.unsigned_abs().into(), wrong: row.wrong }))
 }
 
 /// Uses the link up, if it is live at this very moment, and closes the account's other links with it. One statement decides:

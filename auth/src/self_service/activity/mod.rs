@@ -27,7 +27,7 @@ pub const PAGE: usize = 20;
 /// Signing in and out.
 const SIGN_INS: [&str; 2] = ["session.created", "session.revoked"];
 /// What an account is, and how it is reached.
-const CHANGES: [&str; 24] = [
+const CHANGES: [&str; 25] = [
     "user.created",
     "user.disabled",
     "user.enabled",
@@ -43,6 +43,7 @@ const CHANGES: [&str; 24] = [
     "two_factor.reset",
     "device.trusted",
     "device.revoked",
+    "browser.forgotten",
     "email.change_requested",
     "email.changed",
     "email.change_undone",
