@@ -1245,12 +1245,26 @@ fn code() -> (String, String) {
 fn sign_in_mail() -> askama::Result<Mail> {
     let (url, (code, lasting)) =
         ("https://latchkey.example/login/verify?token=Zk3vQ8hXyT2mWc7LrN5sBd1FgJp0aEuK".to_owned(), code());
-    SignIn { url, code, lasting, by: by_firefox() }.compose(mails::SIGN_IN, HELP)
+    SignIn { url, code: Some(code), lasting, by: by_firefox() }.compose(mails::SIGN_IN, HELP)
+}
+
+fn sign_in_by_link_alone() -> askama::Result<Mail> {
+    let (url, (_, lasting)) = ("https://latchkey.example/login/verify?token=Zk3vQ8hXyT2mWc7LrN5sBd1FgJp0aEuK".to_owned(), code());
+    SignIn { url, code: None, lasting, by: by_firefox() }.compose(mails::SIGN_IN, HELP)
+}
+
+fn elsewhere_without_code(url: Option<&str>) -> askama::Result<Mail> {
+    let (application, url, (_, lasting)) = ("Notes".into(), url.map(str::to_owned), code());
+    let login_url = "https://latchkey.example/login".to_owned();
+    SignInElsewhere { application, url, code: None, login_url, lasting, client_named: true, by: by_firefox() }
+        .compose(mails::SIGN_IN, HELP)
 }
 
 fn sign_in_elsewhere_mail(application: &str, url: Option<&str>) -> askama::Result<Mail> {
     let (application, url, (code, lasting)) = (application.into(), url.map(str::to_owned), code());
-    SignInElsewhere { application, url, code, lasting, client_named: true, by: by_firefox() }.compose(mails::SIGN_IN, HELP)
+    let (code, login_url) = (Some(code), "https://latchkey.example/login".to_owned());
+    SignInElsewhere { application, url, code, login_url, lasting, client_named: true, by: by_firefox() }
+        .compose(mails::SIGN_IN, HELP)
 }
 
 fn notices() -> Vec<(&'static str, Notice)> {
@@ -1296,6 +1310,9 @@ fn mails() -> askama::Result<Vec<(&'static str, String)>> {
     let email_change = EmailChangeCode { code: own_code, lasting: own_lasting, by: by_firefox() };
     let others = [
         ("mail-sign-in", sign_in_mail()?),
+        ("mail-sign-in-codes-off", sign_in_by_link_alone()?),
+        ("mail-sign-in-elsewhere-codes-off", elsewhere_without_code(Some("https://notes.example/sign-in?token=t0k"))?),
+        ("mail-sign-in-elsewhere-code-off", elsewhere_without_code(None)?),
         ("mail-sign-in-elsewhere", sign_in_elsewhere_mail("Notes", Some("https://notes.example/sign-in?token=t0k"))?),
         ("mail-sign-in-elsewhere-code", sign_in_elsewhere_mail("Notes", None)?),
         (

@@ -6,3 +6,4 @@
 pub mod known_browser;
 pub mod request_bursts;
 pub mod throttle;
+pub(crate) mod wrong_codes;

@@ -18,6 +18,7 @@ use crate::{
     limits::{
         known_browser,
         throttle::{Charge, Limited, Subject},
+        wrong_codes,
     },
     one_time::{
         Dead, Life, invitation,
@@ -65,6 +66,8 @@ pub(crate) struct Request<'a> {
     /// As in [`FirstFactorContext`].
     pub binding: [u8; 32],
     pub from_known_browser: bool,
+    /// No code is taken in that browser at present: the mail has none.
+    pub codes_off: bool,
     pub redirect_url: Option<&'a str>,
 }
 
@@ -188,8 +191,9 @@ impl SignIn<'_> {
             return Err(RequestLinkError::Limited(limited));
         }
 
-        let seed = self.0.keys.seed();
-        let request = Request { email, seed, binding: nonce.hash(), from_known_browser: known.is_some(), redirect_url: None };
+        let (seed, codes_off) = (self.0.keys.seed(), self.codes_off_for(email, known).await?);
+        let request =
+            Request { email, seed, binding: nonce.hash(), from_known_browser: known.is_some(), codes_off, redirect_url: None };
         let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         self.queue_link(&mut work, new_id(now), request, from, now).await?;
         Ok(work.commit_and_mail(self.0).await?)
@@ -204,7 +208,7 @@ impl SignIn<'_> {
         from: &Requester,
         now: OffsetDateTime,
     ) -> sqlx::Result<OffsetDateTime> {
-        let Request { email, seed, binding, from_known_browser, redirect_url } = request;
+        let Request { email, seed, binding, from_known_browser, codes_off, redirect_url } = request;
         let token = self.0.keys.link_token(&seed).expect("the current key is there");
         let code = self.0.keys.code(&seed).expect("the current key is there");
         let expires_at = now + self.0.policy.link_ttl;
@@ -219,6 +223,7 @@ impl SignIn<'_> {
             application: from.application().cloned(),
             redirect_url: redirect_url.map(ToOwned::to_owned),
             client_named: from.is_person(),
+            codes_off,
             created_at: now,
             attempts: 0,
             life: Life::until(expires_at),
@@ -422,8 +427,9 @@ impl SignIn<'_> {
         }
         // Only wrong answers count against the limits.
         self.give_back(&charges).await?;
-        if let Some(token) = known {
-            known_browser::store::uncount(&self.0.pool, token, link.email.key()).await?;
+        match known {
+            Some(token) => known_browser::store::uncount(&self.0.pool, token, link.email.key()).await?,
+            None => wrong_codes::uncount(&self.0.pool, link.email.key()).await?,
         }
         match self.redeem(&link, Method::Code, browser, handover, from, now).await {
             Ok(outcome) => Ok(outcome),
@@ -459,10 +465,10 @@ impl SignIn<'_> {
         Ok(self.codes_off_for(email, known).await?)
     }
 
-    async fn codes_off_for(self, email: &EmailAddress, known: Option<&KnownBrowserToken>) -> sqlx::Result<bool> {
+    pub(crate) async fn codes_off_for(self, email: &EmailAddress, known: Option<&KnownBrowserToken>) -> sqlx::Result<bool> {
         match known {
             Some(token) => known_browser::store::codes_off(&self.0.pool, token, email.key()).await,
-            None => Ok(false),
+            None => wrong_codes::codes_off(&self.0.pool, email.key()).await,
         }
     }
 
@@ -516,6 +522,9 @@ impl SignIn<'_> {
             // It died between the look and the statement: say of what.
             let dead = links::by_id(&self.0.pool, link.id).await?.and_then(|link| link.life.dead(now));
             return Err(Redeem::NotLive(dead.unwrap_or(Dead::Expired).into()));
+        }
+        if method == Method::Link {
+            wrong_codes::link_used(work.connection(), link.email.key()).await?;
         }
         let account = self.find_or_create(&mut work, link, from, now).await?;
         if !self.0.flag().signs_in(&account.email_key, account.admin) {

@@ -65,7 +65,7 @@ const ROWS: &str = r"
     from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r'";
 
 /// As the table calls them.
-const ACTS: [&str; 12] = [
+const ACTS: [&str; 13] = [
     "ask for a mail, and a limit refuses",
     "open a link",
     "press an unknown link",
@@ -74,6 +74,7 @@ const ACTS: [&str; 12] = [
     "enter a code without a request",
     "enter a wrong code",
     "enter a code at a dead request",
+    "enter a code while codes are off",
     "cancel a link",
     "open a link that reverts a change",
     "press a dead link that reverts a change",
@@ -85,7 +86,7 @@ const ACTS: [&str; 12] = [
 #[tokio::test]
 async fn no_act_before_sign_in_writes_rows_without_end() {
     let mut limits = auth::policy::limits::Limits::default();
-    limits.set(Limit::LinkAll, Rate::new(8, std::time::Duration::from_hours(1)));
+    limits.set(Limit::LinkAll, Rate::new(9, std::time::Duration::from_hours(1)));
     let kit = Kit::with(Policy { passwordless_auth: true, sign_up: SignUp::Open, limits, ..Policy::default() }).await;
     let sign_in = kit.auth.sign_in();
     let asked = async |n: usize| {
@@ -101,6 +102,9 @@ async fn no_act_before_sign_in_writes_rows_without_end() {
     let (live, live_token, _) = asked(3).await;
     let (guessed, _, right) = asked(4).await;
     let (cancelled, cancelled_token, cancelled_code) = asked(5).await;
+    let (off, _, off_code) = asked(8).await;
+    let far = "insert into wrong_codes values ('a8@example.org', 100, $1)";
+    sqlx::query(far).bind(kit.auth.now()).execute(&kit.pool).await.expect("put");
     let (revert_token, unknown_token) = (auth::crypto::RevertToken::parse(&"A".repeat(43)), LinkToken::parse(&"A".repeat(43)));
     let (revert_token, unknown_token) = (revert_token.expect("well-formed"), unknown_token.expect("well-formed"));
     let wrong = Code::parse(if right.reveal() == "000000" { "111111" } else { "000000" }).expect("six digits");
@@ -134,6 +138,7 @@ async fn no_act_before_sign_in_writes_rows_without_end() {
                 drop(sign_in.enter_code(code, visitor.proof(), &handover(), &visitor.from).await);
             }
         }
+        "enter a code while codes are off" => drop(sign_in.enter_code(&off_code, off.proof(), &handover(), &off.from).await),
         "cancel a link" => sign_in.cancel_link(&cancelled_token, &stranger.from).await.expect("answers"),
         "open a link that reverts a change" => drop(kit.auth.self_service().peek_revert(&revert_token).await),
         "press a dead link that reverts a change" => {
@@ -557,6 +562,90 @@ async fn a_known_browser_gets_a_hundred_wrong_codes_and_then_only_the_link_until
     let (_, code) = kit.sign_in_mail().await;
     enter(&code).await.expect("a right code is no wrong one");
     assert_eq!(kit.count("select wrong_codes::bigint from known_browsers").await, 99, "and only a link begins anew");
+}
+
+/// The same for every address: nobody learns by it whether there is an account. Counted before anything is compared, also of many tries at
+/// once on two servers, and whatever the limits; and no stranger keeps the owner out by it.
+#[tokio::test]
+async fn after_a_hundred_wrong_codes_for_an_address_only_the_link_works_until_it_is_used() {
+    for email in ["mara@example.org", "nobody@example.org"] {
+        let kit = Kit::with(unlimited()).await;
+        let second = kit.second().await;
+        let mut owner = Visitor::at(host(0));
+        owner.give_first_factor(&kit, &address("mara@example.org")).await;
+        let sign_in = kit.auth.sign_in();
+        let off = |outcome: &Result<Outcome, EnterCodeError>| matches!(outcome, Err(EnterCodeError::CodesOff));
+        sqlx::query("insert into wrong_codes values ($1, 93, $2)")
+            .bind(email)
+            .bind(kit.auth.now())
+            .execute(&kit.pool)
+            .await
+            .expect("put");
+        let (one, two) = (Visitor::at(host(1)), Visitor::at(host(2)));
+        let mut tries = Vec::new();
+        for visitor in [&one, &two] {
+            ask_from(&kit, visitor, email).await.expect("no limits");
+            let (_, code) = kit.sign_in_mail().await;
+            tries.extend((0..5).map(|n| (if n % 2 == 0 { &*kit.auth } else { &*second }, visitor, any_wrong(&code))));
+        }
+        let guess = async |(auth, visitor, wrong): &(&auth::Auth, &Visitor, Code)| {
+            auth.sign_in().enter_code(wrong, visitor.proof(), &handover(), &visitor.from).await
+        };
+        let refused = futures::future::join_all(tries.iter().map(guess)).await;
+        assert!(refused.iter().filter(|outcome| off(outcome)).count() >= 3, "{email}: {refused:?}");
+        let compared = "select count(*) from auth_audit where event_type = 'link.refused' and details->>'reason' = 'wrong_code'";
+        assert_eq!(kit.count(compared).await, 7, "{email}");
+
+        kit.clock.advance(Duration::minutes(1));
+        let stranger = Visitor::at(host(3));
+        assert!(sign_in.codes_are_off(&address(email), stranger.proof(), &stranger.from).await.expect("answers"));
+        ask_from(&kit, &stranger, email).await.expect("no limits");
+        let newest = kit.letters().await.pop().expect("a mail");
+        let auth::delivery::Content::SignIn { token, code, codes_off, .. } = newest.content else { panic!("{newest:?}") };
+        assert!(codes_off, "the mail leads to the link alone");
+        let right = sign_in.enter_code(&code, stranger.proof(), &handover(), &stranger.from).await;
+        assert!(off(&right), "{email}: {right:?}");
+        if email == "mara@example.org" {
+            let known = sign_in.codes_are_off(&address(email), owner.proof(), &owner.from).await.expect("answers");
+            assert!(!known, "strangers turn nothing off in the owner's browser");
+            owner.give_first_factor(&kit, &address(email)).await;
+            let off = sign_in.codes_are_off(&address(email), stranger.proof(), &stranger.from).await.expect("answers");
+            assert!(off, "a right code turns nothing on");
+            ask_from(&kit, &stranger, email).await.expect("no limits");
+        }
+        let newest = kit.letters().await.pop();
+        let token = match newest.map(|letter| letter.content) {
+            Some(auth::delivery::Content::SignIn { token, .. }) => token,
+            _ => token,
+        };
+        sign_in.confirm_link(&token, stranger.proof(), &handover(), &stranger.from).await.expect("the link works");
+        assert!(!sign_in.codes_are_off(&address(email), stranger.proof(), &stranger.from).await.expect("answers"));
+        Visitor::at(host(4)).give_first_factor(&kit, &address(email)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_count_of_wrong_codes_ends_with_its_address_and_right_ones_leave_none() {
+    let kit = Kit::with(unlimited()).await;
+    Visitor::at(host(0)).give_first_factor(&kit, &address("mara@example.org")).await;
+    assert_eq!(kit.count("select count(*) from wrong_codes").await, 0, "a right code is no wrong one");
+    for (n, email) in ["mara@example.org", "nobody@example.org"].into_iter().enumerate() {
+        let visitor = Visitor::at(host(n + 1));
+        ask_from(&kit, &visitor, email).await.expect("no limits");
+        let (_, code) = kit.sign_in_mail().await;
+        for _ in 0..2 {
+            let wrong = kit.auth.sign_in().enter_code(&any_wrong(&code), visitor.proof(), &handover(), &visitor.from).await;
+            assert!(matches!(wrong, Err(EnterCodeError::Wrong { .. })), "{wrong:?}");
+        }
+        if email == "mara@example.org" {
+            kit.auth.sign_in().enter_code(&code, visitor.proof(), &handover(), &visitor.from).await.expect("right");
+        }
+    }
+    assert_eq!(kit.count("select sum(failures) from wrong_codes").await, 4);
+    kit.clock.advance(Duration::days(91));
+    kit.auth.operations().housekeep().await.expect("done");
+    assert_eq!(kit.count("select count(*) from wrong_codes where email_key = 'mara@example.org'").await, 1, "an account's stays");
+    assert_eq!(kit.count("select count(*) from wrong_codes").await, 1);
 }
 
 /// Of many presses at once most find the code used. They compared nothing, and must not count as wrong codes.
