@@ -20,7 +20,7 @@ use app::{
             backup_codes::{BackupCodesPage, RevealedCodesPage, UntickedPage},
             change_email::{ChangeEmailPage, EmailStage, NewAddressError},
             delete_account::{DeleteAccountPage, LastAdminPage as LastAdminStaysPage, LeavingPage},
-            devices::DevicesPage,
+            devices::{DevicesPage, Trusted},
             export::ExportPage,
             reauth::{ReauthError, ReauthHow, ReauthPage},
             security::{AccountPage, NameError, Owner},
@@ -75,7 +75,7 @@ use auth::{
     factors::{backup_code::BackupCodeFormat, trusted_device::TrustedDevice},
     flag::{Flag, FlagRow, PASSWORDLESS_AUTH},
     identity::{Method, Prefix, Scope, SecondFactor},
-    limits::{request_bursts::NetworkRequests, throttle},
+    limits::{known_browser::KnownBrowser, request_bursts::NetworkRequests, throttle},
     one_time::{Dead, revert_link::Revert},
     outbox::{Delivery, MailFilter, MailState, Notice, QueueState},
     policy::{ResetTwoFactor, SignUp, checks::Check, limits::Limit},
@@ -178,7 +178,12 @@ fn sent(address: Address, notice: Option<SentNotice>, error: Option<CodeError>) 
 
 fn sent_and(delivery: Delivery, address: Address, notice: Option<SentNotice>, error: Option<CodeError>) -> String {
     let sender = "sign-in@latchkey.example".to_owned();
-    render(|| view! { <LoginSentPage address sender delivery notice error/> })
+    render(|| view! { <LoginSentPage address sender delivery notice error codes_off=false/> })
+}
+
+fn sent_without_code() -> String {
+    let (address, sender) = (Address::Typed(EMAIL.to_owned()), "sign-in@latchkey.example".to_owned());
+    render(|| view! { <LoginSentPage address sender delivery=Delivery::OnTime notice=None error=None codes_off=true/> })
 }
 
 fn sign_in() -> Vec<(&'static str, String)> {
@@ -194,6 +199,7 @@ fn sign_in() -> Vec<(&'static str, String)> {
         ("sent-masked", sent(Address::Masked(EMAIL.into()), None, None)),
         ("sent-another", sent(typed(), Some(SentNotice::SentAnother), None)),
         ("sent-wait", sent(typed(), wait, None)),
+        ("sent-codes-off", sent_without_code()),
         ("sent-late", sent_and(Delivery::Late, typed(), None, None)),
         ("sent-refused", sent_and(Delivery::Refused, typed(), None, None)),
         ("sent-missing", sent(typed(), None, Some(CodeError::Format(CodeFormat::Missing)))),
@@ -533,6 +539,20 @@ fn devices() -> Vec<TrustedDevice> {
         .to_vec()
 }
 
+fn known() -> Vec<KnownBrowser> {
+    [(7, Some("Firefox on Windows"), true), (8, Some("Safari on iPhone"), false), (9, None, false)]
+        .map(|(id, name, here)| KnownBrowser {
+            id: Uuid::from_u128(id),
+            device: name.map(str::to_owned),
+            ip: name.and_then(|_| "2001:db8:85a3:8d3:1319:8a2e:370:7348".parse().ok()),
+            first_at: MADE,
+            last_at: if here { USED } else { MADE },
+            expires_at: datetime!(2027-11-19 08:10 UTC),
+            here,
+        })
+        .to_vec()
+}
+
 fn two_factor() -> Result<Vec<(&'static str, String)>, Box<dyn Error + Send + Sync>> {
     let email = || EMAIL.to_owned();
     let page = |two_factor, required, room| render(move || view! { <TwoFactorPage email=email() two_factor required room/> });
@@ -541,7 +561,11 @@ fn two_factor() -> Result<Vec<(&'static str, String)>, Box<dyn Error + Send + Sy
         render(move || view! { <TwoFactorSetupPage email=email() another=false required stage/> })
     };
     let off = |left, code_needed, error| render(move || view! { <TurnOffPage email=email() left code_needed error/> });
-    let trusted = |devices| render(move || view! { <DevicesPage email=email() days=30 devices/> });
+    let trusted = |devices, known| {
+        let trusted = Some(Trusted { days: 30, devices });
+        render(move || view! { <DevicesPage email=email() trusted known/> })
+    };
+    let untrusting = |known| render(move || view! { <DevicesPage email=email() trusted=None known/> });
     let mut all = second_step();
     all.extend([
         ("two-factor-off", page(TwoFactorSummary::default(), false, true)),
@@ -561,8 +585,10 @@ fn two_factor() -> Result<Vec<(&'static str, String)>, Box<dyn Error + Send + Sy
         ("turn-off", off(2, true, None)),
         ("turn-off-wrong", off(2, true, Some(TotpError::Wrong { left: 1 }))),
         ("turn-off-checked", off(2, false, None)),
-        ("devices", trusted(devices())),
-        ("devices-none", trusted(vec![])),
+        ("devices", trusted(devices(), known())),
+        ("devices-none", trusted(vec![], known())),
+        ("devices-known", untrusting(known())),
+        ("devices-forgotten", untrusting(vec![])),
     ]);
     Ok(all)
 }
@@ -1244,12 +1270,26 @@ fn code() -> (String, String) {
 fn sign_in_mail() -> askama::Result<Mail> {
     let (url, (code, lasting)) =
         ("https://latchkey.example/login/verify?token=Zk3vQ8hXyT2mWc7LrN5sBd1FgJp0aEuK".to_owned(), code());
-    SignIn { url, code, lasting, by: by_firefox() }.compose(mails::SIGN_IN, HELP)
+    SignIn { url, code: Some(code), lasting, by: by_firefox() }.compose(mails::SIGN_IN, HELP)
+}
+
+fn sign_in_by_link_alone() -> askama::Result<Mail> {
+    let (url, (_, lasting)) = ("https://latchkey.example/login/verify?token=Zk3vQ8hXyT2mWc7LrN5sBd1FgJp0aEuK".to_owned(), code());
+    SignIn { url, code: None, lasting, by: by_firefox() }.compose(mails::SIGN_IN, HELP)
+}
+
+fn elsewhere_without_code(url: Option<&str>) -> askama::Result<Mail> {
+    let (application, url, (_, lasting)) = ("Notes".into(), url.map(str::to_owned), code());
+    let login_url = "https://latchkey.example/login".to_owned();
+    SignInElsewhere { application, url, code: None, login_url, lasting, client_named: true, by: by_firefox() }
+        .compose(mails::SIGN_IN, HELP)
 }
 
 fn sign_in_elsewhere_mail(application: &str, url: Option<&str>) -> askama::Result<Mail> {
     let (application, url, (code, lasting)) = (application.into(), url.map(str::to_owned), code());
-    SignInElsewhere { application, url, code, lasting, client_named: true, by: by_firefox() }.compose(mails::SIGN_IN, HELP)
+    let (code, login_url) = (Some(code), "https://latchkey.example/login".to_owned());
+    SignInElsewhere { application, url, code, login_url, lasting, client_named: true, by: by_firefox() }
+        .compose(mails::SIGN_IN, HELP)
 }
 
 fn notices() -> Vec<(&'static str, Notice)> {
@@ -1298,6 +1338,9 @@ fn mails() -> askama::Result<Vec<(&'static str, String)>> {
     let email_change = EmailChangeCode { code: own_code, lasting: own_lasting, by: by_firefox() };
     let others = [
         ("mail-sign-in", sign_in_mail()?),
+        ("mail-sign-in-codes-off", sign_in_by_link_alone()?),
+        ("mail-sign-in-elsewhere-codes-off", elsewhere_without_code(Some("https://notes.example/sign-in?token=t0k"))?),
+        ("mail-sign-in-elsewhere-code-off", elsewhere_without_code(None)?),
         ("mail-sign-in-elsewhere", sign_in_elsewhere_mail("Notes", Some("https://notes.example/sign-in?token=t0k"))?),
         ("mail-sign-in-elsewhere-code", sign_in_elsewhere_mail("Notes", None)?),
         (

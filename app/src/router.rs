@@ -63,6 +63,8 @@ pub fn router(state: AppState) -> Router {
         .route(routes::DEVICES, get(devices::get))
         .route(routes::DEVICES_REVOKE, form_of::<devices::RevokeDevice>(routes::DEVICES))
         .route(routes::DEVICES_REVOKE_ALL, form_of::<devices::RevokeAllDevices>(routes::DEVICES))
+        .route(routes::DEVICES_FORGET, form_of::<devices::ForgetBrowser>(routes::DEVICES))
+        .route(routes::DEVICES_FORGET_ALL, form_of::<devices::ForgetAllBrowsers>(routes::DEVICES))
         .route(routes::ADMIN, get(admin::overview::get))
         .route(routes::ADMIN_USERS, get(admin::users::get).merge(form::<admin::users::SearchUsers>()))
         .route(routes::ADMIN_USERS_INVITE, get(admin::invite::get).merge(form::<admin::invite::InviteSomeone>()))

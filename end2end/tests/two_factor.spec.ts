@@ -234,7 +234,7 @@ test("a trusted browser is not asked, until trust is taken back", { tag: "@phone
   await expectPage(page, "Confirm it's you");
 
   await page.goto("/account/devices");
-  await expectPage(page, "Trusted browsers");
+  await expectPage(page, "Your browsers");
   await checkPage(page, "devices");
   await press(page.getByRole("button", { name: /^Stop trusting/ }).first());
   await expect(page.getByText("No trusted browsers")).toBeVisible();

@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc};
 use async_trait::async_trait;
 use auth::{
     Auth,
-    crypto::{BrowserNonce, ForwardAuthToken, KnownBrowserToken, LinkToken, RevertToken, SessionKey, TrustedDeviceToken},
+    crypto::{BrowserNonce, ForwardAuthToken, KnownBrowserCookie, LinkToken, RevertToken, SessionKey, TrustedDeviceToken},
     identity::Authority,
     policy::KNOWN_BROWSER_TTL,
     sign_in::first_factor::{BrowserProof, SessionChange},
@@ -34,7 +34,7 @@ pub const SESSION: &str = "__Host-latchkey";
 pub const LINK: &str = "__Host-latchkey-link";
 /// As [`LINK`], for a link that takes something back.
 pub const UNDO: &str = "__Host-latchkey-undo";
-/// This browser has signed an account in before.
+/// This browser has signed accounts in before.
 pub const KNOWN: &str = "__Host-latchkey-known";
 /// Its owner trusts this browser with the second factor.
 pub const DEVICE: &str = "__Host-latchkey-device";
@@ -80,7 +80,7 @@ pub struct BrowserSession {
     session: Session,
     pub visit: Visit,
     pub authority: Option<Authority>,
-    pub known: Option<KnownBrowserToken>,
+    pub known: Option<KnownBrowserCookie>,
     pub link: Option<LinkToken>,
     pub undo: Option<RevertToken>,
     trusted: Option<TrustedDeviceToken>,
@@ -100,7 +100,7 @@ impl BrowserSession {
             session,
             visit,
             authority,
-            known: read(headers, KNOWN).and_then(KnownBrowserToken::parse),
+            known: read(headers, KNOWN).and_then(KnownBrowserCookie::parse),
             link: read(headers, LINK).and_then(LinkToken::parse),
             undo: read(headers, UNDO).and_then(RevertToken::parse),
             trusted: read(headers, DEVICE).and_then(TrustedDeviceToken::parse),
@@ -183,8 +183,8 @@ pub fn device(token: &TrustedDeviceToken, lifetime: std::time::Duration) -> Cook
 }
 
 /// That this browser has signed in, for as long as that is remembered.
-pub fn known(token: &KnownBrowserToken) -> Cookie<'static> {
-    cookie(KNOWN, token.reveal(), KNOWN_BROWSER_TTL.try_into().unwrap_or(Duration::ZERO))
+pub fn known(browser: &KnownBrowserCookie) -> Cookie<'static> {
+    cookie(KNOWN, browser.reveal(), KNOWN_BROWSER_TTL.try_into().unwrap_or(Duration::ZERO))
 }
 
 pub fn removal(name: &'static str) -> Cookie<'static> {

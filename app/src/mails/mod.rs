@@ -152,8 +152,8 @@ pub const EMAIL_CHANGE: &str = "Confirm your new email address";
 #[derive(Clone, Debug)]
 pub struct SignIn {
     pub url: String,
-    /// As it is read: "482 931".
-    pub code: String,
+    /// As it is read: "482 931". None where codes are off.
+    pub code: Option<String>,
     /// How long link and code work.
     pub lasting: String,
     pub by: By,
@@ -166,7 +166,10 @@ pub struct SignInElsewhere {
     pub application: Line,
     /// On the application's site; without one the mail has the code only.
     pub url: Option<String>,
-    pub code: String,
+    /// None where codes are off.
+    pub code: Option<String>,
+    /// Where the address's owner signs in with a link instead.
+    pub login_url: String,
     pub lasting: String,
     /// The application has said who asks.
     pub client_named: bool,
@@ -265,16 +268,17 @@ pub fn write(content: &Content, site: &Site, link_ttl: Duration) -> Result<Mail,
     let help_url = &site.link(article(content));
     let account = site.link(routes::ACCOUNT);
     Ok(match content {
-        Content::SignIn { token, code, asked, application: Some(application) } => {
+        Content::SignIn { token, code, codes_off, asked, application: Some(application) } => {
             let url = application.redirect_url.as_deref().map(|url| with_token(url, &token.reveal())).transpose()?;
             let (name, client_named) = (application.name.as_str().into(), application.client_named);
-            let (code, lasting, by) = (code.reveal(), format::lasting(link_ttl), By::asked(asked));
-            SignInElsewhere { application: name, url, code, lasting, client_named, by }.compose(SIGN_IN, help_url)?
+            let (code, lasting, by) = ((!codes_off).then(|| code.reveal()), format::lasting(link_ttl), By::asked(asked));
+            let login_url = site.link(routes::LOGIN);
+            SignInElsewhere { application: name, url, code, login_url, lasting, client_named, by }.compose(SIGN_IN, help_url)?
         }
-        Content::SignIn { token, code, asked, application: None } => {
+        Content::SignIn { token, code, codes_off, asked, application: None } => {
             let url = format!("{}?token={}", site.link(routes::LOGIN_VERIFY), token.reveal());
-            SignIn { url, code: code.reveal(), lasting: format::lasting(link_ttl), by: By::asked(asked) }
-                .compose(SIGN_IN, help_url)?
+            let code = (!codes_off).then(|| code.reveal());
+            SignIn { url, code, lasting: format::lasting(link_ttl), by: By::asked(asked) }.compose(SIGN_IN, help_url)?
         }
         Content::NoAccount { .. } => no_account(help_url)?,
         Content::AccountOff { .. } => account_off(help_url)?,
@@ -376,13 +380,25 @@ mod tests {
 
     fn sign_in_from(browser: (&str, &str)) -> askama::Result<Mail> {
         let (url, (code, lasting)) = ("https://latchkey.example/login/verify?token=t0k".to_owned(), code());
-        SignIn { url, code, lasting, by: by(browser) }.compose(SIGN_IN, HELP)
+        SignIn { url, code: Some(code), lasting, by: by(browser) }.compose(SIGN_IN, HELP)
+    }
+
+    fn sign_in_by_link_alone() -> askama::Result<Mail> {
+        let (url, (_, lasting)) = ("https://latchkey.example/login/verify?token=t0k".to_owned(), code());
+        SignIn { url, code: None, lasting, by: by(FIREFOX) }.compose(SIGN_IN, HELP)
+    }
+
+    fn elsewhere_without_code(url: Option<&str>) -> askama::Result<Mail> {
+        let (url, (_, lasting), login_url) = (url.map(str::to_owned), code(), "https://latchkey.example/login".to_owned());
+        SignInElsewhere { application: "Notes".into(), url, code: None, login_url, lasting, client_named: false, by: by(FIREFOX) }
+            .compose(SIGN_IN, HELP)
     }
 
     fn sign_in_to(application: &str, url: Option<&str>, client: Option<(&str, &str)>) -> askama::Result<Mail> {
         let (url, (code, lasting)) = (url.map(str::to_owned), code());
         let by = by(client.unwrap_or_default());
-        SignInElsewhere { application: application.into(), url, code, lasting, client_named: client.is_some(), by }
+        let (code, login_url) = (Some(code), "https://latchkey.example/login".to_owned());
+        SignInElsewhere { application: application.into(), url, code, login_url, lasting, client_named: client.is_some(), by }
             .compose(SIGN_IN, HELP)
     }
 
@@ -446,6 +462,9 @@ mod tests {
             ("sign_in", sign_in_from(FIREFOX)?),
             ("sign_in_elsewhere", sign_in_to("Notes", Some(NOTES), Some(FIREFOX))?),
             ("sign_in_elsewhere_code", sign_in_to("Notes", None, None)?),
+            ("sign_in_codes_off", sign_in_by_link_alone()?),
+            ("sign_in_elsewhere_codes_off", elsewhere_without_code(Some(NOTES))?),
+            ("sign_in_elsewhere_code_off", elsewhere_without_code(None)?),
             ("no_account", no_account(HELP)?),
             ("account_off", account_off(HELP)?),
             ("not_yet", not_yet(Some("https://old.example/sign-in"), HELP)?),

@@ -79,6 +79,8 @@ pub fn told(happened: &str, details: &Value) -> Option<Told> {
         "device.trusted" => ("Browser trusted", "It doesn't ask for a code"),
         "device.revoked" => ("Browser no longer trusted", "It asks for a code again"),
 
+        "browser.forgotten" => ("Browser forgotten", "Signing in there again will be news"),
+
         "step_up.mailed" => ("Code sent to confirm it's you", ""),
         "step_up.refused" => ("Wrong email code", "Before a change"),
         "step_up.passed" => ("Confirmed it's you", "Before a change"),

@@ -18,6 +18,7 @@ use crate::{
     Administration, Error,
     event::{Event, RevokeReason, UnitOfWork},
     identity::{ActionError, Actor, Origin, Scope},
+    limits::known_browser,
     one_time::magic_link,
     outbox::{self, Notice},
     policy::{MAX_LINK_TTL, SignUp},
@@ -241,6 +242,7 @@ impl Administration<'_> {
         if ended == 0 {
             return Err(ActionError::Nothing);
         }
+        known_browser::store::forget_all(work.connection(), &[id]).await?;
         let sessions = ended as u64;
         work.record(Event::UserSessionsEnded { user: id, by: who.origin(), reason: reason.clone(), sessions });
         self.finish_action(work, &account, Notice::SessionsEnded, now).await?;
@@ -315,6 +317,8 @@ impl Administration<'_> {
             closed += links;
             let why = RevokeReason::EndedByAdmin;
             let some = sessions::store::revoke_since(work.connection(), since, BATCH, why, now).await?;
+            let users: Vec<Uuid> = some.iter().map(|ended| ended.user).collect();
+            known_browser::store::forget_all(work.connection(), &users).await?;
             for ended in &some {
                 work.record(ended.event(why));
             }

@@ -16,8 +16,8 @@ pub use keys::Keys;
 pub(crate) use keys::{Sealed, Seed, Unreadable};
 pub(crate) use token::ApiSecret;
 pub use token::{
-    BrowserNonce, Challenge, ForwardAuthToken, InviteToken, KnownBrowserToken, LinkToken, RequestSecret, RevertToken, SessionKey,
-    SessionToken, Token, TrustedDeviceToken,
+    BrowserNonce, Challenge, ForwardAuthToken, InviteToken, KnownBrowserCookie, KnownBrowserToken, LinkToken, RequestSecret,
+    RevertToken, SessionKey, SessionToken, Token, TrustedDeviceToken,
 };
 
 /// Bytes from the operating system's generator: every secret of this crate comes from here. (Session ids are the session layer's

@@ -28,7 +28,7 @@ kinds! {
     Invitation: pub InviteToken;
     /// What ties a request to the browser that made it. It lives in that browser's session, not in a cookie of its own.
     Browser: pub BrowserNonce;
-    /// The cookie of a browser that has signed an account in before.
+    /// What a browser shows that has signed an account in before: a token for each account, all in one [`KnownBrowserCookie`].
     KnownBrowser: pub KnownBrowserToken;
     /// The cookie of a browser that an account's owner trusts with the second factor.
     TrustedDevice: pub TrustedDeviceToken;
@@ -73,6 +73,51 @@ impl<K> Token<K> {
     #[must_use]
     pub fn hash(&self) -> [u8; 32] {
         sha256(&self.0)
+    }
+}
+
+/// The cookie of a browser that has signed accounts in before. Each account has a token of its own, made when it first signed in there: a
+/// copy that somebody took before is worth nothing for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownBrowserCookie(Vec<KnownBrowserToken>);
+
+impl KnownBrowserCookie {
+    /// Accounts that one browser is known by. More than a household has; those whose tokens were made first are strangers again.
+    const MOST: usize = 8;
+    const SEPARATOR: char = '.';
+
+    /// `None` where there is no whole token. The version before knew one token, which is a list of one.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let tokens: Vec<_> = text.split(Self::SEPARATOR).filter_map(KnownBrowserToken::parse).take(Self::MOST).collect();
+        (!tokens.is_empty()).then_some(Self(tokens))
+    }
+
+    /// The cookie's value.
+    #[must_use]
+    pub fn reveal(&self) -> String {
+        let tokens: Vec<String> = self.0.iter().map(Token::reveal).collect();
+        tokens.join(&Self::SEPARATOR.to_string())
+    }
+
+    pub(crate) fn hashes(&self) -> Vec<Vec<u8>> {
+        self.0.iter().map(|token| token.hash().to_vec()).collect()
+    }
+
+    pub(crate) fn find(&self, hash: &[u8]) -> Option<&KnownBrowserToken> {
+        self.0.iter().find(|token| token.hash() == hash)
+    }
+
+    /// With another token, in the place of the one that has this hash.
+    pub(crate) fn with(&self, token: KnownBrowserToken, replaced: Option<&[u8]>) -> Self {
+        let others = self.0.iter().filter(|other| replaced.is_none_or(|hash| other.hash() != hash)).cloned();
+        Self([token].into_iter().chain(others).take(Self::MOST).collect())
+    }
+}
+
+impl From<KnownBrowserToken> for KnownBrowserCookie {
+    fn from(token: KnownBrowserToken) -> Self {
+        Self(vec![token])
     }
 }
 
@@ -149,5 +194,27 @@ mod tests {
             assert_eq!(LinkToken::parse(&text[..cut]), None);
         }
         assert_eq!(LinkToken::parse(&format!("{text}A")), None);
+    }
+
+    #[test]
+    fn a_cookie_holds_a_token_for_each_account_and_eight_at_most() {
+        let first = KnownBrowserToken::new();
+        let mut cookie = KnownBrowserCookie::from(first.clone());
+        assert_eq!(cookie.reveal(), first.reveal(), "the version before reads a cookie of one token");
+        let second = KnownBrowserToken::new();
+        cookie = cookie.with(second.clone(), None);
+        assert_eq!(KnownBrowserCookie::parse(&cookie.reveal()).as_ref(), Some(&cookie));
+        assert_eq!(cookie.find(&first.hash()), Some(&first));
+        cookie = cookie.with(KnownBrowserToken::new(), Some(&first.hash()));
+        assert!(cookie.find(&first.hash()).is_none() && cookie.find(&second.hash()).is_some());
+        for _ in 0..7 {
+            cookie = cookie.with(KnownBrowserToken::new(), None);
+        }
+        assert!(cookie.hashes().len() == 8 && cookie.find(&second.hash()).is_none(), "the oldest go first");
+        let long = format!("{}.{}", cookie.reveal(), first.reveal());
+        assert_eq!(KnownBrowserCookie::parse(&long).map(|cookie| cookie.hashes().len()), Some(8));
+        for nothing in ["", ".", "a.b"] {
+            assert_eq!(KnownBrowserCookie::parse(nothing), None, "{nothing}");
+        }
     }
 }

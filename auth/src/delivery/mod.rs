@@ -66,6 +66,8 @@ pub enum Content {
     SignIn {
         token: LinkToken,
         code: Code,
+        /// The code isn't taken: the mail leads to the link alone.
+        codes_off: bool,
         asked: Asked,
         /// The application they sign in to; none where that is here.
         application: Option<ClientApplication>,
@@ -385,10 +387,10 @@ impl Delivery<'_> {
             return Ok(Ok((email, Content::NotYet { asked })));
         }
         let secrets = self.0.keys.link_token(&link.seed).zip(self.0.keys.code(&link.seed)).ok_or_else(Fate::key_gone);
-        let (redirect_url, client_named) = (link.redirect_url, link.client_named);
+        let (redirect_url, client_named, codes_off) = (link.redirect_url, link.client_named, link.codes_off);
         let application =
             link.application.map(|application| ClientApplication { name: application.name, redirect_url, client_named });
-        Ok(secrets.map(|(token, code)| (email, Content::SignIn { token, code, asked, application })))
+        Ok(secrets.map(|(token, code)| (email, Content::SignIn { token, code, codes_off, asked, application })))
     }
 
     async fn settle(self, mail: &store::Claimed, fate: &Fate) -> sqlx::Result<()> {

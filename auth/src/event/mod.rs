@@ -236,6 +236,9 @@ pub enum Event {
     DeviceTrusted { user: Uuid, device: Uuid },
     #[strum_discriminants(strum(serialize = "device.revoked"))]
     DeviceRevoked { user: Uuid, device: Uuid },
+    /// Its owner had browsers forgotten that had signed in before.
+    #[strum_discriminants(strum(serialize = "browser.forgotten"))]
+    BrowserForgotten { user: Uuid, browsers: u64 },
     #[strum_discriminants(strum(serialize = "step_up.mailed"))]
     StepUpMailed { user: Uuid, code: Uuid },
     #[strum_discriminants(strum(serialize = "step_up.refused"))]

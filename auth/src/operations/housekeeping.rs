@@ -84,6 +84,15 @@ impl Operations<'_> {
         );
         step!(first, sqlx::query!("delete from trusted_devices where expires_at < $1", now - KEEP).execute(pool));
         step!(first, sqlx::query!("delete from magic_links where created_at < $1", now - KEEP).execute(pool));
+        // An account's stay until it uses a link.
+        step!(
+            first,
+            sqlx::query!(
+                "delete from wrong_codes w where last_at < $1 and not exists (select from users u where u.email_key = w.email_key)",
+                now - KEEP
+            )
+            .execute(pool)
+        );
         // By their own time: the steps before may have taken long, and a row dated back is sealed late.
         step!(first, self.delete_accounts(self.0.now()));
         step!(first, self.0.api_keys().remind(self.0.now()));

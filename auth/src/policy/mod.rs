@@ -39,6 +39,9 @@ pub const DELETION_WAIT: Duration = Duration::from_hours(7 * 24);
 pub const IDEMPOTENCY_TTL: Duration = Duration::from_hours(24);
 /// How long an invitation works.
 pub const INVITE_TTL: Duration = Duration::from_hours(7 * 24);
+/// Wrong codes by mail for one address, since a link mailed to it was last used, and from one of its account's known browsers, since one was
+/// last used there. Then only a link works (NIST 800-63B-4 §3.2.2).
+pub const MAX_WRONG_CODES: i32 = 100;
 
 #[derive(Debug, Clone)]
 pub struct Policy {

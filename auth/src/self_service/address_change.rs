@@ -1,6 +1,6 @@
 //! Another address for an account. A code goes to it, and works in the session that asked, for that address only. With the right one
-//! the account moves: other sessions, all trust and the open links of both addresses end, and the old address gets a link that takes
-//! it back ([`crate::self_service::revert`]).
+//! the account moves: other sessions, all trust and the open links of both addresses end, its browsers are forgotten, and the old address
+//! gets a link that takes it back ([`crate::self_service::revert`]).
 //!
 //! Whether the new address has an account, or an invitation where the sign-up policy wants one, is for the worker to find out, and for the
 //! mail to say: the page tells nothing of others. The policy is asked when the mail is sent, and again when the account moves.
@@ -13,7 +13,10 @@ use crate::{
     event::{Event, Purpose, RevokeReason, UnitOfWork},
     factors::trusted_device,
     identity::Authority,
-    limits::throttle::{Limited, Subject},
+    limits::{
+        known_browser,
+        throttle::{Limited, Subject},
+    },
     one_time::{
         invitation, magic_link,
         mailed_code::{CodeFor, MailedCode, MailedCodeError},
@@ -153,6 +156,7 @@ impl SelfService<'_> {
         let reason = RevokeReason::EmailChanged;
         sessions::end_all(work, user, Some(authority.session), reason, now).await?;
         trusted_device::revoke_all(work, user, now).await?;
+        known_browser::store::forget_all(work.connection(), &[user]).await?;
         let invite = invitation::store::consume(work.connection(), change.email.key(), now).await?;
         // As the invitation spells it, where there is one: the code went there.
         let email = invite.as_ref().map_or(&change.email, |invite| &invite.email);
@@ -165,10 +169,12 @@ impl SelfService<'_> {
         if let Some(invite) = invite {
             work.record(Event::InviteUsed { user, invite: invite.id });
         }
-        // A second step that was finishing while its half session was waited for has made a session, and trust, that nobody saw above.
+        // A second step that was finishing while its half session was waited for has made a session, trust, and that its browser is known,
+        // which nobody saw above.
         // From here on none can: it waits for the account, and finds that it has moved.
         sessions::end_all(work, user, Some(authority.session), reason, now).await?;
         trusted_device::revoke_all(work, user, now).await?;
+        known_browser::store::forget_all(work.connection(), &[user]).await?;
         work.record(Event::EmailChanged { user, change: change.id });
         // `account` is as it was before: the link and its mail are for the old address.
         let undo = revert_link::create(&self.0.keys, work, &account, Revert::EmailChange, now).await?;

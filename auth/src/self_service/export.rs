@@ -47,7 +47,7 @@ pub struct Export {
     pub backup_codes: BackupCodes,
     pub trusted_browsers: Vec<TrustedDevice>,
     pub sessions: Vec<Session>,
-    /// Browsers that have signed in; only when.
+    /// Browsers that have signed in.
     pub known_browsers: Vec<KnownBrowser>,
     pub activity: Activity,
 }
@@ -71,6 +71,8 @@ pub struct Session {
 
 #[derive(Debug, Serialize)]
 pub struct KnownBrowser {
+    pub device: Option<String>,
+    pub ip: Option<IpAddr>,
     #[serde(with = "time::serde::rfc3339")]
     pub first_signed_in_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
@@ -159,7 +161,7 @@ async fn known_browsers(pool: &PgPool, user: Uuid) -> sqlx::Result<Vec<KnownBrow
     sqlx::query_as!(
         KnownBrowser,
         r#"
-        select created_at as first_signed_in_at, last_used_at as last_signed_in_at, expires_at
+        select device, ip as "ip: IpAddr", created_at as first_signed_in_at, last_used_at as last_signed_in_at, expires_at
         from known_browsers where user_id = $1 order by created_at desc
         "#,
         user,

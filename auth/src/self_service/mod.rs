@@ -7,6 +7,7 @@ pub mod activity;
 pub mod address_change;
 pub mod deletion;
 pub mod export;
+pub mod known_browsers;
 pub mod pending_reset;
 pub mod revert;
 pub mod two_factor;

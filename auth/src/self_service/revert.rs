@@ -238,7 +238,7 @@ async fn undo_email_change(
     let reason = RevokeReason::EmailChanged;
     sessions::end_all(work, user, None, reason, now).await?;
     trusted_device::revoke_all(work, user, now).await?;
-    known_browser::store::forget_since(work.connection(), user, link.created_at).await?;
+    known_browser::store::forget_all(work.connection(), &[user]).await?;
     revert_link::store::close_later(work.connection(), user, link.created_at, &account.email_key, now).await?;
     if !account::store::set_email(work.connection(), user, link.email.as_str(), link.email.key()).await? {
         return Ok(false);
@@ -246,7 +246,7 @@ async fn undo_email_change(
     // Once more, as where the account moved: what a second step under way has made could not be seen above.
     sessions::end_all(work, user, None, reason, now).await?;
     trusted_device::revoke_all(work, user, now).await?;
-    known_browser::store::forget_since(work.connection(), user, link.created_at).await?;
+    known_browser::store::forget_all(work.connection(), &[user]).await?;
     work.record(Event::EmailChangeUndone { user, undo: link.id });
     // Whoever moved the account may have asked for its deletion too, and the mail about that went to them.
     deletion::cancel(work, user, Some(from), now).await?;

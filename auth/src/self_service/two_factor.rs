@@ -17,7 +17,10 @@ use crate::{
         trusted_device,
     },
     identity::{Authority, SecondFactor},
-    limits::throttle::{Limited, Subject},
+    limits::{
+        known_browser,
+        throttle::{Limited, Subject},
+    },
     one_time::magic_link,
     outbox::{self, Notice},
     policy::{SETUP_TTL, limits::Limit},
@@ -357,6 +360,7 @@ impl SelfService<'_> {
         }
         codes::remove_all(work.connection(), account.id).await?;
         end_what_depends(work, account, None, now).await?;
+        known_browser::store::forget_all(work.connection(), &[account.id]).await?;
         Ok(true)
     }
 }

@@ -151,18 +151,6 @@ impl Sessions<'_> {
         Ok(ended.is_some())
     }
 
-    /// Ends all sessions of the account but the one that asks, half signed-in ones too. Returns how many.
-    ///
-    /// # Errors
-    /// As above.
-    pub async fn end_others(self, authority: &Authority, from: &Requester) -> Result<usize, Error> {
-        let mut work = UnitOfWork::begin(&self.0.pool, Some(from), self.0.now()).await?;
-        let keep = Some(authority.session);
-        let ended = end_all(&mut work, authority.user, keep, RevokeReason::SignedOutElsewhere, self.0.now()).await?;
-        work.commit().await?;
-        Ok(ended)
-    }
-
     /// Ends a session, at once and on every instance. Doing it twice does no harm.
     pub async fn sign_out(self, key: SessionKey, from: &Requester) -> Result<(), Error> {
         let now = self.0.now();

@@ -9,20 +9,23 @@ use uuid::Uuid;
 
 use crate::{
     Error, SignIn,
-    crypto::{BrowserNonce, Code, KnownBrowserToken, LinkToken, Seed, SessionKey, TrustedDeviceToken, new_id, same},
+    crypto::{
+        BrowserNonce, Code, KnownBrowserCookie, KnownBrowserToken, LinkToken, Seed, SessionKey, TrustedDeviceToken, new_id, same,
+    },
     event::{self, Event, Refusal, RevokeReason, UnitOfWork},
     factors::trusted_device,
     identity::{Level, Method, Origin, SecondFactor},
     limits::{
         known_browser,
         throttle::{Charge, Limited, Subject},
+        wrong_codes,
     },
     one_time::{
         Dead, Life, invitation,
         magic_link::{LinkState, MagicLink, store as links},
     },
     outbox::{self, Delivery},
-    policy::{RETIRED_FOR, SECOND_STEP_TTL, limits::Limit},
+    policy::{CODE_TRIES, MAX_WRONG_CODES, RETIRED_FOR, SECOND_STEP_TTL, limits::Limit},
     primitives::{email_address::EmailAddress, requester::Requester},
     sessions,
     users::{
@@ -37,7 +40,7 @@ pub struct BrowserProof<'a> {
     /// From the session it has had since it asked.
     pub nonce: Option<&'a BrowserNonce>,
     /// From its known-browser cookie.
-    pub known: Option<&'a KnownBrowserToken>,
+    pub known: Option<&'a KnownBrowserCookie>,
     /// From its trusted-device cookie.
     pub trusted: Option<&'a TrustedDeviceToken>,
 }
@@ -63,6 +66,8 @@ pub(crate) struct Request<'a> {
     /// As in [`FirstFactorContext`].
     pub binding: [u8; 32],
     pub from_known_browser: bool,
+    /// No code is taken in that browser at present: the mail has none.
+    pub codes_off: bool,
     pub redirect_url: Option<&'a str>,
 }
 
@@ -80,7 +85,7 @@ pub struct SessionChange {
 #[derive(Debug)]
 pub enum Outcome {
     /// Signed in. The browser gets this cookie, and is known from now on.
-    Complete { known_browser: KnownBrowserToken },
+    Complete { known_browser: KnownBrowserCookie },
     /// The account has a second factor, and the session opens nothing else until it is given.
     SecondFactorNeeded,
 }
@@ -120,6 +125,9 @@ pub enum EnterCodeError {
     LastTry,
     #[error("the code does not work any more")]
     Dead(LinkState),
+    /// Too many were wrong since a link was used: only the mail's link works, and once it has been used, codes do again.
+    #[error("no code is taken until a link has been used")]
+    CodesOff,
     #[error("a limit refused")]
     Limited(Limited),
     #[error(transparent)]
@@ -144,10 +152,17 @@ impl From<sqlx::Error> for Redeem {
 }
 
 impl SignIn<'_> {
-    async fn is_known(self, browser: BrowserProof<'_>, email_key: &str, now: OffsetDateTime) -> sqlx::Result<bool> {
+    /// The token by which this address's account knows the browser, if it does.
+    async fn known_by<'a>(
+        self,
+        browser: BrowserProof<'a>,
+        email_key: &str,
+        from: &Requester,
+        now: OffsetDateTime,
+    ) -> sqlx::Result<Option<&'a KnownBrowserToken>> {
         match browser.known {
-            Some(token) => known_browser::store::knows(&self.0.pool, &token.hash(), email_key, now).await,
-            None => Ok(false),
+            Some(cookie) => known_browser::store::knows(&self.0.pool, cookie, email_key, from, now).await,
+            None => Ok(None),
         }
     }
 
@@ -169,15 +184,16 @@ impl SignIn<'_> {
             return Err(RequestLinkError::Off);
         }
         let now = self.0.now();
-        let known = self.is_known(browser, email.key(), now).await?;
-        let charges = self.request_charges(email, nonce, browser, known, from);
+        let known = self.known_by(browser, email.key(), from, now).await?;
+        let charges = self.request_charges(email, nonce, known, from);
         if let Err(limited) = self.0.limits().throttle().take(&self.0.pool, &charges, now).await? {
             event::count_request("rate_limited", self.0.policy.metrics_email_domains.label(email));
             return Err(RequestLinkError::Limited(limited));
         }
 
-        let seed = self.0.keys.seed();
-        let request = Request { email, seed, binding: nonce.hash(), from_known_browser: known, redirect_url: None };
+        let (seed, codes_off) = (self.0.keys.seed(), self.codes_off_for(email, known).await?);
+        let request =
+            Request { email, seed, binding: nonce.hash(), from_known_browser: known.is_some(), codes_off, redirect_url: None };
         let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         self.queue_link(&mut work, new_id(now), request, from, now).await?;
         Ok(work.commit_and_mail(self.0).await?)
@@ -192,7 +208,7 @@ impl SignIn<'_> {
         from: &Requester,
         now: OffsetDateTime,
     ) -> sqlx::Result<OffsetDateTime> {
-        let Request { email, seed, binding, from_known_browser, redirect_url } = request;
+        let Request { email, seed, binding, from_known_browser, codes_off, redirect_url } = request;
         let token = self.0.keys.link_token(&seed).expect("the current key is there");
         let code = self.0.keys.code(&seed).expect("the current key is there");
         let expires_at = now + self.0.policy.link_ttl;
@@ -207,6 +223,7 @@ impl SignIn<'_> {
             application: from.application().cloned(),
             redirect_url: redirect_url.map(ToOwned::to_owned),
             client_named: from.is_person(),
+            codes_off,
             created_at: now,
             attempts: 0,
             life: Life::until(expires_at),
@@ -222,13 +239,12 @@ impl SignIn<'_> {
         self,
         email: &EmailAddress,
         nonce: &BrowserNonce,
-        browser: BrowserProof<'_>,
-        known: bool,
+        known: Option<&KnownBrowserToken>,
         from: &Requester,
     ) -> Vec<Charge> {
         let throttle = self.0.limits().throttle();
         let this_browser = throttle.charge(Limit::LinkBrowser, Subject::Browser(nonce));
-        if let (true, Some(token)) = (known, browser.known) {
+        if let Some(token) = known {
             // Its own budget for this account instead of the shared ones, which strangers can use up.
             return vec![
                 this_browser,
@@ -367,16 +383,21 @@ impl SignIn<'_> {
         if let Some(dead) = link.life.dead(now) {
             return Err(self.refuse_code(&link, dead.into(), from, now).await?);
         }
+        let known = self.known_by(browser, link.email.key(), from, now).await?;
+        // For the answer, and so that a refused request writes nothing. The statement below decides.
+        if self.codes_off_for(&link.email, known).await? {
+            return Err(EnterCodeError::CodesOff);
+        }
         if link.tries_left() == 0 {
             return Err(EnterCodeError::LastTry);
         }
 
-        let charges = self.code_charges(&link, browser, from, now).await?;
+        let charges = self.code_charges(&link, known, from);
         let throttle = self.0.limits().throttle();
         if let Err(limited) = throttle.take(&self.0.pool, &charges, now).await? {
             return Err(EnterCodeError::Limited(limited));
         }
-        let Some(spent) = links::charge_try(&self.0.pool, link.id, now).await? else {
+        let Some(charged) = links::charge_try(&self.0.pool, &link, known, now).await? else {
             // Somebody else's parallel try took the last one, or redeemed it. Nothing was compared, so nothing counts.
             self.give_back(&charges).await?;
             let link = links::by_id(&self.0.pool, link.id).await?.ok_or(EnterCodeError::NothingAsked)?;
@@ -384,6 +405,10 @@ impl SignIn<'_> {
                 Some(dead) => self.refuse_code(&link, dead.into(), from, now).await?,
                 None => EnterCodeError::LastTry,
             });
+        };
+        let Some(wrong) = charged.wrong else {
+            self.give_back(&charges).await?;
+            return Err(EnterCodeError::CodesOff);
         };
         let right = self.0.keys.code_hash(&link.seed, code).is_some_and(|hash| same(&hash, &link.code_hash));
         if !right {
@@ -394,11 +419,18 @@ impl SignIn<'_> {
                 now,
             )
             .await?;
-            let left = crate::policy::CODE_TRIES.saturating_sub(spent);
+            if wrong >= MAX_WRONG_CODES {
+                return Err(EnterCodeError::CodesOff);
+            }
+            let left = CODE_TRIES.saturating_sub(charged.spent);
             return Err(if left == 0 { EnterCodeError::LastTry } else { EnterCodeError::Wrong { left } });
         }
         // Only wrong answers count against the limits.
         self.give_back(&charges).await?;
+        match known {
+            Some(token) => known_browser::store::uncount(&self.0.pool, token, link.email.key()).await?,
+            None => wrong_codes::uncount(&self.0.pool, link.email.key()).await?,
+        }
         match self.redeem(&link, Method::Code, browser, handover, from, now).await {
             Ok(outcome) => Ok(outcome),
             Err(Redeem::NotLive(refusal)) => Err(self.refuse_code(&link, refusal, from, now).await?),
@@ -413,21 +445,31 @@ impl SignIn<'_> {
         self.0.limits().throttle().give_back(&mut connection, charges).await
     }
 
-    async fn code_charges(
-        self,
-        link: &MagicLink,
-        browser: BrowserProof<'_>,
-        from: &Requester,
-        now: OffsetDateTime,
-    ) -> sqlx::Result<Vec<Charge>> {
+    fn code_charges(self, link: &MagicLink, known: Option<&KnownBrowserToken>, from: &Requester) -> Vec<Charge> {
         let throttle = self.0.limits().throttle();
-        if let (true, Some(token)) = (self.is_known(browser, link.email.key(), now).await?, browser.known) {
-            return Ok(vec![throttle.charge(Limit::CodeKnownBrowser, Subject::KnownBrowserOfAddress(token, link.email.key()))]);
+        if let Some(token) = known {
+            return vec![throttle.charge(Limit::CodeKnownBrowser, Subject::KnownBrowserOfAddress(token, link.email.key()))];
         }
-        Ok(vec![
+        vec![
             throttle.charge(Limit::CodeNetwork, Subject::Network(&from.network())),
             throttle.charge(Limit::CodeAddress, Subject::Address(link.email.key())),
-        ])
+        ]
+    }
+
+    /// Whether codes for this address are off in this browser until a link has been used. For the page that says so.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn codes_are_off(self, email: &EmailAddress, browser: BrowserProof<'_>, from: &Requester) -> Result<bool, Error> {
+        let known = self.known_by(browser, email.key(), from, self.0.now()).await?;
+        Ok(self.codes_off_for(email, known).await?)
+    }
+
+    pub(crate) async fn codes_off_for(self, email: &EmailAddress, known: Option<&KnownBrowserToken>) -> sqlx::Result<bool> {
+        match known {
+            Some(token) => known_browser::store::codes_off(&self.0.pool, token, email.key()).await,
+            None => wrong_codes::codes_off(&self.0.pool, email.key()).await,
+        }
     }
 
     async fn refuse_code(
@@ -481,6 +523,9 @@ impl SignIn<'_> {
             let dead = links::by_id(&self.0.pool, link.id).await?.and_then(|link| link.life.dead(now));
             return Err(Redeem::NotLive(dead.unwrap_or(Dead::Expired).into()));
         }
+        if method == Method::Link {
+            wrong_codes::link_used(work.connection(), link.email.key()).await?;
+        }
         let account = self.find_or_create(&mut work, link, from, now).await?;
         if !self.0.flag().signs_in(&account.email_key, account.admin) {
             return Err(Redeem::Off);
@@ -491,6 +536,14 @@ impl SignIn<'_> {
         }
         work.record(Event::LinkRedeemed { user: account.id, link: link.id, method });
 
+        // Before what the account knows of its browsers, as where all its sessions end and all its browsers are forgotten.
+        let replaced = match handover.old {
+            Some(old) => sessions::store::revoke(work.connection(), old, RevokeReason::Replaced, now).await?,
+            None => None,
+        };
+        if let (Method::Link, Some(cookie)) = (method, browser.known) {
+            known_browser::store::link_used(work.connection(), cookie, account.id).await?;
+        }
         let trusted = account.two_factor && self.is_trusted(&mut work, account.id, browser, now).await?;
         let second = trusted.then_some(SecondFactor::TrustedDevice);
         let level = Level::of(account.two_factor, second);
@@ -516,11 +569,10 @@ impl SignIn<'_> {
             expires_at: now + if level == Level::FirstFactor { SECOND_STEP_TTL } else { self.0.policy.session_max },
         };
         self.grant(&mut work, &grant, &account).await?;
-        if let Some(old) = handover.old {
-            match sessions::store::revoke(work.connection(), old, RevokeReason::Replaced, now).await? {
-                Some(ended) => work.record(ended.event(RevokeReason::Replaced)),
-                None => sessions::store::retire(work.connection(), old, now + RETIRED_FOR).await?,
-            }
+        match (replaced, handover.old) {
+            (Some(ended), _) => work.record(ended.event(RevokeReason::Replaced)),
+            (None, Some(old)) => sessions::store::retire(work.connection(), old, now + RETIRED_FOR).await?,
+            (None, None) => {}
         }
 
         let Some(remembered) = remembered else {
@@ -531,7 +583,7 @@ impl SignIn<'_> {
             return Err(Redeem::NotLive(Refusal::Cancelled));
         }
         work.commit_and_mail(self.0).await?;
-        Ok(Outcome::Complete { known_browser: remembered.token })
+        Ok(Outcome::Complete { known_browser: remembered.cookie })
     }
 
     async fn is_trusted(

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     Error, SignIn,
-    crypto::{Code, KnownBrowserToken, SessionKey, TrustedDeviceToken, new_id},
+    crypto::{Code, KnownBrowserCookie, KnownBrowserToken, SessionKey, TrustedDeviceToken, new_id},
     event::{self, CodeRefusal, Event, Purpose, RevokeReason, UnitOfWork},
     factors::{
         backup_code::{self, BackupCode, store as codes},
@@ -57,7 +57,7 @@ impl Factor<'_> {
 /// Both factors were right. The browser gets these cookies.
 #[derive(Debug)]
 pub struct SignedIn {
-    pub known_browser: KnownBrowserToken,
+    pub known_browser: KnownBrowserCookie,
     /// Where its owner asked for it.
     pub trusted_device: Option<TrustedDeviceToken>,
 }
@@ -95,8 +95,8 @@ from_sqlx!(SecondFactorError);
 
 /// A browser that has just signed in, from now on known.
 pub(crate) struct Remembered {
-    /// Where an application signs in: of no browser.
-    pub token: KnownBrowserToken,
+    /// Unused when an application signs in: there is no browser to remember.
+    pub cookie: KnownBrowserCookie,
     /// It was not known, and the account has signed in elsewhere before.
     pub new_device: bool,
 }
@@ -115,8 +115,8 @@ pub(crate) struct SecondFactorContext<'a> {
 pub(crate) struct VerifiedFactor {
     what: RightWhat,
     charge: Charge,
-    /// The try was counted at the account rather than at a known browser.
-    by_account: bool,
+    /// The known browser that the try was counted at; else it was counted at the account.
+    known: Option<KnownBrowserToken>,
 }
 
 enum RightWhat {
@@ -210,7 +210,7 @@ impl SignIn<'_> {
             None
         };
         work.commit_and_mail(self.0).await?;
-        Ok(SignedIn { known_browser: remembered.token, trusted_device })
+        Ok(SignedIn { known_browser: remembered.cookie, trusted_device })
     }
 
     /// An application holds no cookie of ours, so no browser comes to be known by it, and what it says of browsers gets no budgets of
@@ -225,12 +225,11 @@ impl SignIn<'_> {
     ) -> sqlx::Result<Remembered> {
         if from.application().is_some() {
             let new = !sessions::store::has_used(work.connection(), account.id, from).await?;
-            return Ok(Remembered { token: KnownBrowserToken::new(), new_device: new && account.signed_in_before });
+            return Ok(Remembered { cookie: KnownBrowserToken::new().into(), new_device: new && account.signed_in_before });
         }
-        let token = browser.known.cloned().unwrap_or_default();
-        let new =
-            known_browser::store::remember(work.connection(), &token.hash(), account.id, now, now + KNOWN_BROWSER_TTL).await?;
-        Ok(Remembered { token, new_device: new && account.signed_in_before })
+        let until = now + KNOWN_BROWSER_TTL;
+        let found = known_browser::store::remember(work.connection(), browser.known, account.id, from, now, until).await?;
+        Ok(Remembered { cookie: found.cookie, new_device: found.new && account.signed_in_before })
     }
 
     /// Gives a session its authority, and tells the owner where the browser is one the account doesn't know. The mail has a link
@@ -310,12 +309,12 @@ impl SignIn<'_> {
             return Err(SecondFactorError::Unreadable);
         }
 
-        let by_account = match known {
-            Some(token) => !known_browser::store::charge(&self.0.pool, &token.hash(), user, now).await?,
-            None => true,
+        let known = match known {
+            Some(token) => known_browser::store::charge(&self.0.pool, token, user, now).await?.then(|| token.clone()),
+            None => None,
         };
         let mut failures = 0;
-        if by_account {
+        if known.is_none() {
             match authenticators::charge(&self.0.pool, user, now).await? {
                 authenticators::Charged::Yes(counted) => failures = counted,
                 authenticators::Charged::Wait(until) => {
@@ -336,11 +335,7 @@ impl SignIn<'_> {
             match totp::judge(secret, code, current, credential.history) {
                 Verdict::Right { steps, drift } => {
                     self.reseal(credential.id, user, secret, &credential.sealed).await?;
-                    return Ok(VerifiedFactor {
-                        what: RightWhat::Totp { credential: credential.id, steps, drift },
-                        charge,
-                        by_account,
-                    });
+                    return Ok(VerifiedFactor { what: RightWhat::Totp { credential: credential.id, steps, drift }, charge, known });
                 }
                 Verdict::Clock { steps } => {
                     let early = (steps > 0).then_some(current + steps);
@@ -381,7 +376,7 @@ impl SignIn<'_> {
         let is = code.is(found.as_ref().map(|found| found.hash.clone())).await;
         match found {
             Some(found) if is && !found.used => {
-                Ok(VerifiedFactor { what: RightWhat::Backup { code: found.id }, charge, by_account: known.is_none() })
+                Ok(VerifiedFactor { what: RightWhat::Backup { code: found.id }, charge, known: known.cloned() })
             }
             Some(_) if is => {
                 self.refuse_factor(Event::BackupCodeRefused { user, reason: CodeRefusal::Used, purpose }, giving).await?;
@@ -402,13 +397,13 @@ impl SignIn<'_> {
         right: &VerifiedFactor,
         giving: SecondFactorContext<'_>,
     ) -> sqlx::Result<bool> {
-        let SecondFactorContext { user, purpose, browser, from, now } = giving;
+        let SecondFactorContext { user, purpose, from, now, .. } = giving;
         match &right.what {
             RightWhat::Totp { credential, steps, drift } => {
                 let mut used = false;
                 for step in steps {
                     let connection = work.connection();
-                    if authenticators::accept(connection, user, *credential, *step, *drift, right.by_account, now).await? {
+                    if authenticators::accept(connection, user, *credential, *step, *drift, right.known.is_none(), now).await? {
                         used = true;
                         break;
                     }
@@ -416,8 +411,8 @@ impl SignIn<'_> {
                 if !used {
                     return Ok(false);
                 }
-                if let (false, Some(token)) = (right.by_account, browser.known) {
-                    known_browser::store::clear(work.connection(), &token.hash(), user).await?;
+                if let Some(token) = &right.known {
+                    known_browser::store::clear(work.connection(), token, user).await?;
                 }
                 work.record(Event::TotpAccepted { user, authenticator: *credential, purpose });
             }
@@ -460,8 +455,9 @@ impl SignIn<'_> {
         giving: SecondFactorContext<'_>,
     ) -> sqlx::Result<(Charge, Option<&KnownBrowserToken>)> {
         let throttle = self.0.limits().throttle();
-        if let Some(token) = giving.browser.known
-            && known_browser::store::knows_account(&self.0.pool, &token.hash(), giving.user, giving.now).await?
+        if let Some(cookie) = giving.browser.known
+            && let Some(token) =
+                known_browser::store::knows_account(&self.0.pool, cookie, giving.user, giving.from, giving.now).await?
         {
             return Ok((throttle.charge(known_browser, Subject::KnownBrowserOf(token, giving.user)), Some(token)));
         }

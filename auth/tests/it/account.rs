@@ -2,9 +2,13 @@
 
 use auth::{
     delivery::Content,
-    identity::{Authority, Method},
+    identity::{Actor, Authority, Method},
+    limits::known_browser::KnownBrowser,
     outbox::Notice,
-    primitives::cursor::{Cursor, Page},
+    primitives::{
+        cursor::{Cursor, Page},
+        requester::Requester,
+    },
     self_service::activity::{Entry, Filter, PAGE},
     sign_in::first_factor::Outcome,
 };
@@ -46,12 +50,78 @@ async fn sessions_are_listed_and_ended_and_another_accounts_look_like_none() {
     signed_in(&kit, &mut phone, MARA).await;
     let mut third = Visitor::at([192, 0, 2, 1]);
     signed_in(&kit, &mut third, MARA).await;
-    assert_eq!(kit.auth.sessions().end_others(&mara, &here.from).await.expect("answers"), 2);
+    assert_eq!(kit.auth.self_service().end_other_sessions(&mara, &here.from).await.expect("answers"), 2);
     assert!(phone.authority(&second).await.is_none() && third.authority(&second).await.is_none());
     assert!(here.authority(&second).await.is_some() && other.authority(&second).await.is_some());
     let ended =
         "select count(*) from auth_audit where event_type = 'session.revoked' and details->>'reason' = 'signed_out_elsewhere'";
     assert_eq!(kit.count(ended).await, 3);
+}
+
+/// Which browsers an account knows: their devices, and whether one is the one that asks.
+async fn known(kit: &Kit, owner: &Authority, visitor: &Visitor) -> Vec<(Option<String>, bool)> {
+    let known = kit.auth.self_service().known_browsers(owner, visitor.proof()).await.expect("answers");
+    known.into_iter().map(|browser| (browser.device, browser.here)).collect()
+}
+
+#[tokio::test]
+async fn browsers_that_have_signed_in_are_listed_and_forgotten_and_another_accounts_look_like_none() {
+    let kit = Kit::new().await;
+    let (mut here, mut phone, mut other) =
+        (Visitor::at([203, 0, 113, 24]), Visitor::at([198, 51, 100, 7]), Visitor::at([192, 0, 2, 188]));
+    phone.from = Requester::new(phone.from.ip, "Version/17.5 Mobile Safari/604.1 (iPhone)", "test");
+    let mara = signed_in(&kit, &mut here, MARA).await;
+    signed_in(&kit, &mut phone, MARA).await;
+    let eve = signed_in(&kit, &mut other, "eve@example.org").await;
+    let device = |name: &str| Some(name.to_owned());
+    assert_eq!(known(&kit, &mara, &here).await, [(device("Safari on iPhone"), false), (device("Firefox on Linux"), true)]);
+
+    let service = kit.auth.self_service();
+    let ids = |browsers: Vec<KnownBrowser>| browsers.into_iter().map(|browser| browser.id).collect::<Vec<_>>();
+    let theirs = ids(service.known_browsers(&eve, other.proof()).await.expect("answers"));
+    for nobodys in [theirs[0], Uuid::nil()] {
+        assert!(!service.forget_browser(&mara, nobodys, &here.from).await.expect("answers"), "{nobodys}");
+    }
+    let own = ids(service.known_browsers(&mara, here.proof()).await.expect("answers"));
+    assert!(service.forget_browser(&mara, own[0], &here.from).await.expect("answers"));
+    assert!(!service.forget_browser(&mara, own[0], &here.from).await.expect("answers"), "it is forgotten already");
+    assert_eq!(known(&kit, &mara, &here).await, [(device("Firefox on Linux"), true)]);
+    notices(&kit).await;
+    kit.clock.advance(Duration::hours(1));
+    signed_in(&kit, &mut phone, MARA).await;
+    assert_eq!(notices(&kit).await.len(), 1, "its next sign-in is news");
+
+    service.forget_browsers(&mara, &here.from).await.expect("answers");
+    service.forget_browsers(&mara, &here.from).await.expect("answers");
+    assert_eq!((known(&kit, &mara, &here).await, known(&kit, &eve, &other).await.len()), (vec![], 1));
+    assert!(phone.authority(&kit.auth).await.is_some(), "forgetting signs nobody out");
+    let forgotten: Vec<i64> = sqlx::query_scalar(
+        "select (details->>'browsers')::bigint from auth_audit where event_type = 'browser.forgotten' order by created_at, id",
+    )
+    .fetch_all(&kit.pool)
+    .await
+    .expect("rows");
+    assert_eq!(forgotten, [1, 2]);
+}
+
+/// Whoever ends all sessions may think that somebody has a copy of a cookie.
+#[tokio::test]
+async fn whoever_signs_out_everywhere_is_known_nowhere() {
+    for how in ["owner", "administrator", "everybody"] {
+        let kit = Kit::new().await;
+        let (mut here, mut other, why) = (Visitor::at([203, 0, 113, 24]), Visitor::at([192, 0, 2, 188]), testkit::why("A copy"));
+        let mara = signed_in(&kit, &mut here, MARA).await;
+        let eve = signed_in(&kit, &mut other, "eve@example.org").await;
+        match how {
+            "owner" => drop(kit.auth.self_service().end_other_sessions(&mara, &here.from).await.expect("answers")),
+            "administrator" => {
+                kit.auth.administration().end_user_sessions(Actor::Operator, mara.user, &why).await.expect("ended");
+            }
+            _ => drop(kit.auth.administration().end_everybodys_sessions(None, &why).await.expect("ended")),
+        }
+        assert_eq!(known(&kit, &mara, &here).await, [], "{how}");
+        assert_eq!(known(&kit, &eve, &other).await.len(), usize::from(how != "everybody"), "{how}");
+    }
 }
 
 #[tokio::test]

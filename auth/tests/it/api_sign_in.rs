@@ -283,6 +283,25 @@ async fn what_a_browser_asked_for_signs_in_to_no_application() {
     assert_eq!(kit.count("select count(*) from sessions").await, 0);
 }
 
+/// Its owner uses a link first: this one, where the application has a page for it, or one of ours.
+#[tokio::test]
+async fn an_applications_codes_are_off_with_its_peoples() {
+    let kit = Kit::with(policy()).await;
+    sqlx::query("insert into wrong_codes values ('mara@example.org', 100, $1)")
+        .bind(kit.auth.now())
+        .execute(&kit.pool)
+        .await
+        .expect("put");
+    let asked = kit.auth.sign_in().request_link_for(&notes(), &plain(&mara()), &server()).await.expect("taken");
+    let letter = kit.letters().await.pop().expect("a mail");
+    let Content::SignIn { token, code, codes_off, .. } = letter.content else { panic!("{letter:?}") };
+    assert!(codes_off);
+    let refused = kit.auth.sign_in().verify_code(&notes(), &asked.secret, &code, &server()).await;
+    assert!(matches!(refused, Err(EnterCodeError::CodesOff)), "{refused:?}");
+    kit.auth.sign_in().verify_link(&notes(), &asked.secret, &token, &server()).await.expect("the link works");
+    assert_eq!(kit.count("select count(*) from wrong_codes").await, 0);
+}
+
 fn decoded(token: &str) -> Vec<u8> {
     data_encoding::BASE64URL_NOPAD.decode(token.as_bytes()).expect("base64url")
 }
@@ -376,7 +395,7 @@ async fn its_owner_and_administrators_see_it_by_the_applications_name_and_end_it
     assert!(!is_live(&kit, &notes(), &token).await);
 
     let token = signed_in(&kit, &notes()).await;
-    kit.auth.sessions().end_others(&authority, &visitor.from).await.expect("ended");
+    kit.auth.self_service().end_other_sessions(&authority, &visitor.from).await.expect("ended");
     assert!(!is_live(&kit, &notes(), &token).await);
     let token = signed_in(&kit, &notes()).await;
     kit.auth.administration().end_user_sessions(Actor::Operator, authority.user, &why("lost")).await.expect("ended");

@@ -6,6 +6,7 @@ use auth::{
         Policy, SignUp,
         limits::{Limit, Rate},
     },
+    primitives::requester::Requester,
     sign_in::first_factor::{ConfirmLinkError, EnterCodeError, Outcome, RequestLinkError},
 };
 use testkit::{Kit, Visitor, address, handover};
@@ -64,7 +65,7 @@ const ROWS: &str = r"
     from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r'";
 
 /// As the table calls them.
-const ACTS: [&str; 12] = [
+const ACTS: [&str; 13] = [
     "ask for a mail, and a limit refuses",
     "open a link",
     "press an unknown link",
@@ -73,6 +74,7 @@ const ACTS: [&str; 12] = [
     "enter a code without a request",
     "enter a wrong code",
     "enter a code at a dead request",
+    "enter a code while codes are off",
     "cancel a link",
     "open a link that reverts a change",
     "press a dead link that reverts a change",
@@ -84,7 +86,7 @@ const ACTS: [&str; 12] = [
 #[tokio::test]
 async fn no_act_before_sign_in_writes_rows_without_end() {
     let mut limits = auth::policy::limits::Limits::default();
-    limits.set(Limit::LinkAll, Rate::new(8, std::time::Duration::from_hours(1)));
+    limits.set(Limit::LinkAll, Rate::new(9, std::time::Duration::from_hours(1)));
     let kit = Kit::with(Policy { passwordless_auth: true, sign_up: SignUp::Open, limits, ..Policy::default() }).await;
     let sign_in = kit.auth.sign_in();
     let asked = async |n: usize| {
@@ -100,6 +102,9 @@ async fn no_act_before_sign_in_writes_rows_without_end() {
     let (live, live_token, _) = asked(3).await;
     let (guessed, _, right) = asked(4).await;
     let (cancelled, cancelled_token, cancelled_code) = asked(5).await;
+    let (off, _, off_code) = asked(8).await;
+    let far = "insert into wrong_codes values ('a8@example.org', 100, $1)";
+    sqlx::query(far).bind(kit.auth.now()).execute(&kit.pool).await.expect("put");
     let (revert_token, unknown_token) = (auth::crypto::RevertToken::parse(&"A".repeat(43)), LinkToken::parse(&"A".repeat(43)));
     let (revert_token, unknown_token) = (revert_token.expect("well-formed"), unknown_token.expect("well-formed"));
     let wrong = Code::parse(if right.reveal() == "000000" { "111111" } else { "000000" }).expect("six digits");
@@ -133,6 +138,7 @@ async fn no_act_before_sign_in_writes_rows_without_end() {
                 drop(sign_in.enter_code(code, visitor.proof(), &handover(), &visitor.from).await);
             }
         }
+        "enter a code while codes are off" => drop(sign_in.enter_code(&off_code, off.proof(), &handover(), &off.from).await),
         "cancel a link" => sign_in.cancel_link(&cancelled_token, &stranger.from).await.expect("answers"),
         "open a link that reverts a change" => drop(kit.auth.self_service().peek_revert(&revert_token).await),
         "press a dead link that reverts a change" => {
@@ -422,7 +428,7 @@ async fn no_made_up_old_or_other_accounts_cookie_makes_a_browser_known() {
     let known: &[&str] = &["code_known_browser", "link_browser", "link_known_browser"];
     let stranger: &[&str] =
         &["code_address", "code_network", "link_address", "link_address_network", "link_all", "link_browser", "link_network"];
-    let made_up = Some(KnownBrowserToken::new());
+    let made_up = Some(KnownBrowserToken::new().into());
     for (cookie, email, days, counted) in [
         (&owner.known, "mara@example.org", 0, known),
         (&made_up, "mara@example.org", 0, stranger),
@@ -440,6 +446,206 @@ async fn no_made_up_old_or_other_accounts_cookie_makes_a_browser_known() {
             sqlx::query_scalar("select name from rate_limits order by name").fetch_all(&kit.pool).await.expect("names");
         assert_eq!(names, counted, "{email} {days}");
     }
+}
+
+/// What a browser's wrong code for an address is counted against.
+async fn counted_against(kit: &Kit, visitor: &Visitor, email: &str) -> Vec<String> {
+    sqlx::query("delete from rate_limits").execute(&kit.pool).await.expect("deleted");
+    kit.clock.advance(Duration::minutes(1));
+    ask_from(kit, visitor, email).await.expect("within the limits");
+    let (_, code) = kit.sign_in_mail().await;
+    kit.auth.sign_in().enter_code(&any_wrong(&code), visitor.proof(), &handover(), &visitor.from).await.expect_err("wrong");
+    let names = "select name from rate_limits where name like 'code_%' order by name";
+    sqlx::query_scalar(names).fetch_all(&kit.pool).await.expect("names")
+}
+
+/// On a shared computer somebody signs in first, and keeps a copy of the cookie.
+#[tokio::test]
+async fn a_cookie_copied_before_an_account_signed_in_is_worth_nothing_for_it() {
+    let kit = Kit::new().await;
+    let mut shared = Visitor::at(host(0));
+    shared.give_first_factor(&kit, &address("eve@example.org")).await;
+    let copy = shared.known.clone();
+    shared.give_first_factor(&kit, &address("mara@example.org")).await;
+    let known = ["code_known_browser"];
+    for email in ["mara@example.org", "eve@example.org"] {
+        assert_eq!(counted_against(&kit, &shared, email).await, known, "both are known in this browser");
+    }
+    let copied = Visitor { known: copy, ..Visitor::at(host(0)) };
+    assert_eq!(counted_against(&kit, &copied, "eve@example.org").await, known);
+    assert_eq!(counted_against(&kit, &copied, "mara@example.org").await, ["code_address", "code_network"]);
+    let before = kit.count("select count(*) from auth_audit where details->>'new_device' = 'true'").await;
+    let mut copied = Visitor { known: copied.known, ..Visitor::at(host(0)) };
+    copied.give_first_factor(&kit, &address("mara@example.org")).await;
+    assert_eq!(kit.count("select count(*) from auth_audit where details->>'new_device' = 'true'").await, before + 1, "it is told");
+}
+
+#[tokio::test]
+async fn a_known_browsers_cookie_from_another_network_and_device_makes_no_browser_known() {
+    let kit = Kit::new().await;
+    let mut owner = Visitor::at([203, 0, 113, 24]);
+    owner.give_first_factor(&kit, &address("mara@example.org")).await;
+    let phone = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) Version/17.5 Mobile/15E148 Safari/604.1";
+    let turns_up = |ip: [u8; 4], user_agent: Option<&str>| {
+        let visitor = Visitor { known: owner.known.clone(), ..Visitor::at(ip) };
+        let from = Requester::new(visitor.from.ip, user_agent.unwrap_or(visitor.from.user_agent()), "test");
+        Visitor { from, ..visitor }
+    };
+    let (known, stranger) = (vec!["code_known_browser"], vec!["code_address", "code_network"]);
+    for (ip, user_agent, counted) in
+        [([203, 0, 113, 7], Some(phone), &known), ([198, 51, 100, 7], None, &known), ([203, 0, 114, 24], Some(phone), &stranger)]
+    {
+        assert_eq!(&counted_against(&kit, &turns_up(ip, user_agent), "mara@example.org").await, counted, "{ip:?} {user_agent:?}");
+    }
+    // Its sign-in there is one in a new browser, and the owner's stays known.
+    let mut thief = turns_up([203, 0, 114, 24], Some(phone));
+    thief.give_first_factor(&kit, &address("mara@example.org")).await;
+    assert_eq!(kit.count("select count(*) from sessions where new_device").await, 1);
+    assert_eq!(counted_against(&kit, &owner, "mara@example.org").await, known);
+}
+
+/// The version before gave one token to all accounts of a browser, and noted no network and no device.
+#[tokio::test]
+async fn an_older_versions_cookie_is_good_until_its_accounts_next_sign_in() {
+    let kit = Kit::new().await;
+    let mut owner = Visitor::at([203, 0, 113, 24]);
+    owner.give_first_factor(&kit, &address("mara@example.org")).await;
+    sqlx::query("update known_browsers set ip = null, device = null").execute(&kit.pool).await.expect("updated");
+    let mut copied = Visitor { known: owner.known.clone(), ..Visitor::at([198, 51, 100, 7]) };
+    copied.from = Requester::new(copied.from.ip, "curl/8.5.0", "test");
+    assert_eq!(counted_against(&kit, &copied, "mara@example.org").await, ["code_known_browser"]);
+
+    owner.give_first_factor(&kit, &address("mara@example.org")).await;
+    assert_eq!(kit.count("select count(*) from known_browsers where device = 'Firefox on Linux'").await, 1);
+    assert_eq!(kit.count("select count(*) from sessions where new_device").await, 0);
+    let copied = Visitor { nonce: auth::crypto::BrowserNonce::new(), from: owner.from.clone(), ..copied };
+    assert_eq!(counted_against(&kit, &copied, "mara@example.org").await, ["code_address", "code_network"], "the copy is dead");
+    assert_eq!(counted_against(&kit, &owner, "mara@example.org").await, ["code_known_browser"]);
+}
+
+fn unlimited() -> Policy {
+    let limits = auth::policy::limits::Limits::off();
+    Policy { passwordless_auth: true, sign_up: SignUp::Open, limits, ..Policy::default() }
+}
+
+/// Counted before anything is compared: also of many tries at once, and whatever the limits.
+#[tokio::test]
+async fn a_known_browser_gets_a_hundred_wrong_codes_and_then_only_the_link_until_it_is_used() {
+    let kit = Kit::with(unlimited()).await;
+    let (mut owner, mara) = (Visitor::at(host(0)), address("mara@example.org"));
+    owner.give_first_factor(&kit, &mara).await;
+    sqlx::query("update known_browsers set wrong_codes = 97").execute(&kit.pool).await.expect("updated");
+    let enter = async |code: &Code| kit.auth.sign_in().enter_code(code, owner.proof(), &handover(), &owner.from).await;
+    kit.clock.advance(Duration::minutes(1));
+    ask_from(&kit, &owner, "mara@example.org").await.expect("no limits");
+    let (_, code) = kit.sign_in_mail().await;
+    let wrong = any_wrong(&code);
+    let refused = futures::future::join_all((0..5).map(|_| enter(&wrong))).await;
+    let off = |outcome: &Result<Outcome, EnterCodeError>| matches!(outcome, Err(EnterCodeError::CodesOff));
+    assert!(refused.iter().filter(|outcome| off(outcome)).count() >= 3, "{refused:?}");
+    let compared = "select count(*) from auth_audit where event_type = 'link.refused' and details->>'reason' = 'wrong_code'";
+    assert_eq!(kit.count(compared).await, 3);
+
+    kit.clock.advance(Duration::minutes(1));
+    ask_from(&kit, &owner, "mara@example.org").await.expect("no limits");
+    let (token, code) = kit.sign_in_mail().await;
+    assert!(off(&enter(&code).await), "also the right one of a new mail");
+    assert!(kit.auth.sign_in().codes_are_off(&mara, owner.proof(), &owner.from).await.expect("answers"));
+    let elsewhere = Visitor::at(host(1));
+    assert!(!kit.auth.sign_in().codes_are_off(&mara, elsewhere.proof(), &elsewhere.from).await.expect("answers"));
+    kit.auth.sign_in().confirm_link(&token, owner.proof(), &handover(), &owner.from).await.expect("the link works");
+    assert!(!kit.auth.sign_in().codes_are_off(&mara, owner.proof(), &owner.from).await.expect("answers"));
+
+    sqlx::query("update known_browsers set wrong_codes = 99").execute(&kit.pool).await.expect("updated");
+    kit.clock.advance(Duration::minutes(1));
+    ask_from(&kit, &owner, "mara@example.org").await.expect("no limits");
+    let (_, code) = kit.sign_in_mail().await;
+    enter(&code).await.expect("a right code is no wrong one");
+    assert_eq!(kit.count("select wrong_codes::bigint from known_browsers").await, 99, "and only a link begins anew");
+}
+
+/// The same for every address: nobody learns by it whether there is an account. Counted before anything is compared, also of many tries at
+/// once on two servers, and whatever the limits; and no stranger keeps the owner out by it.
+#[tokio::test]
+async fn after_a_hundred_wrong_codes_for_an_address_only_the_link_works_until_it_is_used() {
+    for email in ["mara@example.org", "nobody@example.org"] {
+        let kit = Kit::with(unlimited()).await;
+        let second = kit.second().await;
+        let mut owner = Visitor::at(host(0));
+        owner.give_first_factor(&kit, &address("mara@example.org")).await;
+        let sign_in = kit.auth.sign_in();
+        let off = |outcome: &Result<Outcome, EnterCodeError>| matches!(outcome, Err(EnterCodeError::CodesOff));
+        sqlx::query("insert into wrong_codes values ($1, 93, $2)")
+            .bind(email)
+            .bind(kit.auth.now())
+            .execute(&kit.pool)
+            .await
+            .expect("put");
+        let (one, two) = (Visitor::at(host(1)), Visitor::at(host(2)));
+        let mut tries = Vec::new();
+        for visitor in [&one, &two] {
+            ask_from(&kit, visitor, email).await.expect("no limits");
+            let (_, code) = kit.sign_in_mail().await;
+            tries.extend((0..5).map(|n| (if n % 2 == 0 { &*kit.auth } else { &*second }, visitor, any_wrong(&code))));
+        }
+        let guess = async |(auth, visitor, wrong): &(&auth::Auth, &Visitor, Code)| {
+            auth.sign_in().enter_code(wrong, visitor.proof(), &handover(), &visitor.from).await
+        };
+        let refused = futures::future::join_all(tries.iter().map(guess)).await;
+        assert!(refused.iter().filter(|outcome| off(outcome)).count() >= 3, "{email}: {refused:?}");
+        let compared = "select count(*) from auth_audit where event_type = 'link.refused' and details->>'reason' = 'wrong_code'";
+        assert_eq!(kit.count(compared).await, 7, "{email}");
+
+        kit.clock.advance(Duration::minutes(1));
+        let stranger = Visitor::at(host(3));
+        assert!(sign_in.codes_are_off(&address(email), stranger.proof(), &stranger.from).await.expect("answers"));
+        ask_from(&kit, &stranger, email).await.expect("no limits");
+        let newest = kit.letters().await.pop().expect("a mail");
+        let auth::delivery::Content::SignIn { token, code, codes_off, .. } = newest.content else { panic!("{newest:?}") };
+        assert!(codes_off, "the mail leads to the link alone");
+        let right = sign_in.enter_code(&code, stranger.proof(), &handover(), &stranger.from).await;
+        assert!(off(&right), "{email}: {right:?}");
+        if email == "mara@example.org" {
+            let known = sign_in.codes_are_off(&address(email), owner.proof(), &owner.from).await.expect("answers");
+            assert!(!known, "strangers turn nothing off in the owner's browser");
+            owner.give_first_factor(&kit, &address(email)).await;
+            let off = sign_in.codes_are_off(&address(email), stranger.proof(), &stranger.from).await.expect("answers");
+            assert!(off, "a right code turns nothing on");
+            ask_from(&kit, &stranger, email).await.expect("no limits");
+        }
+        let newest = kit.letters().await.pop();
+        let token = match newest.map(|letter| letter.content) {
+            Some(auth::delivery::Content::SignIn { token, .. }) => token,
+            _ => token,
+        };
+        sign_in.confirm_link(&token, stranger.proof(), &handover(), &stranger.from).await.expect("the link works");
+        assert!(!sign_in.codes_are_off(&address(email), stranger.proof(), &stranger.from).await.expect("answers"));
+        Visitor::at(host(4)).give_first_factor(&kit, &address(email)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_count_of_wrong_codes_ends_with_its_address_and_right_ones_leave_none() {
+    let kit = Kit::with(unlimited()).await;
+    Visitor::at(host(0)).give_first_factor(&kit, &address("mara@example.org")).await;
+    assert_eq!(kit.count("select count(*) from wrong_codes").await, 0, "a right code is no wrong one");
+    for (n, email) in ["mara@example.org", "nobody@example.org"].into_iter().enumerate() {
+        let visitor = Visitor::at(host(n + 1));
+        ask_from(&kit, &visitor, email).await.expect("no limits");
+        let (_, code) = kit.sign_in_mail().await;
+        for _ in 0..2 {
+            let wrong = kit.auth.sign_in().enter_code(&any_wrong(&code), visitor.proof(), &handover(), &visitor.from).await;
+            assert!(matches!(wrong, Err(EnterCodeError::Wrong { .. })), "{wrong:?}");
+        }
+        if email == "mara@example.org" {
+            kit.auth.sign_in().enter_code(&code, visitor.proof(), &handover(), &visitor.from).await.expect("right");
+        }
+    }
+    assert_eq!(kit.count("select sum(failures) from wrong_codes").await, 4);
+    kit.clock.advance(Duration::days(91));
+    kit.auth.operations().housekeep().await.expect("done");
+    assert_eq!(kit.count("select count(*) from wrong_codes where email_key = 'mara@example.org'").await, 1, "an account's stays");
+    assert_eq!(kit.count("select count(*) from wrong_codes").await, 1);
 }
 
 /// Of many presses at once most find the code used. They compared nothing, and must not count as wrong codes.

@@ -766,10 +766,10 @@ async fn a_made_up_known_browser_cookie_brings_no_tries() {
     let wrong = BackupCode::parse("aaaa-aaaa-aaaa").expect("well-formed");
     let mut other = half_signed_in(&kit).await;
     for _ in 0..5 {
-        other.known = Some(KnownBrowserToken::new());
+        other.known = Some(KnownBrowserToken::new().into());
         enter_backup(&kit, &mut other, &wrong).await.expect_err("wrong");
     }
-    other.known = Some(KnownBrowserToken::new());
+    other.known = Some(KnownBrowserToken::new().into());
     let refused = enter_backup(&kit, &mut other, &codes[0]).await;
     assert!(matches!(refused, Err(SecondFactorError::Limited(limited)) if limited.limit == Limit::BackupAccount), "{refused:?}");
 }
@@ -1291,6 +1291,7 @@ async fn an_operator_resets_it_with_a_reason_that_the_audit_keeps() {
     let user = kit.auth.administration().user_id(&mara()).await.expect("answers").expect("an account");
     reset(user, "lost phone, ticket 7").await.expect("reset");
     assert!(visitor.authority(&kit.auth).await.is_none(), "every session is over");
+    assert_eq!(kit.count("select count(*) from known_browsers").await, 0, "and no browser is known");
     assert_eq!(notices(&kit).await, [Notice::TwoFactorReset]);
     let reason: String =
         sqlx::query_scalar("select details->>'reason' from auth_audit where event_type = 'two_factor.reset' and user_id = $1")

@@ -196,7 +196,7 @@ impl Complete {
     post, path = "/api/v1/magic-links/verify", tag = "sign-in", request_body = VerifyLink,
     responses(
         (status = 200, description = "It was right, and is used up.", body = VerifyAnswer),
-        (status = 403, description = "The key lacks the scope; signing in is off (`sign_in_off`); the code was wrong (`wrong_code`, with `tries_left`); the request was another's (`other_request`); or the account must set two-factor up first, at `enrol_url` (`enrolment_required`)."),
+        (status = 403, description = "The key lacks the scope; signing in is off (`sign_in_off`); the code was wrong (`wrong_code`, with `tries_left`); too many codes were wrong, so that the address's owner must sign in with a link first (`codes_off`); the request was another's (`other_request`); or the account must set two-factor up first, at `enrol_url` (`enrolment_required`)."),
         (status = 404, description = "There is no such request, or no such link."),
         (status = 410, description = "`used`, `expired`, `replaced`, `cancelled`, or no tries left (`no_tries_left`)."),
     ),
@@ -222,6 +222,11 @@ async fn verify_link(caller: Caller, JsonBody(body): JsonBody<VerifyLink>) -> Re
                 EnterCodeError::Wrong { left } => wrong(left),
                 EnterCodeError::LastTry => Problem::new(StatusCode::GONE, "no_tries_left", "The code was wrong too often"),
                 EnterCodeError::Dead(link) => dead(&caller.state, &link),
+                EnterCodeError::CodesOff => Problem::new(
+                    StatusCode::FORBIDDEN,
+                    "codes_off",
+                    "No code works for this address until its owner signs in with a link",
+                ),
                 EnterCodeError::Limited(limited) => limit(limited),
                 EnterCodeError::Unavailable(error) => error.into(),
             })?

@@ -48,6 +48,7 @@ const DESCRIPTIONS: &[(&str, Kind, Unit, &str)] = &[
     ("auth_sessions_created_total", Counter, Unit::Count, "Sessions that sign-ins made."),
     ("auth_sessions_revoked_total", Counter, Unit::Count, "Sessions that were ended."),
     ("auth_failed_attempts", Gauge, Unit::Count, "Failures of the worst one in the last hour."),
+    ("auth_wrong_code_addresses", Gauge, Unit::Count, "Addresses for which a wrong code was entered in the last hour."),
     ("auth_magiclink_requests_max_per_ip", Gauge, Unit::Count, "Sign-in mails for the busiest network in the last hour."),
     ("mail_outbox_messages", Gauge, Unit::Count, "Mails in the outbox; failed and expired: of the last 24 hours."),
     ("mail_outbox_oldest_seconds", Gauge, Unit::Seconds, "Age of the oldest mail that is due and unsent."),

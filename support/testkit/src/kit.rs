@@ -5,7 +5,7 @@ use std::{
 
 use auth::{
     Auth,
-    crypto::{BrowserNonce, Code, Keys, KnownBrowserToken, LinkToken, SessionKey, TrustedDeviceToken, random},
+    crypto::{BrowserNonce, Code, Keys, KnownBrowserCookie, LinkToken, SessionKey, TrustedDeviceToken, random},
     delivery::{Content, MailSender, OutgoingMail, SendError},
     identity::Authority,
     policy::{Policy, SignUp},
@@ -81,7 +81,7 @@ impl Kit {
 /// A browser as the domain sees it.
 pub struct Visitor {
     pub nonce: BrowserNonce,
-    pub known: Option<KnownBrowserToken>,
+    pub known: Option<KnownBrowserCookie>,
     pub trusted: Option<TrustedDeviceToken>,
     /// The session it holds.
     pub session: Option<SessionKey>,

@@ -62,10 +62,15 @@ pub fn SessionsPage(email: String, sessions: Vec<SessionView>, now: OffsetDateTi
             {everywhere_else.map(|ends| view! {
                 <section class="below">
                     <h2>"Sign out everywhere else"</h2>
-                    <p class="small">{ends}</p>
+                    <p class="small">{ends}" We'll email you about the next sign-in in each browser."</p>
                     <PostButton action=routes::SESSIONS_END_OTHERS class="button" text="Sign out other sessions" alone=true/>
                 </section>
             })}
+            <section class="below">
+                <h2>"Browsers you've signed in with"</h2>
+                <p class="small">"We don't email you when you sign in there again. That can end, too."</p>
+                <div class="row-actions"><a class="button" href=routes::DEVICES>"Review your browsers"</a></div>
+            </section>
         </Settings>
     }
 }
@@ -114,7 +119,7 @@ pub async fn end_session(#[server(default)] id: String) -> Answer {
 #[server(prefix = "", endpoint = "account/sessions/end-others", protocol = FormPost)]
 pub async fn end_other_sessions() -> Answer {
     let (form, SignedIn(_, authority)) = Form::authorize(routes::SESSIONS).await?;
-    form.state.auth.sessions().end_others(&authority, &form.from).await?;
+    form.state.auth.self_service().end_other_sessions(&authority, &form.from).await?;
     see_other(routes::SESSIONS)
 }
 

@@ -60,7 +60,7 @@ pub const GROUPS: [Group; 8] = [
         text: "Two-factor",
         events: "totp.setup_started totp.enrolled totp.removed totp.accepted backup_codes.created backup_codes.saved \
             backup_code.used two_factor.turned_off two_factor.reset two_factor.reset_requested \
-            two_factor.reset_stopped device.trusted device.revoked step_up.mailed step_up.passed",
+            two_factor.reset_stopped device.trusted device.revoked browser.forgotten step_up.mailed step_up.passed",
         failures: "totp.refused totp.locked totp.unreadable backup_code.refused step_up.refused",
     },
     Group {

@@ -6,9 +6,11 @@ use auth::{
     crypto::{Code, CodeFormat},
     one_time::{Dead, magic_link::LinkState, mailed_code::MailedCodeError},
     outbox::{Delivery, LONGEST_WAIT},
-    primitives::email_address::EmailAddress,
+    primitives::{email_address::EmailAddress, requester::Requester},
     sign_in::first_factor::EnterCodeError,
 };
+
+use axum::Extension;
 
 use crate::pages::{
     limited,
@@ -81,7 +83,7 @@ impl CodeError {
     }
 }
 
-/// `sender` is the address our mails come from.
+/// `sender` is the address our mails come from. `codes_off`: only the link works in this browser.
 #[component]
 pub fn LoginSentPage(
     address: Address,
@@ -89,6 +91,7 @@ pub fn LoginSentPage(
     delivery: Delivery,
     notice: Option<SentNotice>,
     error: Option<CodeError>,
+    codes_off: bool,
 ) -> impl IntoView {
     let address = match address {
         Address::Typed(address) => view! { <strong>{address}</strong> }.into_any(),
@@ -99,6 +102,7 @@ pub fn LoginSentPage(
         _ => None,
     };
     let help = match error {
+        _ if codes_off => help::CODE_NOT_ACCEPTED_OFF,
         Some(CodeError::Format(_)) | None => match delivery {
             Delivery::OnTime => help::NO_EMAIL,
             Delivery::Late => help::NO_EMAIL_LATE,
@@ -128,11 +132,23 @@ pub fn LoginSentPage(
             {(notice == Some(SentNotice::SentAnother)).then(|| view! {
                 <Notice tone=Tone::Ok title="We've sent another email.">"Only the newest one works."</Notice>
             })}
-            <p class="lede">{sent}" a link and a code to "<span class="whole">{address}"."</span></p>
-            <form method="post" action=routes::LOGIN_SENT novalidate>
-                <CodeField hint="Or open the link in the email on this device." error=error.map(CodeError::text)/>
-                <button class="button primary wide">"Sign in"</button>
-            </form>
+            <p class="lede">{sent}{if codes_off { " a link to " } else { " a link and a code to " }}<span class="whole">{address}"."</span></p>
+            {if codes_off {
+                view! {
+                    <Notice tone=Tone::Warn title="Codes are off for this address until you use the link in the email.">
+                        "Open the link in the email on this device. Once you've used it, codes work again."
+                    </Notice>
+                }
+                .into_any()
+            } else {
+                view! {
+                    <form method="post" action=routes::LOGIN_SENT novalidate>
+                        <CodeField hint="Or open the link in the email on this device." error=error.map(CodeError::text)/>
+                        <button class="button primary wide">"Sign in"</button>
+                    </form>
+                }
+                .into_any()
+            }}
             <hr/>
             <h2 class="h3">"Nothing in your inbox?"</h2>
             <p class="small">{match &wait {
@@ -162,13 +178,29 @@ pub struct SentQuery {
 }
 
 /// Nobody who has asked for nothing has anything to do here.
-pub async fn get(State(state): State<AppState>, Query(SentQuery { again }): Query<SentQuery>, Visitor(browser): Visitor) -> Answer {
+pub async fn get(
+    State(state): State<AppState>,
+    Query(SentQuery { again }): Query<SentQuery>,
+    Extension(from): Extension<Requester>,
+    Visitor(browser): Visitor,
+) -> Answer {
     let notice = again.is_some().then_some(SentNotice::SentAnother);
     let delivery = delivery(&state, &browser).await?;
-    Ok(match browser.visit.asked {
-        Some(asked) => answer(&state, StatusCode::OK, asked, delivery, notice, None),
-        None => Redirect::to(routes::LOGIN).into_response(),
-    })
+    let Some(asked) = browser.visit.asked.clone() else { return see_other(routes::LOGIN) };
+    let codes_off = codes_off(&state, &browser, &asked, &from).await?;
+    Ok(answer(&state, StatusCode::OK, asked, delivery, notice, None, codes_off))
+}
+
+async fn codes_off(
+    state: &AppState,
+    browser: &BrowserSession,
+    asked: &session::AskedFor,
+    from: &Requester,
+) -> Result<bool, auth::Error> {
+    match EmailAddress::lookup(&asked.email) {
+        Ok(address) => state.auth.sign_in().codes_are_off(&address, browser.proof(), from).await,
+        Err(_) => Ok(false),
+    }
 }
 
 async fn delivery(state: &AppState, browser: &BrowserSession) -> Result<Delivery, auth::Error> {
@@ -185,10 +217,11 @@ fn answer(
     delivery: Delivery,
     notice: Option<SentNotice>,
     error: Option<CodeError>,
+    codes_off: bool,
 ) -> Response {
     let address = if asked.typed { Address::Typed(asked.email) } else { Address::Masked(asked.email.as_str().into()) };
     let sender = state.site.sender.clone();
-    page(status, || view! { <LoginSentPage address sender delivery notice error/> })
+    page(status, || view! { <LoginSentPage address sender delivery notice error codes_off/> })
 }
 
 /// Signs in with the code of this browser's newest mail.
@@ -199,8 +232,9 @@ pub async fn enter_code(#[server(default)] code: String) -> Answer {
         return see_other(routes::LOGIN);
     };
     // A person who has a code has the mail.
-    let refused =
-        |error: CodeError| Refusal::from(answer(&form.state, error.status(), asked.clone(), Delivery::OnTime, None, Some(error)));
+    let refused = |error: CodeError| {
+        Refusal::from(answer(&form.state, error.status(), asked.clone(), Delivery::OnTime, None, Some(error), false))
+    };
     let code = Code::parse(&code).map_err(|format| refused(CodeError::Format(format)))?;
     let (change, cookie) = browser.session_change(&form.state.sessions);
     match form.state.auth.sign_in().enter_code(&code, browser.proof(), &change, &form.from).await {
@@ -211,6 +245,9 @@ pub async fn enter_code(#[server(default)] code: String) -> Answer {
         Err(EnterCodeError::LastTry) => Err(refused(CodeError::LastTry)),
         Err(EnterCodeError::Dead(LinkState::Dead(Dead::Expired, _))) => Err(refused(CodeError::Expired)),
         Err(EnterCodeError::Dead(state)) => Err(confirm_link::answer(&form.state, state, &browser).into()),
+        Err(EnterCodeError::CodesOff) => {
+            Err(answer(&form.state, StatusCode::FORBIDDEN, asked, Delivery::OnTime, None, None, true).into())
+        }
         Err(EnterCodeError::Limited(limited)) => Err(limited::answer(limited, form.state.auth.policy().link_ttl).into()),
         Err(EnterCodeError::Unavailable(error)) => Err(error.into()),
     }
@@ -231,7 +268,8 @@ pub async fn resend_email() -> Answer {
         Asked::TooSoon(wait) => {
             let notice = SentNotice::Wait { seconds: format::seconds_up(wait) };
             let delivery = delivery(&form.state, &browser).await?;
-            let page = answer(&form.state, StatusCode::TOO_MANY_REQUESTS, asked, delivery, Some(notice), None);
+            let codes_off = codes_off(&form.state, &browser, &asked, &form.from).await?;
+            let page = answer(&form.state, StatusCode::TOO_MANY_REQUESTS, asked, delivery, Some(notice), None, codes_off);
             Err(limited::retry_after(page, wait).into())
         }
     }
@@ -244,7 +282,7 @@ mod tests {
 
     fn html(address: Address, notice: Option<SentNotice>, error: Option<CodeError>) -> String {
         let (sender, delivery) = ("sign-in@latchkey.example".to_owned(), Delivery::OnTime);
-        render(|| view! { <LoginSentPage address sender delivery notice error/> })
+        render(|| view! { <LoginSentPage address sender delivery notice error codes_off=false/> })
     }
 
     #[test]

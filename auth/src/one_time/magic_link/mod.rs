@@ -68,6 +68,8 @@ pub(crate) struct MagicLink {
     pub redirect_url: Option<String>,
     /// Address and user agent are the person's, not an application's own.
     pub client_named: bool,
+    /// Codes were off when it was asked for: its mail has none.
+    pub codes_off: bool,
     pub created_at: OffsetDateTime,
     pub attempts: i16,
     pub life: Life,
@@ -126,6 +128,7 @@ mod tests {
             application: None,
             redirect_url: None,
             client_named: true,
+            codes_off: false,
             created_at: NOW,
             attempts: 0,
             life: Life::until(NOW + Duration::minutes(10)),

@@ -5,11 +5,11 @@ use uuid::Uuid;
 
 use super::MagicLink;
 use crate::{
-    crypto::Seed,
+    crypto::{KnownBrowserToken, Seed},
     event::Refusal,
     identity::Method,
     one_time::{Dead, Life},
-    policy::LIVE_LINKS,
+    policy::{CODE_TRIES, LIVE_LINKS, MAX_WRONG_CODES},
     primitives::{email_address::EmailAddress, requester::Application, statement::Statement as _},
 };
 
@@ -37,8 +37,8 @@ pub(crate) async fn insert(
             )
         )
         insert into magic_links (id, email, email_key, nonce, key_id, token_hash, code_hash, browser_hash, from_known_browser,
-                                 ip, user_agent, created_at, expires_at, api_key_id, application, redirect_url, client_named)
-        values ($1, $2, $3, $4, $5, $6, $12, $7, $8, $9, $10, $11, $14, $15, $16, $17, $18)
+                                 ip, user_agent, created_at, expires_at, api_key_id, application, redirect_url, client_named, codes_off)
+        values ($1, $2, $3, $4, $5, $6, $12, $7, $8, $9, $10, $11, $14, $15, $16, $17, $18, $19)
         "#,
         link.id,
         link.email.as_str(),
@@ -58,6 +58,7 @@ pub(crate) async fn insert(
         link.application.as_ref().map(|application| application.name.as_str()),
         link.redirect_url,
         link.client_named,
+        link.codes_off,
     )
     .run(connection)
     .await
@@ -77,7 +78,8 @@ macro_rules! find {
         sqlx::query!(
             r#"
             select id, email as "email: EmailAddress", nonce as "nonce: [u8; 32]", key_id, code_hash, browser_hash, ip as "ip: IpNet",
-                   user_agent, created_at, expires_at, attempts, used, closed_reason, api_key_id, application, redirect_url, client_named
+                   user_agent, created_at, expires_at, attempts, used, closed_reason, api_key_id, application, redirect_url, client_named,
+                   codes_off
             from magic_links where "# + $which,
             $value,
         )
@@ -92,6 +94,7 @@ macro_rules! find {
             application: row.api_key_id.zip(row.application).map(|(key, name)| Application { key, name }),
             redirect_url: row.redirect_url,
             client_named: row.client_named,
+            codes_off: row.codes_off,
             created_at: row.created_at,
             attempts: row.attempts,
             life: Life { expires_at: row.expires_at, used: row.used == 1, closed: row.closed_reason.as_deref().map(closed) },
@@ -113,8 +116,65 @@ pub(crate) async fn newest_of_browser(pool: &PgPool, browser_hash: &[u8; 32]) ->
     find!(pool, "browser_hash = $1 order by created_at desc limit 1", browser_hash)
 }
 
-pub(crate) async fn charge_try(pool: &PgPool, id: Uuid, now: OffsetDateTime) -> sqlx::Result<Option<u32>> {
-    charge_try!("magic_links", "used = 0 and closed_at is null", pool, id, now)
+/// A code is about to be compared: it was counted as wrong.
+pub(crate) struct Charged {
+    /// Tries of this mail, with this one.
+    pub spent: u32,
+    /// Wrong codes since a link was used, with this one. None: there were too many before, and nothing may be compared.
+    pub wrong: Option<i32>,
+}
+
+/// Charges one try, of the mail and of who tries, before anything is compared. `None`: no try is left, or the code died meanwhile.
+pub(crate) async fn charge_try(
+    pool: &PgPool,
+    link: &MagicLink,
+    known: Option<&KnownBrowserToken>,
+    now: OffsetDateTime,
+) -> sqlx::Result<Option<Charged>> {
+    macro_rules! charge {
+        ($counted:literal $(, $value:expr)*) => {
+            sqlx::query!(
+                r#"
+                with tried as (
+                    update magic_links set attempts = attempts + 1
+                    where id = $1 and attempts < $2 and expires_at > $3 and used = 0 and closed_at is null
+                    returning attempts
+                ), counted (wrong) as ("#
+                    + $counted
+                    + r#")
+                select tried.attempts, counted.wrong as "wrong?" from tried left join counted on true
+                "#,
+                link.id,
+                i16::try_from(CODE_TRIES).expect("a handful"),
+                now,
+                link.email.key(),
+                MAX_WRONG_CODES
+                $(, $value)*
+            )
+            .map(|row| Charged { spent: row.attempts.unsigned_abs().into(), wrong: row.wrong })
+            .fetch_optional(pool)
+            .await
+        };
+    }
+    match known {
+        Some(known) => charge!(
+            r#"
+            update known_browsers k set wrong_codes = k.wrong_codes + 1
+            from tried
+            where k.token_hash = $6 and k.user_id = (select id from users where email_key = $4) and k.wrong_codes < $5
+            returning k.wrong_codes
+            "#,
+            &known.hash()
+        ),
+        None => charge!(
+            r#"
+            insert into wrong_codes as w (email_key, failures, last_at)
+            select $4, 1, $3 from tried
+            on conflict (email_key) do update set failures = w.failures + 1, last_at = excluded.last_at where w.failures < $5
+            returning w.failures
+            "#
+        ),
+    }
 }
 
 /// Uses the link up, if it is live at this very moment, and closes the account's other links with it. One statement decides:

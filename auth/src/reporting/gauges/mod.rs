@@ -59,6 +59,8 @@ impl Reporting<'_> {
         for (scope, count) in [("email", worst.email), ("ip", worst.network), ("totp_account", worst.account)] {
             set("auth_failed_attempts", "scope", scope, count);
         }
+        let addresses = u32::try_from(worst.addresses).unwrap_or(u32::MAX);
+        metrics::gauge!("auth_wrong_code_addresses").set(f64::from(addresses));
         Ok(())
     }
 }

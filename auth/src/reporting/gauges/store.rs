@@ -32,12 +32,14 @@ pub(super) async fn mail(pool: &PgPool, now: OffsetDateTime, given_up_since: Off
 }
 
 pub(super) struct Worst {
+    /// Addresses for which a wrong code was entered.
+    pub addresses: i64,
     pub email: i64,
     pub network: i64,
     pub account: i64,
 }
 
-/// How often the worst address, network and account failed since then. A network is an IPv4 address or an IPv6 /64, as for limits.
+/// How often the worst address, network and account failed since then, and for how many addresses a code was wrong. A network is an IPv4 address or an IPv6 /64, as for limits.
 ///
 /// The audit is read once, along its index by type and time: what it costs goes with the failures of the hour, however long it is.
 pub(super) async fn worst_failures(pool: &PgPool, since: OffsetDateTime) -> sqlx::Result<Worst> {
@@ -45,10 +47,14 @@ pub(super) async fn worst_failures(pool: &PgPool, since: OffsetDateTime) -> sqlx
         Worst,
         r#"
         with failed as materialized (
-            select event_type, user_id, ip, details ->> 'link' as link from auth_audit
+            select event_type, user_id, ip, details ->> 'link' as link, details ->> 'reason' as reason from auth_audit
             where event_type in ('link.refused', 'totp.refused', 'backup_code.refused') and created_at > $1
         )
-        select coalesce((
+        select (
+                   select count(distinct l.email_key) from failed f join magic_links l on l.id = f.link::uuid
+                   where f.event_type = 'link.refused' and f.reason = 'wrong_code'
+               ) as "addresses!",
+               coalesce((
                    select sum(f.failures)::bigint
                    from (select link::uuid as link, count(*) as failures from failed where event_type = 'link.refused' group by 1) f
                    join magic_links l on l.id = f.link

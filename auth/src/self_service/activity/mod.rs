@@ -27,7 +27,7 @@ pub const PAGE: usize = 20;
 /// Signing in and out.
 const SIGN_INS: [&str; 2] = ["session.created", "session.revoked"];
 /// What an account is, and how it is reached.
-const CHANGES: [&str; 26] = [
+const CHANGES: [&str; 27] = [
     "user.created",
     "user.disabled",
     "user.enabled",
@@ -45,6 +45,7 @@ const CHANGES: [&str; 26] = [
     "two_factor.reset_stopped",
     "device.trusted",
     "device.revoked",
+    "browser.forgotten",
     "email.change_requested",
     "email.changed",
     "email.change_undone",

@@ -147,6 +147,8 @@ impl SignIn<'_> {
         let (id, seed) = (new_id(now), self.0.keys.seed());
         let secret = self.0.keys.request_secret(&seed).expect("the current key is there");
         let binding = secret.binding(application.key);
+        // Before the transaction: who holds one connection must not wait for another.
+        let codes_off = self.codes_off_for(request.email, None).await?;
         let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         if let Some((key_hash, body_hash)) = &named
             && !store::claim(work.connection(), key_hash, body_hash, id, now).await?
@@ -162,7 +164,14 @@ impl SignIn<'_> {
             event::count_request("rate_limited", domain());
             return Err(RequestError::Limited(limited));
         }
-        let asked = Request { email: request.email, seed, binding, from_known_browser: false, redirect_url: request.redirect_url };
+        let asked = Request {
+            email: request.email,
+            seed,
+            binding,
+            from_known_browser: false,
+            codes_off,
+            redirect_url: request.redirect_url,
+        };
         let expires_at = self.queue_link(&mut work, id, asked, from, now).await?;
         work.commit_and_mail(self.0).await?;
         Ok(Requested { id, secret, expires_at })

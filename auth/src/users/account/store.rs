@@ -173,6 +173,7 @@ pub(crate) async fn delete_due(connection: &mut PgConnection, batch: i64, now: O
     sqlx::query!("delete from mail_outbox where user_id = any($1)", &gone).execute(&mut *connection).await?;
     // Their mails go with them.
     sqlx::query!("delete from magic_links where email_key = any($1)", &addresses).execute(&mut *connection).await?;
+    sqlx::query!("delete from wrong_codes where email_key = any($1)", &addresses).execute(&mut *connection).await?;
     sqlx::query!("delete from invites where email_key = any($1)", &addresses).execute(&mut *connection).await?;
     sqlx::query!("delete from users where id = any($1)", &gone).execute(connection).await?;
     Ok(gone)

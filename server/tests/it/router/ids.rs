@@ -34,7 +34,7 @@ async fn another_accounts_ids_look_like_none() {
     }
     let of = async |table: &'static str, column: &'static str, email: &'static str| -> Uuid {
         let sql = format!(
-            "select {column} from {table} t join users u on u.id = t.user_id where u.email = $1 order by t.id desc limit 1"
+            "select {column} from {table} t join users u on u.id = t.user_id where u.email = $1 order by t.created_at desc limit 1"
         );
         sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(email).fetch_one(&kit.pool).await.expect("a row")
     };
@@ -42,6 +42,7 @@ async fn another_accounts_ids_look_like_none() {
     for (path, field, table, column) in [
         (routes::SESSIONS_END, "id", "sessions", "t.id"),
         (routes::DEVICES_REVOKE, "id", "trusted_devices", "t.id"),
+        (routes::DEVICES_FORGET, "id", "known_browsers", "encode(substr(sha256(t.token_hash), 1, 16), 'hex')::uuid"),
         (routes::TWO_FACTOR_REMOVE, "id", "totp_credentials", "t.id"),
         (routes::BACKUP_CODES_SAVED, "saved=on&set", "backup_codes", "t.set_id"),
     ] {
@@ -65,4 +66,5 @@ async fn another_accounts_ids_look_like_none() {
 /// What could be ended, removed or taken into use.
 const STATE: &str = "select string_agg(line, ';' order by line) from (
     select s.id || coalesce(s.revoked_at::text, '') from sessions s union all select d.id || coalesce(d.revoked_at::text, '') from trusted_devices d
-    union all select t.id::text from totp_credentials t union all select b.id || coalesce(b.saved_at::text, '') from backup_codes b) rows (line)";
+    union all select t.id::text from totp_credentials t union all select b.id || coalesce(b.saved_at::text, '') from backup_codes b
+    union all select k.user_id || k.token_hash::text from known_browsers k) rows (line)";

@@ -85,6 +85,8 @@ const TABLE: &[(&str, Class, What)] = &[
     (routes::DEVICES, SignedIn, Page),
     (routes::DEVICES_REVOKE, SignedIn, FormOf(routes::DEVICES)),
     (routes::DEVICES_REVOKE_ALL, SignedIn, FormOf(routes::DEVICES)),
+    (routes::DEVICES_FORGET, SignedIn, FormOf(routes::DEVICES)),
+    (routes::DEVICES_FORGET_ALL, SignedIn, FormOf(routes::DEVICES)),
     (routes::ADMIN, Admin, Page),
     (routes::ADMIN_USERS, Admin, PageWithForm),
     (routes::ADMIN_USERS_INVITE, Admin, PageWithForm),

@@ -124,6 +124,7 @@ async fn the_database_is_asked_for_the_worst_and_the_oldest() {
         ("auth_failed_attempts{scope=\"email\"}", 4.0),
         ("auth_failed_attempts{scope=\"ip\"}", 4.0),
         ("auth_failed_attempts{scope=\"totp_account\"}", 0.0),
+        ("auth_wrong_code_addresses", 1.0),
         ("auth_magiclink_requests_max_per_ip", 2.0),
         ("mail_outbox_messages{state=\"queued\"}", 1.0),
         ("mail_outbox_messages{state=\"failed\"}", 0.0),

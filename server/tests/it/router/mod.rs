@@ -441,6 +441,34 @@ async fn nothing_but_a_confirmed_redemption_signs_anybody_in() {
     assert_eq!(kit.count(SIGNED_IN).await, 2);
 }
 
+/// Whoever the address belongs to, if anybody.
+#[tokio::test]
+async fn where_codes_are_off_the_page_leads_to_the_link() {
+    let kit = Kit::new().await;
+    let app = service(&config(&[("LIMITS", "off")]), kit.auth.clone());
+    let (cookies, code) = about_to_sign_in(&kit, &app).await;
+    let says = async |method: &Method, body: &str| {
+        let answer = send(&app, request(method, routes::LOGIN_SENT, &cookies, body)).await;
+        let status = answer.status();
+        let text =
+            String::from_utf8(axum::body::to_bytes(answer.into_body(), usize::MAX).await.expect("a page").into()).expect("UTF-8");
+        (
+            status,
+            text.contains("Codes are off for this address until you use the link in the email."),
+            text.contains("name=\"code\""),
+        )
+    };
+    assert_eq!(says(&Method::GET, "").await, (StatusCode::OK, false, true));
+    let far = "insert into wrong_codes select email_key, 100, created_at from magic_links";
+    sqlx::query(far).execute(&kit.pool).await.expect("put");
+    assert_eq!(says(&Method::GET, "").await, (StatusCode::OK, true, false));
+    let body = format!("code={}", code.replace(' ', "+"));
+    assert_eq!(says(&Method::POST, &body).await, (StatusCode::FORBIDDEN, true, false));
+    assert_eq!(kit.count(SIGNED_IN).await, 0);
+    send(&app, request(&Method::POST, routes::LOGIN_CONFIRM, &cookies, "")).await;
+    assert_eq!(kit.count(SIGNED_IN).await, 1, "the link works");
+}
+
 /// Turns two-factor on for the account that [`about_to_sign_in`] signs in.
 async fn two_factor(kit: &Kit, admin: bool) -> Secret {
     enrol(kit, "mara@example.org", admin).await
