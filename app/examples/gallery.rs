@@ -261,6 +261,7 @@ fn dead_ends() -> Vec<(&'static str, String)> {
     let url = Some("https://old.example/sign-in".to_owned());
     vec![
         ("limited-emails", limited(Limit::LinkAddress, 23)),
+        ("limited-emails-hours", limited(Limit::LinkAddress, 179)),
         ("limited-network", limited(Limit::LinkNetwork, 12)),
         ("limited-tries", limited(Limit::CodeNetwork, 1)),
         ("limited-step-up-codes", limited(Limit::StepUpMail, 12)),

@@ -106,6 +106,10 @@ limits! {
     LinkAddressNetwork: "link_address_network", Emails, by("LIMIT_LINK_ADDRESS_NETWORK", 4, 15);
     /// Sign-in mails to one address, from any network; also codes to a new address.
     LinkAddress: "link_address", Emails, by("LIMIT_LINK_ADDRESS", 10, 60);
+    /// Sign-in mails to one address requested from one block, where `link_address` is used up.
+    LinkAddressNewcomer: "link_address_newcomer", Emails, always(1, 3 * 60 * 60);
+    /// The same from all blocks.
+    LinkAddressNewcomers: "link_address_newcomers", Emails, always(120, 3 * 60 * 60);
     /// Sign-in mails requested by a known browser for its account; instead of the other `link_…` limits except `link_browser`.
     LinkKnownBrowser: "link_known_browser", Emails, by("LIMIT_LINK_KNOWN_BROWSER", 5, 15);
     /// Sign-in mails requested from one network.

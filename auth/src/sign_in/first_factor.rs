@@ -242,10 +242,15 @@ impl SignIn<'_> {
 
     /// What a request costs that no known browser makes.
     pub(crate) fn strangers_charges(self, email: &EmailAddress, from: &Requester) -> Vec<Charge> {
-        let (throttle, network) = (self.0.limits().throttle(), from.network());
+        let (throttle, network, block) = (self.0.limits().throttle(), from.network(), from.block());
+        // Where others have used the address's limit up, its owner gets a mail on a device that the account doesn't know.
+        let newcomer = vec![
+            throttle.charge(Limit::LinkAddressNewcomer, Subject::AddressFrom(email.key(), &block)),
+            throttle.charge(Limit::LinkAddressNewcomers, Subject::Address(email.key())),
+        ];
         vec![
             throttle.charge(Limit::LinkAddressNetwork, Subject::AddressFrom(email.key(), &network)),
-            throttle.charge(Limit::LinkAddress, Subject::Address(email.key())),
+            throttle.charge(Limit::LinkAddress, Subject::Address(email.key())).or(newcomer),
             throttle.charge(Limit::LinkNetwork, Subject::Network(&network)),
             throttle.charge(Limit::LinkAll, Subject::Everybody),
         ]

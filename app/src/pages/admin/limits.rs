@@ -21,6 +21,8 @@ const fn counts(by: ThrottledBy) -> &'static str {
         ThrottledBy::Limit(limit) => match limit {
             Limit::LinkAddressNetwork => "Sign-in emails to one address, from one network",
             Limit::LinkAddress => "Sign-in emails to one address",
+            Limit::LinkAddressNewcomer => "First sign-in emails to a crowded address, from one network",
+            Limit::LinkAddressNewcomers => "First sign-in emails to a crowded address",
             Limit::LinkKnownBrowser => "Sign-in emails, in a browser that has signed in before",
             Limit::LinkNetwork => "Sign-in emails, from one network",
             Limit::LinkAll => "Sign-in emails in all",
