@@ -194,7 +194,7 @@ fn sign_in() -> Vec<(&'static str, String)> {
         ("sent-masked", sent(Address::Masked(EMAIL.into()), None, None)),
         ("sent-another", sent(typed(), Some(SentNotice::SentAnother), None)),
         ("sent-wait", sent(typed(), wait, None)),
-        ("sent-late", sent_and(Delivery::Late, typed(), None, None)),
+        ("sent-late", sent_and(Delivery::Late { within: Duration::from_mins(5) }, typed(), None, None)),
         ("sent-refused", sent_and(Delivery::Refused, typed(), None, None)),
         ("sent-missing", sent(typed(), None, Some(CodeError::Format(CodeFormat::Missing)))),
         ("sent-length", sent(typed(), None, Some(CodeError::Format(CodeFormat::WrongLength(5))))),

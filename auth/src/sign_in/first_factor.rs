@@ -171,7 +171,11 @@ impl SignIn<'_> {
         let now = self.0.now();
         let known = self.is_known(browser, email.key(), now).await?;
         let charges = self.request_charges(email, nonce, browser, known, from);
-        if let Err(limited) = self.0.limits().throttle().take(&self.0.pool, &charges, now).await? {
+        let taken = match self.backlog(now) {
+            Some(limited) if !known => Err(limited),
+            _ => self.0.limits().throttle().take(&self.0.pool, &charges, now).await?,
+        };
+        if let Err(limited) = taken {
             event::count_request("rate_limited", self.0.policy.metrics_email_domains.label(email));
             return Err(RequestLinkError::Limited(limited));
         }
@@ -212,7 +216,9 @@ impl SignIn<'_> {
             life: Life::until(expires_at),
         };
         links::insert(work.connection(), &link, &token.hash(), from_known_browser).await?;
-        outbox::store::enqueue(work.connection(), outbox::Kind::SignIn, id, now, expires_at).await?;
+        let class = if from_known_browser { outbox::Class::Known } else { outbox::Class::Stranger };
+        let place = outbox::Place::of(class, from, &self.0.keys);
+        outbox::store::enqueue(work.connection(), outbox::Kind::SignIn, id, place, now, expires_at).await?;
         let domain = self.0.policy.metrics_email_domains.label(email);
         work.record(Event::LinkRequested { link: id, known_browser: from_known_browser, domain });
         Ok(expires_at)
@@ -238,6 +244,13 @@ impl SignIn<'_> {
         let mut charges = self.strangers_charges(email, from);
         charges.push(this_browser);
         charges
+    }
+
+    /// Refuses where the mails of strangers that wait can't all leave within half of a link's life, as fast as mail was measured to go out:
+    /// another would come too late to be of use.
+    pub(crate) fn backlog(self, now: OffsetDateTime) -> Option<Limited> {
+        let wait = self.0.pace.backlog(now).saturating_sub(self.0.policy.link_ttl / 2);
+        (self.0.policy.limits.enabled && !wait.is_zero()).then(|| Limited { limit: Limit::LinkAll, wait }.counted())
     }
 
     /// What a request costs that no known browser makes.
@@ -279,7 +292,8 @@ impl SignIn<'_> {
     /// # Errors
     /// When the database does not answer.
     pub async fn delivery(self, nonce: &BrowserNonce) -> Result<Delivery, Error> {
-        Ok(outbox::store::delivery(&self.0.pool, &nonce.hash(), self.0.now()).await?)
+        let now = self.0.now();
+        Ok(outbox::store::delivery(&self.0.pool, &nonce.hash(), self.0.pace.backlog(now), now).await?)
     }
 
     /// "This wasn't me", from whatever browser: whoever holds the link reads the mail. Doing it twice does no harm.

@@ -26,6 +26,24 @@ pub struct Limited {
     pub wait: Duration,
 }
 
+impl Limited {
+    /// Counts the refusal. Of several that refused one request, the longest wait is also logged.
+    fn count(&self) {
+        metrics::counter!("rate_limited_total", "limit" => self.limit.name()).increment(1);
+    }
+
+    fn log(&self) {
+        tracing::info!(limit = self.limit.name(), wait_s = self.wait.as_secs(), "limit.refused");
+    }
+
+    /// One that no row of the table says.
+    pub(crate) fn counted(self) -> Self {
+        self.count();
+        self.log();
+        self
+    }
+}
+
 /// How a limit stands after a request it let through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
@@ -281,11 +299,9 @@ async fn refuse(connection: &mut PgConnection, asked: &[Charge], now: OffsetDate
         // Between the two statements the refused one ran free; a second is the honest answer.
         refused.push(Limited { limit: asked[0].limit, wait: Duration::from_secs(1) });
     }
-    for limited in &refused {
-        metrics::counter!("rate_limited_total", "limit" => limited.limit.name()).increment(1);
-    }
+    refused.iter().for_each(Limited::count);
     let limited = refused.into_iter().max_by_key(|limited| limited.wait).expect("one at least");
-    tracing::info!(limit = limited.limit.name(), wait_s = limited.wait.as_secs(), "limit.refused");
+    limited.log();
     Ok(limited)
 }
 

@@ -158,7 +158,11 @@ impl SignIn<'_> {
         }
         // After the claim, so that a twin costs nothing, and within the transaction: who is refused has not used their key.
         let charges = self.strangers_charges(request.email, from);
-        if let Err(limited) = self.0.limits().throttle().take_within(work.connection(), &charges, now).await? {
+        let taken = match self.backlog(now) {
+            Some(limited) => Err(limited),
+            None => self.0.limits().throttle().take_within(work.connection(), &charges, now).await?,
+        };
+        if let Err(limited) = taken {
             event::count_request("rate_limited", domain());
             return Err(RequestError::Limited(limited));
         }
