@@ -39,8 +39,8 @@ impl ThrottledBy {
     #[must_use]
     pub fn all() -> Vec<Self> {
         let hold = |limit: &Limit| {
-            use Limit::{ApiKey, LinkAddressNewcomer, LinkBrowser, Notice};
-            !matches!(limit, LinkBrowser | LinkAddressNewcomer | Notice | ApiKey)
+            use Limit::{ApiKey, LinkAddressNewcomer, LinkAllBlock, LinkAllRange, LinkBrowser, Notice};
+            !matches!(limit, LinkBrowser | LinkAddressNewcomer | LinkAllBlock | LinkAllRange | Notice | ApiKey)
         };
         Limit::ALL.into_iter().filter(hold).map(Self::Limit).chain([Self::WrongAppCodes]).collect()
     }

@@ -113,6 +113,16 @@ impl Requester {
         self.prefix(24, 48)
     }
 
+    /// The IPv6 /56 that many a provider gives a subscriber; none for IPv4, and where an application is the network.
+    pub(crate) fn site(&self) -> Option<String> {
+        (self.ip.is_ipv6() && self.is_person()).then(|| self.prefix(32, 56))
+    }
+
+    /// What a provider has: an IPv4 /16 or an IPv6 /32, in which there are 256 or 65,536 blocks.
+    pub(crate) fn range(&self) -> String {
+        self.prefix(16, 32)
+    }
+
     fn prefix(&self, v4: u8, v6: u8) -> String {
         if let Some(OnBehalfOf { application, client_named: false }) = &self.behalf {
             return format!("API key {}", application.key);
@@ -205,6 +215,12 @@ mod tests {
         assert_eq!(block("2001:db8:1:ffff::9"), "2001:db8:1::/48");
         assert_eq!(block("::ffff:203.0.113.7"), "203.0.113.0/24");
         assert_eq!(block("203.0.114.7"), "203.0.114.0/24");
+        let wider = |ip: &str| {
+            let from = Requester::new(ip.parse().expect(ip), "", "r");
+            (from.site(), from.range())
+        };
+        assert_eq!(wider("2001:db8:1:2ff::1"), (Some("2001:db8:1:200::/56".to_owned()), "2001:db8::/32".to_owned()));
+        assert_eq!(wider("203.0.113.7"), (None, "203.0.0.0/16".to_owned()));
     }
 
     #[test]
@@ -220,7 +236,7 @@ mod tests {
         assert!(!named.user_agent().contains('\n') && named.request_id == "r");
         let unnamed = server.on_behalf(&notes, None);
         assert_eq!((unnamed.network(), unnamed.is_person()), (format!("API key {}", notes.key), false));
-        assert_eq!(unnamed.block(), unnamed.network());
+        assert_eq!((unnamed.block(), unnamed.range(), unnamed.site()), (unnamed.network(), unnamed.network(), None));
         assert_eq!(unnamed.application(), Some(&notes));
         assert_eq!(server.application(), None);
     }

@@ -170,7 +170,7 @@ impl SignIn<'_> {
         }
         let now = self.0.now();
         let known = self.is_known(browser, email.key(), now).await?;
-        let charges = self.request_charges(email, nonce, browser, known, from);
+        let charges = self.request_charges(email, nonce, browser, known, from, now);
         let taken = match self.backlog(now) {
             Some(limited) if !known => Err(limited),
             _ => self.0.limits().throttle().take(&self.0.pool, &charges, now).await?,
@@ -231,6 +231,7 @@ impl SignIn<'_> {
         browser: BrowserProof<'_>,
         known: bool,
         from: &Requester,
+        now: OffsetDateTime,
     ) -> Vec<Charge> {
         let throttle = self.0.limits().throttle();
         let this_browser = throttle.charge(Limit::LinkBrowser, Subject::Browser(nonce));
@@ -241,32 +242,54 @@ impl SignIn<'_> {
                 throttle.charge(Limit::LinkKnownBrowser, Subject::KnownBrowserOfAddress(token, email.key())),
             ];
         }
-        let mut charges = self.strangers_charges(email, from);
+        let mut charges = self.strangers_charges(email, from, now);
         charges.push(this_browser);
         charges
     }
 
-    /// Refuses where the mails of strangers that wait can't all leave within half of a link's life, as fast as mail was measured to go out:
-    /// another would come too late to be of use.
+    /// Refuses where the mails of strangers that wait can't all leave within a link's life, as fast as mail was measured to go out: another
+    /// would come too late to be of use.
     pub(crate) fn backlog(self, now: OffsetDateTime) -> Option<Limited> {
-        let wait = self.0.pace.backlog(now).saturating_sub(self.0.policy.link_ttl / 2);
+        let wait = self.0.pace.backlog(now).saturating_sub(self.0.policy.link_ttl);
         (self.0.policy.limits.enabled && !wait.is_zero()).then(|| Limited { limit: Limit::LinkAll, wait }.counted())
     }
 
+    /// Whether they can't all leave within half of it. Then only those get another who ask for little, and whose mails go before the others.
+    fn crowded(self, now: OffsetDateTime) -> bool {
+        self.0.pace.backlog(now) > self.0.policy.link_ttl / 2
+    }
+
     /// What a request costs that no known browser makes.
-    pub(crate) fn strangers_charges(self, email: &EmailAddress, from: &Requester) -> Vec<Charge> {
+    pub(crate) fn strangers_charges(self, email: &EmailAddress, from: &Requester, now: OffsetDateTime) -> Vec<Charge> {
         let (throttle, network, block) = (self.0.limits().throttle(), from.network(), from.block());
         // Where others have used the address's limit up, its owner gets a mail on a device that the account doesn't know.
         let newcomer = vec![
             throttle.charge(Limit::LinkAddressNewcomer, Subject::AddressFrom(email.key(), &block)),
             throttle.charge(Limit::LinkAddressNewcomers, Subject::Address(email.key())),
         ];
-        vec![
+        // Where others have used the common part of all up, whoever asks for little gets what was kept.
+        let kept = vec![
+            throttle.charge(Limit::LinkAllBlock, Subject::Network(&block)),
+            throttle.charge(Limit::LinkAllRange, Subject::Network(&from.range())),
+        ];
+        let mut charges = vec![
             throttle.charge(Limit::LinkAddressNetwork, Subject::AddressFrom(email.key(), &network)),
             throttle.charge(Limit::LinkAddress, Subject::Address(email.key())).or(newcomer),
             throttle.charge(Limit::LinkNetwork, Subject::Network(&network)),
             throttle.charge(Limit::LinkAll, Subject::Everybody),
-        ]
+        ];
+        if from.is_person() {
+            charges.push(throttle.charge(Limit::LinkNetwork48, Subject::Network(&block)));
+        }
+        if let Some(site) = from.site() {
+            charges.push(throttle.charge(Limit::LinkNetwork56, Subject::Network(&site)));
+        }
+        if self.crowded(now) {
+            charges.extend(kept);
+        } else {
+            charges.push(throttle.charge(Limit::LinkAllCommon, Subject::Everybody).or(kept));
+        }
+        charges
     }
 
     /// Looks at a link without touching it: opening, prefetching and scanning it changes nothing.

@@ -326,6 +326,68 @@ async fn an_ipv6_subscriber_is_one_network() {
     assert_eq!(ask("2001:db8:1:3::1").await, Ok(()));
 }
 
+/// Asks for mails to ever other addresses until it is refused, and says how many came and what refused the next.
+async fn ask_for_all(kit: &Kit, ip: impl Into<std::net::IpAddr>) -> (usize, (Limit, u64)) {
+    let (ip, mut asked) = (ip.into(), 0);
+    let name = ip.to_string().replace([':', '.'], "-");
+    loop {
+        match ask_from(kit, &Visitor::at(ip), &format!("{name}-{asked}@example.org")).await {
+            Ok(()) => asked += 1,
+            Err(refused) => return (asked, refused),
+        }
+    }
+}
+
+/// Who holds one /48 has 65,536 networks, who holds a /24 has 256.
+#[tokio::test]
+async fn many_networks_of_one_holder_count_together() {
+    let kit = Kit::new().await;
+    let subscriber = |n: u16| std::net::Ipv6Addr::new(0x2001, 0xdb8, 1, n, 0, 0, 0, 1);
+    for n in 0..3 {
+        assert_eq!(ask_for_all(&kit, subscriber(n)).await, (30, (Limit::LinkNetwork, 30)), "/64 {n}");
+    }
+    assert_eq!(ask_for_all(&kit, subscriber(255)).await, (0, (Limit::LinkNetwork56, 10)));
+    for site in 1..3 {
+        for n in 0..3 {
+            assert_eq!(ask_for_all(&kit, subscriber(site * 256 + n)).await.0, 30, "/56 {site}, /64 {n}");
+        }
+    }
+    assert_eq!(ask_for_all(&kit, subscriber(3 * 256)).await.0, 30);
+    assert_eq!(ask_for_all(&kit, subscriber(4 * 256)).await, (0, (Limit::LinkNetwork48, 3)));
+    let another = std::net::Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 1);
+    ask_from(&kit, &Visitor::at(another), "b@example.org").await.expect("another holder's");
+
+    for n in 0..10 {
+        assert_eq!(ask_for_all(&kit, [192, 0, 2, n]).await.0, 30);
+    }
+    assert_eq!(ask_for_all(&kit, [192, 0, 2, 10]).await, (0, (Limit::LinkNetwork48, 3)));
+    ask(&kit, [192, 0, 3, 1], "c@example.org").await.expect("another holder's");
+}
+
+/// Whoever asks for much, from however many blocks of one provider, leaves a part for the others.
+#[tokio::test]
+async fn a_part_of_all_is_kept_for_networks_that_ask_for_little() {
+    let mut policy = Policy { passwordless_auth: true, sign_up: SignUp::Open, ..Policy::default() };
+    policy.limits.set(Limit::LinkAll, Rate::new(400, std::time::Duration::from_hours(10)));
+    let kit = Kit::with(policy).await;
+    for n in 0..10 {
+        assert_eq!(ask_for_all(&kit, elsewhere(n)).await.0, 30, "three quarters are for whoever comes first");
+    }
+    for n in 10..30 {
+        assert_eq!(ask_for_all(&kit, elsewhere(n)).await, (3, (Limit::LinkAllCommon, 300)), "a block's own: {n}");
+    }
+    assert_eq!(ask_for_all(&kit, elsewhere(30)).await, (0, (Limit::LinkAllCommon, 15)), "what one provider gets of it");
+    for n in 0..10 {
+        assert_eq!(ask(&kit, [172, n, 0, 1], &format!("b{n}@example.org")).await, Ok(()), "others are served");
+    }
+    kit.clock.advance(Duration::seconds(15));
+    assert_eq!(ask(&kit, elsewhere(30), "a@example.org").await, Ok(()), "as told");
+    for n in 10..39 {
+        assert_eq!(ask(&kit, [172, n, 0, 1], &format!("b{n}@example.org")).await, Ok(()));
+    }
+    assert_eq!(ask(&kit, [172, 40, 0, 1], "c@example.org").await, Err((Limit::LinkAll, 75)), "all is all");
+}
+
 fn any_wrong(code: &Code) -> Code {
     let digits = code.reveal().replace(' ', "");
     let first = if digits.starts_with('9') { '0' } else { '9' };
@@ -498,8 +560,17 @@ async fn no_made_up_old_or_other_accounts_cookie_makes_a_browser_known() {
     owner.give_first_factor(&kit, &address("mara@example.org")).await;
     Visitor::at(host(1)).give_first_factor(&kit, &address("noor@example.org")).await;
     let known: &[&str] = &["code_known_browser", "link_browser", "link_known_browser"];
-    let stranger: &[&str] =
-        &["code_address", "code_network", "link_address", "link_address_network", "link_all", "link_browser", "link_network"];
+    let stranger: &[&str] = &[
+        "code_address",
+        "code_network",
+        "link_address",
+        "link_address_network",
+        "link_all",
+        "link_all_common",
+        "link_browser",
+        "link_network",
+        "link_network_48",
+    ];
     let made_up = Some(KnownBrowserToken::new());
     for (cookie, email, days, counted) in [
         (&owner.known, "mara@example.org", 0, known),
