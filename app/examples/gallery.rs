@@ -200,7 +200,7 @@ fn sign_in() -> Vec<(&'static str, String)> {
         ("sent-another", sent(typed(), Some(SentNotice::SentAnother), None)),
         ("sent-wait", sent(typed(), wait, None)),
         ("sent-codes-off", sent_without_code()),
-        ("sent-late", sent_and(Delivery::Late, typed(), None, None)),
+        ("sent-late", sent_and(Delivery::Late { within: Duration::from_mins(5) }, typed(), None, None)),
         ("sent-refused", sent_and(Delivery::Refused, typed(), None, None)),
         ("sent-missing", sent(typed(), None, Some(CodeError::Format(CodeFormat::Missing)))),
         ("sent-length", sent(typed(), None, Some(CodeError::Format(CodeFormat::WrongLength(5))))),
@@ -267,6 +267,7 @@ fn dead_ends() -> Vec<(&'static str, String)> {
     let url = Some("https://old.example/sign-in".to_owned());
     vec![
         ("limited-emails", limited(Limit::LinkAddress, 23)),
+        ("limited-emails-hours", limited(Limit::LinkAddress, 179)),
         ("limited-network", limited(Limit::LinkNetwork, 12)),
         ("limited-tries", limited(Limit::CodeNetwork, 1)),
         ("limited-step-up-codes", limited(Limit::StepUpMail, 12)),

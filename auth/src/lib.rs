@@ -89,6 +89,8 @@ pub struct Auth {
     policy: Policy,
     /// Wakes this process's mail worker.
     outbox: Notify,
+    /// How fast mail goes out, as its worker has measured.
+    pace: outbox::pace::Pace,
     tally: Tally,
     flags: flag::Known,
     answers: reporting::event_counts::Answers,
@@ -105,6 +107,7 @@ impl Auth {
             keys,
             policy,
             outbox: Notify::new(),
+            pace: outbox::pace::Pace::default(),
             tally: Tally::default(),
             flags: flag::Known::default(),
             answers: reporting::event_counts::Answers::default(),

@@ -301,6 +301,5 @@ mod tests {
         }
         assert_eq!((totp::MAX_AUTHENTICATORS, totp::STEP_SECONDS), (2, 30), "\"You can have two\"; \"every 30 seconds\"");
         assert_eq!(usual.session_idle, std::time::Duration::from_hours(24), "\"after a day without use\"");
-        assert_eq!(auth::outbox::LONGEST_WAIT, std::time::Duration::from_mins(5), "\"up to 5 minutes\"");
     }
 }

@@ -54,7 +54,7 @@ pub fn LimitedPage(by: throttle::Limited, lifetime: Duration) -> impl IntoView {
 }
 
 fn in_minutes(minutes: u64) -> String {
-    format!("in {}", format::count(minutes, "minute"))
+    format::within(Duration::from_mins(minutes))
 }
 
 fn try_again(minutes: u64, or: &str) -> String {

@@ -34,11 +34,14 @@ pub enum ThrottledBy {
 impl ThrottledBy {
     const WRONG_APP_CODES: &'static str = "totp_wait";
 
-    /// The limits that hold people up. A browser waits 30 seconds after every mail, a notice is left out without anybody waiting, and
-    /// an API key is no person: a list of these would tell nothing.
+    /// The limits that hold people up. A browser waits 30 seconds after every mail, a notice is left out without anybody waiting, an
+    /// API key is no person, and what is charged instead of another limit holds nobody alone: a list of these would tell nothing.
     #[must_use]
     pub fn all() -> Vec<Self> {
-        let hold = |limit: &Limit| !matches!(limit, Limit::LinkBrowser | Limit::Notice | Limit::ApiKey);
+        let hold = |limit: &Limit| {
+            use Limit::{ApiKey, LinkAddressNewcomer, LinkAllBlock, LinkAllRange, LinkBrowser, Notice};
+            !matches!(limit, LinkBrowser | LinkAddressNewcomer | LinkAllBlock | LinkAllRange | Notice | ApiKey)
+        };
         Limit::ALL.into_iter().filter(hold).map(Self::Limit).chain([Self::WrongAppCodes]).collect()
     }
 

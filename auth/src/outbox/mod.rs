@@ -5,6 +5,7 @@
 //!
 //! To add one: a variant of [`Notice`], or of [`Kind`] with its column in `store.rs`; what it says in `delivery`, its words in `app`.
 
+pub(crate) mod pace;
 pub(crate) mod store;
 
 use std::time::Duration;
@@ -15,8 +16,10 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
+    crypto::Keys,
     identity::{Method, Prefix, SecondFactor},
     policy::checks::Check,
+    primitives::requester::Requester,
 };
 
 /// A notice may wait as long.
@@ -124,6 +127,36 @@ pub(crate) enum Kind {
     Undoable,
 }
 
+/// Which mail goes first, before it counts whose network has how many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// Somebody waits for it whom an account knows: by the browser, or by the session.
+    Known = 0,
+    Notice = 1,
+    /// Strangers can ask for it, or it isn't urgent.
+    Stranger = 2,
+}
+
+/// Where a mail stands in the queue: by its class, then by how many of its network wait already, so that nobody who asks for thousands
+/// is served before somebody who asks for one; then the newest first, since its asker still waits at the screen.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    class: Class,
+    /// A keyed hash.
+    network: [u8; 32],
+}
+
+impl Place {
+    pub fn of(class: Class, from: &Requester, keys: &Keys) -> Self {
+        Self { class, network: keys.pseudonym(format!("mail\0{}", from.block()).as_bytes()) }
+    }
+
+    /// All invitations take turns as one network's: a thousand at once hold no sign-in up.
+    pub fn of_an_invitation(keys: &Keys) -> Self {
+        Self { class: Class::Stranger, network: keys.pseudonym(b"mail\0invitations") }
+    }
+}
+
 /// What a notice's row holds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Details {
@@ -216,8 +249,8 @@ pub struct QueueState {
 pub enum Delivery {
     /// It is out, or will be in a moment.
     OnTime,
-    /// It waits, and others do.
-    Late,
+    /// It waits, and may for so long.
+    Late { within: Duration },
     /// A mail server will not take it.
     Refused,
 }

@@ -5,9 +5,13 @@ use sqlx::{PgConnection, PgPool, types::Json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{By, Delivery, Details, Kind, LANES, LATE, MailFilter, MailRow, NOTICE_DEADLINE, Notice, QueueState};
+use super::{
+    By, Class, Delivery, Details, Kind, LANES, LATE, LONGEST_WAIT, MailFilter, MailRow, NOTICE_DEADLINE, Notice, Place, QueueState,
+    pace::{LOOK_BACK, Measured},
+};
 use crate::{
     crypto::new_id,
+    policy::MAX_LINK_TTL,
     primitives::{
         cursor::{Cursor, Towards},
         email_address::EmailAddress,
@@ -16,19 +20,26 @@ use crate::{
     },
 };
 
+/// More mails of one network that wait are not counted. Default limits let fewer through.
+const MOST_TURNS: i64 = 1_000;
+
 /// Queues the mail of a secret: `subject` is the secret's row, for which each kind has a column of its own.
 pub(crate) async fn enqueue(
     connection: &mut PgConnection,
     kind: Kind,
     subject: Uuid,
+    Place { class, network }: Place,
     now: OffsetDateTime,
     deadline: OffsetDateTime,
 ) -> sqlx::Result<()> {
     let column_of = |column| (kind == column).then_some(subject);
     sqlx::query!(
         r#"
-        insert into mail_outbox (id, kind, magic_link_id, invite_id, step_up_code_id, email_change_id, created_at, run_at, deadline)
-        values ($1, $2, $3, $4, $5, $6, $7, $7, $8)
+        insert into mail_outbox (id, kind, magic_link_id, invite_id, step_up_code_id, email_change_id, created_at, run_at, deadline,
+                                 class, network, turn)
+        values ($1, $2, $3, $4, $5, $6, $7, $7, $8, $9, $10, (
+            select count(*) from (select from mail_outbox where network = $10 and class = $9 and state = 'queued' limit $11) waiting
+        ))
         "#,
         new_id(now),
         <&str>::from(kind),
@@ -38,6 +49,9 @@ pub(crate) async fn enqueue(
         column_of(Kind::EmailChange),
         now,
         deadline,
+        class as i16,
+        &network,
+        MOST_TURNS,
     )
     .run(connection)
     .await
@@ -68,8 +82,8 @@ pub(crate) async fn enqueue_undoable(
     // Without a link to its address as it is now: whoever moves the account while a mail server is slow is not the one to be told.
     sqlx::query!(
         r#"
-        insert into mail_outbox (id, kind, user_id, undo_link_id, details, created_at, run_at, deadline)
-        select $1, $2, id, $4, $5::jsonb || case when $4::uuid is null then jsonb_build_object('to', email) else '{}' end, $6, $6, $7
+        insert into mail_outbox (id, kind, user_id, undo_link_id, details, created_at, run_at, deadline, class)
+        select $1, $2, id, $4, $5::jsonb || case when $4::uuid is null then jsonb_build_object('to', email) else '{}' end, $6, $6, $7, $8
         from users where id = $3
         "#,
         new_id(now),
@@ -79,6 +93,7 @@ pub(crate) async fn enqueue_undoable(
         Json(details) as _,
         now,
         now + NOTICE_DEADLINE,
+        Class::Notice as i16,
     )
     .run(connection)
     .await
@@ -95,6 +110,8 @@ pub(crate) struct Claimed {
     pub created_at: OffsetDateTime,
     pub deadline: OffsetDateTime,
     pub attempt: i32,
+    pub class: i16,
+    pub turn: i32,
 }
 
 /// From the queue's column: a notice has the name of its own kind there.
@@ -104,8 +121,9 @@ impl From<String> for Kind {
     }
 }
 
-/// Takes at most `free` mails that are due and that nobody holds. The newest first: whoever asked last still waits at their screen,
-/// while of those who asked an hour ago, before the mail server came back, many have given up or asked again.
+/// Takes at most `free` mails that are due and that nobody holds, in the order of [`Place`]. Of one turn the newest goes first: whoever
+/// asked last still waits at their screen, while of those who asked an hour ago, before the mail server came back, many have given up
+/// or asked again.
 pub(crate) async fn claim(
     pool: &PgPool,
     worker: Uuid,
@@ -119,7 +137,7 @@ pub(crate) async fn claim(
         with due as materialized (
             select id from mail_outbox
             where state = 'queued' and run_at <= $1 and (lease_until is null or lease_until < $1)
-            order by created_at desc
+            order by class, turn, created_at desc
             limit $2
             for update skip locked
         )
@@ -127,7 +145,7 @@ pub(crate) async fn claim(
         from due where m.id = due.id
         returning m.id, case when m.undo_link_id is null then m.kind else 'undoable' end as "kind!",
                   coalesce(m.undo_link_id, m.user_id, m.magic_link_id, m.invite_id, m.step_up_code_id, m.email_change_id) as subject,
-                  m.details, m.created_at, m.deadline, m.attempts as attempt
+                  m.details, m.created_at, m.deadline, m.attempts as attempt, m.class, m.turn
         "#,
         now,
         i64::try_from(free).unwrap_or(i64::MAX),
@@ -137,7 +155,7 @@ pub(crate) async fn claim(
     .fetch_all(pool)
     .await?;
     // An update returns its rows in whatever order it found them.
-    claimed.sort_unstable_by_key(|mail| Reverse(mail.created_at));
+    claimed.sort_unstable_by_key(|mail| (mail.class, mail.turn, Reverse(mail.created_at)));
     Ok(claimed)
 }
 
@@ -162,7 +180,7 @@ pub(crate) async fn settle(
 ) -> sqlx::Result<bool> {
     sqlx::query!(
         r#"
-        update mail_outbox set state = $3, settled_at = $4, last_error = $5, lease_until = null, leased_by = null
+        update mail_outbox set state = $3, settled_at = $4, last_error = $5, lease_until = null, leased_by = null, network = null
         where id = $1 and attempts = $2 and state = 'queued'
         "#,
         mail.id,
@@ -200,13 +218,22 @@ pub(crate) async fn retry(
 /// What became of the newest mail a browser asked for. Nothing here depends on whether there is an account: where the address has a route in
 /// it, only an account's mail goes out, and nothing is told of it.
 ///
-/// It is late once it has waited or was refused for now; and at once where as many others wait as are sent at a time, since then
-/// it is the mail server that does not keep up, and not one recipient's that wants to be asked twice.
-pub(crate) async fn delivery(pool: &PgPool, browser_hash: &[u8; 32], now: OffsetDateTime) -> sqlx::Result<Delivery> {
+/// It is late once it has waited or was refused for now; and at once where as many others wait as are sent at a time, and go before it
+/// or in the same turn, since then it is the mail server that does not keep up, and not one recipient's that wants to be asked twice.
+/// Then it may take until the next try, or as long as the `backlog` does; what outlives its link is not sent.
+pub(crate) async fn delivery(
+    pool: &PgPool,
+    browser_hash: &[u8; 32],
+    backlog: Duration,
+    now: OffsetDateTime,
+) -> sqlx::Result<Delivery> {
     let row = sqlx::query!(
         r#"
         select l.email as "email: EmailAddress", m.state, m.state = 'queued' and (m.created_at < $2 or m.last_error is not null or $3 <= (
-                   select count(*) from (select from mail_outbox o where o.state = 'queued' and o.created_at < $2 limit $3) waiting
+                   select count(*) from (
+                       select from mail_outbox o
+                       where o.state = 'queued' and (o.class, o.turn) <= (m.class, m.turn) and o.created_at < $2 limit $3
+                   ) waiting
                )) as "late!"
         from magic_links l join mail_outbox m on m.magic_link_id = l.id
         where l.browser_hash = $1 order by l.created_at desc limit 1
@@ -220,9 +247,38 @@ pub(crate) async fn delivery(pool: &PgPool, browser_hash: &[u8; 32], now: Offset
     Ok(match row {
         Some(row) if row.email.is_route() => Delivery::OnTime,
         Some(row) if row.state == "failed" => Delivery::Refused,
-        Some(row) if row.late => Delivery::Late,
+        Some(row) if row.late => Delivery::Late { within: backlog.max(LONGEST_WAIT).min(MAX_LINK_TTL) },
         _ => Delivery::OnTime,
     })
+}
+
+/// What a mail server took while something waited all the time that was not tried yet. `None` where nothing has waited for long enough.
+/// What was withheld never came to the server.
+pub(crate) async fn pace(pool: &PgPool, withheld: &str, now: OffsetDateTime) -> sqlx::Result<Option<Measured>> {
+    let row = sqlx::query!(
+        r#"
+        with busy as materialized (
+            select greatest(min(created_at), $2) as since from mail_outbox
+            where state = 'queued' and attempts = 0 and deadline > $1 having min(created_at) < $3
+        )
+        select since as "since!",
+               (select count(*) from mail_outbox where state = 'queued' and class = $4 and deadline > $1) as "waiting!",
+               (select count(*) from mail_outbox
+                where state in ('sent', 'failed') and settled_at > since and last_error is distinct from $5) as "settled!"
+        from busy
+        "#,
+        now,
+        now - LOOK_BACK,
+        now - LATE,
+        Class::Stranger as i16,
+        withheld,
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.and_then(|row| {
+        let over = Duration::try_from(now - row.since).ok()?;
+        Some(Measured { waiting: row.waiting, settled: row.settled, over, at: now })
+    }))
 }
 
 pub(crate) async fn queue_state(pool: &PgPool, now: OffsetDateTime) -> sqlx::Result<QueueState> {

@@ -65,6 +65,8 @@ enum Rated {
     By(&'static str, Rate),
     /// Another limit's, whatever it is.
     As(Limit),
+    /// So many hundredths of another limit's.
+    Part(u32, Limit),
 }
 
 struct Row {
@@ -106,12 +108,26 @@ limits! {
     LinkAddressNetwork: "link_address_network", Emails, by("LIMIT_LINK_ADDRESS_NETWORK", 4, 15);
     /// Sign-in mails to one address, from any network; also codes to a new address.
     LinkAddress: "link_address", Emails, by("LIMIT_LINK_ADDRESS", 10, 60);
+    /// Sign-in mails to one address requested from one block, where `link_address` is used up.
+    LinkAddressNewcomer: "link_address_newcomer", Emails, always(1, 3 * 60 * 60);
+    /// The same from all blocks.
+    LinkAddressNewcomers: "link_address_newcomers", Emails, always(120, 3 * 60 * 60);
     /// Sign-in mails requested by a known browser for its account; instead of the other `link_…` limits except `link_browser`.
     LinkKnownBrowser: "link_known_browser", Emails, by("LIMIT_LINK_KNOWN_BROWSER", 5, 15);
     /// Sign-in mails requested from one network.
     LinkNetwork: "link_network", Network, by("LIMIT_LINK_NETWORK", 30, 15);
+    /// Sign-in mails requested from one IPv6 /56.
+    LinkNetwork56: "link_network_56", Network, by("LIMIT_LINK_NETWORK_56", 90, 15);
+    /// Sign-in mails requested from one IPv6 /48 or IPv4 /24.
+    LinkNetwork48: "link_network_48", Network, by("LIMIT_LINK_NETWORK_48", 300, 15);
     /// Sign-in mails in all.
     LinkAll: "link_all", Everyone, by("LIMIT_LINK_ALL", 2_000, 1);
+    /// The same, but for a quarter that is kept for blocks that ask for little.
+    LinkAllCommon: "link_all_common", Everyone, Rated::Part(75, Limit::LinkAll);
+    /// Sign-in mails requested from one block, where `link_all_common` is used up.
+    LinkAllBlock: "link_all_block", Everyone, always(3, 15 * 60);
+    /// The same from one IPv4 /16 or IPv6 /32.
+    LinkAllRange: "link_all_range", Everyone, always(60, 15 * 60);
     /// Wrong codes from one network, in browsers that the account doesn't know.
     CodeNetwork: "code_network", Tries, by("LIMIT_CODE_NETWORK", 30, 15);
     /// Wrong codes for one address, in browsers that the account doesn't know, and for it as a new address; a new mail grants no new tries
@@ -179,13 +195,13 @@ impl Limit {
     pub const fn variable(self) -> Option<&'static str> {
         match self.row().rated {
             Rated::By(variable, _) => Some(variable),
-            Rated::Always(_) | Rated::As(_) => None,
+            Rated::Always(_) | Rated::As(_) | Rated::Part(..) => None,
         }
     }
 
     /// The limit whose rate it has: mostly itself.
     fn rated_as(self) -> Self {
-        if let Rated::As(other) = self.row().rated { other } else { self }
+        if let Rated::As(other) | Rated::Part(_, other) = self.row().rated { other } else { self }
     }
 }
 
@@ -201,7 +217,7 @@ impl Default for Limits {
         let rates = array::from_fn(|limit| match ROWS[limit].rated {
             Rated::Always(rate) | Rated::By(_, rate) => rate,
             // Never read: `rate` asks for the other's.
-            Rated::As(_) => Rate::new(0, Duration::ZERO),
+            Rated::As(_) | Rated::Part(..) => Rate::new(0, Duration::ZERO),
         });
         Self { enabled: true, rates }
     }
@@ -210,7 +226,11 @@ impl Default for Limits {
 impl Limits {
     #[must_use]
     pub fn rate(&self, limit: Limit) -> Rate {
-        self.rates[limit.rated_as() as usize]
+        let rate = self.rates[limit.rated_as() as usize];
+        match limit.row().rated {
+            Rated::Part(hundredths, _) => Rate { burst: (rate.burst.saturating_mul(hundredths) / 100).max(1), ..rate },
+            _ => rate,
+        }
     }
 
     pub fn set(&mut self, limit: Limit, rate: Rate) {
@@ -271,5 +291,8 @@ mod tests {
         limits.set(Limit::TotpAccount, Rate::new(7, Duration::from_secs(7)));
         assert_eq!(limits.rate(Limit::TotpKnownBrowser).burst, 7);
         assert_eq!(limits.rate(Limit::BackupAccount).burst, 5);
+        assert_eq!(limits.rate(Limit::LinkAllCommon).to_string(), "1500/1m");
+        limits.set(Limit::LinkAll, Rate::new(1, Duration::from_hours(1)));
+        assert_eq!(limits.rate(Limit::LinkAllCommon).burst, 1, "never nothing");
     }
 }

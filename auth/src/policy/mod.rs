@@ -17,8 +17,9 @@ use crate::{policy::limits::Limits, primitives::email_address::EmailAddress};
 pub const MAX_LINK_TTL: Duration = Duration::from_mins(10);
 /// Wrong codes one mail forgives. Six digits and five tries: 5 in 1,000,000.
 pub const CODE_TRIES: u32 = 5;
-/// Live requests of one address from browsers it doesn't know. More than that is somebody else's noise.
-pub const LIVE_LINKS: i64 = 10;
+/// Live requests of one address from browsers it doesn't know. More than the default limits let through while a link lives, or
+/// strangers could have its owner's cancelled by asking once more.
+pub const LIVE_LINKS: i64 = 150;
 /// How long a visitor's session lasts before sign-in: long enough to wait for slow mail and ask again.
 pub const PRE_SIGN_IN_TTL: Duration = Duration::from_hours(1);
 /// How long a visitor's session outlives the sign-in that took its place: longer than any request under way.

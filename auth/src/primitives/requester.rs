@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use ipnet::{IpNet, Ipv6Net};
+use ipnet::IpNet;
 use uuid::Uuid;
 
 /// Where a request came from. All of it is the client's word but `ip`, so it is shown and recorded, never trusted.
@@ -101,13 +101,34 @@ impl Requester {
     /// Whom a network limit counts: an IPv4 address, or the /64 that one IPv6 subscriber has whole (RFC 6177). An application that
     /// doesn't say for whom it asks is one network, by its key: its servers' addresses stand for all its people.
     pub(crate) fn network(&self) -> String {
+        match self.ip {
+            IpAddr::V4(ip) if self.is_person() => ip.to_string(),
+            _ => self.prefix(32, 64),
+        }
+    }
+
+    /// The smallest part of the internet that is announced on its own, and so has one holder: an IPv4 /24 or an IPv6 /48, in which
+    /// there are 256 or 65,536 networks for whoever holds it.
+    pub(crate) fn block(&self) -> String {
+        self.prefix(24, 48)
+    }
+
+    /// The IPv6 /56 that many a provider gives a subscriber; none for IPv4, and where an application is the network.
+    pub(crate) fn site(&self) -> Option<String> {
+        (self.ip.is_ipv6() && self.is_person()).then(|| self.prefix(32, 56))
+    }
+
+    /// What a provider has: an IPv4 /16 or an IPv6 /32, in which there are 256 or 65,536 blocks.
+    pub(crate) fn range(&self) -> String {
+        self.prefix(16, 32)
+    }
+
+    fn prefix(&self, v4: u8, v6: u8) -> String {
         if let Some(OnBehalfOf { application, client_named: false }) = &self.behalf {
             return format!("API key {}", application.key);
         }
-        match self.ip {
-            IpAddr::V4(ip) => ip.to_string(),
-            IpAddr::V6(ip) => Ipv6Net::new(ip, 64).map_or_else(|_| ip.to_string(), |net| IpNet::V6(net.trunc()).to_string()),
-        }
+        let length = if self.ip.is_ipv4() { v4 } else { v6 };
+        IpNet::new(self.ip, length).map_or_else(|_| self.ip.to_string(), |net| net.trunc().to_string())
     }
 }
 
@@ -188,6 +209,21 @@ mod tests {
     }
 
     #[test]
+    fn one_holder_is_one_block() {
+        let block = |ip: &str| Requester::new(ip.parse().expect(ip), "", "r").block();
+        assert_eq!(block("2001:db8:1:2::1"), "2001:db8:1::/48");
+        assert_eq!(block("2001:db8:1:ffff::9"), "2001:db8:1::/48");
+        assert_eq!(block("::ffff:203.0.113.7"), "203.0.113.0/24");
+        assert_eq!(block("203.0.114.7"), "203.0.114.0/24");
+        let wider = |ip: &str| {
+            let from = Requester::new(ip.parse().expect(ip), "", "r");
+            (from.site(), from.range())
+        };
+        assert_eq!(wider("2001:db8:1:2ff::1"), (Some("2001:db8:1:200::/56".to_owned()), "2001:db8::/32".to_owned()));
+        assert_eq!(wider("203.0.113.7"), (None, "203.0.0.0/16".to_owned()));
+    }
+
+    #[test]
     fn an_application_speaks_for_the_client_it_names_and_else_for_itself() {
         let server = Requester::new([10, 0, 0, 5].into(), "python", "r");
         let notes = Application { key: Uuid::from_u128(7), name: "Notes".to_owned() };
@@ -200,6 +236,7 @@ mod tests {
         assert!(!named.user_agent().contains('\n') && named.request_id == "r");
         let unnamed = server.on_behalf(&notes, None);
         assert_eq!((unnamed.network(), unnamed.is_person()), (format!("API key {}", notes.key), false));
+        assert_eq!((unnamed.block(), unnamed.range(), unnamed.site()), (unnamed.network(), unnamed.network(), None));
         assert_eq!(unnamed.application(), Some(&notes));
         assert_eq!(server.application(), None);
     }

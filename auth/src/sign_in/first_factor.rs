@@ -185,8 +185,12 @@ impl SignIn<'_> {
         }
         let now = self.0.now();
         let known = self.known_by(browser, email.key(), from, now).await?;
-        let charges = self.request_charges(email, nonce, known, from);
-        if let Err(limited) = self.0.limits().throttle().take(&self.0.pool, &charges, now).await? {
+        let charges = self.request_charges(email, nonce, known, from, now);
+        let taken = match self.backlog(now) {
+            Some(limited) if known.is_none() => Err(limited),
+            _ => self.0.limits().throttle().take(&self.0.pool, &charges, now).await?,
+        };
+        if let Err(limited) = taken {
             event::count_request("rate_limited", self.0.policy.metrics_email_domains.label(email));
             return Err(RequestLinkError::Limited(limited));
         }
@@ -229,7 +233,9 @@ impl SignIn<'_> {
             life: Life::until(expires_at),
         };
         links::insert(work.connection(), &link, &token.hash(), from_known_browser).await?;
-        outbox::store::enqueue(work.connection(), outbox::Kind::SignIn, id, now, expires_at).await?;
+        let class = if from_known_browser { outbox::Class::Known } else { outbox::Class::Stranger };
+        let place = outbox::Place::of(class, from, &self.0.keys);
+        outbox::store::enqueue(work.connection(), outbox::Kind::SignIn, id, place, now, expires_at).await?;
         let domain = self.0.policy.metrics_email_domains.label(email);
         work.record(Event::LinkRequested { link: id, known_browser: from_known_browser, domain });
         Ok(expires_at)
@@ -241,6 +247,7 @@ impl SignIn<'_> {
         nonce: &BrowserNonce,
         known: Option<&KnownBrowserToken>,
         from: &Requester,
+        now: OffsetDateTime,
     ) -> Vec<Charge> {
         let throttle = self.0.limits().throttle();
         let this_browser = throttle.charge(Limit::LinkBrowser, Subject::Browser(nonce));
@@ -251,20 +258,54 @@ impl SignIn<'_> {
                 throttle.charge(Limit::LinkKnownBrowser, Subject::KnownBrowserOfAddress(token, email.key())),
             ];
         }
-        let mut charges = self.strangers_charges(email, from);
+        let mut charges = self.strangers_charges(email, from, now);
         charges.push(this_browser);
         charges
     }
 
+    /// Refuses where the mails of strangers that wait can't all leave within a link's life, as fast as mail was measured to go out: another
+    /// would come too late to be of use.
+    pub(crate) fn backlog(self, now: OffsetDateTime) -> Option<Limited> {
+        let wait = self.0.pace.backlog(now).saturating_sub(self.0.policy.link_ttl);
+        (self.0.policy.limits.enabled && !wait.is_zero()).then(|| Limited { limit: Limit::LinkAll, wait }.counted())
+    }
+
+    /// Whether they can't all leave within half of it. Then only those get another who ask for little, and whose mails go before the others.
+    fn crowded(self, now: OffsetDateTime) -> bool {
+        self.0.pace.backlog(now) > self.0.policy.link_ttl / 2
+    }
+
     /// What a request costs that no known browser makes.
-    pub(crate) fn strangers_charges(self, email: &EmailAddress, from: &Requester) -> Vec<Charge> {
-        let (throttle, network) = (self.0.limits().throttle(), from.network());
-        vec![
+    pub(crate) fn strangers_charges(self, email: &EmailAddress, from: &Requester, now: OffsetDateTime) -> Vec<Charge> {
+        let (throttle, network, block) = (self.0.limits().throttle(), from.network(), from.block());
+        // Where others have used the address's limit up, its owner gets a mail on a device that the account doesn't know.
+        let newcomer = vec![
+            throttle.charge(Limit::LinkAddressNewcomer, Subject::AddressFrom(email.key(), &block)),
+            throttle.charge(Limit::LinkAddressNewcomers, Subject::Address(email.key())),
+        ];
+        // Where others have used the common part of all up, whoever asks for little gets what was kept.
+        let kept = vec![
+            throttle.charge(Limit::LinkAllBlock, Subject::Network(&block)),
+            throttle.charge(Limit::LinkAllRange, Subject::Network(&from.range())),
+        ];
+        let mut charges = vec![
             throttle.charge(Limit::LinkAddressNetwork, Subject::AddressFrom(email.key(), &network)),
-            throttle.charge(Limit::LinkAddress, Subject::Address(email.key())),
+            throttle.charge(Limit::LinkAddress, Subject::Address(email.key())).or(newcomer),
             throttle.charge(Limit::LinkNetwork, Subject::Network(&network)),
             throttle.charge(Limit::LinkAll, Subject::Everybody),
-        ]
+        ];
+        if from.is_person() {
+            charges.push(throttle.charge(Limit::LinkNetwork48, Subject::Network(&block)));
+        }
+        if let Some(site) = from.site() {
+            charges.push(throttle.charge(Limit::LinkNetwork56, Subject::Network(&site)));
+        }
+        if self.crowded(now) {
+            charges.extend(kept);
+        } else {
+            charges.push(throttle.charge(Limit::LinkAllCommon, Subject::Everybody).or(kept));
+        }
+        charges
     }
 
     /// Looks at a link without touching it: opening, prefetching and scanning it changes nothing.
@@ -290,7 +331,8 @@ impl SignIn<'_> {
     /// # Errors
     /// When the database does not answer.
     pub async fn delivery(self, nonce: &BrowserNonce) -> Result<Delivery, Error> {
-        Ok(outbox::store::delivery(&self.0.pool, &nonce.hash(), self.0.now()).await?)
+        let now = self.0.now();
+        Ok(outbox::store::delivery(&self.0.pool, &nonce.hash(), self.0.pace.backlog(now), now).await?)
     }
 
     /// "This wasn't me", from whatever browser: whoever holds the link reads the mail. Doing it twice does no harm.

@@ -495,8 +495,8 @@ async fn limits_count_the_client_that_is_named_and_else_the_key() {
         take(&wiki(), "three@example.org".to_owned(), Some(client(3))).await.expect("within the limits");
     }
     assert_eq!(refused_by(take(&wiki(), "three@example.org".to_owned(), Some(client(3))).await), Limit::LinkAddressNetwork);
-    for n in 4..10 {
-        take(&wiki(), "three@example.org".to_owned(), Some(client(n))).await.expect("within the limits");
+    for n in 4..11 {
+        take(&wiki(), "three@example.org".to_owned(), Some(client(n))).await.expect("within the limits, and the block's own");
     }
     assert_eq!(refused_by(take(&wiki(), "three@example.org".to_owned(), Some(client(99))).await), Limit::LinkAddress);
     let held = kit.auth.administration().limits_in_force(None).await.expect("answers");

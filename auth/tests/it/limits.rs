@@ -30,6 +30,11 @@ fn host(n: usize) -> [u8; 4] {
     [10, 1, u8::try_from(n / 256).expect("few hosts"), u8::try_from(n % 256).expect("a byte")]
 }
 
+/// In a block of its own, as another holder's.
+fn elsewhere(n: usize) -> [u8; 4] {
+    [10, 2, u8::try_from(n).expect("few blocks"), 1]
+}
+
 #[tokio::test]
 async fn one_browser_waits_thirty_seconds_between_two() {
     let kit = Kit::new().await;
@@ -196,23 +201,96 @@ async fn one_network_gets_four_mails_to_an_address_then_one_every_225_seconds() 
     assert_eq!(ask(&kit, host(1), "a@example.org").await, Err((Limit::LinkAddressNetwork, 225)));
 }
 
+/// Then each block one in three hours, of which the one that has had it must wait.
 #[tokio::test]
 async fn one_address_gets_ten_mails_an_hour_from_all_networks() {
     let kit = Kit::new().await;
     for n in 0..10 {
         assert_eq!(ask(&kit, host(n), "a@example.org").await, Ok(()));
     }
-    assert_eq!(ask(&kit, host(10), "a@example.org").await, Err((Limit::LinkAddress, 360)));
+    assert_eq!(ask(&kit, host(10), "a@example.org").await, Ok(()), "its block's own");
+    assert_eq!(ask(&kit, host(11), "a@example.org").await, Err((Limit::LinkAddress, 10_800)));
     kit.clock.advance(Duration::seconds(360));
     assert_eq!(ask(&kit, host(11), "a@example.org").await, Ok(()));
-    assert_eq!(ask(&kit, host(12), "a@example.org").await, Err((Limit::LinkAddress, 360)));
+    assert_eq!(ask(&kit, host(12), "a@example.org").await, Err((Limit::LinkAddress, 10_440)));
+}
+
+/// Strangers ask for one address whenever they can, each from a block of its own. Its owner, in a browser that the account doesn't
+/// know, gets a mail at once, signs in with it whatever the strangers ask for meanwhile, and is served again after the wait told.
+async fn the_owner_is_served_among(strangers: usize) {
+    let kit = Kit::new().await;
+    let everybody = async || {
+        for n in 0..strangers {
+            while ask(&kit, elsewhere(n), "mara@example.org").await.is_ok() {}
+        }
+    };
+    // One alone gets the next in 225 seconds, and is still faster than the address's limit.
+    let step = if strangers == 1 { 225 } else { 2_400 };
+    let pass = async |mut seconds: i64| {
+        while seconds > 0 {
+            kit.clock.advance(Duration::seconds(step.min(seconds)));
+            everybody().await;
+            seconds -= step;
+        }
+        kit.letters().await;
+    };
+    everybody().await;
+    pass(7_200).await;
+    let home = [203, 0, 113, 24];
+    for _ in 0..2 {
+        let owner = Visitor::at(home);
+        ask_from(&kit, &owner, "mara@example.org").await.expect("no stranger has taken the owner's own");
+        let (link, _) = kit.sign_in_mail().await;
+        pass(1).await;
+        kit.auth.sign_in().confirm_link(&link, owner.proof(), &handover(), &owner.from).await.expect("nobody cancelled it");
+        let (limit, wait) = ask(&kit, home, "mara@example.org").await.expect_err("the strangers have taken the rest");
+        assert_eq!((limit, wait), (Limit::LinkAddress, 10_799));
+        // As told, and the strangers come first.
+        pass(10_799).await;
+    }
+}
+
+#[tokio::test]
+async fn an_owner_who_waits_as_told_is_served_among_one_stranger() {
+    the_owner_is_served_among(1).await;
+}
+
+#[tokio::test]
+async fn an_owner_who_waits_as_told_is_served_among_three_strangers() {
+    the_owner_is_served_among(3).await;
+}
+
+#[tokio::test]
+async fn an_owner_who_waits_as_told_is_served_among_a_hundred_strangers() {
+    the_owner_is_served_among(100).await;
+}
+
+/// As docs/limits.md reckons it.
+#[tokio::test]
+async fn however_many_networks_ask_an_address_gets_130_mails_at_once() {
+    let kit = Kit::new().await;
+    let mut mails = 0;
+    for n in 0..200 {
+        while ask(&kit, elsewhere(n), "mara@example.org").await.is_ok() {
+            mails += 1;
+        }
+    }
+    assert_eq!(mails, 130);
+    assert_eq!(ask(&kit, elsewhere(200), "mara@example.org").await, Err((Limit::LinkAddress, 90)));
+    // Of one IPv6 /48 each /64 is no other.
+    let subscriber = |n: u16| Visitor::at(std::net::Ipv6Addr::new(0x2001, 0xdb8, 1, n, 0, 0, 0, 1));
+    let mut mails = 0;
+    for n in 0..20 {
+        mails += usize::from(ask_from(&kit, &subscriber(n), "noor@example.org").await.is_ok());
+    }
+    assert_eq!(mails, 11);
 }
 
 #[tokio::test]
 async fn a_refused_request_costs_no_other_limit_anything() {
     let kit = Kit::new().await;
-    for n in 0..10 {
-        ask(&kit, host(n), "a@example.org").await.expect("within the limit");
+    for n in 0..11 {
+        ask(&kit, host(n), "a@example.org").await.expect("within the limits");
     }
     for _ in 0..50 {
         ask(&kit, host(99), "a@example.org").await.expect_err("the address is at its limit");
@@ -234,7 +312,7 @@ async fn two_hundred_at_once_on_two_servers_get_exactly_the_limit() {
         auth.sign_in().request_link(&email, &visitor.nonce, visitor.proof(), &visitor.from)
     });
     let taken = futures::future::join_all(requests).await.into_iter().flatten().count();
-    assert_eq!(taken, 10);
+    assert_eq!(taken, 10 + 1, "the address's, and its block's own");
 }
 
 #[tokio::test]
@@ -252,6 +330,68 @@ async fn an_ipv6_subscriber_is_one_network() {
     }
     assert_eq!(ask("2001:db8:1:2::5").await, Err((Limit::LinkAddressNetwork, 225)));
     assert_eq!(ask("2001:db8:1:3::1").await, Ok(()));
+}
+
+/// Asks for mails to ever other addresses until it is refused, and says how many came and what refused the next.
+async fn ask_for_all(kit: &Kit, ip: impl Into<std::net::IpAddr>) -> (usize, (Limit, u64)) {
+    let (ip, mut asked) = (ip.into(), 0);
+    let name = ip.to_string().replace([':', '.'], "-");
+    loop {
+        match ask_from(kit, &Visitor::at(ip), &format!("{name}-{asked}@example.org")).await {
+            Ok(()) => asked += 1,
+            Err(refused) => return (asked, refused),
+        }
+    }
+}
+
+/// Who holds one /48 has 65,536 networks, who holds a /24 has 256.
+#[tokio::test]
+async fn many_networks_of_one_holder_count_together() {
+    let kit = Kit::new().await;
+    let subscriber = |n: u16| std::net::Ipv6Addr::new(0x2001, 0xdb8, 1, n, 0, 0, 0, 1);
+    for n in 0..3 {
+        assert_eq!(ask_for_all(&kit, subscriber(n)).await, (30, (Limit::LinkNetwork, 30)), "/64 {n}");
+    }
+    assert_eq!(ask_for_all(&kit, subscriber(255)).await, (0, (Limit::LinkNetwork56, 10)));
+    for site in 1..3 {
+        for n in 0..3 {
+            assert_eq!(ask_for_all(&kit, subscriber(site * 256 + n)).await.0, 30, "/56 {site}, /64 {n}");
+        }
+    }
+    assert_eq!(ask_for_all(&kit, subscriber(3 * 256)).await.0, 30);
+    assert_eq!(ask_for_all(&kit, subscriber(4 * 256)).await, (0, (Limit::LinkNetwork48, 3)));
+    let another = std::net::Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 1);
+    ask_from(&kit, &Visitor::at(another), "b@example.org").await.expect("another holder's");
+
+    for n in 0..10 {
+        assert_eq!(ask_for_all(&kit, [192, 0, 2, n]).await.0, 30);
+    }
+    assert_eq!(ask_for_all(&kit, [192, 0, 2, 10]).await, (0, (Limit::LinkNetwork48, 3)));
+    ask(&kit, [192, 0, 3, 1], "c@example.org").await.expect("another holder's");
+}
+
+/// Whoever asks for much, from however many blocks of one provider, leaves a part for the others.
+#[tokio::test]
+async fn a_part_of_all_is_kept_for_networks_that_ask_for_little() {
+    let mut policy = Policy { passwordless_auth: true, sign_up: SignUp::Open, ..Policy::default() };
+    policy.limits.set(Limit::LinkAll, Rate::new(400, std::time::Duration::from_hours(10)));
+    let kit = Kit::with(policy).await;
+    for n in 0..10 {
+        assert_eq!(ask_for_all(&kit, elsewhere(n)).await.0, 30, "three quarters are for whoever comes first");
+    }
+    for n in 10..30 {
+        assert_eq!(ask_for_all(&kit, elsewhere(n)).await, (3, (Limit::LinkAllCommon, 300)), "a block's own: {n}");
+    }
+    assert_eq!(ask_for_all(&kit, elsewhere(30)).await, (0, (Limit::LinkAllCommon, 15)), "what one provider gets of it");
+    for n in 0..10 {
+        assert_eq!(ask(&kit, [172, n, 0, 1], &format!("b{n}@example.org")).await, Ok(()), "others are served");
+    }
+    kit.clock.advance(Duration::seconds(15));
+    assert_eq!(ask(&kit, elsewhere(30), "a@example.org").await, Ok(()), "as told");
+    for n in 10..39 {
+        assert_eq!(ask(&kit, [172, n, 0, 1], &format!("b{n}@example.org")).await, Ok(()));
+    }
+    assert_eq!(ask(&kit, [172, 40, 0, 1], "c@example.org").await, Err((Limit::LinkAll, 75)), "all is all");
 }
 
 fn any_wrong(code: &Code) -> Code {
@@ -387,7 +527,7 @@ async fn a_stranger_never_keeps_the_owner_out_of_a_browser_that_has_signed_in_be
         }
     }
     let an_hour = "select count(*) from magic_links where not from_known_browser and created_at > (select max(created_at) from magic_links) - interval '1 hour'";
-    assert!(kit.count(an_hour).await <= 20, "and the owner's inbox is not flooded");
+    assert!(kit.count(an_hour).await <= 21, "and the owner's inbox is not flooded: the strangers' block has one of its own");
 }
 
 #[tokio::test]
@@ -407,13 +547,13 @@ async fn strangers_crowd_out_each_other_and_never_a_known_browser() {
     kit.clock.advance(Duration::minutes(1));
     ask_from(&kit, &owner, "mara@example.org").await.expect("its own budget");
     let (token, _) = kit.sign_in_mail().await;
-    for n in 0..25 {
+    for n in 0..160 {
         kit.clock.advance(Duration::milliseconds(1));
         ask(&kit, host(n), "mara@example.org").await.expect("within the raised limit");
     }
     assert_eq!(
         kit.count("select count(*) from magic_links where used = 0 and closed_at is null and not from_known_browser").await,
-        10
+        150
     );
     kit.auth.sign_in().confirm_link(&token, owner.proof(), &handover(), &owner.from).await.expect("still live");
 }
@@ -426,8 +566,17 @@ async fn no_made_up_old_or_other_accounts_cookie_makes_a_browser_known() {
     owner.give_first_factor(&kit, &address("mara@example.org")).await;
     Visitor::at(host(1)).give_first_factor(&kit, &address("noor@example.org")).await;
     let known: &[&str] = &["code_known_browser", "link_browser", "link_known_browser"];
-    let stranger: &[&str] =
-        &["code_address", "code_network", "link_address", "link_address_network", "link_all", "link_browser", "link_network"];
+    let stranger: &[&str] = &[
+        "code_address",
+        "code_network",
+        "link_address",
+        "link_address_network",
+        "link_all",
+        "link_all_common",
+        "link_browser",
+        "link_network",
+        "link_network_48",
+    ];
     let made_up = Some(KnownBrowserToken::new().into());
     for (cookie, email, days, counted) in [
         (&owner.known, "mara@example.org", 0, known),

@@ -7,9 +7,12 @@ use auth::{
     delivery::{self, Content, MailSender, OutgoingMail, SendError},
     identity::{ActionError, Actor, Authority},
     outbox::{Delivery, MailFilter, MailRow, MailState, Notice},
-    policy::{Policy, RequireTwoFactor, SignUp},
-    primitives::cursor::Page,
-    sign_in::first_factor::Outcome,
+    policy::{Policy, RequireTwoFactor, SignUp, limits::Limit},
+    primitives::{cursor::Page, requester::Application},
+    sign_in::{
+        first_factor::{Outcome, RequestLinkError},
+        for_applications::{LinkRequest, RequestError},
+    },
 };
 use testkit::{Kit, Visitor, address};
 use time::Duration;
@@ -157,7 +160,7 @@ async fn the_running_worker_is_woken_by_a_request() {
 async fn after_an_outage_the_newest_goes_first_and_nobody_gets_a_pile() {
     let kit = Kit::new().await;
     let away = || (0..100).map(|_| SendError::Temporary("no connection".to_owned()));
-    let people: Vec<(Visitor, String)> = (1..=5).map(|n| (Visitor::at([10, 0, 0, n]), format!("a{n}@example.org"))).collect();
+    let people: Vec<(Visitor, String)> = (1..=5).map(|n| (Visitor::at([10, 0, n, 1]), format!("a{n}@example.org"))).collect();
     for minute in 0..60 {
         kit.outbox.refuse(away());
         for (n, (visitor, email)) in people.iter().enumerate() {
@@ -211,6 +214,130 @@ async fn a_mail_asked_for_just_now_is_not_held_up_by_ten_thousand() {
     assert_eq!(panic.downcast_ref::<String>().map(String::as_str), Some("mara@example.org is sent first"));
 }
 
+/// A visitor whom the account of this address knows by now.
+async fn known_at(kit: &Kit, ip: [u8; 4], email: &str) -> Visitor {
+    let mut visitor = Visitor::at(ip);
+    assert!(matches!(visitor.give_first_factor(kit, &address(email)).await, Outcome::Complete { .. }));
+    kit.letters().await;
+    kit.clock.advance(Duration::seconds(31));
+    visitor
+}
+
+async fn ask_as(kit: &Kit, visitor: &Visitor, email: &str) -> Result<(), RequestLinkError> {
+    kit.auth.sign_in().request_link(&address(email), &visitor.nonce, visitor.proof(), &visitor.from).await
+}
+
+#[tokio::test]
+async fn mail_for_those_an_account_knows_goes_before_what_strangers_ask_for() {
+    let (kit, admin, authority) = with_admin().await;
+    let owner = known_at(&kit, [203, 0, 113, 24], "mara@example.org").await;
+    kit.auth.administration().send_test_mail(&authority, &admin.from).await.expect("queued");
+    ask_as(&kit, &owner, "mara@example.org").await.expect("taken");
+    kit.auth.sign_in().mail_step_up_code(&authority, &admin.from).await.expect("queued");
+    for n in 0..40 {
+        kit.clock.advance(Duration::milliseconds(1));
+        ask_as(&kit, &Visitor::at([10, 0, n, 1]), &format!("a{n}@example.org")).await.expect("taken");
+    }
+    let sent = kit.letters_as_sent().await;
+    let to: Vec<&str> = sent.iter().map(|letter| letter.to.as_str()).collect();
+    assert_eq!(to.len(), 43);
+    assert!(to[..2].contains(&"mara@example.org") && to[..3].iter().filter(|to| **to == "root@example.org").count() == 2, "{to:?}");
+    assert!(matches!(sent[2].content, Content::Notice { .. }), "codes that somebody waits for come before notices");
+    assert_eq!(to[3], "a39@example.org", "of what strangers ask for, the newest first");
+}
+
+/// Also within a class: by the block of the network, and whatever else is queued as one, as invitations are.
+#[tokio::test]
+async fn whoever_asks_for_many_mails_is_served_after_all_who_ask_for_one() {
+    let kit = Kit::new().await;
+    for n in 0..20 {
+        kit.auth.administration().invite(Actor::Operator, &address(&format!("i{n}@example.org")), None).await.expect("invited");
+    }
+    for n in 0..5 {
+        ask_as(&kit, &Visitor::at([10, 0, n, 1]), &format!("one{n}@example.org")).await.expect("taken");
+    }
+    for n in 0..60 {
+        kit.clock.advance(Duration::milliseconds(1));
+        ask_as(&kit, &Visitor::at([192, 0, 2, n]), &format!("many{n}@example.org")).await.expect("taken");
+    }
+    let sent = kit.letters_as_sent().await;
+    let last = sent.iter().rposition(|letter| letter.to.as_str().starts_with("one")).expect("sent");
+    assert!(last <= 6, "one of the flood, one invitation, and theirs: {last}");
+    assert_eq!(sent[0].to.as_str(), "many0@example.org", "the newest of the first turn");
+    assert_eq!(kit.count("select count(*) from mail_outbox where network is not null").await, 0, "kept while a mail waits alone");
+}
+
+/// Strangers' mails wait, and so many of them went out in the last minute.
+async fn backlog(kit: &Kit, waiting: i32, sent: i32) {
+    sqlx::query(
+        "insert into mail_outbox (id, kind, created_at, run_at, deadline, state, settled_at)
+         select gen_random_uuid(), 'sign_in', $1::timestamptz - interval '1 minute', $1, $1 + interval '9 minutes',
+                case when n > $2 then 'sent' else 'queued' end, case when n > $2 then $1 end
+         from generate_series(1, $2 + $3) n",
+    )
+    .bind(kit.auth.now())
+    .bind(waiting)
+    .bind(sent)
+    .execute(&kit.pool)
+    .await
+    .expect("a backlog");
+    kit.auth.delivery().measure().await.expect("the database answers");
+}
+
+#[tokio::test]
+async fn no_more_mail_is_asked_for_than_was_measured_to_go_out() {
+    let kit = Kit::new().await;
+    let owner = known_at(&kit, [203, 0, 113, 24], "mara@example.org").await;
+    let stranger = Visitor::at([10, 0, 0, 1]);
+    // 7,000 at 26 a second: all are out within half of the ten minutes that a link works.
+    backlog(&kit, 7_000, 26 * 60).await;
+    ask_as(&kit, &stranger, "a@example.org").await.expect("it comes in time");
+    kit.clock.advance(Duration::seconds(21));
+    assert_eq!(delivery(&kit, &stranger).await, LATE);
+
+    // At 20 a second they take 350 seconds: whoever asks for little is served, and goes out before the others.
+    let refused = async |visitor: &Visitor| match ask_as(&kit, visitor, "a@example.org").await {
+        Err(RequestLinkError::Limited(limited)) => (limited.limit, limited.wait.as_secs()),
+        other => panic!("{other:?}"),
+    };
+    sqlx::query("delete from mail_outbox where state = 'sent'").execute(&kit.pool).await.expect("deleted");
+    kit.clock.advance(Duration::seconds(10));
+    backlog(&kit, 0, 20 * 91).await;
+    for n in 0..3 {
+        ask_as(&kit, &Visitor::at([10, 0, 1, 1]), &format!("b{n}@example.org")).await.expect("little");
+    }
+    assert_eq!(refused(&Visitor::at([10, 0, 1, 1])).await, (Limit::LinkAllBlock, 300));
+
+    // 7,000 and four more at 10 a second are out in 700 seconds, of which a link's life is 600.
+    sqlx::query("delete from mail_outbox where state = 'sent'").execute(&kit.pool).await.expect("deleted");
+    backlog(&kit, 0, 910).await;
+    assert_eq!(refused(&stranger).await, (Limit::LinkAll, 100), "then at this rate 6,000 wait");
+    let within = std::time::Duration::from_mins(10);
+    assert_eq!(delivery(&kit, &stranger).await, Delivery::Late { within }, "what outlives its link is not sent");
+    ask_as(&kit, &owner, "mara@example.org").await.expect("a known browser is not held up");
+    assert_eq!(delivery(&kit, &owner).await, Delivery::OnTime, "its mail goes out first");
+
+    let (application, email) = (Application { key: uuid::Uuid::from_u128(1), name: "Notes".to_owned() }, address("b@example.org"));
+    let request = LinkRequest { email: &email, redirect_url: None, client: None, idempotency_key: None };
+    let refused = kit.auth.sign_in().request_link_for(&application, &request, &stranger.from).await;
+    assert!(matches!(refused, Err(RequestError::Limited(limited)) if limited.limit == Limit::LinkAll), "{refused:?}");
+
+    // Nothing goes out: the mail server is away, and what is asked for waits for it.
+    sqlx::query("delete from mail_outbox where state = 'sent'").execute(&kit.pool).await.expect("deleted");
+    kit.auth.delivery().measure().await.expect("the database answers");
+    ask_as(&kit, &stranger, "a@example.org").await.expect("taken");
+    kit.clock.advance(Duration::seconds(31));
+
+    // All that waited is out, which is measured.
+    backlog(&kit, 0, 60).await;
+    ask_as(&kit, &stranger, "a@example.org").await.expect_err("7,000 wait");
+    sqlx::query("update mail_outbox set attempts = 1 where state = 'queued'").execute(&kit.pool).await.expect("tried");
+    kit.auth.delivery().measure().await.expect("the database answers");
+    ask_as(&kit, &stranger, "a@example.org").await.expect("none waits for a connection");
+}
+
+const LATE: Delivery = Delivery::Late { within: auth::outbox::LONGEST_WAIT };
+
 async fn delivery(kit: &Kit, visitor: &Visitor) -> Delivery {
     kit.auth.sign_in().delivery(&visitor.nonce).await.expect("the database answers")
 }
@@ -228,7 +355,7 @@ async fn the_page_that_says_it_was_sent_is_told_what_became_of_it() {
     kit.clock.advance(Duration::seconds(20));
     assert_eq!(delivery(&kit, &visitor).await, Delivery::OnTime);
     kit.clock.advance(Duration::milliseconds(1));
-    assert_eq!(delivery(&kit, &visitor).await, Delivery::Late, "nobody has taken it yet");
+    assert_eq!(delivery(&kit, &visitor).await, LATE, "nobody has taken it yet");
     kit.letters().await;
     assert_eq!(delivery(&kit, &visitor).await, Delivery::OnTime, "it is out");
 
@@ -236,20 +363,28 @@ async fn the_page_that_says_it_was_sent_is_told_what_became_of_it() {
     ask(&visitor, "mara@example.org").await;
     kit.outbox.refuse([SendError::Temporary("the mail server refused it for now (450)".to_owned())]);
     kit.letters().await;
-    assert_eq!(delivery(&kit, &visitor).await, Delivery::Late, "it was refused for now");
+    assert_eq!(delivery(&kit, &visitor).await, LATE, "it was refused for now");
     kit.clock.advance(Duration::seconds(3));
     kit.outbox.refuse([SendError::Permanent("the mail server refused it (550)".to_owned())]);
     kit.letters().await;
     assert_eq!(delivery(&kit, &visitor).await, Delivery::Refused);
 
-    let others: Vec<Visitor> = (0..8).map(|n| Visitor::at([10, 0, 0, n])).collect();
-    for (n, other) in others.iter().enumerate() {
-        ask(other, &format!("a{n}@example.org")).await;
+    // Of one network: they take turns after whoever asks for one.
+    for n in 0..8 {
+        ask(&Visitor::at([10, 0, 0, n]), &format!("a{n}@example.org")).await;
     }
     kit.clock.advance(Duration::seconds(21));
     let newest = Visitor::at([10, 0, 1, 1]);
     ask(&newest, "newest@example.org").await;
-    assert_eq!(delivery(&kit, &newest).await, Delivery::Late, "so many others wait that this one will, too");
+    assert_eq!(delivery(&kit, &newest).await, Delivery::OnTime, "it goes out before them");
+    kit.letters().await;
+    kit.clock.advance(Duration::seconds(31));
+    for n in 0..8 {
+        ask(&Visitor::at([10, 1, n, 1]), &format!("b{n}@example.org")).await;
+    }
+    kit.clock.advance(Duration::seconds(21));
+    ask(&newest, "newest@example.org").await;
+    assert_eq!(delivery(&kit, &newest).await, LATE, "so many others wait that this one will, too");
     kit.letters().await;
     assert_eq!(delivery(&kit, &newest).await, Delivery::OnTime);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use auth::{
     crypto::{Code, CodeFormat},
     one_time::{Dead, magic_link::LinkState, mailed_code::MailedCodeError},
-    outbox::{Delivery, LONGEST_WAIT},
+    outbox::Delivery,
     primitives::{email_address::EmailAddress, requester::Requester},
     sign_in::first_factor::EnterCodeError,
 };
@@ -105,19 +105,24 @@ pub fn LoginSentPage(
         _ if codes_off => help::CODE_NOT_ACCEPTED_OFF,
         Some(CodeError::Format(_)) | None => match delivery {
             Delivery::OnTime => help::NO_EMAIL,
-            Delivery::Late => help::NO_EMAIL_LATE,
+            Delivery::Late { .. } => help::NO_EMAIL_LATE,
             Delivery::Refused => help::NO_EMAIL_REFUSED,
         },
         Some(CodeError::Wrong { .. } | CodeError::LastTry | CodeError::Expired) => help::CODE_NOT_ACCEPTED,
     };
-    let sent = if delivery == Delivery::Refused { "We tried to send" } else { "We've sent" };
+    let late = matches!(delivery, Delivery::Late { .. });
+    let sent = match delivery {
+        Delivery::OnTime => "We've sent",
+        Delivery::Late { .. } => "We're sending",
+        Delivery::Refused => "We tried to send",
+    };
     view! {
         <Flow title="Check your email" error=error.is_some() help=Some(help)>
             {match delivery {
                 Delivery::OnTime => ().into_any(),
-                Delivery::Late => view! {
+                Delivery::Late { within } => view! {
                     <Notice tone=Tone::Warn title="Emails are running late">
-                        "We've sent yours. It may take up to "{format::lasting(LONGEST_WAIT)}
+                        "Yours is waiting to be sent. It may take up to "{format::count(format::minutes_up(within), "minute")}
                         " to arrive. The email says how long it works; if it comes too late, send another."
                     </Notice>
                 }
@@ -130,7 +135,9 @@ pub fn LoginSentPage(
                 .into_any(),
             }}
             {(notice == Some(SentNotice::SentAnother)).then(|| view! {
-                <Notice tone=Tone::Ok title="We've sent another email.">"Only the newest one works."</Notice>
+                <Notice tone=Tone::Ok title=if late { "We're sending another email." } else { "We've sent another email." }>
+                    "Only the newest one works."
+                </Notice>
             })}
             <p class="lede">{sent}{if codes_off { " a link to " } else { " a link and a code to " }}<span class="whole">{address}"."</span></p>
             {if codes_off {
@@ -156,7 +163,7 @@ pub fn LoginSentPage(
                     "You can send another email "{wait.clone()}". The newest email is the only one that works."
                 }.into_any(),
                 None => view! {
-                    "It can take a minute or two. Check your spam folder for a message from "
+                    {(!late).then_some("It can take a minute or two. ")}"Check your spam folder for a message from "
                     <span class="whole"><strong>{sender}</strong>"."</span>
                 }.into_any(),
             }}</p>
@@ -280,14 +287,27 @@ mod tests {
     use super::*;
     use crate::http::render::render;
 
-    fn html(address: Address, notice: Option<SentNotice>, error: Option<CodeError>) -> String {
-        let (sender, delivery) = ("sign-in@latchkey.example".to_owned(), Delivery::OnTime);
+    fn html(address: Address, delivery: Delivery, notice: Option<SentNotice>) -> String {
+        let (sender, error) = ("sign-in@latchkey.example".to_owned(), None);
         render(|| view! { <LoginSentPage address sender delivery notice error codes_off=false/> })
     }
 
     #[test]
     fn an_address_is_text() {
-        let html = html(Address::Typed("<i>@example.org".to_owned()), None, None);
+        let html = html(Address::Typed("<i>@example.org".to_owned()), Delivery::OnTime, None);
         assert!(html.contains("&lt;i&gt;@example.org") && !html.contains("<i>"));
+    }
+
+    #[test]
+    fn what_waits_is_not_said_to_be_sent() {
+        let typed = || Address::Typed("mara@example.org".to_owned());
+        let late = Delivery::Late { within: Duration::from_secs(431) };
+        for notice in [None, Some(SentNotice::SentAnother)] {
+            let html = html(typed(), late, notice);
+            assert!(html.contains("Yours is waiting to be sent. It may take up to 8 minutes to arrive."), "{html}");
+            assert!(html.contains("We're sending a link and a code to") && !html.contains("We've sent"), "{html}");
+            assert!(!html.contains("a minute or two"), "{html}");
+        }
+        assert!(html(typed(), Delivery::OnTime, None).contains("We've sent a link and a code to"));
     }
 }

@@ -26,6 +26,24 @@ pub struct Limited {
     pub wait: Duration,
 }
 
+impl Limited {
+    /// Counts the refusal. Of several that refused one request, the longest wait is also logged.
+    fn count(&self) {
+        metrics::counter!("rate_limited_total", "limit" => self.limit.name()).increment(1);
+    }
+
+    fn log(&self) {
+        tracing::info!(limit = self.limit.name(), wait_s = self.wait.as_secs(), "limit.refused");
+    }
+
+    /// One that no row of the table says.
+    pub(crate) fn counted(self) -> Self {
+        self.count();
+        self.log();
+        self
+    }
+}
+
 /// How a limit stands after a request it let through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
@@ -101,6 +119,33 @@ pub(crate) struct Charge {
     key: [u8; 32],
     rate: Rate,
     subject: MaskedSubject,
+    /// What is charged where this one is full: all of these, or the request is refused.
+    instead: Vec<Charge>,
+}
+
+impl Charge {
+    /// Where this one is full, `instead` pays: a limit that strangers share may be used up by others, and those are their own. What
+    /// they say how long to wait is what is told, since nobody else comes first then.
+    pub fn or(self, instead: Vec<Charge>) -> Self {
+        Self { instead, ..self }
+    }
+
+    /// Names its row.
+    fn row(&self) -> (Limit, [u8; 32]) {
+        (self.limit, self.key)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(&self.instead)
+    }
+}
+
+/// What came of one statement.
+enum Attempt {
+    Taken,
+    Refused,
+    /// Others took the last of something at this very moment. What was taken is given back.
+    Raced,
 }
 
 /// A row that would refuse the next request.
@@ -127,7 +172,7 @@ impl<'a> RequestLimits<'a> {
 impl Throttle<'_> {
     pub fn charge(&self, limit: Limit, whose: Subject<'_>) -> Charge {
         let key = self.keys.pseudonym(whose.identity().as_bytes());
-        Charge { limit, key, rate: self.limits.rate(limit), subject: whose.subject() }
+        Charge { limit, key, rate: self.limits.rate(limit), subject: whose.subject(), instead: Vec::new() }
     }
 
     /// Takes all of `charges` or none, in a statement of its own: what a failure later undoes must not undo the count.
@@ -136,7 +181,11 @@ impl Throttle<'_> {
             return Ok(Ok(()));
         }
         let mut connection = pool.acquire().await?;
-        self.take_within(&mut connection, charges, now).await
+        match attempt(&mut connection, charges, now).await? {
+            // What is charged instead may have room. Within a transaction this would lock rows out of their order.
+            Attempt::Raced => self.take_within(&mut connection, charges, now).await,
+            made => answer(&mut connection, made, charges, now).await,
+        }
     }
 
     /// As [`Throttle::take`], inside the caller's transaction: counted only if that commits.
@@ -149,20 +198,8 @@ impl Throttle<'_> {
         if !self.limits.enabled {
             return Ok(Ok(()));
         }
-        let taken = store::take(connection, charges, now).await?;
-        if taken.len() == charges.len() {
-            return Ok(Ok(()));
-        }
-        let (taken, refused): (Vec<Charge>, Vec<Charge>) = charges
-            .iter()
-            .cloned()
-            .partition(|charge| taken.iter().any(|taken| (taken.limit, taken.key) == (charge.limit, charge.key)));
-        if !taken.is_empty() {
-            // The others came to be full at this very moment.
-            store::give_back(connection, &taken).await?;
-            store::clear(connection, &taken, now).await?;
-        }
-        Ok(Err(refuse(connection, &refused, now).await?))
+        let made = attempt(connection, charges, now).await?;
+        answer(connection, made, charges, now).await
     }
 
     /// As [`Throttle::take`] for one charge, and how the limit then stands. `None` where limits are off.
@@ -220,19 +257,51 @@ impl Throttle<'_> {
     }
 }
 
+async fn attempt(connection: &mut PgConnection, charges: &[Charge], now: OffsetDateTime) -> sqlx::Result<Attempt> {
+    let taken = store::take(connection, charges, now).await?;
+    let is_taken = |charge: &Charge| taken.iter().any(|taken| (taken.limit, taken.key) == charge.row());
+    let instead = |charge: &Charge| !charge.instead.is_empty() && charge.instead.iter().all(is_taken);
+    if charges.iter().all(|charge| is_taken(charge) || instead(charge)) {
+        return Ok(Attempt::Taken);
+    }
+    if taken.is_empty() {
+        return Ok(Attempt::Refused);
+    }
+    let taken: Vec<Charge> = charges.iter().flat_map(Charge::all).filter(|charge| is_taken(charge)).cloned().collect();
+    store::give_back(connection, &taken).await?;
+    store::clear(connection, &taken, now).await?;
+    Ok(Attempt::Raced)
+}
+
+async fn answer(
+    connection: &mut PgConnection,
+    made: Attempt,
+    charges: &[Charge],
+    now: OffsetDateTime,
+) -> sqlx::Result<Result<(), Limited>> {
+    match made {
+        Attempt::Taken => Ok(Ok(())),
+        Attempt::Refused | Attempt::Raced => Ok(Err(refuse(connection, charges, now).await?)),
+    }
+}
+
 /// What to say to a request that some of these refused.
 async fn refuse(connection: &mut PgConnection, asked: &[Charge], now: OffsetDateTime) -> sqlx::Result<Limited> {
-    let mut refused = store::waits(connection, asked, now).await?;
+    let waits = store::waits(connection, asked, now).await?;
+    let wait = |charge: &Charge| waits.get(&charge.row()).copied().unwrap_or_default();
+    let mut refused: Vec<Limited> = asked
+        .iter()
+        .filter(|charge| !wait(charge).is_zero())
+        .map(|charge| Limited { limit: charge.limit, wait: charge.instead.iter().map(wait).max().unwrap_or_else(|| wait(charge)) })
+        .collect();
     refused.retain(|limited| !limited.wait.is_zero());
     if refused.is_empty() {
         // Between the two statements the refused one ran free; a second is the honest answer.
         refused.push(Limited { limit: asked[0].limit, wait: Duration::from_secs(1) });
     }
-    for limited in &refused {
-        metrics::counter!("rate_limited_total", "limit" => limited.limit.name()).increment(1);
-    }
+    refused.iter().for_each(Limited::count);
     let limited = refused.into_iter().max_by_key(|limited| limited.wait).expect("one at least");
-    tracing::info!(limit = limited.limit.name(), wait_s = limited.wait.as_secs(), "limit.refused");
+    limited.log();
     Ok(limited)
 }
 
@@ -335,6 +404,32 @@ mod tests {
             assert_eq!(refused, Limited { limit: Limit::LinkAll, wait: Duration::from_secs(15) });
         }
         assert_eq!(rows().await, 9);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_charged_instead_pays_where_the_first_is_full_and_all_of_it_or_nothing() {
+        let database = Database::new().await;
+        let pool = database.pool().await;
+        let of = |burst| Rate::new(burst, Duration::from_mins(1));
+        let limits = Limits::default().with(Limit::LinkAll, of(4)).with(Limit::StepUpMail, of(3)).with(Limit::MailTest, of(50));
+        let keys = keys();
+        let throttle = Throttle { limits: &limits, keys: &keys };
+        let take = async |n: usize| {
+            let instead = [Limit::StepUpMail, Limit::MailTest].map(|limit| throttle.charge(limit, Subject::Everybody));
+            let charges = [
+                throttle.charge(Limit::LinkAll, Subject::Everybody).or(instead.to_vec()),
+                throttle.charge(Limit::LinkNetwork, Subject::Network(&n.to_string())),
+            ];
+            throttle.take(&pool, &charges, NOW).await.expect("the database answers")
+        };
+        let passed = join_all((0..64).map(take)).await.into_iter().flatten().count();
+        assert_eq!(passed, 4 + 3, "raced");
+        let wait = Duration::from_secs(20);
+        assert_eq!(take(64).await, Err(Limited { limit: Limit::LinkAll, wait }), "as what is charged instead says");
+        let counted = throttle.left(&pool, &throttle.charge(Limit::MailTest, Subject::Everybody), NOW).await;
+        assert_eq!(counted.expect("answers").0, 50 - 3);
+        let rows: i64 = sqlx::query_scalar("select count(*) from rate_limits").fetch_one(&pool).await.expect("a count");
+        assert_eq!(rows, 3 + 7);
     }
 
     #[tokio::test]

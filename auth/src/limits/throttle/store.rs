@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use sqlx::{PgConnection, PgPool, postgres::types::PgInterval};
 use time::OffsetDateTime;
@@ -7,17 +7,16 @@ use uuid::Uuid;
 use crate::policy::limits::{Limit, Rate};
 use crate::primitives::statement::Statement as _;
 
-use super::{Charge, Full, Limited, MaskedSubject};
+use super::{Charge, Full, MaskedSubject};
 
 /// In one order everywhere, so that two requests that share keys wait for each other and never deadlock.
-fn sorted(charges: &[Charge]) -> Vec<&Charge> {
-    let mut sorted: Vec<&Charge> = charges.iter().collect();
+fn sorted<'a>(charges: impl Iterator<Item = &'a Charge>) -> Vec<&'a Charge> {
+    let mut sorted: Vec<&Charge> = charges.collect();
     sorted.sort_by_key(|charge| (charge.limit.name(), charge.key));
     sorted
 }
 
-fn columns(charges: &[Charge]) -> (Vec<String>, Vec<Vec<u8>>, Vec<PgInterval>, Vec<PgInterval>) {
-    let sorted = sorted(charges);
+fn columns(sorted: &[&Charge]) -> (Vec<String>, Vec<Vec<u8>>, Vec<PgInterval>, Vec<PgInterval>) {
     (
         sorted.iter().map(|charge| charge.limit.name().to_owned()).collect(),
         sorted.iter().map(|charge| charge.key.to_vec()).collect(),
@@ -37,31 +36,42 @@ pub(super) struct Taken {
     pub tat: OffsetDateTime,
 }
 
-/// One upsert for all: each key moves on, or stays because it would run more than a period ahead. Returns those that moved. Where one
-/// key would refuse, as the table stands, none is written: a refused request makes no row. Only requests at the very same moment get
-/// past that, to the condition at each row, which decides.
+/// One upsert for all: each key moves on, or stays because it would run more than a period ahead. Returns those that moved. Each charge
+/// is a part: it is paid by itself or, where that is full, by what is charged instead. Where one part can't be paid, as the table
+/// stands, none is written: a refused request makes no row. Only requests at the very same moment get past that, to the condition at
+/// each row, which decides.
 pub(super) async fn take(connection: &mut PgConnection, charges: &[Charge], now: OffsetDateTime) -> sqlx::Result<Vec<Taken>> {
-    let (names, keys, emissions, periods) = columns(charges);
-    let subjects = sorted(charges).into_iter().map(|charge| charge.subject.clone());
+    let sorted = sorted(charges.iter().flat_map(Charge::all));
+    let (names, keys, emissions, periods) = columns(&sorted);
     let (mut addresses, mut networks, mut users) = (Vec::new(), Vec::new(), Vec::new());
-    for MaskedSubject { address, network, user } in subjects {
+    let (mut parts, mut instead) = (Vec::new(), Vec::new());
+    for charge in sorted {
+        let MaskedSubject { address, network, user } = charge.subject.clone();
         addresses.push(address);
         networks.push(network);
         users.push(user);
+        let part = charges.iter().position(|part| part.all().any(|paid| paid.row() == charge.row())).unwrap_or_default();
+        instead.push(charges[part].row() != charge.row());
+        parts.push(i32::try_from(part).unwrap_or(i32::MAX));
     }
     let rows = sqlx::query!(
         r#"
         with asked as materialized (
-            select * from unnest($1::text[], $2::bytea[], $3::interval[], $4::interval[], $6::text[], $7::text[], $8::uuid[])
-                with ordinality as asked (name, key, emission, period, address, network, user_id, place)
+            select * from unnest($1::text[], $2::bytea[], $3::interval[], $4::interval[], $6::text[], $7::text[], $8::uuid[],
+                                 $9::integer[], $10::boolean[])
+                with ordinality as asked (name, key, emission, period, address, network, user_id, part, instead, place)
+        ), used_up as materialized (
+            select one.part, one.instead from asked one join rate_limits held on held.name = one.name and held.key = one.key
+            where greatest(held.tat, $5) + one.emission > $5 + one.period
+        ), paid as (
+            select part, min(instead::integer)::boolean as instead from asked
+            where (part, instead) not in (select part, instead from used_up)
+            group by part
         )
         insert into rate_limits as r (name, key, tat, period, address, network, user_id)
         select name, key, $5::timestamptz + emission, period, address, network, user_id
-        from asked
-        where not exists (
-            select from asked one join rate_limits held on held.name = one.name and held.key = one.key
-            where greatest(held.tat, $5) + one.emission > $5 + one.period
-        )
+        from asked join paid using (part, instead)
+        where (select count(distinct part) from asked) = (select count(*) from paid)
         order by place
         on conflict (name, key) do update
             set tat = greatest(r.tat, $5) + (excluded.tat - $5), period = excluded.period
@@ -76,6 +86,8 @@ pub(super) async fn take(connection: &mut PgConnection, charges: &[Charge], now:
         &addresses as &[Option<String>],
         &networks as &[Option<String>],
         &users as &[Option<Uuid>],
+        &parts,
+        &instead,
     )
     .fetch_all(connection)
     .await?;
@@ -85,8 +97,9 @@ pub(super) async fn take(connection: &mut PgConnection, charges: &[Charge], now:
         .collect())
 }
 
+/// Of these alone, not of what was charged instead.
 pub(super) async fn give_back(connection: &mut PgConnection, charges: &[Charge]) -> sqlx::Result<()> {
-    let (names, keys, emissions, _) = columns(charges);
+    let (names, keys, emissions, _) = columns(&sorted(charges.iter()));
     sqlx::query!(
         r#"
         update rate_limits r set tat = r.tat - given.emission
@@ -104,7 +117,7 @@ pub(super) async fn give_back(connection: &mut PgConnection, charges: &[Charge])
 /// Takes away rows that count nothing, of those: a request that was refused after all leaves none behind. It waits for nobody: a row
 /// that another request is counting at this moment stays.
 pub(super) async fn clear(connection: &mut PgConnection, charges: &[Charge], now: OffsetDateTime) -> sqlx::Result<()> {
-    let (names, keys, _, _) = columns(charges);
+    let (names, keys, _, _) = columns(&sorted(charges.iter()));
     sqlx::query!(
         r#"
         delete from rate_limits where (name, key) in (
@@ -123,11 +136,16 @@ pub(super) async fn clear(connection: &mut PgConnection, charges: &[Charge], now
     .await
 }
 
-pub(super) async fn waits(connection: &mut PgConnection, charges: &[Charge], now: OffsetDateTime) -> sqlx::Result<Vec<Limited>> {
-    let (names, keys, emissions, periods) = columns(charges);
+/// The rows of these, and of what is charged instead, and how long until each would let the next pass.
+pub(super) async fn waits(
+    connection: &mut PgConnection,
+    charges: &[Charge],
+    now: OffsetDateTime,
+) -> sqlx::Result<HashMap<(Limit, [u8; 32]), Duration>> {
+    let (names, keys, emissions, periods) = columns(&sorted(charges.iter().flat_map(Charge::all)));
     let rows = sqlx::query!(
         r#"
-        select r.name, (r.tat + emission - asked.period) as "free_at!"
+        select r.name, r.key, (r.tat + emission - asked.period) as "free_at!"
         from unnest($1::text[], $2::bytea[], $3::interval[], $4::interval[]) as asked (name, key, emission, period)
         join rate_limits r on r.name = asked.name and r.key = asked.key
         "#,
@@ -140,7 +158,10 @@ pub(super) async fn waits(connection: &mut PgConnection, charges: &[Charge], now
     .await?;
     Ok(rows
         .into_iter()
-        .filter_map(|row| Some(Limited { limit: Limit::by_name(&row.name)?, wait: Duration::try_from(row.free_at - now).ok()? }))
+        .filter_map(|row| {
+            let wait = Duration::try_from(row.free_at - now).ok()?;
+            Some(((Limit::by_name(&row.name)?, row.key.try_into().ok()?), wait))
+        })
         .collect())
 }
 

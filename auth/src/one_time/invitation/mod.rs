@@ -53,7 +53,8 @@ impl OneTime<'_> {
         let token = self.0.keys.invite_token(&seed).expect("the current key is there");
         let (id, invite) = (new_id(now), Invite { email: email.clone(), seed, inviter: None, life: Life::until(now + INVITE_TTL) });
         store::insert(work.connection(), id, &invite, &token.hash(), by, now).await?;
-        outbox::store::enqueue(work.connection(), outbox::Kind::Invite, id, now, now + outbox::INVITE_DEADLINE).await?;
+        let place = outbox::Place::of_an_invitation(&self.0.keys);
+        outbox::store::enqueue(work.connection(), outbox::Kind::Invite, id, place, now, now + outbox::INVITE_DEADLINE).await?;
         work.record(Event::InviteCreated { invite: id, by: origin, reason: reason.cloned() });
         Ok(Some(id))
     }

@@ -119,7 +119,8 @@ impl OneTime<'_> {
         let new = NewCode { id, session, user, new_address, seed, code_hash, created_at: now, expires_at: now + ttl };
         let mut work = UnitOfWork::begin(&self.0.pool, Some(from), now).await?;
         store::insert(work.connection(), &new, from).await?;
-        outbox::store::enqueue(work.connection(), kind, id, now, new.expires_at).await?;
+        let place = outbox::Place::of(outbox::Class::Known, from, &self.0.keys);
+        outbox::store::enqueue(work.connection(), kind, id, place, now, new.expires_at).await?;
         work.record(event);
         work.commit_and_mail(self.0).await
     }

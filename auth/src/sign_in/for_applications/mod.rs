@@ -159,8 +159,12 @@ impl SignIn<'_> {
             return self.made_before(&made, body_hash).await;
         }
         // After the claim, so that a twin costs nothing, and within the transaction: who is refused has not used their key.
-        let charges = self.strangers_charges(request.email, from);
-        if let Err(limited) = self.0.limits().throttle().take_within(work.connection(), &charges, now).await? {
+        let charges = self.strangers_charges(request.email, from, now);
+        let taken = match self.backlog(now) {
+            Some(limited) => Err(limited),
+            None => self.0.limits().throttle().take_within(work.connection(), &charges, now).await?,
+        };
+        if let Err(limited) = taken {
             event::count_request("rate_limited", domain());
             return Err(RequestError::Limited(limited));
         }

@@ -418,6 +418,7 @@ fn only(limit: Limit) -> Limits {
     // The others' are no setting.
     if wide.contains(&limit) {
         limits.set(limit, hourly(1));
+        limits.set(Limit::LinkAddressNewcomers, hourly(1));
     }
     limits
 }
@@ -458,6 +459,10 @@ async fn run_into(limit: Limit, words: &str, walk: &mut Walk<'_>) {
         }
         _ => {
             walk.world.pass(31);
+            if limit == Limit::LinkAddress {
+                let newcomer = &mut Browser::at(Ipv4Addr::new(203, 0, 113, 1));
+                assert_eq!(walk.ask(newcomer).await.status, StatusCode::SEE_OTHER);
+            }
             assert_limited(walk.ask_again(browser).await, words);
             assert_limited(walk.ask(browser).await, words);
             let at = if matches!(limit, Limit::LinkAddressNetwork | Limit::LinkNetwork) { HOME } else { ELSEWHERE };
