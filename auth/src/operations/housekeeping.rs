@@ -63,10 +63,7 @@ impl Operations<'_> {
         step!(first, sqlx::query!("delete from sessions where user_id is null and expires_at < $1", now).execute(pool));
         step!(first, sqlx::query!("delete from sessions where expires_at < $1", now - KEEP).execute(pool));
         step!(first, sqlx::query!("delete from step_up_codes where expires_at < $1", now).execute(pool));
-        step!(
-            first,
-            sqlx::query!("delete from two_factor_resets where due_at is null and expires_at < $1", now).execute(pool)
-        );
+        step!(first, sqlx::query!("delete from two_factor_resets where due_at is null and expires_at < $1", now).execute(pool));
         // One that moved an account says where it went: after a change was taken back, nothing else does.
         step!(
             first,

@@ -265,6 +265,19 @@ async fn an_owner_who_waits_as_told_is_served_among_a_hundred_strangers() {
     the_owner_is_served_among(100).await;
 }
 
+#[tokio::test]
+async fn a_hundred_strangers_do_not_cancel_the_owners_request() {
+    let kit = Kit::new().await;
+    let owner = Visitor::at([203, 0, 113, 24]);
+    ask_from(&kit, &owner, "mara@example.org").await.expect("the first");
+    let (link, _) = kit.sign_in_mail().await;
+    for n in 0..100 {
+        kit.clock.advance(Duration::milliseconds(1));
+        ask(&kit, elsewhere(n), "mara@example.org").await.expect("a block's own, if no more");
+    }
+    kit.auth.sign_in().confirm_link(&link, owner.proof(), &handover(), &owner.from).await.expect("live");
+}
+
 /// As docs/limits.md reckons it.
 #[tokio::test]
 async fn however_many_networks_ask_an_address_gets_130_mails_at_once() {

@@ -1304,6 +1304,37 @@ async fn an_operator_resets_it_with_a_reason_that_the_audit_keeps() {
     signed_in(&kit, &mara()).await;
 }
 
+#[tokio::test]
+async fn turning_it_on_forgets_every_known_browser_but_the_one_in_which_it_was_done() {
+    let kit = Kit::new().await;
+    signed_in(&kit, &mara()).await;
+    kit.clock.advance(Span::seconds(31));
+    let mut visitor = signed_in(&kit, &mara()).await;
+    assert_eq!(kit.count("select count(*) from known_browsers").await, 2);
+    enrol(&kit, &mut visitor).await;
+    let authority = authority(&kit, &visitor).await;
+    let known = kit.auth.self_service().known_browsers(&authority, visitor.proof()).await.expect("answers");
+    assert_eq!(known.iter().map(|browser| browser.here).collect::<Vec<_>>(), [true]);
+}
+
+#[tokio::test]
+async fn an_account_knows_the_twenty_browsers_that_were_used_last() {
+    let kit = Kit::new().await;
+    let mut first = signed_in(&kit, &mara()).await;
+    for _ in 0..21 {
+        kit.clock.advance(Span::hours(1));
+        signed_in(&kit, &mara()).await;
+    }
+    assert_eq!(kit.count("select count(*) from known_browsers").await, 20);
+    // The first is not among them, and is again once it signs in.
+    kit.clock.advance(Span::hours(1));
+    kit.letters().await;
+    first.give_first_factor(&kit, &mara()).await;
+    let authority = authority(&kit, &first).await;
+    let known = kit.auth.self_service().known_browsers(&authority, first.proof()).await.expect("answers");
+    assert_eq!((known.len(), known[0].here, known.iter().filter(|browser| browser.here).count()), (20, true, 1));
+}
+
 // A reset that waits
 
 /// An owner with two-factor, and administrators, where a reset waits so.

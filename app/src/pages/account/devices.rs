@@ -72,8 +72,8 @@ fn KnownBrowsers(known: Vec<KnownBrowser>) -> impl IntoView {
                 <Empty plain=true heading="No browsers" text="We'll email you about your next sign-in, in every browser."/>
             })}
         </section>
-        {(count == usize::from(known_browser::MOST_SHOWN)).then(|| view! {
-            <p class="hint">{format!("The {} used last are shown.", known_browser::MOST_SHOWN)}</p>
+        {(count == usize::from(known_browser::MOST)).then(|| view! {
+            <p class="hint">{format!("We remember the {} used last.", known_browser::MOST)}</p>
         })}
         {(count > 1).then(|| view! {
             <section class="below">

@@ -17,8 +17,9 @@ use uuid::Uuid;
 
 use crate::primitives::requester::Requester;
 
-/// Browsers in a list, at most: whoever signs in in private windows has one a sign-in.
-pub const MOST_SHOWN: u16 = 50;
+/// An account knows so many browsers, those used last: each has budgets of its own, and whoever reads an account's mail could have one more
+/// with each sign-in.
+pub const MOST: u16 = 20;
 
 /// A browser that an account knows, as its owner sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{KnownBrowser, MOST_SHOWN, Place};
+use super::{KnownBrowser, MOST, Place};
 use crate::{
     crypto::{KnownBrowserCookie, KnownBrowserToken},
     policy::MAX_WRONG_CODES,
@@ -64,8 +64,8 @@ pub(crate) struct Remembered {
     pub new: bool,
 }
 
-/// Knows the browser from now on. Its token stays, unless it is one that the account might share with another: that of a row which the
-/// version before made.
+/// Knows the browser from now on, and no more than [`MOST`]. Its token stays, unless it is one that the account might share with another:
+/// that of a row which the version before made.
 pub(crate) async fn remember(
     connection: &mut PgConnection,
     cookie: Option<&KnownBrowserCookie>,
@@ -91,6 +91,12 @@ pub(crate) async fn remember(
         ), made as (
             insert into known_browsers (token_hash, user_id, created_at, last_used_at, expires_at, ip, device)
             select $6, $2, $3, $3, $7, $8, $5 where not exists (select from found)
+        ), forgotten as (
+            delete from known_browsers where user_id = $2 and token_hash in (
+                select token_hash from known_browsers
+                where user_id = $2 and token_hash not in (select token_hash from found)
+                order by last_used_at desc offset $9
+            )
         )
         select old as "old?", renewed as "renewed?" from (select) one left join kept on true
         "#,
@@ -102,6 +108,7 @@ pub(crate) async fn remember(
         &fresh.hash(),
         expires_at,
         from.ip as IpAddr,
+        i64::from(MOST) - 1,
     )
     .fetch_one(connection)
     .await?;
@@ -189,6 +196,11 @@ pub(crate) async fn forget_all(connection: &mut PgConnection, users: &[Uuid]) ->
     Ok(sqlx::query!("delete from known_browsers where user_id = any($1)", users).execute(connection).await?.rows_affected())
 }
 
+/// Only the browser stays known whose last sign-in this was.
+pub(crate) async fn forget_others(connection: &mut PgConnection, user: Uuid, signed_in_at: OffsetDateTime) -> sqlx::Result<()> {
+    sqlx::query!("delete from known_browsers where user_id = $1 and last_used_at <> $2", user, signed_in_at).run(connection).await
+}
+
 /// One of the account's browsers is a stranger again. `false` where it is none of them.
 pub(crate) async fn forget(connection: &mut PgConnection, user: Uuid, id: Uuid) -> sqlx::Result<bool> {
     sqlx::query!(
@@ -218,7 +230,7 @@ pub(crate) async fn list(
         user,
         &cookie.map(KnownBrowserCookie::hashes).unwrap_or_default(),
         now,
-        i64::from(MOST_SHOWN),
+        i64::from(MOST),
     )
     .fetch_all(pool)
     .await
