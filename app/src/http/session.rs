@@ -146,20 +146,25 @@ fn key(id: Id) -> SessionKey {
     SessionKey::of(id.0.to_le_bytes())
 }
 
-/// What a request shows that comes by a proxy's question and no page's: it loads no session and changes none.
-pub fn shown(headers: &HeaderMap) -> (Option<ForwardAuthToken>, Option<SessionKey>) {
+/// What a request shows that comes by a proxy's question and no page's: it loads no session and changes none. Each host of the domain can
+/// set the cookie that other hosts see, for itself or for all, so there may be several of its name.
+pub fn shown(headers: &HeaderMap) -> (Vec<ForwardAuthToken>, Option<SessionKey>) {
     let session = read(headers, SESSION).and_then(|id| id.parse().ok()).map(key);
-    (read(headers, FORWARD_AUTH).and_then(ForwardAuthToken::parse), session)
+    (values(headers, FORWARD_AUTH).filter_map(ForwardAuthToken::parse).collect(), session)
 }
 
-fn read<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+fn read<'a>(headers: &'a HeaderMap, name: &'a str) -> Option<&'a str> {
+    values(headers, name).next()
+}
+
+fn values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a str> {
     headers
         .get_all(COOKIE)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|cookies| cookies.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
-        .find_map(|(found, value)| (found == name).then_some(value))
+        .filter_map(move |(found, value)| (found == name).then_some(value))
 }
 
 /// A cookie that no script, no other host and no plain connection gets. `Lax` and not `Strict`: the click in a mail must bring it.

@@ -78,8 +78,8 @@ impl Guard {
         let Some((hosts, asked)) = hosts.and_then(|hosts| Some((hosts, Asked::of(hosts, headers)?))) else {
             return refuse(StatusCode::FORBIDDEN, "This host is not one that Latchkey guards.\n");
         };
-        let (token, session) = shown(headers);
-        let access = match self.auth.sign_in().forward_auth(token.as_ref(), session, asked.host.needs).await {
+        let (tokens, session) = shown(headers);
+        let access = match self.auth.sign_in().forward_auth(&tokens, session, asked.host.needs).await {
             Ok(access) => access,
             Err(error) => {
                 tracing::warn!(error = ?error, "forward_auth.failed");

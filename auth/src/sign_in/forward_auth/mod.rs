@@ -4,7 +4,8 @@
 //! To add one: what a host may ask for is a case of [`Access`].
 //!
 //! A browser shows the proxy its session, where the host is ours, or a [`ForwardAuthToken`], on every other. The token is its
-//! session's: it speaks for whom the session speaks for, dies with it, and opens nothing else.
+//! session's: it speaks for whom the session speaks for, dies with it, and opens nothing else. Where a browser shows several, as it does
+//! once another host of the domain has put one of its own there, they must all speak for one account.
 
 mod store;
 
@@ -80,19 +81,22 @@ impl SignIn<'_> {
     /// When the database does not answer, as in all of these.
     pub async fn forward_auth(
         self,
-        token: Option<&ForwardAuthToken>,
+        tokens: &[ForwardAuthToken],
         session: Option<SessionKey>,
         needs: Level,
     ) -> Result<Access, Error> {
         let now = self.0.now();
         // Without a cookie of ours there is nothing to look for.
-        if token.is_none() && session.is_none() {
+        if tokens.is_empty() && session.is_none() {
             return Ok(Access::Nobody);
         }
-        let hash = token.map(ForwardAuthToken::hash);
-        let Some(found) = store::find(&self.0.pool, hash.as_ref(), session, now, now - self.0.policy.session_idle).await? else {
+        let hashes: Vec<Vec<u8>> = tokens.iter().map(|token| token.hash().to_vec()).collect();
+        let mut all = store::find(&self.0.pool, &hashes, session, now, now - self.0.policy.session_idle).await?.into_iter();
+        let Some(found) = all.next() else { return Ok(Access::Nobody) };
+        if all.any(|other| other.user != found.user) {
+            // One of them was put there by somebody who wants this browser in an account of theirs.
             return Ok(Access::Nobody);
-        };
+        }
         if found.last_seen_at <= now - TOUCH_EVERY {
             store::touch(&self.0.pool, found.session, now, now - TOUCH_EVERY).await?;
         }
@@ -110,7 +114,7 @@ impl SignIn<'_> {
         needs: Level,
     ) -> Result<Result<ForwardAuthToken, Access>, Error> {
         let now = self.0.now();
-        let identity = match self.forward_auth(None, Some(session), needs).await? {
+        let identity = match self.forward_auth(&[], Some(session), needs).await? {
             Access::Granted(identity) => identity,
             refused => return Ok(Err(refused)),
         };

@@ -6,14 +6,14 @@ use super::Found;
 use crate::primitives::statement::Statement as _;
 use crate::{crypto::SessionKey, identity::Level};
 
-/// A live session of a live account, by its own cookie or else by its token.
+/// The live sessions of live accounts that a browser shows: by its own cookie first, then by tokens.
 pub(super) async fn find(
     pool: &PgPool,
-    token_hash: Option<&[u8; 32]>,
+    token_hashes: &[Vec<u8>],
     session: Option<SessionKey>,
     now: OffsetDateTime,
     idle_since: OffsetDateTime,
-) -> sqlx::Result<Option<Found>> {
+) -> sqlx::Result<Vec<Found>> {
     sqlx::query_as!(
         Found,
         r#"
@@ -23,21 +23,20 @@ pub(super) async fn find(
         from (
             select id, null as level from sessions where token_hash = $1
             union all
-            select session_id, level from forward_auth_tokens where token_hash = $2
+            select session_id, level from forward_auth_tokens where token_hash = any($2)
         ) shown
         join sessions s on s.id = shown.id
         join users u on u.id = s.user_id
         where s.audience = 'browser' and s.revoked_at is null and s.expires_at > $3 and s.last_seen_at > $4
             and u.disabled_at is null and (u.deletes_at is null or u.deletes_at > $3)
-        order by shown.level is not null
-        limit 1
+        order by shown.level is not null, s.id desc
         "#,
         session.as_ref().map(|key| key.0.as_slice()),
-        token_hash.map(<[u8; 32]>::as_slice),
+        token_hashes,
         now,
         idle_since,
     )
-    .fetch_optional(pool)
+    .fetch_all(pool)
     .await
 }
 

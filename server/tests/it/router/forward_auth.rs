@@ -202,6 +202,31 @@ async fn strangers_and_made_up_cookies_are_nobody() {
     assert_eq!(world.verdict(APP, &keep("", &asked)).await.status, 401);
 }
 
+/// Each host of the domain can set the cookie, and with a longer path it comes first.
+#[tokio::test]
+async fn another_hosts_cookie_puts_nobody_into_its_account() {
+    let world = World::new().await;
+    let eves = world.gate("eve@example.org").await;
+    let (_, held) = world.first_factor(MARA, DEEP).await;
+    let (session, gate) = (only(&held, "__Host-latchkey"), only(&held, GATE));
+    let made_up = format!("{GATE}={}", "A".repeat(43));
+    for cookies in
+        [format!("{eves}; {gate}"), format!("{gate}; {eves}"), format!("{session}; {eves}"), format!("{eves}; {session}")]
+    {
+        assert_eq!(world.verdict(APP, &cookies).await.status, 401, "{cookies}");
+    }
+    // What is none of ours keeps nobody out, and neither does the same twice.
+    for cookies in [
+        format!("{made_up}; {gate}"),
+        format!("{GATE}=x; {gate}"),
+        format!("{gate}; {made_up}"),
+        format!("{gate}; {gate}"),
+        format!("{session}; {gate}"),
+    ] {
+        assert_eq!(world.verdict(APP, &cookies).await.identity[1], MARA, "{cookies}");
+    }
+}
+
 /// The cookie goes to every application under the domain. None may do anything with it but let its owner in.
 #[tokio::test]
 async fn the_cookie_opens_nothing_else() {
