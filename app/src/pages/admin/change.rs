@@ -172,10 +172,10 @@ pub fn ChangePage(
     let (back, words) = (person::path(&id), change.words());
     let class = if matches!(change, Change::Enable | Change::StopReset) { "button primary" } else { "button danger" };
     let wrong = error.is_some();
-    let help = if matches!(change, Change::ResetTwoFactor | Change::StopReset) {
-        help::ADMIN_RESET_TWO_FACTOR
-    } else {
-        help::ADMIN_ACCOUNTS
+    let help = match change {
+        Change::ResetTwoFactor if resets == ResetTwoFactor::Now => help::ADMIN_RESET_TWO_FACTOR,
+        Change::ResetTwoFactor | Change::StopReset => help::ADMIN_RESET_TWO_FACTOR_LATER,
+        _ => help::ADMIN_ACCOUNTS,
     };
     view! {
         <Admin title=words.question email=who above crumb=words.verb error=wrong help=Some(help)>
