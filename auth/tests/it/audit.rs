@@ -623,7 +623,7 @@ async fn rows_older_than_numbers_are_sealed_first_and_by_their_time() {
          from generate_series(1, 7000) n",
     )
     .bind(TODAY)
-    .execute(&kit.pool)
+    .execute(&kit.database.owner().await)
     .await
     .expect("added");
     rows(&kit.pool, 3, TODAY).await;
