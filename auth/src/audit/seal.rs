@@ -94,8 +94,8 @@ impl Audit<'_> {
     /// # Errors
     /// When the database does not answer.
     pub async fn seal_at_end(self) -> Result<(), Error> {
-        let newest = store::head(&mut *self.0.pool.acquire().await?).await?;
-        if newest.is_none_or(|newest| self.vouches_for(&newest)) { self.seal_and_tell().await } else { Ok(()) }
+        let ours = self.goes_on_from_ours().await?;
+        if ours { self.seal_and_tell().await } else { Ok(()) }
     }
 
     async fn seal_and_tell(self) -> Result<(), Error> {
@@ -149,7 +149,7 @@ impl Audit<'_> {
         let head = store::head(work.connection()).await?;
         let to = head.as_ref().map_or(Mark::START, |head| head.to);
         let rows = Rows::elsewhere(late.rows, late.first_at, late.last_at);
-        let before = self.before(head.as_ref());
+        let before = self.before(work.connection(), head.as_ref()).await?;
         self.add_seal(work.connection(), before, Kind::Accepted, month_of(now), to, &rows).await?;
         store::forget_late(work.connection()).await?;
         work.record(Event::AuditAccepted { by: Origin::Operator, batches: late.batches, rows: late.rows, reason: reason.clone() });
@@ -160,9 +160,14 @@ impl Audit<'_> {
     async fn seal_all(self, begin: bool) -> Result<Sealed, Error> {
         let mut sealed = Sealed::default();
         let Some(newest) = store::newest_position(&self.0.pool).await? else { return Ok(sealed) };
-        if store::head(&mut *self.0.pool.acquire().await?).await?.is_some_and(|head| head.to >= Mark::after(newest)) {
+        let mut connection = self.0.pool.acquire().await?;
+        let head = store::head(&mut connection).await?;
+        if head.as_ref().is_some_and(|head| head.to >= Mark::after(newest)) {
+            // Whoever adds a batch can let it end past all rows, and nothing would ever be sealed again: not without a word.
+            self.before(&mut connection, head.as_ref()).await?;
             return Ok(sealed);
         }
+        drop(connection);
         if !settled(&self.0.pool).await? {
             sealed.waits = true;
             return Ok(sealed);
@@ -203,7 +208,7 @@ impl Audit<'_> {
         for row in &rows {
             months.entry(row.month()).or_insert_with(Rows::new).push(row);
         }
-        let mut before = self.before(head.as_ref());
+        let mut before = self.before(&mut transaction, head.as_ref()).await?;
         let batches = months.len();
         for (month, rows) in months {
             before = self.add_seal(&mut transaction, before, Kind::Rows, month, to, &rows).await?;
@@ -213,17 +218,34 @@ impl Audit<'_> {
     }
 
     /// What the next batch follows. Whoever can write to the database can add one that we did not make.
-    fn before(self, newest: Option<&store::Newest>) -> Before {
-        let Some(newest) = newest else { return Before { number: 0, hash: [0; 32], ours: true } };
-        let (head, ours) = (newest.head, self.vouches_for(newest));
+    async fn before(self, connection: &mut PgConnection, newest: Option<&store::Newest>) -> sqlx::Result<Before> {
+        let Some(newest) = newest else { return Ok(Before { number: 0, hash: [0; 32], ours: true }) };
+        let (head, ours) = (newest.head, self.vouches_for(connection, newest.head).await?);
         if !ours {
             tracing::error!(batch = head.number, "audit.not_ours: no configured key vouches for the newest batch");
         }
-        Before { number: head.number, hash: head.hash, ours }
+        Ok(Before { number: head.number, hash: head.hash, ours })
     }
 
-    fn vouches_for(self, newest: &store::Newest) -> bool {
-        self.0.keys.is_audit_mac(&newest.key_id, &newest.head.hash, &newest.mac) == Some(true)
+    /// The key vouches for a hash, which can be copied with its MAC: it must be this batch's, after the one before.
+    async fn vouches_for(self, connection: &mut PgConnection, head: Head) -> sqlx::Result<bool> {
+        let last = store::seals(connection, head.number.saturating_sub(2).max(0), head.number, 2).await?;
+        let (before, seal) = match &last[..] {
+            [seal] if seal.number == 1 => ([0; 32], seal),
+            [before, seal] if before.number.checked_add(1) == Some(seal.number) => (before.hash, seal),
+            _ => return Ok(false),
+        };
+        let follows = [true, false].into_iter().any(|ours| seal.hash_after(&before, ours) == seal.hash);
+        Ok(follows && self.0.keys.is_audit_mac(&seal.key_id, &seal.hash, &seal.mac) == Some(true))
+    }
+
+    /// A key vouches for the newest batch, or there is none.
+    async fn goes_on_from_ours(self) -> sqlx::Result<bool> {
+        let mut connection = self.0.pool.acquire().await?;
+        match store::head(&mut connection).await? {
+            Some(newest) => self.vouches_for(&mut connection, newest.head).await,
+            None => Ok(true),
+        }
     }
 
     /// The newest batch that this process has seen.
@@ -283,7 +305,7 @@ impl Audit<'_> {
             return Ok(dropped);
         };
         let to = head.to;
-        let mut before = self.before(Some(&head));
+        let mut before = self.before(&mut transaction, Some(&head)).await?;
         for month in months.into_iter().filter(|month| !left.contains(month)) {
             let sealed = self.add_seal(&mut transaction, before, Kind::Dropped, month, to, &Rows::new()).await;
             before = sealed.map_err(|Error(error)| error)?;
@@ -321,14 +343,16 @@ impl Audit<'_> {
             Some(seen) => store::hash_of(&self.0.pool, seen.number).await?.is_some_and(|hash| hash == seen.hash),
             None => true,
         };
-        if still_there {
+        // One that somebody else made is not what an operator must leave there.
+        let ours = self.goes_on_from_ours().await?;
+        if still_there && ours {
             *self.0.seal_seen.lock().expect("nothing panics while it holds the lock") = state.head;
-        } else {
+        } else if !still_there {
             let (number, hash) = seen.map_or((0, String::new()), |seen| (seen.number, seen.prefix()));
             tracing::error!(batch = number, hash, "audit.seal_gone: a batch this process has seen is not there any more");
         }
         let no_chain = state.head.is_none() && unsealed > LATE;
-        let ok = still_there && !no_chain && state.verified.is_none_or(|verified| verified.findings.is_empty());
+        let ok = still_there && ours && !no_chain && state.verified.is_none_or(|verified| verified.findings.is_empty());
         metrics::gauge!("audit_verify_ok").set(f64::from(u8::from(ok)));
         Ok(())
     }

@@ -10,11 +10,9 @@ use crate::primitives::statement::Statement as _;
 
 const BEGINNING: OffsetDateTime = datetime!(0001-01-01 0:00 UTC);
 
-/// The newest batch: its end, what it is known by, and who says that it is ours.
+/// The newest batch: its end, and what it is known by.
 pub(super) struct Newest {
     pub head: Head,
-    pub key_id: String,
-    pub mac: Vec<u8>,
     pub to: Mark,
     pub sealed_at: OffsetDateTime,
 }
@@ -26,14 +24,12 @@ pub(super) async fn lock(connection: &mut PgConnection) -> sqlx::Result<()> {
 
 pub(super) async fn head(connection: &mut PgConnection) -> sqlx::Result<Option<Newest>> {
     let row = sqlx::query!(
-        "select number, hash, key_id, mac, to_position, to_at, to_id, sealed_at from auth_audit_seals order by number desc limit 1"
+        "select number, hash, to_position, to_at, to_id, sealed_at from auth_audit_seals order by number desc limit 1"
     )
     .fetch_optional(connection)
     .await?;
     Ok(row.map(|row| Newest {
         head: Head { number: row.number, hash: bytes(&row.hash) },
-        key_id: row.key_id,
-        mac: row.mac,
         to: mark(row.to_position, row.to_at, row.to_id),
         sealed_at: row.sealed_at,
     }))

@@ -49,7 +49,7 @@ pub async fn role(pool: &PgPool) -> Result<Option<Role>, Error> {
         r#"
         select current_user::text as "name!", pg_has_role(relowner, 'usage') as "owns!",
                has_table_privilege(oid, 'update, delete, truncate') as "changes_audit!",
-               has_table_privilege(oid, 'insert') and has_table_privilege(oid, 'select')
+               has_any_column_privilege(oid, 'insert') and has_table_privilege(oid, 'select')
                    and has_table_privilege('public.users', 'select') as "works!"
         from pg_class where oid = to_regclass('public.auth_audit')
         "#

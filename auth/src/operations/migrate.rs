@@ -38,9 +38,19 @@ pub async fn migrate(owner: &PgPool, application: Option<&str>) -> sqlx::Result<
     // "All tables" takes in the audit's months, which can be changed by their own names.
     let mut audit: Vec<String> =
         sqlx::query_scalar("select relid::text from pg_partition_tree('auth_audit')").fetch_all(&mut *transaction).await?;
+    let months = audit.join(", ");
     audit.push("auth_audit_seals".to_owned());
     let revoke = format!("revoke update, delete, truncate on {} from {role}", audit.join(", "));
     sqlx::raw_sql(AssertSqlSafe(revoke)).execute(&mut *transaction).await?;
+    // Whoever numbers rows can number one past all others: whatever comes after it is never sealed.
+    let columns: String = sqlx::query_scalar(
+        "select string_agg(quote_ident(attname), ', ') from pg_attribute
+         where attrelid = 'auth_audit'::regclass and attnum > 0 and not attisdropped and attname <> 'position'",
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    let number = format!("revoke insert on {months} from {role}; grant insert ({columns}) on auth_audit to {role}");
+    sqlx::raw_sql(AssertSqlSafe(number)).execute(&mut *transaction).await?;
     transaction.commit().await
 }
 

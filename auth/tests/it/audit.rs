@@ -1,7 +1,13 @@
 //! The seal of the audit on a real PostgreSQL: what is sealed and when, and that each way of tampering with it is found. Whoever
 //! tampers is the superuser here, with the triggers off: what keeps the application from it is tested in `migrations.rs`.
 
-use std::sync::Arc;
+use std::{
+    fmt::Debug,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use auth::{
     Auth,
@@ -14,6 +20,8 @@ use auth::{
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, PgPool};
 use testkit::{Kit, TEST_KEY, why};
 use time::{Duration, OffsetDateTime, macros::datetime};
+use tracing::{Dispatch, Event, Subscriber, field::Field, instrument::WithSubscriber as _};
+use tracing_subscriber::{Layer, layer::Context, layer::SubscriberExt as _};
 use uuid::Uuid;
 
 /// The kit's clock stands here at first.
@@ -623,7 +631,7 @@ async fn rows_older_than_numbers_are_sealed_first_and_by_their_time() {
          from generate_series(1, 7000) n",
     )
     .bind(TODAY)
-    .execute(&kit.pool)
+    .execute(&kit.database.owner().await)
     .await
     .expect("added");
     rows(&kit.pool, 3, TODAY).await;
@@ -711,6 +719,44 @@ async fn a_chain_that_can_not_go_on_says_so() {
     assert!(problems(&verify(&kit.auth).await).contains(&Problem::BatchMissing));
     rows(&kit.pool, 4, TODAY + Duration::minutes(3)).await;
     assert!(kit.auth.audit().seal().await.is_err());
+}
+
+/// How often it was logged, in the task that logs.
+#[derive(Clone, Default)]
+struct NotOurs(Arc<AtomicUsize>);
+
+impl<S: Subscriber> Layer<S> for NotOurs {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        event.record(&mut |_: &Field, value: &dyn Debug| {
+            if format!("{value:?}").starts_with("audit.not_ours") {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+}
+
+/// The application's role may add batches: one that ends past all rows leaves nothing to seal, for ever.
+#[tokio::test]
+async fn a_batch_that_ends_past_all_rows_does_not_end_sealing_in_silence() {
+    let kit = Kit::new().await;
+    three_batches(&kit).await;
+    let logged = NotOurs::default();
+    let dispatch: Dispatch = tracing_subscriber::registry().with(logged.clone()).into();
+    // With two subscribers `tracing` asks each whether it listens, whatever thread comes first.
+    let _another = Dispatch::new(tracing_subscriber::registry());
+    let seal = async || {
+        let sealed = kit.auth.audit().seal().with_subscriber(dispatch.clone()).await.expect("answers");
+        (sealed.batches, logged.0.swap(0, Ordering::Relaxed))
+    };
+    assert_eq!(seal().await, (0, 0), "all is sealed, by us");
+    // With a hash and a MAC that are ours, of another batch.
+    let copy = "insert into auth_audit_seals
+                select (jsonb_populate_record(seal, '{\"number\": 4, \"to_position\": 9223372036854775807}')).*
+                from auth_audit_seals seal where number = 3";
+    sqlx::query(copy).execute(&kit.pool).await.expect("the application may");
+    rows(&kit.pool, 4, TODAY + Duration::minutes(3)).await;
+    assert_eq!(seal().await, (0, 1));
+    assert!(problems(&verify(&kit.auth).await).contains(&Problem::BatchChanged));
 }
 
 /// Sequences go with a dump; transaction ids would begin anew.

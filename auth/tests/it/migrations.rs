@@ -110,6 +110,72 @@ async fn the_application_never_changes_the_audit_by_whatever_name_also_after_ano
     assert!(tree >= 3, "the log, its default and a month");
 }
 
+/// A number past all others would end sealing for good.
+#[tokio::test]
+async fn the_application_numbers_no_row_of_the_audit_by_whatever_name_also_after_another_migration() {
+    let database = Database::new().await;
+    let (owner, pool) = (database.owner().await, database.pool().await);
+    for month in ["2026-11-24Z", "2026-12-24Z"] {
+        sqlx::query("select auth_audit_make_partition($1::timestamptz)").bind(month).execute(&pool).await.expect("made");
+        let may = "select coalesce(string_agg(relid::text, ', '), '') from pg_partition_tree('auth_audit')
+                   where has_column_privilege(relid, 'position', 'insert')
+                      or (relid <> 'auth_audit'::regclass and has_any_column_privilege(relid, 'insert'))";
+        let may: String = sqlx::query_scalar(may).fetch_one(&pool).await.expect("can be read");
+        assert_eq!(may, "");
+        let insert = "insert into auth_audit (id, created_at, event_type, position)
+                      values (gen_random_uuid(), $1::timestamptz, 'x.y', 9223372036854775807)";
+        let refused = sqlx::query(insert).bind(month).execute(&pool).await.expect_err("servers leave it to the sequence");
+        assert_eq!(refused.as_database_error().and_then(|error| error.code()).as_deref(), Some("42501"), "{refused}");
+        // As every version inserts.
+        let insert = "insert into auth_audit (id, created_at, event_type, user_id, actor_id, ip, user_agent, request_id, details)
+                      values (gen_random_uuid(), $1::timestamptz, 'x.y', null, null, null, null, null, '{}')";
+        sqlx::query(insert).bind(month).execute(&pool).await.expect("added");
+        auth::operations::migrate::migrate(&owner, Some(private_postgres::APPLICATION)).await.expect("nothing is left to apply");
+    }
+}
+
+/// One that no server's clock shows would end whoever reads it.
+#[tokio::test]
+async fn the_audit_takes_no_time_out_of_this_age() {
+    let database = Database::new().await;
+    let pool = database.pool().await;
+    let seal = "insert into auth_audit_seals (number, kind, month, to_position, rows, rows_hash, fingerprints, sealed_at, hash, key_id, mac)
+                values (1, 'rows', '2026-11-01', 1, 0, sha256(''), '', $1::timestamptz, sha256(''), '', sha256(''))";
+    for sql in [
+        "insert into auth_audit (id, created_at, event_type) values (gen_random_uuid(), $1::timestamptz, 'x.y')",
+        seal,
+        &seal
+            .replace("fingerprints, sealed_at", "fingerprints, first_at, sealed_at")
+            .replace("$1::timestamptz", "$1::timestamptz, '2026-11-24Z'"),
+        &seal
+            .replace("fingerprints, sealed_at", "fingerprints, last_at, sealed_at")
+            .replace("$1::timestamptz", "$1::timestamptz, '2026-11-24Z'"),
+        &seal
+            .replace("fingerprints, sealed_at", "fingerprints, to_at, to_id, sealed_at")
+            .replace("$1::timestamptz", "$1::timestamptz, gen_random_uuid(), '2026-11-24Z'"),
+        &seal.replace("'2026-11-01'", "$1::timestamptz::date").replace("'', $1::timestamptz", "'', '2026-11-24Z'"),
+        "insert into audit_verification (at, head, rows, findings) values ($1::timestamptz, 0, 0, '{}')",
+        "select auth_audit_make_partition($1::timestamptz)",
+    ] {
+        for at in ["infinity", "-infinity", "20000-01-01Z", "2200-01-01Z", "2019-12-31Z", "2027-03-15Z BC"] {
+            let refused = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(at).execute(&pool).await.expect_err(&format!("{at}: {sql}"));
+            let code = refused.as_database_error().and_then(|error| error.code()).unwrap_or_default();
+            assert!(matches!(&*code, "23514" | "22023"), "{at}: {sql}: {refused}");
+        }
+        for at in ["2020-01-01Z", "2199-12-31Z"] {
+            let mut transaction = pool.begin().await.expect("begun");
+            sqlx::query(sqlx::AssertSqlSafe(sql)).bind(at).execute(&mut *transaction).await.expect(sql);
+        }
+    }
+    // Nobody has taken its name.
+    sqlx::query("select auth_audit_make_partition('2027-03-15Z')").execute(&pool).await.expect("made");
+    let insert = "insert into auth_audit (id, created_at, event_type) values (gen_random_uuid(), '2027-03-15Z', 'x.y')";
+    sqlx::query(insert).execute(&pool).await.expect("added");
+    let rows: i64 =
+        sqlx::query_scalar("select count(*) from auth_audit_202703").fetch_one(&database.owner().await).await.expect("read");
+    assert_eq!(rows, 1);
+}
+
 /// Deleting a row asks every table that refers to it.
 #[tokio::test]
 async fn what_refers_to_sessions_and_links_finds_them_along_an_index() {

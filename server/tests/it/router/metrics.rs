@@ -276,6 +276,29 @@ async fn an_audit_that_waits_is_cut_or_was_changed_is_told() {
     assert!(head < 0.5 && unsealed > 600.0 && ok < 0.5, "{head} {unsealed} {ok}");
 }
 
+/// The application's role may add a batch. After one that ends past all rows nothing waits to be sealed.
+#[tokio::test]
+async fn an_audit_whose_newest_batch_is_not_ours_is_told() {
+    let kit = Kit::with(policy()).await;
+    let counted = Counted::begin(&kit);
+    let watched = async || {
+        kit.clock.advance(time::Duration::minutes(1));
+        kit.auth.audit().watch().await.expect("the database answers");
+        counted.value(&kit, "audit_verify_ok").await
+    };
+    kit.auth.users().create(&testkit::address("mara@example.org"), false, None).await.expect("made");
+    assert_eq!(watched().await, Some(1.0));
+    // With a hash and a MAC that are ours, of another batch.
+    let copy = "insert into auth_audit_seals
+                select (jsonb_populate_record(seal, '{\"number\": 2, \"to_position\": 9223372036854775807}')).*
+                from auth_audit_seals seal where number = 1";
+    sqlx::query(copy).execute(&kit.pool).await.expect("the application may");
+    assert_eq!(watched().await, Some(0.0));
+    // Once its owner has taken it away, no server misses it.
+    tamper(&kit, "delete from auth_audit_seals where number = 2").await;
+    assert_eq!(watched().await, Some(1.0));
+}
+
 /// One network asks for more than a household does: what the alert on bursts and the one on held rollouts are about.
 #[tokio::test]
 async fn a_burst_and_the_rollout_it_holds_are_told() {
