@@ -439,7 +439,7 @@ impl SignIn<'_> {
         if let Err(limited) = throttle.take(&self.0.pool, &charges, now).await? {
             return Err(EnterCodeError::Limited(limited));
         }
-        let Some(charged) = links::charge_try(&self.0.pool, &link, known, now).await? else {
+        let Some(tried) = links::charge_try(&self.0.pool, &link, known, now).await? else {
             // Somebody else's parallel try took the last one, or redeemed it. Nothing was compared, so nothing counts.
             self.give_back(&charges).await?;
             let link = links::by_id(&self.0.pool, link.id).await?.ok_or(EnterCodeError::NothingAsked)?;
@@ -448,7 +448,7 @@ impl SignIn<'_> {
                 None => EnterCodeError::LastTry,
             });
         };
-        let Some(wrong) = charged.wrong else {
+        let Some(wrong) = tried.wrong else {
             self.give_back(&charges).await?;
             return Err(EnterCodeError::CodesOff);
         };
@@ -464,7 +464,7 @@ impl SignIn<'_> {
             if wrong >= MAX_WRONG_CODES {
                 return Err(EnterCodeError::CodesOff);
             }
-            let left = CODE_TRIES.saturating_sub(charged.spent);
+            let left = CODE_TRIES.saturating_sub(tried.spent);
             return Err(if left == 0 { EnterCodeError::LastTry } else { EnterCodeError::Wrong { left } });
         }
         // Only wrong answers count against the limits.

@@ -125,7 +125,7 @@ async fn the_application_numbers_no_row_of_the_audit_by_whatever_name_also_after
         let insert = "insert into auth_audit (id, created_at, event_type, position)
                       values (gen_random_uuid(), $1::timestamptz, 'x.y', 9223372036854775807)";
         let refused = sqlx::query(insert).bind(month).execute(&pool).await.expect_err("servers leave it to the sequence");
-        assert_eq!(refused.as_database_error().and_then(|error| error.code()).as_deref(), Some("42501"), "{refused}");
+        assert_eq!(refused.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref(), Some("42501"), "{refused}");
         // As every version inserts.
         let insert = "insert into auth_audit (id, created_at, event_type, user_id, actor_id, ip, user_agent, request_id, details)
                       values (gen_random_uuid(), $1::timestamptz, 'x.y', null, null, null, null, null, '{}')";
@@ -159,7 +159,7 @@ async fn the_audit_takes_no_time_out_of_this_age() {
     ] {
         for at in ["infinity", "-infinity", "20000-01-01Z", "2200-01-01Z", "2019-12-31Z", "2027-03-15Z BC"] {
             let refused = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(at).execute(&pool).await.expect_err(&format!("{at}: {sql}"));
-            let code = refused.as_database_error().and_then(|error| error.code()).unwrap_or_default();
+            let code = refused.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default();
             assert!(matches!(&*code, "23514" | "22023"), "{at}: {sql}: {refused}");
         }
         for at in ["2020-01-01Z", "2199-12-31Z"] {
