@@ -158,7 +158,7 @@ test("an administrator gives their own code again, and resets somebody's two-fac
     ["totp.accepted step_up", "step_up.passed totp"],
     viewed(3),
     ["two_factor.reset", "session.revoked two_factor_changed", "mail.sent two_factor_reset"],
-    signedInByCode,
+    [signedInByCode, "mail.sent new_sign_in"],
   );
   const theirs = anotherAddress();
   const person = await otherBrowser();

@@ -190,7 +190,7 @@ test("an operator resets two-factor", async ({ page, mailbox, address, server, e
     signedUpByCode,
     twoFactorTurnedOn,
     ["two_factor.reset", "session.revoked two_factor_changed", "mail.sent two_factor_reset"],
-    signedInByCode,
+    [signedInByCode, "mail.sent new_sign_in"],
   );
   await signIn(page, mailbox, address);
   await enrol(page);

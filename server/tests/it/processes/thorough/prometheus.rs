@@ -55,7 +55,8 @@ const FIRES: [&str; 9] = [
     "Down",
 ];
 /// The others, and the tests of `router/metrics.rs` that see their series move: what then becomes of an alert is promtool's.
-const ELSEWHERE: [(&str, &str); 17] = [
+const ELSEWHERE: [(&str, &str); 18] = [
+    ("CodeSpray", "the_database_is_asked_for_the_worst_and_the_oldest"),
     ("NobodyGetsIn", "a_sign_in_is_counted"),
     ("EveryoneLimited", "what_limits_refuse_is_counted"),
     ("RateLimitFlood", "what_limits_refuse_is_counted"),
