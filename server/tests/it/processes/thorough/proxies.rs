@@ -119,7 +119,7 @@ pub(super) fn program(name: &str) -> PathBuf {
 }
 
 impl Proxy {
-    fn start(self, port: u16, latchkey: SocketAddr, app: SocketAddr, admin: SocketAddr) -> Running {
+    fn start(self, port: u16, alone: u16, latchkey: SocketAddr, app: SocketAddr, admin: SocketAddr) -> Running {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("latchkey-proxy-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::SeqCst));
         let folder = std::env::temp_dir().join(name);
@@ -130,13 +130,19 @@ impl Proxy {
         let at = folder.display();
         let mut command = match self {
             Self::Nginx => {
-                let listen = format!("listen 127.0.0.1:{port};");
+                let (listen, default) = (format!("listen 127.0.0.1:{port};"), format!("listen 127.0.0.1:{port} default_server;"));
                 let changes = [
                     ("listen 443 ssl;", listen.as_str()),
+                    ("listen 443 ssl default_server;", &default),
+                    ("ssl_reject_handshake on;", ""),
                     ("ssl_certificate /etc/ssl/example.org/fullchain.pem;", ""),
                     ("ssl_certificate_key /etc/ssl/example.org/key.pem;", ""),
                 ];
-                write("latchkey.conf", of_ops("nginx/latchkey.conf", &[&changes[..], &upstreams].concat()));
+                let whole = of_ops("nginx/latchkey.conf", &[&changes[..], &upstreams].concat());
+                // As on a machine that has only this one.
+                let (_, last) = whole.rsplit_once("\n# Another").expect("the server of the other application");
+                write("alone.conf", format!("#{}", last.replace(&listen, &format!("listen 127.0.0.1:{alone};"))));
+                write("latchkey.conf", whole);
                 for file in ["latchkey-guard.conf", "latchkey-questions.conf"] {
                     write(file, of_ops(&format!("nginx/{file}"), &[]));
                 }
@@ -148,7 +154,7 @@ impl Proxy {
                     "nginx.conf",
                     format!(
                         "daemon off;\nmaster_process off;\npid {at}/pid;\nerror_log {at}/error.log;\nevents {{}}\n\
-                         http {{\naccess_log off;\n{temporary}include latchkey.conf;\n}}\n"
+                         http {{\naccess_log off;\n{temporary}include latchkey.conf;\ninclude alone.conf;\n}}\n"
                     ),
                 );
                 let mut command = Command::new(program("nginx"));
@@ -296,6 +302,8 @@ struct World {
     sink: SmtpSink,
     pool: sqlx::PgPool,
     proxy: SocketAddr,
+    /// Where nginx has only the server of the other application.
+    alone: SocketAddr,
     _database: Database,
     _server: Server,
     _running: Running,
@@ -307,8 +315,9 @@ impl World {
         let (app, admin) = (Application::start("the application").await, Application::start("the other").await);
         // Free a moment before the proxy takes it, as the server's own.
         let address = TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("bound");
+        let alone = TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("bound");
+        let hosts = [address, alone].map(|at| format!("{APP}:{0}=email,{ADMIN}:{0}=two_factor", at.port())).join(",");
         let port = address.port();
-        let hosts = format!("{APP}:{port}=email,{ADMIN}:{port}=two_factor");
         let server = Server::start_with(
             &database,
             &[
@@ -322,7 +331,7 @@ impl World {
             ],
         )
         .await;
-        let running = proxy.start(port, server.address, app.address, admin.address);
+        let running = proxy.start(port, alone.port(), server.address, app.address, admin.address);
         let mut browser = Browser::new(address);
         let health = browser.url(ID, "/healthz");
         let ready = async {
@@ -334,7 +343,7 @@ impl World {
         let up = tokio::time::timeout(Duration::from_secs(30), ready).await.is_ok();
         assert!(up, "the proxy serves nothing: {}", fs::read_to_string(running.folder.join("log")).unwrap_or_default());
         let pool = database.pool_of(1).await;
-        Self { app, admin, sink, pool, proxy: address, _database: database, _server: server, _running: running }
+        Self { app, admin, sink, pool, proxy: address, alone, _database: database, _server: server, _running: running }
     }
 
     /// From a page of an application to signing in and back to it. What the browser then finds there.
@@ -354,6 +363,18 @@ impl World {
         assert_eq!(back, url);
         browser.open(&back).await
     }
+}
+
+/// The answer to a request as it is written, with what the browser has for the application.
+async fn raw(to: SocketAddr, target: &str, host: &str, browser: &Browser) -> String {
+    let mut stream = TcpStream::connect(to).await.expect("connected");
+    let cookies = browser.cookies_for(APP);
+    let request =
+        format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nAccept: text/html\r\nCookie: {cookies}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("taken");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    answer
 }
 
 async fn guards(proxy: Proxy) {
@@ -424,15 +445,18 @@ async fn guards(proxy: Proxy) {
         assert!(matches!(refused.status, 302 | 403), "{lines:?}: {refused:?}");
     }
     // The request line says one host and `Host` another.
-    let mut stream = TcpStream::connect(world.proxy).await.expect("connected");
-    let request = format!(
-        "GET http://{ADMIN}:{port}/users HTTP/1.1\r\nHost: {app}\r\nCookie: {}\r\nConnection: close\r\n\r\n",
-        browser.cookies_for(APP)
-    );
-    stream.write_all(request.as_bytes()).await.expect("taken");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("an answer");
+    let answer = raw(world.proxy, &format!("http://{ADMIN}:{port}/users"), &app, &browser).await;
     assert!(!answer.contains("the other:"), "{answer}");
+    if matches!(proxy, Proxy::Nginx) {
+        // The only server there is, which nginx takes for every name: the rule of its own name holds.
+        let answer = raw(world.alone, "/users", &format!("{APP}:{}", world.alone.port()), &browser).await;
+        assert!(answer.starts_with("HTTP/1.1 403") || answer.starts_with("HTTP/1.1 302"), "{answer}");
+        assert_eq!(
+            raw(world.proxy, "/users", &format!("elsewhere.example.org:{port}"), &browser).await,
+            "",
+            "no server is that one"
+        );
+    }
     assert_eq!(world.admin.asked(), 0);
     let led = browser.open(&admin).await;
     assert_eq!(led.status, 302, "{led:?}");
