@@ -1,7 +1,7 @@
 //! What surrounds every route, from the outside in:
 //!
-//! security headers → request id → client ip → access log → error pages → caught panics → time limit → shield → origin → fair share →
-//! body limit → requester → routes.
+//! security headers → request id → client ip → access log → error pages → caught panics → time limit → shield → origin → body limit →
+//! requester → fair share → routes.
 
 use std::{
     any::Any,
@@ -86,13 +86,6 @@ impl Surroundings {
         if let Some(refused) = self.shield.refuse(client, &request).or_else(|| self.origin.refuse(&request)) {
             return refused;
         }
-        match self.fair_share.as_ref().filter(|_| reads(&request)) {
-            Some(share) => share.within(client, Self::hand_over(client, id, request, next)).await,
-            None => Self::hand_over(client, id, request, next).await,
-        }
-    }
-
-    async fn hand_over(client: IpAddr, id: &RequestId, request: Request, next: Next) -> Response {
         let mut request = match body_limit::read(request).await {
             Ok(request) => request,
             Err(refused) => return refused,
@@ -100,7 +93,10 @@ impl Surroundings {
         let user_agent = request.headers().get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let requester = Requester::new(client, user_agent, id.as_str());
         request.extensions_mut().insert(requester);
-        next.run(request).await
+        match self.fair_share.as_ref().filter(|_| reads(&request)) {
+            Some(share) => share.within(client, next.run(request)).await,
+            None => next.run(request).await,
+        }
     }
 }
 

@@ -1,8 +1,7 @@
 //! How many pages of one network are made at a time. Its other requests wait, in the order they came.
 //!
 //! Tasks run in the order they become ready: without this, thousands of requests that one network has sent at once, on as many
-//! connections, stand before everybody else's. Posts have the [`shield`](super::shield), and wait for their bodies: a network that
-//! sends those slowly must not take the turns of its own visitors.
+//! connections, stand before everybody else's. Posts have the [`shield`](super::shield), which refuses.
 
 use std::{
     collections::HashMap,
