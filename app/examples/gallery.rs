@@ -1252,6 +1252,7 @@ fn undo() -> Vec<(&'static str, String)> {
         ("undone-sign-in-before", done(Reverted::Session { ended_now: false })),
         ("undone-deletion", done(Reverted::Deletion)),
         ("undo-used", dead(Some((Dead::Used, Revert::EmailChange)))),
+        ("undo-moved", dead(Some((Dead::Cancelled, Revert::Session(Uuid::nil()))))),
         ("undo-overtaken", dead(Some((Dead::Cancelled, Revert::EmailChange)))),
         ("undo-expired", dead(Some((Dead::Expired, Revert::EmailChange)))),
         ("undo-broken", dead(None)),

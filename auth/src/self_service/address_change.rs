@@ -148,6 +148,8 @@ impl SelfService<'_> {
             // It went there by another session's code this very moment.
             return Err(MailedCodeError::Expired.into());
         }
+        // Before all others, as using one takes them.
+        revert_link::store::close_sign_ins(work.connection(), user, &account.email_key, now).await?;
         // Links before sessions before the account, as signing in takes them: the other way round the two could wait for each other.
         magic_link::store::close_both(work.connection(), &account.email_key, change.email.key(), now).await?;
         if !sessions::store::change_id(work.connection(), authority.session, old, fresh, now).await? {

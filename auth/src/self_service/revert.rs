@@ -239,7 +239,8 @@ async fn undo_email_change(
     sessions::end_all(work, user, None, reason, now).await?;
     trusted_device::revoke_all(work, user, now).await?;
     known_browser::store::forget_all(work.connection(), &[user]).await?;
-    revert_link::store::close_later(work.connection(), user, link.created_at, &account.email_key, now).await?;
+    revert_link::store::close_later(work.connection(), user, link.created_at, now).await?;
+    revert_link::store::close_sign_ins(work.connection(), user, &account.email_key, now).await?;
     if !account::store::set_email(work.connection(), user, link.email.as_str(), link.email.key()).await? {
         return Ok(false);
     }

@@ -1336,3 +1336,16 @@ async fn links_that_end_sign_ins_die_where_the_account_was_taken_back_from() {
     undo(&kit, &back).await.expect("live");
     assert!(matches!(undo(&kit, &ends).await, Err(RevertError::NotLive(RevertState::Dead(Dead::Cancelled, _)))));
 }
+
+#[tokio::test]
+async fn links_that_end_sign_ins_die_where_the_account_leaves_the_address_they_went_to() {
+    let kit = kit().await;
+    let mut visitor = signed_in(&kit, &mara()).await;
+    signed_in_from(&kit, &mara(), [192, 0, 2, 66]).await;
+    let (to, ends) = undo_token(&kit, new_sign_in()).await;
+    assert_eq!(to, mara());
+    change(&kit, &mut visitor, &new()).await;
+    let dead = undo(&kit, &ends).await;
+    assert!(matches!(dead, Err(RevertError::NotLive(RevertState::Dead(Dead::Cancelled, Revert::Session(_))))), "{dead:?}");
+    assert!(visitor.authority(&kit.auth).await.is_some(), "whoever reads mail there ends nothing");
+}

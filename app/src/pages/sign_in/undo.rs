@@ -97,7 +97,7 @@ pub fn UndoPage(question: Question) -> impl IntoView {
                     ". Stop that, and your codes go on working."
                 </p>
                 <PostButton action=routes::UNDO class="button primary wide" text="Stop the reset"/>
-                <p class="hint">"If you asked for it because you've lost them, close this page: nothing happens."</p>
+                <p class="hint">"If you asked for it because you've lost them, close this page: the reset goes on."</p>
             </Flow>
         }
         .into_any(),
@@ -200,8 +200,11 @@ pub fn DeadUndoPage(why: Option<(Dead, Revert)>) -> impl IntoView {
             match revert {
                 Revert::Deletion => "The account already stays. You can sign in as before.",
                 Revert::TwoFactorReset => "No reset of two-factor is waiting. It was stopped, or it's done: sign in to see.",
-                Revert::EmailChange | Revert::Session(_) => {
+                Revert::EmailChange => {
                     "An earlier change of address was taken back, and this one with it. Sign in with the address from before."
+                }
+                Revert::Session(_) => {
+                    "The account has another email address now, and links to this one end nothing any more. If you didn't change it, take that back from the email about it."
                 }
             }
             .to_owned(),

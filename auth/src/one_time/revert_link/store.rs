@@ -105,25 +105,41 @@ pub(crate) async fn consume(connection: &mut PgConnection, link: &RevertLink, no
 }
 
 /// Closes the links of an account's changes of address after this moment: they were made from where it goes back from. Those before
-/// stay: who changed it twice must not keep its owner from taking back both. And the links that were mailed to the address it
-/// leaves and end sign-ins: its reader would go on ending the owner's.
+/// stay: who changed it twice must not keep its owner from taking back both.
 pub(crate) async fn close_later(
     connection: &mut PgConnection,
     user: Uuid,
     after: OffsetDateTime,
-    left: &str,
     now: OffsetDateTime,
 ) -> sqlx::Result<()> {
     sqlx::query!(
         r#"
         update undo_links set closed_at = $3
-        where user_id = $1 and used_at is null and closed_at is null
-            and ((kind = 'email_change' and created_at > $2) or (kind = 'session' and email_key = $4))
+        where user_id = $1 and kind = 'email_change' and created_at > $2 and used_at is null and closed_at is null
         "#,
         user,
         after,
         now,
+    )
+    .run(connection)
+    .await
+}
+
+/// Closes the links that end sign-ins and were mailed to the address that the account leaves: its reader would go on ending the owner's.
+pub(crate) async fn close_sign_ins(connection: &mut PgConnection, user: Uuid, left: &str, now: OffsetDateTime) -> sqlx::Result<()> {
+    sqlx::query!(
+        r#"
+        with open as materialized (
+            select id from undo_links
+            where user_id = $1 and kind = 'session' and email_key = $2 and used_at is null and closed_at is null
+            order by id
+            for update
+        )
+        update undo_links l set closed_at = $3 from open where l.id = open.id
+        "#,
+        user,
         left,
+        now,
     )
     .run(connection)
     .await
