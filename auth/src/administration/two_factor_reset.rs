@@ -1,5 +1,5 @@
-//! Taking two-factor off the account of somebody who has lost every factor: at once, after a time in which its owner can stop it, or when
-//! two administrators agree.
+//! Resets two-factor for somebody who has lost every factor: at once, after a time in which the owner can stop it, or when a second
+//! administrator agrees.
 
 use std::time::Duration;
 

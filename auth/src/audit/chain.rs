@@ -14,8 +14,8 @@ use crate::crypto::sha256;
 /// Bytes of a row's hash that stay in the batch.
 pub(super) const FINGERPRINT: usize = 8;
 
-/// Rows are sealed within a minute or two. Until then whoever can write to the database can change them unseen; and one who takes
-/// batches away gets rows sealed anew, long after they were made.
+/// Rows are sealed within a minute or two. A row that was sealed later than this may have been changed first: by somebody who stopped the
+/// sealing, or who deleted its batch so that a server sealed it anew.
 pub(super) const LATE: Duration = Duration::minutes(10);
 
 /// The newest batch. Kept elsewhere (a log line has it), it shows later that no end was cut off.
@@ -33,7 +33,7 @@ impl Head {
     }
 }
 
-/// With the whole hash: also who has the key can't make another chain with this head.
+/// With the whole hash: even somebody who has the key can't make another chain that ends in it.
 impl fmt::Display for Head {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.number, HEXLOWER.encode(&self.hash))

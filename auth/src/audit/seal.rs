@@ -8,9 +8,9 @@
 //! lock on the table from before the number was drawn until the row is there for all to see, or never. So once everybody is gone who
 //! held that lock when number N had been seen, nothing up to N can still come. It is how `create index concurrently` waits.
 //!
-//! Whoever can write to the database can take batches away, and a server has the key: what it seals then, it vouches for. So a chain
-//! that is gone is not begun anew until an operator says so, and what is sealed late stays a finding until an operator accepts it.
-//! Both are one act, [`Audit::seal_by_hand`], and stand in the chain under the key.
+//! The owner of the schema can delete batches, and a server would seal the rows anew with its key. So a server begins no second chain, and
+//! rows that were sealed late are a finding, until an operator accepts them. The operator does both with [`Audit::seal_by_hand`], and the
+//! chain records it under the key.
 
 use std::{collections::BTreeMap, time::Duration};
 

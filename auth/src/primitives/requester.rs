@@ -107,10 +107,15 @@ impl Requester {
         }
     }
 
-    /// The smallest part of the internet that is announced on its own, and so has one holder: an IPv4 /24 or an IPv6 /48, in which
-    /// there are 256 or 65,536 networks for whoever holds it.
+    /// The smallest part of the internet that is announced on its own, and so has one holder: an IPv4 /24 or an IPv6 /48. Its holder has
+    /// 256 or 65,536 networks.
     pub(crate) fn block(&self) -> String {
         self.prefix(24, 48)
+    }
+
+    /// The same, for the database to compare addresses with.
+    pub(crate) fn block_net(&self) -> IpNet {
+        self.net(24, 48)
     }
 
     /// The IPv6 /56 that many a provider gives a subscriber; none for IPv4, and where an application is the network.
@@ -127,8 +132,12 @@ impl Requester {
         if let Some(OnBehalfOf { application, client_named: false }) = &self.behalf {
             return format!("API key {}", application.key);
         }
+        self.net(v4, v6).to_string()
+    }
+
+    fn net(&self, v4: u8, v6: u8) -> IpNet {
         let length = if self.ip.is_ipv4() { v4 } else { v6 };
-        IpNet::new(self.ip, length).map_or_else(|_| self.ip.to_string(), |net| net.trunc().to_string())
+        IpNet::new(self.ip, length).map_or_else(|_| self.ip.into(), |net| net.trunc())
     }
 }
 

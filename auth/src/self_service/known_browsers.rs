@@ -1,6 +1,6 @@
 //! The browsers that an account knows, for its owner to see and to forget.
 //!
-//! Forgetting one ends no session. The next sign-in there is told of, and strangers' wrong codes count there as everywhere.
+//! Forgetting a browser ends no session. Its next sign-in sends a mail, and it shares the limits of strangers from then on.
 
 use uuid::Uuid;
 

@@ -212,7 +212,7 @@ impl SelfService<'_> {
         }
         let notice = if let Some(proposed) = &proposed {
             proposed.insert(&mut work, user, session, now).await?;
-            // Whoever reads the owner's mail may have made browsers known before: each would have tries of its own at the app's codes.
+            // Whoever reads the owner's mail can make a browser known before this, and would keep a limit of its own on the app's codes.
             known_browser::store::forget_others(work.connection(), user, stepping.authority.authenticated_at).await?;
             Notice::TwoFactorOn
         } else {

@@ -42,7 +42,7 @@ pub struct User {
 pub struct Reset {
     /// The address of the administrator who asked for it; none where that account is gone.
     pub by: Option<String>,
-    /// That is the one who looks.
+    /// The administrator who looks is the one who asked.
     pub own: bool,
     pub reason: String,
     pub asked: OffsetDateTime,

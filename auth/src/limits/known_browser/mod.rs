@@ -11,14 +11,14 @@ pub(crate) mod store;
 
 use std::net::IpAddr;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::primitives::requester::Requester;
 
-/// An account knows so many browsers, those used last: each has budgets of its own, and whoever reads an account's mail could have one more
-/// with each sign-in.
+/// An account knows this many browsers, those used last. Each has limits of its own, and each sign-in can add one: without a cap, whoever reads
+/// the account's mail would have limits without end.
 pub const MOST: u16 = 20;
 
 /// A browser that an account knows, as its owner sees it.
@@ -36,14 +36,6 @@ pub struct KnownBrowser {
     pub here: bool,
 }
 
-/// The network that an address belongs to, wide enough for what a provider gives one household in turn.
-fn block(ip: IpAddr) -> IpNet {
-    match ip {
-        IpAddr::V4(ip) => Ipv4Net::new(ip, 24).map_or_else(|_| IpAddr::V4(ip).into(), |net| net.trunc().into()),
-        IpAddr::V6(ip) => Ipv6Net::new(ip, 48).map_or_else(|_| IpAddr::V6(ip).into(), |net| net.trunc().into()),
-    }
-}
-
 /// Where a request comes from, as far as it decides whether a browser is known.
 struct Place {
     block: IpNet,
@@ -52,18 +44,6 @@ struct Place {
 
 impl From<&Requester> for Place {
     fn from(from: &Requester) -> Self {
-        Self { block: block(from.ip), device: from.device() }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_network_block_is_what_one_household_gets_in_turn() {
-        let block = |ip: &str| block(ip.parse().expect(ip)).to_string();
-        assert_eq!(block("203.0.113.24"), "203.0.113.0/24");
-        assert_eq!(block("2001:db8:1:2::1"), "2001:db8:1::/48");
+        Self { block: from.block_net(), device: from.device() }
     }
 }

@@ -191,17 +191,17 @@ pub(crate) async fn forget_since(connection: &mut PgConnection, user: Uuid, sinc
     sqlx::query!("delete from known_browsers where user_id = $1 and created_at >= $2", user, since).run(connection).await
 }
 
-/// All browsers of these accounts are strangers again. Returns how many.
+/// Forgets all browsers of these accounts. Returns how many.
 pub(crate) async fn forget_all(connection: &mut PgConnection, users: &[Uuid]) -> sqlx::Result<u64> {
     Ok(sqlx::query!("delete from known_browsers where user_id = any($1)", users).execute(connection).await?.rows_affected())
 }
 
-/// Only the browser stays known whose last sign-in this was.
+/// Forgets all browsers but the one that signed in last at this moment.
 pub(crate) async fn forget_others(connection: &mut PgConnection, user: Uuid, signed_in_at: OffsetDateTime) -> sqlx::Result<()> {
     sqlx::query!("delete from known_browsers where user_id = $1 and last_used_at <> $2", user, signed_in_at).run(connection).await
 }
 
-/// One of the account's browsers is a stranger again. `false` where it is none of them.
+/// Forgets one of the account's browsers. `false` where the account does not know it.
 pub(crate) async fn forget(connection: &mut PgConnection, user: Uuid, id: Uuid) -> sqlx::Result<bool> {
     sqlx::query!(
         "delete from known_browsers where user_id = $1 and encode(substr(sha256(token_hash), 1, 16), 'hex')::uuid = $2",
