@@ -76,6 +76,8 @@ enum Failure {
     Refused(Step, Code),
     /// No answer, or none that is SMTP. In words for operators.
     Lost(String),
+    /// The same, to a recipient. A relay may ask that recipient's server first, and strangers choose recipients.
+    LostAtRecipient(String),
 }
 
 impl SmtpServer {
@@ -156,7 +158,8 @@ impl Connection {
         let sender = Mail::new(message.envelope().from().cloned(), parameters);
         self.say(Step::Sender, sender, Severity::PositiveCompletion).await?;
         for recipient in message.envelope().to() {
-            self.say(Step::Recipient, Rcpt::new(recipient.clone(), Vec::new()), Severity::PositiveCompletion).await?;
+            let named = self.say(Step::Recipient, Rcpt::new(recipient.clone(), Vec::new()), Severity::PositiveCompletion).await;
+            named.map_err(Failure::at_recipient)?;
         }
         self.say(Step::Content, Data, Severity::PositiveIntermediate).await?;
         // No limit but the caller's: a server given up just before its yes is sent a second copy.
@@ -229,6 +232,10 @@ impl Failure {
         })
     }
 
+    fn at_recipient(self) -> Self {
+        if let Self::Lost(why) = self { Self::LostAtRecipient(why) } else { self }
+    }
+
     fn lacking() -> Self {
         Self::Lost("the mail server lacks what this needs: STARTTLS, a way to sign in, or SMTPUTF8".to_owned())
     }
@@ -240,6 +247,7 @@ impl From<Failure> for SendError {
         let (step, code) = match failure {
             Failure::Refused(step, code) => (step, code),
             Failure::Lost(why) => return Self::Server(why),
+            Failure::LostAtRecipient(why) => return Self::Temporary(format!("{why}, at the recipient")),
         };
         // RFC 5321 §4.2.1: the first digit says whether to try again. But a no for good to what we are, rather than to a
         // recipient or a mail, is about a setting that operators can mend while the mail waits; with a wrong password every
@@ -309,10 +317,14 @@ mod tests {
         Message::builder().from(from).to(TO.parse().expect("an address")).body(String::new()).expect("a message")
     }
 
-    /// Worth another try: a "not now" may be a recipient's, everything else is the mail server's.
-    fn again(why: &str) -> Result<(), SendError> {
-        let why = why.to_owned();
-        Err(if why.contains("for now") { SendError::Temporary(why) } else { SendError::Server(why) })
+    /// Worth another try: a "not now" may be a recipient's, and so may be what its relay does when it is named; everything else is the mail
+    /// server's.
+    fn again(stage: Stage, why: &str) -> Result<(), SendError> {
+        Err(match stage {
+            _ if why.contains("for now") => SendError::Temporary(why.to_owned()),
+            Stage::Rcpt if !why.ends_with(')') => SendError::Temporary(format!("{why}, at the recipient")),
+            _ => SendError::Server(why.to_owned()),
+        })
     }
 
     /// The verbs of one conversation, up to that one.
@@ -387,7 +399,7 @@ mod tests {
         ] {
             let (sink, server) = server().await;
             sink.play(Fault::new(stage, Act::Answer(code)));
-            assert_eq!(server.send(&message()).await, again(text));
+            assert_eq!(server.send(&message()).await, again(stage, text));
         }
     }
 
@@ -408,7 +420,7 @@ mod tests {
                 sink.play(Fault::new(stage, act.clone()).times(1));
                 let answer = timeout(Duration::from_secs(10), server.send(&message())).await;
                 let answer = answer.unwrap_or_else(|_| panic!("{what}: read on and on"));
-                assert_eq!(answer, again(text), "{what}");
+                assert_eq!(answer, again(stage, text), "{what}");
                 let so_far = sink.all_to(TO).len();
                 goes_out_next(&sink, &server, so_far, &what).await;
             }
@@ -427,7 +439,7 @@ mod tests {
         ] {
             let (sink, server) = server().await;
             sink.play(Fault::new(stage, Act::Say(answer.into())).times(1));
-            assert_eq!(server.send(&message()).await, again(NO_SMTP), "{answer:?} at {stage:?}");
+            assert_eq!(server.send(&message()).await, again(stage, NO_SMTP), "{answer:?} at {stage:?}");
             let so_far = sink.all_to(TO).len();
             goes_out_next(&sink, &server, so_far, answer).await;
         }
@@ -445,7 +457,7 @@ mod tests {
                 let answer = timeout(Duration::from_secs(30), server.send(&message)).await;
                 // The answer to a whole mail is the caller's to wait for.
                 match answer {
-                    Ok(answer) => assert_eq!(answer, again("the mail server took too long"), "{what}"),
+                    Ok(answer) => assert_eq!(answer, again(stage, "the mail server took too long"), "{what}"),
                     Err(_) => assert_eq!(stage, Stage::Taken, "{what}"),
                 }
                 assert!(started.elapsed() <= Duration::from_secs(31), "{what}: {:?}", started.elapsed());
