@@ -21,8 +21,15 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, extract::ConnectInfo, response::Response};
-use http::{HeaderValue, Request, header::CONNECTION};
+use axum::{
+    Router,
+    extract::ConnectInfo,
+    response::{IntoResponse, Response},
+};
+use http::{
+    HeaderValue, Request, StatusCode, Version,
+    header::{CONNECTION, HOST},
+};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -34,6 +41,7 @@ use tokio::{
 use tower::Service as _;
 
 use self::{clock::HeadClock, socket::Socket};
+use super::line::{Line, line};
 
 #[derive(Clone, Copy)]
 struct Bounds {
@@ -243,9 +251,11 @@ impl Connection {
     }
 
     async fn answer(&self, mut request: Request<Incoming>, peer: SocketAddr) -> Result<Response, Infallible> {
+        // RFC 9112 §3.2: without one name, a proxy and Latchkey could mean different hosts.
+        let named = request.version() < Version::HTTP_11 || matches!(line(request.headers(), HOST), Line::One(_));
         request.extensions_mut().insert(ConnectInfo(peer));
-        let mut response = self.all.app.clone().call(request).await?;
-        let is_last = self.answered.fetch_add(1, Ordering::Relaxed) + 1 >= self.all.bounds.requests;
+        let mut response = if named { self.all.app.clone().call(request).await? } else { StatusCode::BAD_REQUEST.into_response() };
+        let is_last = !named || self.answered.fetch_add(1, Ordering::Relaxed) + 1 >= self.all.bounds.requests;
         if is_last || self.all.closing.load(Ordering::Relaxed) {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }

@@ -107,6 +107,8 @@ async fn bad_requests_get_400_and_the_connection_closes() {
         "nonsense\r\n\r\n",
         "GET /\r\n\r\n",
         "GET / HTTP/9.9\r\n\r\n",
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
         "GET / HTTP/1.1\r\nHost : x\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: x\r\nA: b\r\n folded\r\n\r\n",
@@ -158,7 +160,7 @@ async fn headers_have_a_size() {
 /// The client of a refused upload gets to read why, though most of the upload was never read.
 #[tokio::test]
 async fn a_refusal_in_mid_upload_arrives() {
-    let app = Router::new().route("/", any(|| async { http::StatusCode::PAYLOAD_TOO_LARGE }));
+    let app = Router::new().route("/", any(|| async { StatusCode::PAYLOAD_TOO_LARGE }));
     let served = Served::start(BOUNDS, app).await;
     let mut stream = served.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 8000000\r\n\r\n").await;
     stream.write_all(&vec![b'x'; 8_000_000]).await.expect("taken");
