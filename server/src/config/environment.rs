@@ -64,9 +64,9 @@ fn secret_from_file(path: &Path, production: bool) -> Result<String, String> {
     let unreadable = |error| format!("which can't be read: {error}");
     let file = fs::File::open(path).map_err(unreadable)?;
     let mode = file.metadata().map_err(unreadable)?.permissions().mode();
-    if production && mode & 0o004 != 0 {
+    if production && mode & 0o006 != 0 {
         return Err(format!(
-            "which every user of this machine can read (mode {:03o}); chmod it to 400, or 440 with a group of its own",
+            "which every user of this machine can read or write (mode {:03o}); chmod it to 400, or 440 with a group of its own",
             mode & 0o777
         ));
     }

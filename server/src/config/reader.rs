@@ -150,10 +150,21 @@ impl<'a> Reader<'a> {
 
 fn shown(row: &Row, text: &str) -> String {
     match row.visibility {
-        Visibility::Public => printable(text),
+        Visibility::Public => printable(&without_credentials(text)),
         Visibility::UrlWithPassword => redacted_url(text),
         Visibility::Secret => "***".to_owned(),
     }
+}
+
+/// A URL may have a user and password in it where none belongs, and is refused for it.
+fn without_credentials(text: &str) -> String {
+    let mut pieces = text.split("://");
+    let first = pieces.next().unwrap_or_default().to_owned();
+    pieces.fold(first, |shown, piece| {
+        let url = piece.split(',').next().unwrap_or_default();
+        let (hidden, from) = url.rfind('@').map_or(("", 0), |at| ("***", at));
+        shown + "://" + hidden + &piece[from..]
+    })
 }
 
 /// A value may come from anywhere; it must not move the terminal's cursor or begin a line of its own.

@@ -109,6 +109,12 @@ pub(super) fn stays_on(on: bool) -> Parsed<()> {
     refuse(!on, "must be `on` in production; `off` is for load tests")
 }
 
+/// A thousand wrong codes at once and in an hour.
+pub(super) fn bounds_guessing(rate: &Rate) -> Parsed<()> {
+    let an_hour = f64::from(rate.burst) * 3_600.0 / rate.period.as_secs_f64();
+    refuse(rate.burst > 1_000 || an_hour > 1_000.0, "must be at most 1000/1h in production, or codes can be guessed")
+}
+
 /// An error where `wrong` holds.
 fn refuse(wrong: bool, message: &str) -> Parsed<()> {
     if wrong { Err(message.to_owned()) } else { Ok(()) }

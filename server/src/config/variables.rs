@@ -11,7 +11,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use app::http::forward_auth::GuardedHost;
 use auth::policy::{
     NamedDomains, RequireTwoFactor, ResetTwoFactor, SignUp,
-    limits::{Limit, Rate},
+    limits::{Limit, Rate, Told},
 };
 use ipnet::IpNet;
 use lettre::message::Mailbox;
@@ -223,7 +223,8 @@ variables! {
 
 /// The variable of a limit that has one; its words and default stand in the limit's row.
 pub(super) fn limit(limit: Limit) -> Option<Variable<Rate>> {
-    Some(row(values::rate).example("4/15m").named(limit.variable()?, limit.counts()))
+    let checked = if limit.told() == Told::Tries { values::bounds_guessing } else { |_: &Rate| Ok(()) };
+    Some(row(values::rate).in_production(checked).example("4/15m").named(limit.variable()?, limit.counts()))
 }
 
 /// All rows, the limits' last.
