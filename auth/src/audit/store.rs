@@ -5,7 +5,10 @@ use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use super::{About, AuditFilter, AuditRow, Name};
-use crate::primitives::cursor::{Cursor, Towards};
+use crate::primitives::{
+    cursor::{Cursor, Towards},
+    stored_json::StoredJson,
+};
 
 /// The rows of a query that is written once for both directions: `$before` and `$order` stand where they differ.
 macro_rules! rows {
@@ -25,7 +28,7 @@ macro_rules! select {
             AuditRow,
             $with + r#"
             select id as "id!", created_at as "at!", event_type as "event!", user_id as "user", actor_id as actor,
-                   host(ip)::inet as "ip: IpAddr", user_agent, request_id, details as "details!", position as "position!"
+                   host(ip)::inet as "ip: IpAddr", user_agent, request_id, details::text as "details!: StoredJson", position as "position!"
             "# + $($from)+,
             $($argument),+
         )

@@ -33,7 +33,7 @@ pub struct Role {
     pub name: String,
     /// It owns the audit, is a member of its owner, or may do everything.
     pub owns: bool,
-    /// It may change or delete audit rows, were it not for the trigger.
+    /// It may change or delete audit rows, were it not for the trigger, or number them; or change or delete their seals.
     pub changes_audit: bool,
     /// It may write to the audit and read accounts.
     pub works: bool,
@@ -47,11 +47,22 @@ pub async fn role(pool: &PgPool) -> Result<Option<Role>, Error> {
     Ok(sqlx::query_as!(
         Role,
         r#"
-        select current_user::text as "name!", pg_has_role(relowner, 'usage') as "owns!",
-               has_table_privilege(oid, 'update, delete, truncate') as "changes_audit!",
-               has_any_column_privilege(oid, 'insert') and has_table_privilege(oid, 'select')
-                   and has_table_privilege('public.users', 'select') as "works!"
-        from pg_class where oid = to_regclass('public.auth_audit')
+        with parts as (
+            select c.oid, c.relowner, c.relname <> 'auth_audit_seals' as numbered from pg_class c
+            where c.oid in (select relid from pg_partition_tree(to_regclass('public.auth_audit')))
+                or c.oid = to_regclass('public.auth_audit_seals')
+        )
+        select current_user::text as "name!",
+               -- Also where it has to say `set role` first.
+               bool_or(pg_has_role(relowner, 'member')) as "owns!",
+               bool_or(
+                   has_any_column_privilege(oid, 'update') or has_table_privilege(oid, 'delete, truncate')
+                   or numbered and has_column_privilege(oid, 'position', 'insert')
+               ) as "changes_audit!",
+               has_any_column_privilege(to_regclass('public.auth_audit'), 'insert')
+                   and has_table_privilege(to_regclass('public.auth_audit'), 'select')
+                   and has_table_privilege(to_regclass('public.users'), 'select') as "works!"
+        from parts having count(*) > 0
         "#
     )
     .fetch_optional(pool)

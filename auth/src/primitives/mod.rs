@@ -10,3 +10,4 @@ pub mod reason;
 pub mod requester;
 pub(crate) mod schedule;
 pub(crate) mod statement;
+pub(crate) mod stored_json;

@@ -16,6 +16,7 @@ use auth::{
     identity::Actor,
     policy::Policy,
     primitives::cursor::Cursor,
+    self_service::activity::Filter,
 };
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, PgPool};
 use testkit::{Kit, TEST_KEY, why};
@@ -912,6 +913,36 @@ async fn a_list_is_narrowed_by_account_network_and_request_in_both_directions() 
         ..AuditFilter::default()
     };
     assert_eq!(minutes(span).await, [4, 3, 2]);
+}
+
+/// The database takes numbers that no program reads, and details of any shape: one row of that kind would end every page, export and
+/// gauge that comes across it.
+#[tokio::test]
+async fn a_row_that_somebody_wrote_by_hand_breaks_no_reader() {
+    let kit = Kit::new().await;
+    let user = Uuid::from_u128(1);
+    for (event, details) in [
+        ("session.created", r#"{"level": 1e400}"#),
+        ("link.refused", r#"{"link": "no id", "reason": "wrong_code"}"#),
+        ("link.refused", r#"[1e400]"#),
+    ] {
+        sqlx::query("insert into auth_audit (id, created_at, event_type, user_id, details) values ($1, $2, $3, $4, $5::jsonb)")
+            .bind(new_id(TODAY - Duration::minutes(1)))
+            .bind(TODAY - Duration::minutes(1))
+            .bind(event)
+            .bind(user)
+            .bind(details)
+            .execute(&kit.pool)
+            .await
+            .expect("the application may add to the audit");
+    }
+    let page = kit.auth.audit().page(&AuditFilter::default(), None, 10).await.expect("answers");
+    assert_eq!(page.rows.len(), 3);
+    assert!(page.rows.iter().any(|row| row.details.as_str().is_some_and(|text| text.starts_with(r#"{"level": 1000"#))));
+    assert_eq!(whole(&kit, AuditFilter::default(), Format::JsonLines, 10).await.matches("session.created").count(), 1);
+    let activity = kit.auth.self_service().activity(user, Filter::All, None).await.expect("answers");
+    assert_eq!(activity.rows.len(), 1);
+    kit.auth.reporting().publish_gauges().await.expect("answers");
 }
 
 async fn whole(kit: &Kit, filter: AuditFilter, format: Format, most: usize) -> String {

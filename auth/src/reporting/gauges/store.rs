@@ -47,16 +47,19 @@ pub(super) async fn worst_failures(pool: &PgPool, since: OffsetDateTime) -> sqlx
         Worst,
         r#"
         with failed as materialized (
-            select event_type, user_id, ip, details ->> 'link' as link, details ->> 'reason' as reason from auth_audit
+            -- What somebody wrote by hand may name anything.
+            select event_type, user_id, ip, details ->> 'reason' as reason,
+                   case when details ->> 'link' ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then (details ->> 'link')::uuid end as link
+            from auth_audit
             where event_type in ('link.refused', 'totp.refused', 'backup_code.refused') and created_at > $1
         )
         select (
-                   select count(distinct l.email_key) from failed f join magic_links l on l.id = f.link::uuid
+                   select count(distinct l.email_key) from failed f join magic_links l on l.id = f.link
                    where f.event_type = 'link.refused' and f.reason = 'wrong_code'
                ) as "addresses!",
                coalesce((
                    select sum(f.failures)::bigint
-                   from (select link::uuid as link, count(*) as failures from failed where event_type = 'link.refused' group by 1) f
+                   from (select link, count(*) as failures from failed where event_type = 'link.refused' group by 1) f
                    join magic_links l on l.id = f.link
                    group by l.email_key order by 1 desc limit 1
                ), 0) as "email!",

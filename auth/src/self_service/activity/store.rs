@@ -8,6 +8,7 @@ use super::{Entry, Filter, PAGE};
 use crate::primitives::{
     cursor::{Cursor, Towards},
     requester::device,
+    stored_json::StoredJson,
 };
 
 struct Row {
@@ -54,7 +55,7 @@ pub(super) async fn page(
             sqlx::query_as!(
                 Row,
                 r#"
-                select id as "id!", created_at as "created_at!", event_type as "event_type!", details as "details!", ip as "ip: IpNet",
+                select id as "id!", created_at as "created_at!", event_type as "event_type!", details::text as "details!: StoredJson", ip as "ip: IpNet",
                        user_agent, by_other as "by_other!"
                 from (
                     select audited.*

@@ -141,6 +141,28 @@ async fn a_pending_migration_fails_and_the_owner_as_application_is_a_warning() {
     found.says("roles", "warning", "could alter or drop the audit");
 }
 
+/// Also of one month alone, or of one column: each undoes what guards the audit from the application.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_to_change_the_audit_is_found_wherever_it_is() {
+    let database = Database::new().await;
+    let (owner, app) = (database.owner().await, database.pool_of(1).await);
+    let role: String = sqlx::query_scalar("select current_user").fetch_one(&app).await.expect("a role");
+    for right in [
+        "delete on auth_audit_default",
+        "update (details) on auth_audit_default",
+        "insert on auth_audit_default",
+        "insert (position) on auth_audit",
+        "delete on auth_audit_seals",
+    ] {
+        let grant = format!("grant {right} to \"{role}\"");
+        sqlx::query(sqlx::AssertSqlSafe(grant)).execute(&owner).await.expect("the owner may");
+        of(&database, &[]).says("roles", "warning", "may change the audit");
+        let revoke = format!("revoke {right} from \"{role}\"");
+        sqlx::query(sqlx::AssertSqlSafe(revoke)).execute(&owner).await.expect("the owner may");
+        of(&database, &[]).says("roles", "ok", "may only add to the audit");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mail_server_that_says_no_is_named_with_its_reason() {
     let (database, sink) = (Database::new().await, SmtpSink::start().await);

@@ -1,0 +1,28 @@
+//! JSON as the database holds it, which takes what we can't read: `1e400` is a number there. Whoever can write a row must not break the
+//! pages and exports that read it.
+
+use serde_json::Value;
+use sqlx::{Decode, Postgres, Type, error::BoxDynError, postgres::PgValueRef};
+
+/// Selected as `column::text as "column!: StoredJson"`. What can't be read stands as the text that it is.
+#[derive(Debug)]
+pub(crate) struct StoredJson(Value);
+
+impl From<StoredJson> for Value {
+    fn from(stored: StoredJson) -> Self {
+        stored.0
+    }
+}
+
+impl Type<Postgres> for StoredJson {
+    fn type_info() -> <Postgres as sqlx::Database>::TypeInfo {
+        <str as Type<Postgres>>::type_info()
+    }
+}
+
+impl Decode<'_, Postgres> for StoredJson {
+    fn decode(value: PgValueRef<'_>) -> Result<Self, BoxDynError> {
+        let text = <&str as Decode<Postgres>>::decode(value)?;
+        Ok(Self(serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))))
+    }
+}
