@@ -272,6 +272,7 @@ fn dead_ends() -> Vec<(&'static str, String)> {
         ("limited-tries", limited(Limit::CodeNetwork, 1)),
         ("limited-step-up-codes", limited(Limit::StepUpMail, 12)),
         ("limited-backup-codes", limited(Limit::BackupCodeSets, 12)),
+        ("limited-changes", limited(Limit::AccountChanges, 3)),
         ("limited-everyone", limited(Limit::LinkAll, 1)),
         ("signed-out", render(|| view! { <SignedOutPage/> })),
         ("unavailable", render(|| view! { <UnavailablePage legacy_url=url/> })),

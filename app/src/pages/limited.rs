@@ -33,6 +33,10 @@ pub fn LimitedPage(by: throttle::Limited, lifetime: Duration) -> impl IntoView {
             let text = format!("You can get new backup codes {}. The codes you've saved work as before.", in_minutes(minutes));
             ("Too many new codes", text, Some((routes::TWO_FACTOR, "Back to two-factor")), help::BACKUP_CODES_NEW_SET)
         }
+        Told::AccountChanges => {
+            let text = format!("Nothing was changed this time. You can change your account again {}.", in_minutes(minutes));
+            ("Too many changes", text, Some((routes::ACCOUNT, "Back to your account")), help::TOO_MANY_CHANGES)
+        }
         Told::Tries => {
             let known = ", or use a browser you've signed in with before.";
             // The limit may count others' wrong codes.

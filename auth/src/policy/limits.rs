@@ -54,6 +54,8 @@ pub enum Told {
     AddressCodes,
     /// Too many new sets of backup codes.
     BackupCodeSets,
+    /// Too many changes to one's own account.
+    AccountChanges,
     /// Too many people at once: nobody's fault in particular.
     Everyone,
 }
@@ -151,6 +153,8 @@ limits! {
     StepUpMail: "step_up_mail", StepUpCodes, by("LIMIT_STEP_UP_MAIL", 5, 60);
     /// New sets of backup codes, for one account, with the first that comes with two-factor.
     BackupCodeSets: "backup_code_sets", BackupCodeSets, always(5, 60 * 60);
+    /// Changes of the name, requests to delete the account, copies of its data and set-ups begun, for one account.
+    AccountChanges: "account_changes", AccountChanges, always(20, 60 * 60);
     /// Accounts created from one network.
     SignUpNetwork: "signup_network", Network, by("LIMIT_SIGNUP_NETWORK", 20, 60);
     /// Codes sent to a new address, for one account.

@@ -8,6 +8,7 @@ use crate::{
     Error, SelfService,
     event::{Event, RevokeReason, UnitOfWork},
     identity::Authority,
+    limits::throttle::Limited,
     one_time::{
         magic_link,
         revert_link::{self, Revert},
@@ -30,6 +31,8 @@ pub enum DeletionError {
     LastAdmin,
     #[error("the session is over")]
     SessionOver,
+    #[error("a limit refused")]
+    Limited(Limited),
     #[error(transparent)]
     Unavailable(#[from] Error),
 }
@@ -59,6 +62,8 @@ impl SelfService<'_> {
             // It was asked for already.
             return Ok(());
         }
+        let throttle = self.0.limits().throttle();
+        throttle.take_change(work.connection(), user, now).await?.map_err(DeletionError::Limited)?;
         work.record(Event::DeletionRequested { user });
         let undo = revert_link::create(&self.0.keys, &mut work, &account, Revert::Deletion, now).await?;
         let notice = Notice::DeletionRequested { deletes_at };

@@ -14,6 +14,7 @@ use crate::{
     event::{Event, UnitOfWork},
     factors::trusted_device::TrustedDevice,
     identity::Authority,
+    limits::throttle::Limited,
     primitives::requester::{Requester, device},
     self_service::two_factor::{Authenticator, BackupCodes},
     sessions,
@@ -26,6 +27,8 @@ pub enum ExportError {
     /// The account's strongest factor has to be given first.
     #[error("the session has to step up first")]
     NotFresh,
+    #[error("a limit refused")]
+    Limited(Limited),
     #[error(transparent)]
     Unavailable(#[from] Error),
 }
@@ -111,6 +114,8 @@ impl SelfService<'_> {
             return Err(ExportError::NotFresh);
         }
         let (now, user) = (self.0.now(), authority.user);
+        let throttle = self.0.limits().throttle();
+        throttle.take_change(&mut *self.0.pool.acquire().await?, user, now).await?.map_err(ExportError::Limited)?;
         let two_factor = self.two_factor(authority).await?;
         let export = Export {
             exported_at: now,

@@ -9,5 +9,6 @@ pub mod deletion;
 pub mod export;
 pub mod known_browsers;
 pub mod pending_reset;
+pub mod profile;
 pub mod revert;
 pub mod two_factor;

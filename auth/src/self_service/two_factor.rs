@@ -142,7 +142,7 @@ impl SelfService<'_> {
     /// right.
     ///
     /// # Errors
-    /// [`ChangeError::NotFresh`], [`ChangeError::Full`].
+    /// [`ChangeError::NotFresh`], [`ChangeError::Full`], [`ChangeError::Limited`].
     pub async fn start_two_factor_setup(self, authority: &Authority, from: &Requester) -> Result<(), ChangeError> {
         self.fresh(authority)?;
         let (now, user) = (self.0.now(), authority.user);
@@ -152,6 +152,8 @@ impl SelfService<'_> {
         if !authenticators::begin(work.connection(), credential, user, &sealed, authority.session, now).await? {
             return Err(ChangeError::Full);
         }
+        let throttle = self.0.limits().throttle();
+        throttle.take_change(work.connection(), user, now).await?.map_err(ChangeError::Limited)?;
         work.record(Event::TotpSetUpStarted { user, authenticator: credential });
         Ok(work.commit().await?)
     }

@@ -28,14 +28,16 @@ use auth::{
         address_change::{ConfirmChangeError, RequestChangeError},
         deletion::DeletionError,
         export::ExportError,
+        profile::SetNameError,
         revert::{RevertError, RevertState, RevertView, Reverted},
+        two_factor::ChangeError,
     },
     sign_in::{
         first_factor::{ConfirmLinkError, EnterCodeError, Outcome},
         second_factor::{Factor, PendingSignIn, SecondFactorError},
         step_up::StepUpSession,
     },
-    users::account::{CreateUserError, SetNameError},
+    users::account::CreateUserError,
 };
 use futures::future::join_all;
 use testkit::{Kit, TEST_KEY, Visitor, address, handover, why};
@@ -225,7 +227,7 @@ async fn a_name_is_set_taken_away_and_recorded_where_it_changed() {
     let kit = kit().await;
     let visitor = signed_in(&kit, &mara()).await;
     let now = authority(&kit, &visitor).await;
-    let set = async |typed: &str| kit.auth.users().set_name(&now, typed, &visitor.from).await;
+    let set = async |typed: &str| kit.auth.self_service().set_name(&now, typed, &visitor.from).await;
     let name = async || kit.auth.users().profile(&now).await.expect("answers").display_name;
     assert_eq!(name().await, None);
     for (typed, stored, changes) in [
@@ -240,6 +242,37 @@ async fn a_name_is_set_taken_away_and_recorded_where_it_changed() {
     assert!(matches!(set(&"a".repeat(81)).await, Err(SetNameError::TooLong)));
     assert!(matches!(set("a\nb").await, Err(SetNameError::NotOneLine)));
     assert_eq!(events(&kit, "name.changed").await, 2);
+}
+
+/// Rows of the audit and mails to the owner: whoever copied a session could write either without end.
+#[tokio::test]
+async fn twenty_changes_an_hour_of_what_is_written_and_mailed_and_no_more() {
+    let kit = kit().await;
+    let visitor = signed_in(&kit, &mara()).await;
+    let now = authority(&kit, &visitor).await;
+    let own = kit.auth.self_service();
+    for n in 0..17 {
+        own.set_name(&now, &n.to_string(), &visitor.from).await.expect("set");
+    }
+    own.request_deletion(&now, &visitor.from).await.expect("fresh");
+    own.cancel_deletion(&now, &visitor.from).await.expect("kept");
+    own.export_account(&now, &visitor.from).await.expect("fresh");
+    own.start_two_factor_setup(&now, &visitor.from).await.expect("fresh");
+    kit.letters().await;
+    let before = kit.count("select count(*) from auth_audit").await;
+    let named = own.set_name(&now, "Mara", &visitor.from).await;
+    assert!(matches!(named, Err(SetNameError::Limited(_))), "{named:?}");
+    let asked = own.request_deletion(&now, &visitor.from).await;
+    assert!(matches!(asked, Err(DeletionError::Limited(_))), "{asked:?}");
+    let copied = own.export_account(&now, &visitor.from).await;
+    assert!(matches!(copied, Err(ExportError::Limited(_))), "{copied:?}");
+    let begun = own.start_two_factor_setup(&now, &visitor.from).await;
+    assert!(matches!(begun, Err(ChangeError::Limited(_))), "{begun:?}");
+    own.set_name(&now, "16", &visitor.from).await.expect("it changes nothing");
+    assert_eq!(kit.count("select count(*) from auth_audit").await, before);
+    assert!(kit.letters().await.is_empty());
+    kit.clock.advance(Span::minutes(3));
+    own.set_name(&now, "Mara", &visitor.from).await.expect("one more after a while");
 }
 
 // Another address
@@ -1024,7 +1057,7 @@ async fn a_copy_holds_what_there_is_and_nothing_secret() {
     let mut visitor = signed_in(&kit, &mara()).await;
     let (_, codes) = enrol(&kit, &mut visitor).await;
     let now = authority(&kit, &visitor).await;
-    kit.auth.users().set_name(&now, "Mara", &visitor.from).await.expect("set");
+    kit.auth.self_service().set_name(&now, "Mara", &visitor.from).await.expect("set");
     // What an administrator did, from where, and why, is not the owner's.
     sqlx::query(
         "insert into auth_audit (id, created_at, event_type, user_id, actor_id, ip, user_agent, details)

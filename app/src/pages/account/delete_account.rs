@@ -2,7 +2,7 @@
 
 use auth::{policy::DELETION_WAIT, self_service::deletion::DeletionError};
 
-use crate::pages::prelude::*;
+use crate::pages::{limited, prelude::*};
 
 /// Before anything is done.
 #[component]
@@ -67,6 +67,7 @@ pub async fn delete_account() -> Answer {
             Err(page(StatusCode::CONFLICT, || view! { <LastAdminPage email=authority.email/> }).into())
         }
         Err(DeletionError::SessionOver) => see_other(routes::LOGIN),
+        Err(DeletionError::Limited(limited)) => Err(limited::answer(limited, DELETION_WAIT).into()),
         Err(DeletionError::Unavailable(error)) => Err(error.into()),
     }
 }

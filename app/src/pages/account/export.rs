@@ -4,7 +4,7 @@ use auth::self_service::export::ExportError;
 use axum::Json;
 use http::header;
 
-use crate::pages::prelude::*;
+use crate::pages::{limited, prelude::*};
 
 #[component]
 pub fn ExportPage(email: String) -> impl IntoView {
@@ -39,6 +39,7 @@ pub async fn export_account() -> Answer {
             Ok((headers, Json(export)).into_response())
         }
         Err(ExportError::NotFresh) => see_other(&return_to::step_up(routes::EXPORT)),
+        Err(ExportError::Limited(limited)) => Err(limited::answer(limited, form.state.auth.policy().link_ttl).into()),
         Err(ExportError::Unavailable(error)) => Err(error.into()),
     }
 }

@@ -3,9 +3,12 @@
 use auth::{
     identity::Authority,
     policy::DELETION_WAIT,
-    self_service::{activity::Filter, two_factor::Authenticator},
+    self_service::{
+        activity::Filter,
+        profile::{MAX_NAME, SetNameError},
+        two_factor::Authenticator,
+    },
     sessions::SessionView,
-    users::account::{MAX_NAME, SetNameError},
 };
 
 use crate::pages::{
@@ -14,6 +17,7 @@ use crate::pages::{
         sessions,
         two_factor::{self, BackupCodes, BackupCodesRow, FEW_CODES, TrustedBrowsersRow, TwoFactorSummary},
     },
+    limited,
     prelude::*,
 };
 
@@ -252,10 +256,13 @@ async fn show(state: &AppState, authority: Authority, refused: Option<(String, N
 #[server(prefix = "", endpoint = "account/name", protocol = FormPost)]
 pub async fn change_name(#[server(default)] name: String) -> Answer {
     let (form, SignedIn(_, authority)) = Form::authorize(routes::ACCOUNT).await?;
-    let error = match form.state.auth.users().set_name(&authority, &name, &form.from).await {
+    let error = match form.state.auth.self_service().set_name(&authority, &name, &form.from).await {
         Ok(()) => return see_other(routes::ACCOUNT),
         Err(SetNameError::TooLong) => NameError::TooLong,
         Err(SetNameError::NotOneLine) => NameError::NotOneLine,
+        Err(SetNameError::Limited(limited)) => {
+            return Err(limited::answer(limited, form.state.auth.policy().link_ttl).into());
+        }
         Err(SetNameError::Unavailable(error)) => return Err(error.into()),
     };
     Err(show(&form.state, authority, Some((name, error))).await?.into())

@@ -43,6 +43,7 @@ const fn counts(by: ThrottledBy) -> &'static str {
             Limit::StepUpKnownBrowser => "Wrong codes before a change, in a browser that has signed in before",
             Limit::StepUpMail => "Emails before a change",
             Limit::BackupCodeSets => "New sets of backup codes",
+            Limit::AccountChanges => "Changes to one's own account",
             Limit::SignUpNetwork => "Accounts made from one network",
             Limit::AddressChange => "Changes of address",
             Limit::Notice => "Emails that tell of something",

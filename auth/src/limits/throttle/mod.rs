@@ -202,6 +202,16 @@ impl Throttle<'_> {
         answer(connection, made, charges, now).await
     }
 
+    /// For one change of an account's owner, inside the transaction that makes it.
+    pub(crate) async fn take_change(
+        &self,
+        connection: &mut PgConnection,
+        user: Uuid,
+        now: OffsetDateTime,
+    ) -> sqlx::Result<Result<(), Limited>> {
+        self.take_within(connection, &[self.charge(Limit::AccountChanges, Subject::Account(user))], now).await
+    }
+
     /// As [`Throttle::take`] for one charge, and how the limit then stands. `None` where limits are off.
     pub async fn take_one(
         &self,

@@ -16,7 +16,6 @@ use crate::{
     primitives::{
         email_address::{EmailAddress, EmailAddressError},
         reason::Reason,
-        requester::Requester,
     },
     users::held_address,
 };
@@ -38,22 +37,7 @@ pub enum CreateUserError {
     Unavailable(#[from] Error),
 }
 
-/// Why a name was not taken.
-#[derive(Debug, thiserror::Error)]
-pub enum SetNameError {
-    #[error("a name has at most {MAX_NAME} characters")]
-    TooLong,
-    /// It has line breaks, or marks that turn the direction of what stands beside it.
-    #[error("a name is one line of text")]
-    NotOneLine,
-    #[error(transparent)]
-    Unavailable(#[from] Error),
-}
-
-from_sqlx!(CreateUserError, SetNameError);
-
-/// Characters of a display name.
-pub const MAX_NAME: usize = 80;
+from_sqlx!(CreateUserError);
 
 /// An account, as its owner sees it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -68,20 +52,6 @@ pub struct Profile {
     /// When it will be deleted, where its owner has asked for that.
     #[serde(with = "time::serde::rfc3339::option")]
     pub deletes_at: Option<OffsetDateTime>,
-}
-
-/// What was typed as a name: one line, or none at all.
-fn name(typed: &str) -> Result<Option<&str>, SetNameError> {
-    let name = typed.trim();
-    let breaks =
-        |c: char| c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    if name.contains(breaks) {
-        return Err(SetNameError::NotOneLine);
-    }
-    if name.chars().count() > MAX_NAME {
-        return Err(SetNameError::TooLong);
-    }
-    Ok((!name.is_empty()).then_some(name))
 }
 
 impl Users<'_> {
@@ -114,35 +84,5 @@ impl Users<'_> {
     /// When the database does not answer; [`sqlx::Error::RowNotFound`] where the account is gone.
     pub async fn profile(self, authority: &Authority) -> Result<Profile, Error> {
         Ok(store::profile(&self.0.pool, authority.user).await?.ok_or(sqlx::Error::RowNotFound)?)
-    }
-
-    /// Sets the display name; nothing but spaces takes it away.
-    ///
-    /// # Errors
-    /// [`SetNameError`].
-    pub async fn set_name(self, authority: &Authority, typed: &str, from: &Requester) -> Result<(), SetNameError> {
-        let name = name(typed)?;
-        let mut work = UnitOfWork::begin(&self.0.pool, Some(from), self.0.now()).await?;
-        if store::set_name(work.connection(), authority.user, name).await? {
-            work.record(Event::NameChanged { user: authority.user });
-        }
-        Ok(work.commit().await?)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_is_one_line_of_eighty_characters_or_none() {
-        assert_eq!(name("  Mara Lindqvist\n").ok(), Some(Some("Mara Lindqvist")));
-        assert_eq!(name(" \r\n\t").ok(), Some(None));
-        let longest = "é".repeat(80);
-        assert_eq!(name(&longest).ok(), Some(Some(longest.as_str())));
-        assert!(matches!(name(&"é".repeat(81)), Err(SetNameError::TooLong)));
-        for typed in ["Mara\nLindqvist", "a\u{7}b", "a\u{202e}b", "a\u{2028}b", "a\u{2066}b", "a\0"] {
-            assert!(matches!(name(typed), Err(SetNameError::NotOneLine)), "{typed:?}");
-        }
     }
 }

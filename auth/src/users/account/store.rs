@@ -94,7 +94,7 @@ pub(super) async fn profile(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<Prof
 }
 
 /// `false` where that is its name already.
-pub(super) async fn set_name(connection: &mut PgConnection, id: Uuid, name: Option<&str>) -> sqlx::Result<bool> {
+pub(crate) async fn set_name(connection: &mut PgConnection, id: Uuid, name: Option<&str>) -> sqlx::Result<bool> {
     sqlx::query!("update users set display_name = $2 where id = $1 and display_name is distinct from $2", id, name)
         .changes(connection)
         .await
