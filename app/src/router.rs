@@ -95,6 +95,7 @@ pub fn router(state: AppState) -> Router {
         .route(routes::DELETE_CANCEL, form_of::<delete_account::KeepAccount>(routes::DELETE))
         .route(routes::UNDO, get(undo::get).merge(form::<undo::TakeBack>()))
         .layer(sessions)
+        .layer(map_response(session::unsaved_is_busy))
         .layer(map_response(session::keep_cookie))
         .route(routes::HELP, get(help::get))
         .route(routes::HELP_ARTICLE, get(help::get_article))

@@ -13,11 +13,11 @@ use auth::{
     policy::KNOWN_BROWSER_TTL,
     sign_in::first_factor::{BrowserProof, SessionChange},
 };
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use cookie::{Cookie, SameSite};
 use http::{
-    HeaderMap, HeaderValue,
-    header::{COOKIE, SET_COOKIE},
+    HeaderMap, HeaderValue, StatusCode,
+    header::{COOKIE, RETRY_AFTER, SET_COOKIE},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -261,6 +261,15 @@ impl std::fmt::Debug for Sessions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Sessions")
     }
+}
+
+/// `tower-sessions` answers 500 where the database was too slow to save a session, and no page of ours does. As everywhere else that is
+/// 503: strangers can bring it about, and enough of the other turn a rollout off.
+pub async fn unsaved_is_busy(response: Response) -> Response {
+    if response.status() == StatusCode::INTERNAL_SERVER_ERROR {
+        return (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "5")]).into_response();
+    }
+    response
 }
 
 /// The error's own text may quote a statement, never its values.

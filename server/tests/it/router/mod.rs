@@ -35,7 +35,7 @@ use axum::{
     extract::ConnectInfo,
     routing::{any, get},
 };
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use server::{
     config::{Config, Environment, load},
     http::{
@@ -442,6 +442,21 @@ async fn nothing_but_a_confirmed_redemption_signs_anybody_in() {
 }
 
 /// Whoever the address belongs to, if anybody.
+/// Strangers can make the database slow, and a rollout is turned off by what counts as our own fault.
+#[tokio::test]
+async fn a_session_that_can_not_be_saved_is_busy_and_no_fault() {
+    let kit = Kit::new().await;
+    let app = service(&config(&[]), kit.auth.clone());
+    let owner = kit.database.owner().await;
+    sqlx::query("alter table sessions add constraint none check (false) not valid").execute(&owner).await.expect("the owner may");
+    let refused = send(&app, request(&Method::POST, "/login", "", "email=mara%40example.org")).await;
+    assert_eq!(
+        (refused.status(), &refused.headers()[header::RETRY_AFTER]),
+        (StatusCode::SERVICE_UNAVAILABLE, &HeaderValue::from(5))
+    );
+    assert!(body_of(refused).await.contains("<h1>"), "with a page");
+}
+
 #[tokio::test]
 async fn where_codes_are_off_the_page_leads_to_the_link() {
     let kit = Kit::new().await;
