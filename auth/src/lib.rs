@@ -96,6 +96,7 @@ pub struct Auth {
     answers: reporting::event_counts::Answers,
     /// The newest batch of the audit that this process has seen.
     seal_seen: Mutex<Option<audit::Head>>,
+    verified_seen: Mutex<Option<audit::LastVerified>>,
 }
 
 impl Auth {
@@ -112,6 +113,7 @@ impl Auth {
             flags: flag::Known::default(),
             answers: reporting::event_counts::Answers::default(),
             seal_seen: Mutex::default(),
+            verified_seen: Mutex::default(),
         }
     }
 

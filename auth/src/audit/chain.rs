@@ -266,6 +266,23 @@ pub struct LastVerified {
     pub findings: BTreeMap<String, u64>,
 }
 
+impl LastVerified {
+    /// What the key vouches for.
+    pub(super) fn hash(&self) -> [u8; 32] {
+        let mut hash = Context::new(&SHA256);
+        hash.update(b"latchkey audit verification 1\0");
+        hash.update(&micros(self.at).to_be_bytes());
+        hash.update(&self.head.to_be_bytes());
+        hash.update(&self.rows.to_be_bytes());
+        for (problem, count) in &self.findings {
+            hash.update(&(problem.len() as u64).to_be_bytes());
+            hash.update(problem.as_bytes());
+            hash.update(&count.to_be_bytes());
+        }
+        hash.finish().as_ref().try_into().expect("SHA-256 is 32 bytes long")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

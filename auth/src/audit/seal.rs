@@ -151,7 +151,7 @@ impl Audit<'_> {
         let rows = Rows::elsewhere(late.rows, late.first_at, late.last_at);
         let before = self.before(work.connection(), head.as_ref()).await?;
         self.add_seal(work.connection(), before, Kind::Accepted, month_of(now), to, &rows).await?;
-        store::forget_late(work.connection()).await?;
+        self.forget_late(work.connection()).await?;
         work.record(Event::AuditAccepted { by: Origin::Operator, batches: late.batches, rows: late.rows, reason: reason.clone() });
         work.commit().await?;
         Ok((sealed, Some(late)))
@@ -320,13 +320,12 @@ impl Audit<'_> {
         let mut connection = self.0.pool.acquire().await?;
         let head = store::head(&mut connection).await?;
         let from = head.as_ref().map_or(Mark::START, |head| head.to);
-        let next = store::next_rows(&mut connection, from, i64::MAX, 1).await?;
         Ok(SealState {
             head: head.as_ref().map(|newest| newest.head),
             to_position: from.position,
             sealed_at: head.map(|head| head.sealed_at),
-            unsealed_since: next.first().map(|row| row.created_at),
-            verified: store::verified(&mut connection).await?,
+            unsealed_since: store::next_at(&mut connection, from).await?,
+            verified: self.last_verified(&mut connection).await?,
         })
     }
 

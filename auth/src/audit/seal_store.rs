@@ -122,6 +122,30 @@ pub(super) async fn next_rows(connection: &mut PgConnection, from: Mark, to: i64
     numbered_rows(connection, from.max(Mark::NUMBERED), to, most).await
 }
 
+/// The time of the next row, without the row: one that can't be read must still be seen to wait.
+pub(super) async fn next_at(connection: &mut PgConnection, from: Mark) -> sqlx::Result<Option<OffsetDateTime>> {
+    if from < Mark::NUMBERED {
+        let old = old_rows(&mut *connection, from, Mark::NUMBERED, 1).await?;
+        if let Some(row) = old.first() {
+            return Ok(Some(row.created_at));
+        }
+    }
+    let from = from.max(Mark::NUMBERED);
+    let (at, id) = from.row.1.unwrap_or((Cursor::NEWEST.at, Uuid::max()));
+    sqlx::query_scalar!(
+        r#"
+        select created_at as "at!" from auth_audit
+        where position >= $1 and (position, created_at, id) > ($1, $2, $3)
+        order by position, created_at, id limit 1
+        "#,
+        from.position,
+        at,
+        id,
+    )
+    .fetch_optional(connection)
+    .await
+}
+
 /// Of those that are older than numbers.
 pub(super) async fn old_rows(connection: &mut PgConnection, from: Mark, to: Mark, most: usize) -> sqlx::Result<Vec<Row>> {
     let (from_at, from_id) = from.row.1.unwrap_or((BEGINNING, Uuid::nil()));
@@ -244,31 +268,47 @@ pub(super) async fn drop_months(connection: &mut PgConnection, before: OffsetDat
     Ok(dropped.unwrap_or(0))
 }
 
-pub(super) async fn verified(connection: &mut PgConnection) -> sqlx::Result<Option<LastVerified>> {
-    let row = sqlx::query!(r#"select at, head, rows, findings as "findings: Json<BTreeMap<String, u64>>" from audit_verification"#)
-        .fetch_optional(connection)
-        .await?;
-    Ok(row.map(|row| LastVerified { at: row.at, head: row.head, rows: row.rows, findings: row.findings.0 }))
+/// What the last verification is said to have said, and who vouches for it: key and MAC.
+pub(super) struct Said {
+    pub last: LastVerified,
+    pub key_id: Option<String>,
+    pub mac: Option<Vec<u8>>,
 }
 
-pub(super) async fn save_verified(connection: &mut PgConnection, last: &LastVerified) -> sqlx::Result<()> {
+pub(super) async fn verified(connection: &mut PgConnection) -> sqlx::Result<Option<Said>> {
+    let row = sqlx::query!(
+        r#"select at, head, rows, findings as "findings: Json<BTreeMap<String, u64>>", key_id, mac from audit_verification"#
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|row| Said {
+        last: LastVerified { at: row.at, head: row.head, rows: row.rows, findings: row.findings.0 },
+        key_id: row.key_id,
+        mac: row.mac,
+    }))
+}
+
+pub(super) async fn save_verified(
+    connection: &mut PgConnection,
+    last: &LastVerified,
+    key_id: &str,
+    mac: &[u8],
+) -> sqlx::Result<()> {
     sqlx::query!(
         r#"
-        insert into audit_verification (at, head, rows, findings) values ($1, $2, $3, $4)
-        on conflict (one) do update set at = excluded.at, head = excluded.head, rows = excluded.rows, findings = excluded.findings
+        insert into audit_verification (at, head, rows, findings, key_id, mac) values ($1, $2, $3, $4, $5, $6)
+        on conflict (one) do update set at = excluded.at, head = excluded.head, rows = excluded.rows, findings = excluded.findings,
+            key_id = excluded.key_id, mac = excluded.mac
         "#,
         last.at,
         last.head,
         last.rows,
         Json(&last.findings) as _,
+        key_id,
+        mac,
     )
     .run(connection)
     .await
-}
-
-/// The last verification counted what is accepted now.
-pub(super) async fn forget_late(connection: &mut PgConnection) -> sqlx::Result<()> {
-    sqlx::query!("update audit_verification set findings = findings - 'sealed_late'").run(connection).await
 }
 
 fn mark(position: i64, at: Option<OffsetDateTime>, id: Option<Uuid>) -> Mark {

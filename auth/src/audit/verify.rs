@@ -277,7 +277,7 @@ impl Audit<'_> {
     /// When the database does not answer.
     pub async fn verify_daily(self) -> Result<(), Error> {
         let now = self.0.now();
-        let last = store::verified(&mut *self.0.pool.acquire().await?).await?;
+        let last = self.last_verified(&mut *self.0.pool.acquire().await?).await?;
         if last.is_some_and(|last| last.at > now - EVERY && last.at <= now)
             || !schedule::wins(&self.0.pool, "audit_verify", TRIED, now).await?
         {
@@ -297,11 +297,44 @@ impl Audit<'_> {
             tracing::error!(problem = finding.problem.as_str(), batch = finding.batch, "audit.tampered: {finding}");
         }
         let mut work = UnitOfWork::begin(&self.0.pool, None, now).await?;
-        store::save_verified(work.connection(), &last).await?;
+        self.save_verified(work.connection(), last).await?;
         if !counts.is_empty() {
             work.record(Event::AuditTampered { findings: counts });
         }
         Ok(work.commit().await?)
+    }
+
+    /// What the last verification said that the key vouches for, as far as this process knows: whoever writes to the database can put
+    /// another in its place, or none, and this process goes by the one it has seen.
+    pub(super) async fn last_verified(self, connection: &mut PgConnection) -> sqlx::Result<Option<LastVerified>> {
+        let said = store::verified(connection).await?;
+        let ours = said.and_then(|said| {
+            let (key_id, mac) = said.key_id.zip(said.mac)?;
+            (self.0.keys.is_audit_mac(&key_id, &said.last.hash(), &mac) == Some(true)).then_some(said.last)
+        });
+        let mut seen = self.0.verified_seen.lock().expect("nothing panics while it holds the lock");
+        // One of a time that isn't come was said by a clock that had jumped ahead.
+        let now = self.0.now();
+        if let Some(ours) = ours
+            && seen.as_ref().is_none_or(|seen| seen.at <= ours.at || seen.at > now)
+        {
+            *seen = Some(ours);
+        }
+        Ok(seen.clone())
+    }
+
+    /// The last verification counted what is accepted now.
+    pub(super) async fn forget_late(self, connection: &mut PgConnection) -> sqlx::Result<()> {
+        if let Some(mut last) = self.last_verified(connection).await? {
+            last.findings.remove(<&str>::from(Problem::SealedLate));
+            self.save_verified(connection, last).await?;
+        }
+        Ok(())
+    }
+
+    async fn save_verified(self, connection: &mut PgConnection, last: LastVerified) -> sqlx::Result<()> {
+        let (key_id, mac) = self.0.keys.audit_mac(&last.hash());
+        store::save_verified(connection, &last, key_id, &mac).await
     }
 
     /// The batch by itself: its number, its hash after the one before, and who vouches for it.

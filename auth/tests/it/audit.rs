@@ -834,6 +834,19 @@ async fn the_schedule_seals_each_minute_and_verifies_each_day() {
     let last = kit.auth.audit().head().await.expect("answers").verified.expect("again");
     assert_eq!(last.findings.get("row_missing"), Some(&1));
     assert_eq!(kit.count("select count(*) from auth_audit where event_type = 'audit.tampered'").await, 1);
+
+    // The application's role says that all is well, or nothing at all.
+    for said in ["update audit_verification set findings = '{}', at = at + interval '1 minute'", "delete from audit_verification"] {
+        sqlx::query(said).execute(&kit.pool).await.expect("it may");
+        let last = kit.auth.audit().head().await.expect("answers").verified.expect("seen");
+        assert_eq!(last.findings.get("row_missing"), Some(&1), "{said}");
+        let started = kit.second().await;
+        assert!(started.audit().head().await.expect("answers").verified.is_none(), "{said}: nobody vouches for it");
+        kit.clock.advance(Duration::hours(1));
+        started.audit().verify_daily().await.expect("due at once");
+        let last = started.audit().head().await.expect("answers").verified.expect("verified");
+        assert_eq!(last.findings.get("row_missing"), Some(&1), "{said}");
+    }
 }
 
 #[tokio::test]

@@ -176,6 +176,25 @@ async fn the_audit_takes_no_time_out_of_this_age() {
     assert_eq!(rows, 1);
 }
 
+/// A few bytes compressed can be more than a server's memory: a row like that would end the seal, the verification and an export.
+#[tokio::test]
+async fn the_audit_takes_no_row_that_nobody_can_read() {
+    let database = Database::new().await;
+    let pool = database.pool().await;
+    for columns in [
+        "details) select gen_random_uuid(), now(), 'x.y', jsonb_build_object('x', jsonb_agg(1e131000::numeric)) from generate_series(1, 8400)",
+        "details) select gen_random_uuid(), now(), 'x.y', jsonb_build_object('x', repeat('x', 65536))",
+        "user_agent) select gen_random_uuid(), now(), 'x.y', repeat('x', 65536)",
+        "request_id) select gen_random_uuid(), now(), 'x.y', repeat('x', 65536)",
+    ] {
+        let sql = format!("insert into auth_audit (id, created_at, event_type, {columns}");
+        let refused = sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&pool).await.expect_err(columns);
+        assert!(refused.as_database_error().is_some(), "{columns}: {refused}");
+    }
+    let rows: i64 = sqlx::query_scalar("select count(*) from auth_audit").fetch_one(&pool).await.expect("read");
+    assert_eq!(rows, 0);
+}
+
 /// Deleting a row asks every table that refers to it.
 #[tokio::test]
 async fn what_refers_to_sessions_and_links_finds_them_along_an_index() {
