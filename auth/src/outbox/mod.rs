@@ -137,8 +137,8 @@ pub(crate) enum Class {
     Stranger = 2,
 }
 
-/// Where a mail stands in the queue: first by class; then by how many mails of its network wait already, so that a network that asks for
-/// thousands delays nobody who asks for one; then the newest first, because its asker still waits at the screen.
+/// Where a mail stands in the queue: first by class; then by how many mails of its network wait already (of notices: of its account), so that
+/// one that asks for thousands delays nobody who asks for one; then the newest first, because its asker still waits at the screen.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
     class: Class,

@@ -82,8 +82,13 @@ pub(crate) async fn enqueue_undoable(
     // Without a link to its address as it is now: whoever moves the account while a mail server is slow is not the one to be told.
     sqlx::query!(
         r#"
-        insert into mail_outbox (id, kind, user_id, undo_link_id, details, created_at, run_at, deadline, class)
-        select $1, $2, id, $4, $5::jsonb || case when $4::uuid is null then jsonb_build_object('to', email) else '{}' end, $6, $6, $7, $8
+        insert into mail_outbox (id, kind, user_id, undo_link_id, details, created_at, run_at, deadline, class, network, turn)
+        select $1, $2, id, $4, $5::jsonb || case when $4::uuid is null then jsonb_build_object('to', email) else '{}' end, $6, $6, $7, $8,
+               uuid_send(id), (
+                   select count(*) from (
+                       select from mail_outbox where network = uuid_send($3) and class = $8 and state = 'queued' limit $9
+                   ) waiting
+               )
         from users where id = $3
         "#,
         new_id(now),
@@ -94,6 +99,7 @@ pub(crate) async fn enqueue_undoable(
         now,
         now + NOTICE_DEADLINE,
         Class::Notice as i16,
+        MOST_TURNS,
     )
     .run(connection)
     .await

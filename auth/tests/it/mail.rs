@@ -14,7 +14,7 @@ use auth::{
         for_applications::{LinkRequest, RequestError},
     },
 };
-use testkit::{Kit, Visitor, address};
+use testkit::{Kit, Visitor, address, why};
 use time::Duration;
 
 async fn ask(kit: &Kit) {
@@ -387,6 +387,31 @@ async fn the_page_that_says_it_was_sent_is_told_what_became_of_it() {
     assert_eq!(delivery(&kit, &newest).await, LATE, "so many others wait that this one will, too");
     kit.letters().await;
     assert_eq!(delivery(&kit, &newest).await, Delivery::OnTime);
+}
+
+/// One account can cause notices without end, by pressing two buttons in turn: others' go out between them.
+#[tokio::test]
+async fn notices_of_one_account_wait_for_those_of_others() {
+    let kit = Kit::new().await;
+    for email in ["busy@example.org", "mara@example.org"] {
+        kit.auth.users().create(&address(email), false, None).await.expect("made");
+    }
+    let tell = async |email: &str, times: usize| {
+        let id = kit.auth.administration().user_id(&address(email)).await.expect("answers").expect("there");
+        for n in 0..times {
+            kit.clock.advance(Duration::seconds(1));
+            let done = match n % 2 {
+                0 => kit.auth.administration().disable_user(Actor::Operator, id, &why("a test")).await,
+                _ => kit.auth.administration().enable_user(Actor::Operator, id, &why("a test")).await,
+            };
+            done.expect("changed");
+        }
+    };
+    tell("busy@example.org", 20).await;
+    tell("mara@example.org", 1).await;
+    tell("busy@example.org", 20).await;
+    let sent = kit.letters_as_sent().await;
+    assert_eq!((sent.len(), sent[0].to.as_str()), (41, "mara@example.org"));
 }
 
 /// An administrator who has just signed in, where they need no two-factor.
