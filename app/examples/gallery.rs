@@ -32,7 +32,7 @@ use app::{
         admin::{
             api_keys::{ApiKey, ApiKeysPage, Draft, Lifetime, Maker, NewApiKeyPage, NewKeyError, RevealedKeyPage, RevokeKeyPage},
             audit::{self as audit_page, AuditPage, Event, Events, Narrowed, Oddity, SearchError},
-            change::{Change, ChangePage, LastAdminPage},
+            change::{Change, ChangePage, LastAdminPage, NewAdminPage},
             invite::{AddressError, InviteSomeonePage},
             limits::{LimitsPage, Throttled},
             mail::{self, MailPage, MailRow},
@@ -1193,6 +1193,7 @@ fn admin_account() -> Vec<(&'static str, String)> {
         ("admin-user-reset-first", page(waits(true, None), user_activity(), Some(Change::ResetTwoFactor))),
         ("admin-make-admin", change(Change::MakeAdmin, new, "", None)),
         ("admin-remove-admin", change(Change::RemoveAdmin, own, "", None)),
+        ("admin-reset-new-admin", render(|| view! { <NewAdminPage who=ADMIN.to_owned() id=ID.to_owned()/> })),
         ("admin-last-admin", render(|| view! { <LastAdminPage who=ADMIN.to_owned() id=ID.to_owned()/> })),
     ]
 }

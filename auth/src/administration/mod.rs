@@ -239,10 +239,11 @@ impl Administration<'_> {
         let mut work = UnitOfWork::begin(&self.0.pool, who.from(), now).await?.by(who.actor());
         let account = account::store::by_id(work.connection(), id, now).await?.ok_or(ActionError::NoSuchUser)?;
         let ended = sessions::end_all(&mut work, id, None, RevokeReason::EndedByAdmin, now).await?;
-        if ended == 0 {
+        // Also where nobody is signed in: whoever copied a browser's cookie has it still.
+        let forgotten = known_browser::store::forget_all(work.connection(), &[id]).await?;
+        if ended == 0 && forgotten == 0 {
             return Err(ActionError::Nothing);
         }
-        known_browser::store::forget_all(work.connection(), &[id]).await?;
         let sessions = ended as u64;
         work.record(Event::UserSessionsEnded { user: id, by: who.origin(), reason: reason.clone(), sessions });
         self.finish_action(work, &account, Notice::SessionsEnded, now).await?;
@@ -319,11 +320,12 @@ impl Administration<'_> {
             let some = sessions::store::revoke_since(work.connection(), since, BATCH, why, now).await?;
             let users: Vec<Uuid> = some.iter().map(|ended| ended.user).collect();
             known_browser::store::forget_all(work.connection(), &users).await?;
+            let browsers = known_browser::store::forget_used_since(work.connection(), since, BATCH).await?;
             for ended in &some {
                 work.record(ended.event(why));
             }
             ended += some.len() as u64;
-            let done = some.is_empty() && links == 0;
+            let done = some.is_empty() && links == 0 && browsers == 0;
             if done {
                 work.record(Event::SessionsEnded {
                     by: Origin::Operator,

@@ -21,6 +21,9 @@ use crate::{
 /// How long the first administrator's word counts while it waits for a second one's.
 const AGREED_WITHIN: Duration = Duration::from_hours(24);
 
+/// Until then nobody whom another administrator made one is the second of two: time for the others to see it.
+const NEW_ADMIN: Duration = Duration::from_hours(24);
+
 /// What came of an administrator's wish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reset {
@@ -36,11 +39,17 @@ impl Administration<'_> {
     /// it happens. An operator at the shell waits for nobody: who gets that far can change the variable.
     ///
     /// # Errors
-    /// [`ActionError`]; [`ActionError::Nothing`] where two-factor is off, or a reset has been asked for.
+    /// [`ActionError`]; [`ActionError::Nothing`] where two-factor is off, or a reset has been asked for; [`ActionError::NewAdmin`] where
+    /// two have to agree.
     pub async fn reset_user_two_factor(self, who: Actor<'_>, id: Uuid, reason: &Reason) -> Result<Reset, ActionError> {
         let now = self.0.now();
         let mut work = UnitOfWork::begin_action(self.0, who, now).await?;
         let account = account::store::by_id(work.connection(), id, now).await?.ok_or(ActionError::NoSuchUser)?;
+        if let (Some(by), ResetTwoFactor::Two) = (who.actor(), self.0.policy.reset_two_factor)
+            && pending_reset::is_new_admin(work.connection(), by, now - NEW_ADMIN).await?
+        {
+            return Err(ActionError::NewAdmin);
+        }
         let due_at = match (who.actor(), self.0.policy.reset_two_factor) {
             (None, _) | (_, ResetTwoFactor::Now) => None,
             (Some(by), ResetTwoFactor::Wait(wait)) => Some((by, Some(now + wait))),

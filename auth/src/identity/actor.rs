@@ -97,6 +97,9 @@ pub enum ActionError {
     /// Nobody would be left to look after accounts.
     #[error("this is the last administrator")]
     LastAdmin,
+    /// Somebody who was made an administrator by another one less than a day ago.
+    #[error("the account has been an administrator's for less than a day")]
+    NewAdmin,
     /// It is so already.
     #[error("there is nothing to change")]
     Nothing,

@@ -31,8 +31,10 @@ from_sqlx!(SetNameError);
 /// What was typed as a name: one line, or none at all.
 fn name(typed: &str) -> Result<Option<&str>, SetNameError> {
     let name = typed.trim();
-    let breaks =
-        |c: char| c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let breaks = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    };
     if name.contains(breaks) {
         return Err(SetNameError::NotOneLine);
     }
@@ -70,7 +72,7 @@ mod tests {
         let longest = "é".repeat(80);
         assert_eq!(name(&longest).ok(), Some(Some(longest.as_str())));
         assert!(matches!(name(&"é".repeat(81)), Err(SetNameError::TooLong)));
-        for typed in ["Mara\nLindqvist", "a\u{7}b", "a\u{202e}b", "a\u{2028}b", "a\u{2066}b", "a\0"] {
+        for typed in ["Mara\nLindqvist", "a\u{7}b", "a\u{202e}b", "a\u{2028}b", "a\u{2066}b", "a\u{61c}b", "\u{200b}", "a\0"] {
             assert!(matches!(name(typed), Err(SetNameError::NotOneLine)), "{typed:?}");
         }
     }

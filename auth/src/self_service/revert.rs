@@ -264,7 +264,9 @@ async fn undo_sign_in(
     since: OffsetDateTime,
     now: OffsetDateTime,
 ) -> sqlx::Result<bool> {
-    let ended = sessions::store::undo(work.connection(), user, session, since, now).await?;
+    let mut ended = sessions::store::undo(work.connection(), user, session, since, now).await?;
+    // Twice, as where all of them end.
+    ended.extend(sessions::store::undo(work.connection(), user, session, since, now).await?);
     for ended in &ended {
         work.record(ended.event(RevokeReason::Undone));
     }

@@ -214,13 +214,16 @@ impl SelfService<'_> {
         }
         let notice = if let Some(proposed) = &proposed {
             proposed.insert(&mut work, user, session, now).await?;
-            // Whoever reads the owner's mail can make a browser known before this, and would keep a limit of its own on the app's codes.
-            known_browser::store::forget_others(work.connection(), user, stepping.authority.authenticated_at).await?;
             Notice::TwoFactorOn
         } else {
             Notice::AuthenticatorAdded
         };
         self.changed(&mut work, &account, Some(stepping.authority.session), notice, Some(from), now).await?;
+        if proposed.is_some() {
+            // Whoever reads the owner's mail can make a browser known before this, and would keep a limit of its own on the app's codes. After
+            // the links are closed: a sign-in under way has made its browser known by then.
+            known_browser::store::forget_others(work.connection(), user, stepping.authority.authenticated_at).await?;
+        }
         work.commit_and_mail(self.0).await?;
         Ok(proposed.map(Proposed::reveal))
     }

@@ -163,6 +163,9 @@ impl Sessions<'_> {
 }
 
 /// Ends the sessions of an account, as part of a larger change. Returns how many.
+///
+/// It looks twice: a second step under way holds its half session, makes a whole one, and lets go. The first look waits for it and can't see
+/// what it made; from then on no other can be under way.
 pub(crate) async fn end_all(
     work: &mut UnitOfWork<'_>,
     user: Uuid,
@@ -170,7 +173,8 @@ pub(crate) async fn end_all(
     reason: RevokeReason,
     now: OffsetDateTime,
 ) -> sqlx::Result<usize> {
-    let ended = store::revoke_others(work.connection(), user, keep, reason, now).await?;
+    let mut ended = store::revoke_others(work.connection(), user, keep, reason, now).await?;
+    ended.extend(store::revoke_others(work.connection(), user, keep, reason, now).await?);
     for ended in &ended {
         work.record(ended.event(reason));
     }

@@ -923,6 +923,43 @@ async fn a_link_under_way_while_the_account_moves_does_not_sign_in_to_it() {
 }
 
 #[tokio::test]
+async fn a_second_step_under_way_while_all_others_are_signed_out_leaves_no_session() {
+    let kit = kit().await;
+    let mut owner = signed_in(&kit, &mara()).await;
+    kit.clock.advance(Span::seconds(1));
+    let (secret, _) = enrol(&kit, &mut owner).await;
+    let now = authority(&kit, &owner).await;
+    let mut half = Visitor::at([192, 0, 2, 66]);
+    assert!(matches!(half.give_first_factor(&kit, &mara()).await, Outcome::SecondFactorNeeded));
+
+    let blocked = async |count: i64| {
+        let waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        while kit.count(waiting).await < count {
+            tokio::task::yield_now().await;
+        }
+    };
+    let mut held = kit.pool.begin().await.expect("begun");
+    sqlx::query("select 1 from users for no key update").execute(&mut *held).await.expect("locked");
+    let (whole, code) = (handover(), totp(&kit, &secret));
+    let finishing = PendingSignIn { half: half.session.expect("half signed in"), user: now.user, handover: &whole };
+    let finish = kit.auth.sign_in().enter_second_factor(finishing, Factor::App(&code), false, half.proof(), &half.from);
+    let sign_out = async {
+        // The whole session is there, and nobody sees it: its transaction waits for the account.
+        blocked(1).await;
+        kit.auth.self_service().end_other_sessions(&now, &owner.from).await
+    };
+    let release = async {
+        blocked(2).await;
+        held.commit().await.expect("committed");
+    };
+    let (finished, ended, ()) = tokio::join!(finish, sign_out, release);
+    assert!(finished.is_ok(), "it was first: {finished:?}");
+    ended.expect("signed out");
+    assert!(kit.auth.sessions().load(whole.fresh).await.expect("answers").is_none_or(|stored| stored.authority.is_none()));
+    assert!(owner.authority(&kit.auth).await.is_some());
+}
+
+#[tokio::test]
 async fn a_second_step_under_way_while_a_change_is_taken_back_leaves_no_session() {
     let kit = kit().await;
     let mut thief = signed_in(&kit, &mara()).await;

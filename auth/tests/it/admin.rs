@@ -73,6 +73,32 @@ async fn audited(kit: &Kit, event: &str, user: Uuid, actor: Option<Uuid>) -> boo
     .expect("a row")
 }
 
+/// Whoever copied a browser's cookie has it also where nobody is signed in.
+#[tokio::test]
+async fn ending_sessions_forgets_browsers_also_where_none_is_left() {
+    let kit = Kit::new().await;
+    let known = async || kit.count("select count(*) from known_browsers").await;
+    let operator = kit.auth.administration();
+    for everybody in [false, true] {
+        let mut visitor = Visitor::at([203, 0, 113, 24]);
+        visitor.give_first_factor(&kit, &address("mara@example.org")).await;
+        let user = visitor.authority(&kit.auth).await.expect("signed in").user;
+        kit.auth.sessions().sign_out(visitor.session.expect("a session"), &visitor.from).await.expect("signed out");
+        assert_eq!(known().await, 1);
+        if everybody {
+            let since = Some(kit.auth.now() + Duration::seconds(1));
+            operator.end_everybodys_sessions(since, &why("restored")).await.expect("done");
+            assert_eq!(known().await, 1, "used last before");
+            operator.end_everybodys_sessions(None, &why("restored")).await.expect("done");
+        } else {
+            assert_eq!(operator.end_user_sessions(Actor::Operator, user, &why("stolen phone")).await.expect("done"), 0);
+            let again = operator.end_user_sessions(Actor::Operator, user, &why("stolen phone")).await;
+            assert!(matches!(again, Err(ActionError::Nothing)), "{again:?}");
+        }
+        assert_eq!(known().await, 0);
+    }
+}
+
 #[tokio::test]
 async fn what_sign_up_does_not_take_needs_a_reason_which_the_audit_keeps() {
     let sign_up = SignUp::Domains(vec!["example.org".to_owned()]);

@@ -1468,6 +1468,22 @@ async fn two_administrators_agree_and_nobody_with_themselves() {
     assert!(owner.authority(&kit.auth).await.is_none());
 }
 
+/// Or one could make another account of theirs the second.
+#[tokio::test]
+async fn whom_an_administrator_made_one_is_for_a_day_neither_of_two() {
+    let (kit, _, user, admins) = where_resets_wait(ResetTwoFactor::Two, &["root@example.org", "priya@example.org"]).await;
+    let own = signed_in(&kit, &address("own@example.org")).await;
+    let id = authority(&kit, &own).await.user;
+    let root = Authority { verified_at: Some(kit.auth.now()), ..authority(&kit, &admins[0]).await };
+    let by = Actor::Admin { authority: &root, from: &admins[0].from };
+    kit.auth.administration().set_admin(by, id, true, &why("helps out")).await.expect("an administrator");
+    assert!(matches!(reset(&kit, &own, user).await, Err(ActionError::NewAdmin)), "does not ask");
+    assert_eq!(reset(&kit, &admins[0], user).await.expect("asked for"), Reset::AwaitsAnother);
+    assert!(matches!(reset(&kit, &own, user).await, Err(ActionError::NewAdmin)), "does not agree");
+    assert_eq!(events(&kit, "two_factor.reset").await, 0);
+    assert_eq!(reset(&kit, &admins[1], user).await.expect("agreed"), Reset::Done, "an operator's may");
+}
+
 #[tokio::test]
 async fn the_word_of_who_was_made_an_ordinary_account_counts_no_more_and_the_shell_waits_for_nobody() {
     let (kit, _, user, admins) = where_resets_wait(ResetTwoFactor::Two, &["root@example.org", "rogue@example.org"]).await;

@@ -145,9 +145,11 @@ impl From<ActionError> for Problem {
     fn from(error: ActionError) -> Self {
         match error {
             ActionError::NoSuchUser => Self::not_found(),
-            ActionError::Nothing | ActionError::NotFresh | ActionError::NotAdmin | ActionError::LastAdmin => {
-                Self::of(StatusCode::FORBIDDEN)
-            }
+            ActionError::Nothing
+            | ActionError::NotFresh
+            | ActionError::NotAdmin
+            | ActionError::LastAdmin
+            | ActionError::NewAdmin => Self::of(StatusCode::FORBIDDEN),
             ActionError::Unavailable(error) => error.into(),
         }
     }

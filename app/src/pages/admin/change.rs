@@ -209,6 +209,26 @@ pub fn LastAdminPage(who: String, id: String) -> impl IntoView {
     }
 }
 
+/// Nothing was changed: a second administrator has to be one for a while.
+#[component]
+pub fn NewAdminPage(who: String, id: String) -> impl IntoView {
+    let above = vec![("Users", routes::ADMIN_USERS.to_owned()), ("Account", person::path(&id))];
+    view! {
+        <Admin title="Nothing was changed" email=who above crumb="Nothing was changed" help=Some(help::ADMIN_RESET_TWO_FACTOR_LATER)>
+            <div class="panel narrow">
+                <div class="body">
+                    <p>
+                        "Two administrators have to agree on this, and you became one less than a day ago. Ask another administrator, or come back tomorrow."
+                    </p>
+                    <div class="row-actions">
+                        <a class="button primary" href=person::path(&id)>"Back to the account"</a>
+                    </div>
+                </div>
+            </div>
+        </Admin>
+    }
+}
+
 /// Asks first, and for the administrator's strongest factor before that: a reason that was typed would not survive it.
 pub async fn get(
     State(state): State<AppState>,
@@ -262,6 +282,7 @@ async fn act(change: Change, id: &str, reason: &str) -> Answer {
         // Somebody was faster. The page shows how things are now.
         Err(ActionError::Nothing) => see_other(&person::path(&id.to_string())),
         Err(ActionError::LastAdmin) => Err(page(StatusCode::CONFLICT, || view! { <LastAdminPage who id=id.to_string()/> }).into()),
+        Err(ActionError::NewAdmin) => Err(page(StatusCode::CONFLICT, || view! { <NewAdminPage who id=id.to_string()/> }).into()),
         Err(error) => not_done(error, &here),
     }
 }

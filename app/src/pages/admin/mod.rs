@@ -24,7 +24,9 @@ fn not_done(error: ActionError, here: &str) -> Answer {
         // It was done already, or somebody was faster. The page shows how things are now.
         ActionError::Nothing => see_other(here),
         ActionError::NotFresh => see_other(&return_to::step_up(here)),
-        ActionError::NotAdmin | ActionError::NoSuchUser | ActionError::LastAdmin => Err(AccessDenied::NoSuchPage.into()),
+        ActionError::NotAdmin | ActionError::NoSuchUser | ActionError::LastAdmin | ActionError::NewAdmin => {
+            Err(AccessDenied::NoSuchPage.into())
+        }
         ActionError::Unavailable(error) => Err(error.into()),
     }
 }

@@ -196,6 +196,27 @@ pub(crate) async fn forget_all(connection: &mut PgConnection, users: &[Uuid]) ->
     Ok(sqlx::query!("delete from known_browsers where user_id = any($1)", users).execute(connection).await?.rows_affected())
 }
 
+/// Forgets a number of the browsers in which somebody signed in since `since`, whoever's. Returns how many.
+pub(crate) async fn forget_used_since(
+    connection: &mut PgConnection,
+    since: Option<OffsetDateTime>,
+    limit: i64,
+) -> sqlx::Result<u64> {
+    let forgotten = sqlx::query!(
+        r#"
+        with found as materialized (
+            select token_hash, user_id from known_browsers where $1::timestamptz is null or last_used_at >= $1
+            order by user_id, token_hash limit $2
+            for update
+        )
+        delete from known_browsers k using found where k.token_hash = found.token_hash and k.user_id = found.user_id
+        "#,
+        since,
+        limit,
+    );
+    Ok(forgotten.execute(connection).await?.rows_affected())
+}
+
 /// Forgets all browsers but the one that signed in last at this moment.
 pub(crate) async fn forget_others(connection: &mut PgConnection, user: Uuid, signed_in_at: OffsetDateTime) -> sqlx::Result<()> {
     sqlx::query!("delete from known_browsers where user_id = $1 and last_used_at <> $2", user, signed_in_at).run(connection).await

@@ -271,7 +271,9 @@ async fn a_mail_server_that_hangs_anywhere_costs_one_lane_for_a_while() {
 
     for (stage, n) in STAGES.into_iter().zip(0..) {
         let email = format!("stuck{n}@example.org");
-        site.tries.nth(&email, 1).await.assert_waits(WAITS[0], "the mail server took too long");
+        let why =
+            if stage == Stage::Rcpt { "the mail server took too long, at the recipient" } else { "the mail server took too long" };
+        site.tries.nth(&email, 1).await.assert_waits(WAITS[0], why);
         site.tries.nth(&email, 2).await.assert_settled("sent", None);
         let copies = site.sink.all_to(&email);
         assert_eq!(copies.len(), if stage == Stage::Taken { 2 } else { 1 }, "{stage:?}");
@@ -346,7 +348,7 @@ async fn nonsense_costs_neither_memory_nor_mail() {
     let mut through = site.ask("through@example.org").await;
     site.signs_in(&mut through, "through@example.org").await;
     for ((email, _, error), browser) in nonsense.iter().zip(&mut browsers) {
-        site.tries.nth(email, 1).await.assert_waits(WAITS[0], error);
+        site.tries.nth(email, 1).await.assert_waits(WAITS[0], &format!("{error}, at the recipient"));
         site.tries.nth(email, 2).await.assert_settled("sent", None);
         site.signs_in(browser, email).await;
         assert_eq!(site.sink.all_to(email).len(), 1, "{email}");
