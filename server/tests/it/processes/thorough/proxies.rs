@@ -377,6 +377,13 @@ async fn raw(to: SocketAddr, target: &str, host: &str, browser: &Browser) -> Str
     answer
 }
 
+/// Whoever is behind the browser: logs and audit go by that name.
+async fn names_no_request(world: &World, browser: &Browser) {
+    let named = format!("{ID}:{}\r\nX-Request-ID: a-strangers-name", world.proxy.port());
+    let answer = raw(world.proxy, "/login", &named, browser).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && !answer.contains("a-strangers-name"), "{answer}");
+}
+
 async fn guards(proxy: Proxy) {
     let world = World::behind(proxy).await;
     let mut browser = Browser::new(world.proxy);
@@ -447,10 +454,7 @@ async fn guards(proxy: Proxy) {
     // The request line says one host and `Host` another.
     let answer = raw(world.proxy, &format!("http://{ADMIN}:{port}/users"), &app, &browser).await;
     assert!(!answer.contains("the other:"), "{answer}");
-    // The client names no request.
-    let named = format!("{ID}:{port}\r\nX-Request-ID: a-strangers-name");
-    let answer = raw(world.proxy, "/login", &named, &browser).await;
-    assert!(answer.starts_with("HTTP/1.1 200") && !answer.contains("a-strangers-name"), "{answer}");
+    names_no_request(&world, &browser).await;
     if matches!(proxy, Proxy::Nginx) {
         // The only server there is, which nginx takes for every name: the rule of its own name holds.
         let answer = raw(world.alone, "/users", &format!("{APP}:{}", world.alone.port()), &browser).await;
