@@ -43,8 +43,6 @@ pub const INVITE_TTL: Duration = Duration::from_hours(7 * 24);
 /// Wrong codes by mail for one address, since a link mailed to it was last used, and from one of its account's known browsers, since one was
 /// last used there. Then only a link works (NIST 800-63B-4 §3.2.2).
 pub const MAX_WRONG_CODES: i32 = 100;
-/// Wrong codes by mail for all addresses without an account, in a day. Then only a link makes an account.
-pub const MAX_WRONG_FIRST_CODES: i32 = 100;
 
 #[derive(Debug, Clone)]
 pub struct Policy {

@@ -177,6 +177,7 @@ impl SelfService<'_> {
         sessions::end_all(work, user, Some(authority.session), reason, now).await?;
         trusted_device::revoke_all(work, user, now).await?;
         known_browser::store::forget_all(work.connection(), &[user]).await?;
+        revert_link::store::close_sign_ins(work.connection(), user, &account.email_key, now).await?;
         work.record(Event::EmailChanged { user, change: change.id });
         // `account` is as it was before: the link and its mail are for the old address.
         let undo = revert_link::create(&self.0.keys, work, &account, Revert::EmailChange, now).await?;

@@ -111,14 +111,14 @@ pub(crate) async fn agree(connection: &mut PgConnection, user: Uuid, by: Uuid, n
     .await
 }
 
-/// Whether somebody but an operator made them an administrator since then. Their word is worth no more than that of whoever did: one alone
-/// could make another account of theirs the second administrator.
+/// Whether somebody but an operator made them an administrator since then, or turned their account on. Their word is worth no more than that
+/// of whoever did: one alone could make another account of theirs the second administrator.
 pub(crate) async fn is_new_admin(connection: &mut PgConnection, admin: Uuid, since: OffsetDateTime) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"
         select exists (
             select from auth_audit
-            where user_id = $1 and event_type = 'admin.granted' and created_at > $2 and actor_id is not null
+            where user_id = $1 and event_type in ('admin.granted', 'user.enabled') and created_at > $2 and actor_id is not null
         ) as "is!"
         "#,
         admin,

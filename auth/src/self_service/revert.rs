@@ -248,6 +248,7 @@ async fn undo_email_change(
     sessions::end_all(work, user, None, reason, now).await?;
     trusted_device::revoke_all(work, user, now).await?;
     known_browser::store::forget_all(work.connection(), &[user]).await?;
+    revert_link::store::close_sign_ins(work.connection(), user, &account.email_key, now).await?;
     work.record(Event::EmailChangeUndone { user, undo: link.id });
     // Whoever moved the account may have asked for its deletion too, and the mail about that went to them.
     deletion::cancel(work, user, Some(from), now).await?;

@@ -125,7 +125,7 @@ pub enum EnterCodeError {
     LastTry,
     #[error("the code does not work any more")]
     Dead(LinkState),
-    /// Too many were wrong since a link was used, or for addresses without an account: only the mail's link works.
+    /// Too many were wrong since a link was used: only the mail's link works, and once it has been used, codes do again.
     #[error("no code is taken until a link has been used")]
     CodesOff,
     #[error("a limit refused")]
@@ -469,12 +469,9 @@ impl SignIn<'_> {
         }
         // Only wrong answers count against the limits.
         self.give_back(&charges).await?;
-        let signs_in = match known {
-            Some(token) => known_browser::store::uncount(&self.0.pool, token, link.email.key()).await.map(|()| true)?,
-            None => wrong_codes::uncount(&self.0.pool, link.email.key(), now).await?,
-        };
-        if !signs_in {
-            return Err(EnterCodeError::CodesOff);
+        match known {
+            Some(token) => known_browser::store::uncount(&self.0.pool, token, link.email.key()).await?,
+            None => wrong_codes::uncount(&self.0.pool, link.email.key()).await?,
         }
         match self.redeem(&link, Method::Code, browser, handover, from, now).await {
             Ok(outcome) => Ok(outcome),

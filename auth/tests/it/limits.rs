@@ -786,43 +786,6 @@ async fn after_a_hundred_wrong_codes_for_an_address_only_the_link_works_until_it
     }
 }
 
-/// Each address has tries of its own, and anybody can name addresses without end, of a domain that sign-up takes too.
-#[tokio::test]
-async fn after_a_hundred_wrong_codes_for_addresses_without_an_account_only_a_link_makes_one() {
-    let kit = Kit::with(unlimited()).await;
-    let sign_in = kit.auth.sign_in();
-    Visitor::at(host(0)).give_first_factor(&kit, &address("mara@example.org")).await;
-    let guessed = "insert into wrong_codes select 'nobody' || n || '@example.org', 3, $1 from generate_series(1, 33) n";
-    sqlx::query(guessed).bind(kit.auth.now()).execute(&kit.pool).await.expect("put");
-    // With an account: its owner's, or its guesser's, who has limits of their own.
-    sqlx::query("insert into wrong_codes values ('mara@example.org', 50, $1)")
-        .bind(kit.auth.now())
-        .execute(&kit.pool)
-        .await
-        .expect("put");
-    Visitor::at(host(1)).give_first_factor(&kit, &address("first@example.org")).await;
-
-    let stranger = Visitor::at(host(2));
-    ask_from(&kit, &stranger, "nobody@example.org").await.expect("no limits");
-    let (_, code) = kit.sign_in_mail().await;
-    let wrong = sign_in.enter_code(&any_wrong(&code), stranger.proof(), &handover(), &stranger.from).await;
-    assert!(matches!(wrong, Err(EnterCodeError::Wrong { left: 4 })), "the hundredth, and the page tells nothing: {wrong:?}");
-
-    let newcomer = Visitor::at(host(3));
-    ask_from(&kit, &newcomer, "newcomer@example.org").await.expect("no limits");
-    let (token, code) = kit.sign_in_mail().await;
-    let right = sign_in.enter_code(&code, newcomer.proof(), &handover(), &newcomer.from).await;
-    assert!(matches!(right, Err(EnterCodeError::CodesOff)), "{right:?}");
-    assert_eq!(kit.count("select count(*) from users").await, 2);
-    sign_in.confirm_link(&token, newcomer.proof(), &handover(), &newcomer.from).await.expect("the link works");
-
-    for (ip, email) in [(4, "mara@example.org"), (5, "newcomer@example.org")] {
-        Visitor::at(host(ip)).give_first_factor(&kit, &address(email)).await;
-    }
-    kit.clock.advance(Duration::days(1));
-    Visitor::at(host(6)).give_first_factor(&kit, &address("tomorrow@example.org")).await;
-}
-
 #[tokio::test]
 async fn a_count_of_wrong_codes_ends_with_its_address_and_right_ones_leave_none() {
     let kit = Kit::with(unlimited()).await;
