@@ -1,5 +1,5 @@
-//! JSON as the database holds it, which takes what we can't read: `1e400` is a number there. Whoever can write a row must not break the
-//! pages and exports that read it.
+//! JSON as PostgreSQL stores it. PostgreSQL accepts numbers that `serde_json` rejects (`1e400`), and one such row must not break the pages and
+//! exports that read it.
 
 use serde_json::Value;
 use sqlx::{Decode, Postgres, Type, error::BoxDynError, postgres::PgValueRef};

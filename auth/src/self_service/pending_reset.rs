@@ -111,8 +111,8 @@ pub(crate) async fn agree(connection: &mut PgConnection, user: Uuid, by: Uuid, n
     .await
 }
 
-/// Whether somebody but an operator made them an administrator since then, or turned their account on. Their word is worth no more than that
-/// of whoever did: one alone could make another account of theirs the second administrator.
+/// Whether another administrator (not an operator) made this account an administrator, or turned it on, since then. Otherwise one
+/// administrator could create the second one and agree with themselves.
 pub(crate) async fn is_new_admin(connection: &mut PgConnection, admin: Uuid, since: OffsetDateTime) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"

@@ -220,8 +220,8 @@ impl SelfService<'_> {
         };
         self.changed(&mut work, &account, Some(stepping.authority.session), notice, Some(from), now).await?;
         if proposed.is_some() {
-            // Whoever reads the owner's mail can make a browser known before this, and would keep a limit of its own on the app's codes. After
-            // the links are closed: a sign-in under way has made its browser known by then.
+            // Somebody who reads the owner's mail could make a browser known before this, and keep its separate limit on app codes. This comes
+            // after the links are closed, when every sign-in under way has made its browser known.
             known_browser::store::forget_others(work.connection(), user, stepping.authority.authenticated_at).await?;
         }
         work.commit_and_mail(self.0).await?;
