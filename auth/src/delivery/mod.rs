@@ -119,15 +119,15 @@ pub enum SendError {
     Permanent(String),
 }
 
-/// Puts a letter into words and hands it to a mail server. Every step has a time limit.
+/// Puts a letter into words and hands it to a mail server. It gives up by itself after half a minute, and says whose fault it was.
 pub trait MailSender: Send + Sync + 'static {
     fn send(&self, letter: OutgoingMail) -> impl Future<Output = Result<(), SendError>> + Send;
 }
 
 /// How long a mail stays with a process that has died. Extended every third while its sending goes on.
 const LEASE: Duration = Duration::from_secs(15);
-/// No mail server gets longer than this for one mail, whatever it does between two bytes.
-const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longer than a [`MailSender`] takes: for a database that stops answering while a mail is put together.
+const SEND_TIMEOUT: Duration = Duration::from_secs(45);
 /// Polling is the truth; being woken only makes it faster.
 const POLL: Duration = Duration::from_secs(2);
 
@@ -244,7 +244,7 @@ impl Delivery<'_> {
             let fate = match tokio::time::timeout(SEND_TIMEOUT, self.deliver(mailer, mail)).await {
                 Ok(Ok(fate)) => fate,
                 Ok(Err(error)) => Fate::Retry { error: format!("database: {error}"), server: false },
-                Err(_) => Fate::Retry { error: "the mail server took too long".to_owned(), server: true },
+                Err(_) => Fate::Retry { error: "it took too long".to_owned(), server: false },
             };
             // A mail that was sent must not be sent again because the database was away for a while.
             while let Err(error) = self.settle(mail, &fate).await {

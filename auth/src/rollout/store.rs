@@ -266,17 +266,20 @@ pub(super) async fn measure(pool: &PgPool, unreadable: i64, now: OffsetDateTime)
     )
     .fetch_one(pool)
     .await?;
-    // A mail that a recipient's server puts off is no sign: strangers choose recipients. While any mail goes out, sending works.
+    // A mail that a recipient's server puts off is no sign: strangers choose recipients, also so many slow ones that others wait for
+    // their first try. So those that wait count where nobody tries any. While any mail goes out, sending works.
     let stuck = sqlx::query!(
         r#"
         select count(*) filter (where (server_failed and (state = 'queued' or settled_at > $1))
-                                   or (state = 'queued' and attempts = 0 and run_at < $2)) as "stuck!",
+                                   or (state = 'queued' and attempts = 0 and run_at < $2 and not exists (
+                                           select from mail_outbox where state = 'queued' and lease_until > $4))) as "stuck!",
                count(*) filter (where state = 'sent' and settled_at > $1) as "sent!"
         from mail_outbox where created_at > $3
         "#,
         quarter,
         now - Duration::minutes(5),
         hour,
+        now,
     )
     .fetch_one(pool)
     .await?;

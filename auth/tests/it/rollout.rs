@@ -478,6 +478,39 @@ async fn a_mail_server_that_is_gone_turns_it_off_and_a_recipient_that_is_picky_d
     }
 }
 
+/// Strangers choose recipients, also so many slow ones at once that the mails behind them wait for their first try.
+#[tokio::test]
+async fn mail_that_waits_turns_it_off_only_where_nobody_sends() {
+    for (somebody_sends, back) in [(false, true), (true, false)] {
+        let kit = under_way().await;
+        set_everyone_by_hand(&kit).await;
+        kit.clock.advance(Duration::minutes(16));
+        for n in 0..6 {
+            ask(&kit.auth, &Visitor::at([192, 0, 2, n]), &format!("x{n}@example.org")).await.expect("taken");
+        }
+        let owner = kit.database.owner().await;
+        let mut state = look(&kit).await;
+        for _ in 0..40 {
+            if somebody_sends {
+                sqlx::query(
+                    "update mail_outbox set attempts = 1, lease_until = $1
+                     where id = (select min(id::text)::uuid from mail_outbox where state = 'queued')",
+                )
+                .bind(kit.auth.now() + LOOK_EVERY + Duration::seconds(15))
+                .execute(&owner)
+                .await
+                .expect("leased");
+            }
+            state = look(&kit).await;
+            if state == State::RolledBack {
+                break;
+            }
+        }
+        let why = kit.auth.rollout().status().await.expect("read").rollout.and_then(|rollout| rollout.why);
+        assert_eq!(state == State::RolledBack, back, "{somebody_sends}: {why:?}");
+    }
+}
+
 #[tokio::test]
 async fn secrets_under_a_missing_key_turn_it_off() {
     let kit = under_way().await;

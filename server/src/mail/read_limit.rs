@@ -12,7 +12,6 @@ use std::{
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use futures::io::{AsyncRead as _, AsyncWrite as _};
@@ -20,7 +19,10 @@ use lettre::transport::smtp::{
     Error,
     client::{AsyncNetworkStream, AsyncTokioStream, TlsParameters},
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 
 /// Bytes for one mail. Its answers take some hundred, the handshake of STARTTLS some thousand.
 const ONE_MAIL: usize = 64 * 1024;
@@ -46,15 +48,13 @@ pub struct LimitedStream {
 }
 
 impl LimitedStream {
-    /// `within` is for each address of the server. With `tls`, from the first byte.
-    pub async fn connect(
-        server: (&str, u16),
-        within: Duration,
-        tls: Option<TlsParameters>,
-        left: ReadLimit,
-    ) -> Result<Box<Self>, Error> {
-        let stream = AsyncNetworkStream::connect_tokio1(server, Some(within), tls, None).await?;
-        Ok(Box::new(Self { stream, left }))
+    pub fn new(connected: TcpStream, left: ReadLimit) -> Box<Self> {
+        Box::new(Self { stream: AsyncNetworkStream::use_existing_tokio1(Box::new(connected)), left })
+    }
+
+    /// TLS from here on.
+    pub async fn secure(&mut self, tls: TlsParameters) -> Result<(), Error> {
+        self.stream.upgrade_tls(tls).await
     }
 }
 

@@ -271,8 +271,10 @@ async fn a_mail_server_that_hangs_anywhere_costs_one_lane_for_a_while() {
 
     for (stage, n) in STAGES.into_iter().zip(0..) {
         let email = format!("stuck{n}@example.org");
-        let why =
-            if stage == Stage::Rcpt { "the mail server took too long, at the recipient" } else { "the mail server took too long" };
+        let why = match stage {
+            Stage::Greeting | Stage::Ehlo | Stage::Mail => "the mail server took too long",
+            _ => "the mail server took too long, at the recipient",
+        };
         site.tries.nth(&email, 1).await.assert_waits(WAITS[0], why);
         site.tries.nth(&email, 2).await.assert_settled("sent", None);
         let copies = site.sink.all_to(&email);
