@@ -60,6 +60,8 @@ impl Administration<'_> {
         if let Some((by, due_at)) = due_at {
             let expires_at = due_at.unwrap_or(now + AGREED_WITHIN);
             let wish = Wish { by, reason, due_at, expires_at };
+            // Before the reset, as using one takes them.
+            revert_link::store::close_all(work.connection(), id, Revert::TwoFactorReset, now).await?;
             if !pending_reset::ask(work.connection(), id, &wish, now).await? {
                 return Err(ActionError::Nothing);
             }

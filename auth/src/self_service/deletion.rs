@@ -91,7 +91,7 @@ pub(crate) async fn cancel(
     now: OffsetDateTime,
 ) -> sqlx::Result<bool> {
     // Links that take back before the account, as using one takes them: the other way round the two could wait for each other.
-    revert_link::store::close_deletions(work.connection(), user, now).await?;
+    revert_link::store::close_all(work.connection(), user, Revert::Deletion, now).await?;
     if !account::store::cancel_deletion(work.connection(), user, now).await? {
         return Ok(false);
     }

@@ -145,18 +145,19 @@ pub(crate) async fn close_sign_ins(connection: &mut PgConnection, user: Uuid, le
     .await
 }
 
-/// Closes the links that would call a deletion off that was called off.
-pub(crate) async fn close_deletions(connection: &mut PgConnection, user: Uuid, now: OffsetDateTime) -> sqlx::Result<()> {
+/// Closes the links of one kind: what they would stop is over, and the next must not be stopped by a mail about the last.
+pub(crate) async fn close_all(connection: &mut PgConnection, user: Uuid, kind: Revert, now: OffsetDateTime) -> sqlx::Result<()> {
     sqlx::query!(
         r#"
         with open as materialized (
-            select id from undo_links where user_id = $1 and kind = 'deletion' and used_at is null and closed_at is null
+            select id from undo_links where user_id = $1 and kind = $2 and used_at is null and closed_at is null
             order by id
             for update
         )
-        update undo_links l set closed_at = $2 from open where l.id = open.id
+        update undo_links l set closed_at = $3 from open where l.id = open.id
         "#,
         user,
+        kind.as_str(),
         now,
     )
     .run(connection)

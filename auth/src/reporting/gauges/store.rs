@@ -49,13 +49,19 @@ pub(super) async fn worst_failures(pool: &PgPool, since: OffsetDateTime) -> sqlx
         with failed as materialized (
             -- What somebody wrote by hand may name anything.
             select event_type, user_id, ip, details ->> 'reason' as reason,
-                   case when details ->> 'link' ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then (details ->> 'link')::uuid end as link
-            from auth_audit
-            where event_type in ('link.refused', 'totp.refused', 'backup_code.refused') and created_at > $1
+                   case when mailed ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then mailed::uuid end as link
+            from auth_audit, lateral (select coalesce(details ->> 'link', details ->> 'change') as mailed) m
+            where event_type in ('link.refused', 'email.change_refused', 'totp.refused', 'backup_code.refused') and created_at > $1
         )
         select (
-                   select count(distinct l.email_key) from failed f join magic_links l on l.id = f.link
-                   where f.event_type = 'link.refused' and f.reason = 'wrong_code'
+                   select count(distinct email_key) from (
+                       select l.email_key from failed f join magic_links l on l.id = f.link
+                       where f.event_type = 'link.refused' and f.reason = 'wrong_code'
+                       union all
+                       -- Also who guesses at addresses as an account's new one: a right guess takes an address that nobody there asked for.
+                       select c.email_key from failed f join email_changes c on c.id = f.link
+                       where f.event_type = 'email.change_refused'
+                   ) wrong
                ) as "addresses!",
                coalesce((
                    select sum(f.failures)::bigint
@@ -68,7 +74,7 @@ pub(super) async fn worst_failures(pool: &PgPool, since: OffsetDateTime) -> sqlx
                    group by network(set_masklen(ip, case family(ip) when 4 then 32 else 64 end)) order by 1 desc limit 1
                ), 0) as "network!",
                coalesce((
-                   select count(*) from failed where event_type <> 'link.refused' and user_id is not null
+                   select count(*) from failed where event_type in ('totp.refused', 'backup_code.refused') and user_id is not null
                    group by user_id order by 1 desc limit 1
                ), 0) as "account!"
         "#,

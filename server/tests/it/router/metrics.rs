@@ -112,6 +112,12 @@ async fn the_database_is_asked_for_the_worst_and_the_oldest() {
         let wrong = send(&app, request(&Method::POST, routes::LOGIN_SENT, &cookies, "code=000000")).await;
         assert_eq!(wrong.status(), StatusCode::UNPROCESSABLE_ENTITY);
     }
+    // And one for an address that another account wants as its own.
+    let cookies = sign_in_by_link(&kit, &app, "erin@example.org").await;
+    send(&app, request(&Method::POST, routes::EMAIL, &cookies, "email=victim%40example.org")).await;
+    kit.letters().await;
+    let wrong = send(&app, request(&Method::POST, routes::EMAIL_CODE, &cookies, "code=000000")).await;
+    assert_eq!(wrong.status(), StatusCode::UNPROCESSABLE_ENTITY);
     send(&app, request(&Method::POST, routes::LOGIN, "", "email=tom%40example.org")).await;
     kit.clock.advance(time::Duration::seconds(42));
     let taken = (kit.pool.acquire().await.expect("one"), kit.pool.acquire().await.expect("another"));
@@ -122,10 +128,10 @@ async fn the_database_is_asked_for_the_worst_and_the_oldest() {
     kit.auth.rollout().watch().await.expect("the database answers");
     for (series, value) in [
         ("auth_failed_attempts{scope=\"email\"}", 4.0),
-        ("auth_failed_attempts{scope=\"ip\"}", 4.0),
+        ("auth_failed_attempts{scope=\"ip\"}", 5.0),
         ("auth_failed_attempts{scope=\"totp_account\"}", 0.0),
-        ("auth_wrong_code_addresses", 1.0),
-        ("auth_magiclink_requests_max_per_ip", 2.0),
+        ("auth_wrong_code_addresses", 2.0),
+        ("auth_magiclink_requests_max_per_ip", 3.0),
         ("mail_outbox_messages{state=\"queued\"}", 1.0),
         ("mail_outbox_messages{state=\"failed\"}", 0.0),
         ("mail_outbox_oldest_seconds", 42.0),
