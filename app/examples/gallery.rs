@@ -1268,7 +1268,7 @@ fn by_firefox() -> By {
 }
 
 fn code() -> (String, String) {
-    ("482 931".to_owned(), "10 minutes".to_owned())
+    ("482931".to_owned(), "10 minutes".to_owned())
 }
 
 fn sign_in_mail() -> askama::Result<Mail> {

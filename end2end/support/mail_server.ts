@@ -24,7 +24,7 @@ const MAIL_SERVER = "END2END_MAIL_SERVER";
 const SIGN_IN = "Sign in to Latchkey";
 
 const TOKEN = /(\/[\w/-]+)\?token=([\w-]+)/g;
-const CODE = /^(\d{3}) (\d{3})$/m;
+const CODE = /^\d{6}$/m;
 
 /** A mail, taken apart as its reader would. */
 export class Mail {
@@ -50,7 +50,7 @@ export class Mail {
     return this.linkTo("/login/verify");
   }
 
-  /** As it is printed: "482 931". */
+  /** As it is printed: "482931". */
   get code(): string {
     const code = CODE.exec(this.text)?.[0];
     if (!code) throw new Error(`no code in the mail: ${this.text}`);

@@ -12,14 +12,14 @@ use super::error::Answer;
 /// Answers with a whole document.
 ///
 /// Never stored: nearly every page is about one person's sign-in, and the back button of a shared computer shows what a
-/// browser has kept.
+/// browser has kept. Nor changed on the way: a proxy that hides addresses from robots would hide somebody's own.
 pub fn page<V: IntoView + 'static>(status: StatusCode, view: impl FnOnce() -> V) -> Response {
     drawn(status, render(view).into())
 }
 
 /// As [`page`], of a document that was rendered before: one that is the same for everybody need not be drawn for each.
 pub fn drawn(status: StatusCode, html: Bytes) -> Response {
-    let headers = [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
+    let headers = [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CACHE_CONTROL, "no-store, no-transform")];
     (status, headers, html).into_response()
 }
 
@@ -48,7 +48,7 @@ mod tests {
         let response = page(StatusCode::GONE, || view! { <p>"Gone"</p> });
         assert_eq!(response.status(), StatusCode::GONE);
         assert_eq!(response.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8");
-        assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
+        assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store, no-transform");
     }
 
     #[test]

@@ -152,7 +152,7 @@ pub const EMAIL_CHANGE: &str = "Confirm your new email address";
 #[derive(Clone, Debug)]
 pub struct SignIn {
     pub url: String,
-    /// As it is read: "482 931". None where codes are off.
+    /// As it is read: "482931". None where codes are off.
     pub code: Option<String>,
     /// How long link and code work.
     pub lasting: String,
@@ -375,7 +375,7 @@ mod tests {
     }
 
     fn code() -> (String, String) {
-        ("482 931".to_owned(), "10 minutes".to_owned())
+        ("482931".to_owned(), "10 minutes".to_owned())
     }
 
     fn sign_in_from(browser: (&str, &str)) -> askama::Result<Mail> {

@@ -94,9 +94,9 @@ mod tests {
     #[test]
     fn only_web_addresses_become_links() {
         let html =
-            message("Open:\nhttp://localhost:3000/login/verify?token=a&b\n\n482 931 (https://x.example). javascript:alert(1) <b>");
+            message("Open:\nhttp://localhost:3000/login/verify?token=a&b\n\n482931 (https://x.example). javascript:alert(1) <b>");
         assert!(html.contains(
-            "<pre class=\"message\">Open:\n<a href=\"http://localhost:3000/login/verify?token=a&amp;b\">http://localhost:3000/login/verify?token=a&amp;b</a>\n\n482 931 (https://x.example). javascript:alert(1) &lt;b&gt;</pre>"
+            "<pre class=\"message\">Open:\n<a href=\"http://localhost:3000/login/verify?token=a&amp;b\">http://localhost:3000/login/verify?token=a&amp;b</a>\n\n482931 (https://x.example). javascript:alert(1) &lt;b&gt;</pre>"
         ), "{html}");
         assert!(message("https://x.example.").contains(r#"<a href="https://x.example">https://x.example</a>.<"#));
     }

@@ -4,6 +4,11 @@ use std::fmt;
 
 use aws_lc_rs::constant_time;
 
+use crate::primitives::typed::seen;
+
+/// Bytes. A line with a code in it, and no page of text.
+const LONGEST_PASTED: usize = 200;
+
 /// Six digits: of a mail, or of an authenticator app (NIST 800-63B-4 §3.1.3.2 and §3.1.4.1 ask for at least six).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Code(pub(super) [u8; 6]);
@@ -18,21 +23,23 @@ pub enum CodeFormat {
 }
 
 impl Code {
-    /// Takes what people type and paste: spaces and hyphens between ASCII digits don't matter. Anything else is not a code.
+    /// Takes what people type and paste: words before the first digit don't matter ("Code: "), nor does anything between and after the
+    /// digits but another letter. Digits may be of any script.
     ///
     /// # Errors
     /// [`CodeFormat`], which counts the digits found.
     pub fn parse(text: &str) -> Result<Self, CodeFormat> {
-        let typed: Vec<u8> = text.bytes().filter(|byte| !matches!(byte, b' ' | b'-' | b'\t' | b'\r' | b'\n')).collect();
-        let digits = typed.iter().filter(|byte| byte.is_ascii_digit()).count();
-        if typed.is_empty() {
+        let typed: String = seen(text).collect();
+        let code = typed.trim_start_matches(|c: char| !c.is_ascii_digit());
+        if typed.trim().is_empty() {
             return Err(CodeFormat::Missing);
         }
-        if digits != typed.len() {
-            return Err(CodeFormat::WrongLength(digits));
+        let digits: Vec<u8> = code.bytes().filter(u8::is_ascii_digit).collect();
+        let length = digits.len();
+        if code.contains(char::is_alphabetic) || text.len() > LONGEST_PASTED {
+            return Err(CodeFormat::WrongLength(length));
         }
-        let length = typed.len();
-        typed.try_into().map(Self).map_err(|_| CodeFormat::WrongLength(length))
+        digits.try_into().map(Self).map_err(|_| CodeFormat::WrongLength(length))
     }
 
     /// `None` where the text is anything but six digits.
@@ -46,11 +53,10 @@ impl Code {
         constant_time::verify_slices_are_equal(&self.0, &other.0).is_ok()
     }
 
-    /// As it stands in the mail: "482 931".
+    /// As it stands in the mail: "482931".
     #[must_use]
     pub fn reveal(&self) -> String {
-        let text: String = self.0.iter().copied().map(char::from).collect();
-        format!("{} {}", &text[..3], &text[3..])
+        self.0.iter().copied().map(char::from).collect()
     }
 }
 
@@ -71,10 +77,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_code_keeps_leading_zeros_and_forgives_spaces_and_hyphens() {
+    fn a_code_keeps_leading_zeros_and_forgives_what_stands_around_its_digits() {
         let code = Code(*b"004931");
-        assert_eq!(code.reveal(), "004 931");
-        for typed in ["004931", "004 931", " 004-931\n", "0 0 4 9 3 1"] {
+        assert_eq!(code.reveal(), "004931");
+        for typed in [
+            "004931",
+            "004 931",
+            " 004-931\n",
+            "0 0 4 9 3 1",
+            "004\u{a0}931",
+            "004\u{202f}931\u{200b}",
+            "004\u{2013}931",
+            "004_931",
+            "\"004931\"",
+            "“004 931”.",
+            "００４９３１",
+            "٠٠٤٩٣١",
+            "Code: 004 931",
+            "+004931",
+        ] {
             assert_eq!(Code::parse(typed), Ok(code.clone()), "{typed:?}");
         }
     }
@@ -86,9 +107,11 @@ mod tests {
             ("  ", CodeFormat::Missing),
             ("12345", CodeFormat::WrongLength(5)),
             ("1234567", CodeFormat::WrongLength(7)),
-            ("+123456", CodeFormat::WrongLength(6)),
             ("12345a", CodeFormat::WrongLength(5)),
-            ("１２３４５６", CodeFormat::WrongLength(0)),
+            ("123456a", CodeFormat::WrongLength(6)),
+            ("mara123456@example.org", CodeFormat::WrongLength(6)),
+            ("Code: ", CodeFormat::WrongLength(0)),
+            ("856600, within 10 minutes", CodeFormat::WrongLength(8)),
         ] {
             assert_eq!(Code::parse(typed), Err(expected), "{typed:?}");
         }

@@ -19,6 +19,15 @@ pub async fn version(connection: &mut PgConnection) -> sqlx::Result<String> {
     sqlx::raw_sql("show server_version").fetch_one(connection).await?.try_get(0)
 }
 
+/// The address of the administrator who has been one for longest.
+///
+/// # Errors
+/// When the database does not answer, or lacks the table.
+pub async fn an_administrator(pool: &PgPool) -> Result<Option<String>, Error> {
+    let oldest = sqlx::query_scalar!("select email from users where is_admin and disabled_at is null order by created_at limit 1");
+    Ok(oldest.fetch_optional(pool).await?)
+}
+
 /// Whether it is a replica, which lags behind its primary and changes nothing.
 ///
 /// # Errors

@@ -11,3 +11,4 @@ pub mod requester;
 pub(crate) mod schedule;
 pub(crate) mod statement;
 pub(crate) mod stored_json;
+pub(crate) mod typed;

@@ -20,7 +20,7 @@ use super::{Output, missing_keys, say};
 use crate::{
     config::{self, Config, Environment, SmtpTls},
     database::{Database, pooler},
-    mail::smtp::SmtpServer,
+    mail::smtp::{SmtpServer, hello},
 };
 
 /// For one check.
@@ -136,11 +136,13 @@ impl Checks {
 }
 
 async fn examine(checks: &mut Checks, config: &Config, database: Option<&Database>) {
+    let mut admin = None;
     if let Some(database) = database {
         let pool = database.pool();
         checks.make("database", reachable(&pool)).await;
         if checks.passed("database") {
             Box::pin(examine_database(checks, config, database, &pool)).await;
+            admin = diagnostics::an_administrator(&pool).await.ok().flatten();
         }
         pool.close().await;
     }
@@ -149,7 +151,7 @@ async fn examine(checks: &mut Checks, config: &Config, database: Option<&Databas
             checks.add(name, Said(Outcome::Skipped, "the database does not answer".to_owned()));
         }
     }
-    checks.make("mail server", Box::pin(mail_server(config))).await;
+    checks.make("mail server", Box::pin(mail_server(config, admin))).await;
     checks.add("sender", sender(config));
 }
 
@@ -318,19 +320,22 @@ async fn audit(pool: &PgPool, now: OffsetDateTime) -> Looked {
     )))
 }
 
-async fn mail_server(config: &Config) -> Looked {
+/// As for a mail: from the sender to an administrator, or to the sender where nobody is known. Another domain than the sender's own may be
+/// what the server passes no mail on to.
+async fn mail_server(config: &Config, admin: Option<String>) -> Looked {
     let Some(smtp) = config.mail.server() else { return Ok(Said::ok("none: mail stays in /dev/inbox")) };
-    let name = config.mail_from.email.domain().to_owned();
-    let server = SmtpServer::new(smtp, name).map_err(|error| Said::failed(format!("{error:#}")))?;
+    let server = SmtpServer::new(smtp, hello(&config.base_url.host())).map_err(|error| Said::failed(format!("{error:#}")))?;
     let at = format!("{}:{}", smtp.host, smtp.port);
-    server.try_out().await.map_err(unanswered(&format!("{at} (EMAIL_SMTP)")))?;
-    let signed_in = if smtp.credentials.is_some() { ", and knows the user and password" } else { "" };
-    let tls = match smtp.tls {
-        SmtpTls::Plain => "without TLS",
-        SmtpTls::StartTls => "by STARTTLS",
-        SmtpTls::Implicit => "by TLS",
+    let from = &config.mail_from.email;
+    let to = admin.and_then(|email| email.parse().ok()).unwrap_or_else(|| from.clone());
+    let encrypted = server.try_out(from, &[to]).await.map_err(unanswered(&format!("{at} (EMAIL_SMTP)")))?;
+    let signed_in = if smtp.credentials.is_some() { ", knows the user and password" } else { "" };
+    let tls = match (smtp.tls, encrypted) {
+        (SmtpTls::Implicit, _) => "by TLS",
+        (_, true) => "by STARTTLS",
+        (_, false) => "without TLS",
     };
-    Ok(Said::ok(format!("{at} talks to us {tls}{signed_in}")))
+    Ok(Said::ok(format!("{at} talks to us {tls}{signed_in}, and takes mail from {}", from.domain())))
 }
 
 /// Names that no mail server takes for a sender's: RFC 2606, RFC 6762 and what is no name.

@@ -68,6 +68,7 @@ pub struct Config {
     pub listen_addr: SocketAddr,
     pub ops_listen_addr: Option<SocketAddr>,
     pub trusted_proxies: Vec<IpNet>,
+    pub hsts: Hsts,
     pub mail: Mail,
     pub mail_from: Mailbox,
     #[cfg(feature = "development")]
@@ -141,6 +142,16 @@ impl Mail {
     }
 }
 
+/// Which hosts a browser that was here asks only over TLS from then on (RFC 6797).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, VariantNames)]
+#[strum(serialize_all = "lowercase")]
+pub enum Hsts {
+    Host,
+    /// And every host below it.
+    Subdomains,
+    Off,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, VariantNames)]
 #[strum(serialize_all = "lowercase")]
 pub enum LogFormat {
@@ -197,6 +208,7 @@ fn examine_for(environment: &Environment, build: AppEnv) -> Examined {
         listen_addr,
         ops_listen_addr,
         trusted_proxies: trusted_proxies.unwrap_or_default(),
+        hsts: read.value(&var::HSTS),
         mail,
         mail_from,
         #[cfg(feature = "development")]

@@ -18,7 +18,7 @@ use lettre::message::Mailbox;
 use url::Url;
 
 use super::{
-    AppEnv, BaseUrl, LogFormat, Secret, Smtp,
+    AppEnv, BaseUrl, Hsts, LogFormat, Secret, Smtp,
     values::{self, Parsed, one_of},
 };
 
@@ -131,6 +131,9 @@ variables! {
         BASE_URL: BaseUrl = row(values::base_url).in_production(values::is_https).example("https://login.example.org").required();
         /// Proxies whose X-Forwarded-* and X-Request-ID are believed: addresses and networks, separated by commas.
         TRUSTED_PROXIES: Vec<IpNet> = row(values::networks).in_production(|list| values::are_few(list)).example("127.0.0.1,10.0.0.0/8");
+        /// Whom Strict-Transport-Security binds browsers to TLS for, for a year: `host`, this host alone; `subdomains`, also every host below
+        /// it, whoever runs it (two years); or `off`, where the proxy sends its own. Only with https in `BASE_URL`.
+        HSTS: Hsts = row(one_of).default("host");
         /// Other applications' hosts that a proxy guards by asking Latchkey, and what each needs: `email` or `two_factor`
         /// (docs/forward-auth.md).
         FORWARD_AUTH_HOSTS: Vec<GuardedHost> =

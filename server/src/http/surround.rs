@@ -36,7 +36,7 @@ use crate::{config::Config, telemetry::metrics};
 /// What surrounds every route, also in tests that bring routes of their own.
 pub fn surround(routes: Router, config: &Config) -> Router {
     let surroundings = Surroundings {
-        headers: SecurityHeaders { https: config.base_url.is_https() },
+        headers: SecurityHeaders::new(config.hsts, config.base_url.is_https()),
         proxies: TrustedProxies::new(config.trusted_proxies.iter().copied()),
         shield: if config.policy.limits.enabled { Shield::on() } else { Shield::off() },
         fair_share: config.policy.limits.enabled.then(FairShare::default),

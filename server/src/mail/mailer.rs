@@ -15,7 +15,7 @@ use lettre::{
     },
 };
 
-use super::smtp::SmtpServer;
+use super::smtp::{SmtpServer, hello};
 #[cfg(feature = "development")]
 use crate::http::dev_inbox::{DevInbox, DevMail};
 use crate::{config::Mail, telemetry::traces};
@@ -54,7 +54,7 @@ enum Transport {
 impl MailService {
     pub fn new(mail: &Mail, from: Mailbox, site: Site, link_ttl: Duration) -> anyhow::Result<Self> {
         let transport = match mail {
-            Mail::Smtp(smtp) => Transport::Smtp(SmtpServer::new(smtp, site.host().to_owned())?),
+            Mail::Smtp(smtp) => Transport::Smtp(SmtpServer::new(smtp, hello(&site.base_url.host().context("a host")?))?),
             #[cfg(feature = "development")]
             Mail::DevInbox => Transport::DevInbox(Arc::default()),
         };

@@ -5,7 +5,7 @@
 
 use std::{
     error::Error as _,
-    fmt::Display,
+    fmt::{self, Display, Formatter},
     io, iter,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
@@ -13,12 +13,12 @@ use std::{
 
 use anyhow::Context as _;
 use lettre::{
-    Message,
+    Address, Message,
     transport::smtp::{
         Error,
-        authentication::{Credentials, DEFAULT_MECHANISMS},
+        authentication::{Credentials, DEFAULT_MECHANISMS, Mechanism},
         client::{AsyncSmtpConnection, TlsParameters},
-        commands::{Data, Mail, Noop, Quit, Rcpt},
+        commands::{Data, Mail, Noop, Quit, Rcpt, Rset},
         extension::{ClientId, Extension, MailBodyParameter, MailParameter},
         response::{Code, Response, Severity},
     },
@@ -30,6 +30,7 @@ use tokio::{
 };
 
 use auth::delivery::SendError;
+use url::Host;
 
 use super::read_limit::{LimitedStream, ReadLimit};
 use crate::config::{Smtp, SmtpTls};
@@ -50,13 +51,18 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
 const AUTHENTICATION_REQUIRED: u16 = 530;
 const NO_SMTP: &str = "the mail server broke off, or what it says is no SMTP";
 const NO_CONNECTION: &str = "no connection to the mail server";
+const NO_STARTTLS: &str =
+    "the mail server offers no STARTTLS; for a server with TLS from the first byte EMAIL_SMTP begins with smtps:";
+const NO_PASSWORD: &str = "the mail server takes no user and password (AUTH PLAIN or LOGIN)";
+const ONLY_OAUTH: &str =
+    "the mail server takes no user and password, only XOAUTH2, which Latchkey doesn't have (docs/operations.md, Microsoft 365)";
 const TOO_LONG: &str = "the mail server took too long";
 
 /// How many conversations there are at once is the caller's affair.
 pub struct SmtpServer {
     smtp: Smtp,
     hello: ClientId,
-    tls: Option<TlsParameters>,
+    tls: TlsParameters,
     idle: Arc<Mutex<Idle>>,
 }
 
@@ -81,25 +87,75 @@ enum Step {
 /// Why a mail did not go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Failure {
-    Refused(Step, Code),
+    Refused(Step, No),
     /// No answer, or none that is SMTP. In words for operators.
     Lost(String),
     /// The same, to a recipient. A relay may ask that recipient's server first, and strangers choose recipients.
     LostAtRecipient(String),
 }
 
-impl SmtpServer {
-    /// `name` is for EHLO. Needs a runtime, where idle connections are closed.
-    pub fn new(smtp: &Smtp, name: String) -> anyhow::Result<Self> {
-        let tls = match smtp.tls {
-            SmtpTls::Plain => None,
-            SmtpTls::StartTls | SmtpTls::Implicit => {
-                Some(TlsParameters::new(smtp.host.clone()).context("TLS for the mail server")?)
-            }
+/// A mail server's no: its code, and what RFC 3463 has it add about whom or what is at fault (the subject and the detail; its class is
+/// the code's).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct No {
+    code: Code,
+    about: Option<(u16, u16)>,
+}
+
+impl No {
+    fn of(code: Code, error: &Error) -> Self {
+        let text = error.source().map(ToString::to_string).unwrap_or_default();
+        let mut numbers = text.split_whitespace().next().unwrap_or_default().split('.').map(str::parse);
+        let about = match (numbers.next(), numbers.next(), numbers.next(), numbers.next()) {
+            (Some(Ok(4 | 5)), Some(Ok(subject)), Some(Ok(detail)), None) => Some((subject, detail)),
+            _ => None,
         };
+        Self { code, about }
+    }
+
+    /// The address, or its mailbox. 5.1.7 and 5.1.8 are the sender's; 5.1.10 is a domain that takes no mail at all (RFC 7505).
+    fn is_about_recipient(self) -> bool {
+        matches!(self.about, Some((1, 0..=6 | 10) | (2, _)))
+    }
+
+    fn is_for_now(self) -> bool {
+        self.code.severity == Severity::TransientNegativeCompletion
+    }
+}
+
+impl Display for No {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { code, about } = self;
+        match about {
+            Some((subject, detail)) => write!(f, "{code} {}.{subject}.{detail}", u16::from(*code) / 100),
+            None => write!(f, "{code}"),
+        }
+    }
+}
+
+/// What EHLO says: the host of `BASE_URL`, an address as RFC 5321 §4.1.3 writes it.
+pub fn hello(host: &Host<&str>) -> ClientId {
+    match *host {
+        Host::Domain(name) => ClientId::Domain(name.to_owned()),
+        Host::Ipv4(address) => ClientId::Ipv4(address),
+        Host::Ipv6(address) => ClientId::Ipv6(address),
+    }
+}
+
+impl SmtpServer {
+    /// Needs a runtime, where idle connections are closed.
+    pub fn new(smtp: &Smtp, hello: ClientId) -> anyhow::Result<Self> {
+        // Without TLS only on loopback, where the certificate of a server that offers STARTTLS is often of its own making. It is no less
+        // safe than what goes in clear.
+        let unproven = smtp.tls == SmtpTls::Plain;
+        let tls = TlsParameters::builder(smtp.host.clone())
+            .dangerous_accept_invalid_certs(unproven)
+            .dangerous_accept_invalid_hostnames(unproven)
+            .build()
+            .context("TLS for the mail server")?;
         let idle = Arc::<Mutex<Idle>>::default();
         tokio::spawn(close_idle(Arc::downgrade(&idle)));
-        Ok(Self { smtp: smtp.clone(), hello: ClientId::Domain(name), tls, idle })
+        Ok(Self { smtp: smtp.clone(), hello, tls, idle })
     }
 
     /// Dropped half-way, it drops its connection with it.
@@ -130,11 +186,19 @@ impl SmtpServer {
         }
     }
 
-    /// Goes as far as a mail would and sends none: connects, says EHLO, starts TLS, authenticates.
-    pub async fn try_out(&self) -> Result<(), SendError> {
-        let connection = before(Instant::now() + BEFORE_RECIPIENT, self.connect()).await?;
-        connection.say_goodbye().await;
-        Ok(())
+    /// Goes as far as a mail would and sends none: connects, says EHLO, starts TLS, authenticates, names sender and recipients, and takes
+    /// it back. What is wrong with a recipient is not the mail server's fault. Whether TLS was on.
+    pub async fn try_out(&self, from: &Address, to: &[Address]) -> Result<bool, SendError> {
+        let tried = async {
+            let mut connection = self.connect().await?;
+            let encrypted = connection.smtp.is_encrypted();
+            match connection.name(from, to).await {
+                Ok(()) => connection.say_goodbye().await,
+                Err(failure) => return Err(connection.given_up(failure)),
+            }
+            Ok(encrypted)
+        };
+        Ok(before(Instant::now() + BEFORE_RECIPIENT, tried).await?)
     }
 
     async fn kept(&self) -> Option<Connection> {
@@ -147,16 +211,20 @@ impl SmtpServer {
     async fn connect(&self) -> Result<Connection, Failure> {
         let Smtp { tls, host, port, credentials } = &self.smtp;
         let read_limit = ReadLimit::new();
-        let at_once = self.tls.clone().filter(|_| *tls == SmtpTls::Implicit);
         let mut stream = LimitedStream::new(reach(host, *port).await?, read_limit.clone());
-        if let Some(parameters) = at_once {
-            stream.secure(parameters).await.map_err(at(Step::Hello))?;
+        if *tls == SmtpTls::Implicit {
+            stream.secure(self.tls.clone()).await.map_err(at(Step::Hello))?;
         }
         let mut smtp = AsyncSmtpConnection::connect_with_transport(stream, &self.hello).await.map_err(at(Step::Hello))?;
-        if let Some(parameters) = self.tls.clone().filter(|_| *tls == SmtpTls::StartTls) {
-            smtp.starttls(parameters, &self.hello).await.map_err(at(Step::StartTls))?;
+        // A relay on loopback may take a password only after STARTTLS.
+        if *tls == SmtpTls::StartTls || (*tls == SmtpTls::Plain && smtp.can_starttls()) {
+            smtp.starttls(self.tls.clone(), &self.hello).await.map_err(at(Step::StartTls))?;
         }
         if let Some(credentials) = credentials {
+            let offered = smtp.server_info();
+            if offered.supports_auth_mechanism(Mechanism::Xoauth2) && offered.get_auth_mechanism(DEFAULT_MECHANISMS).is_none() {
+                return Err(Failure::Lost(ONLY_OAUTH.to_owned()));
+            }
             let credentials = Credentials::new(credentials.user.clone(), credentials.password.expose().clone());
             if let Err(failure) = smtp.auth(DEFAULT_MECHANISMS, &credentials).await.map_err(at(Step::SignIn)) {
                 return Err(Connection { smtp, read_limit }.given_up(failure));
@@ -175,10 +243,23 @@ impl Connection {
         } else if self.smtp.server_info().supports_feature(Extension::SmtpUtfEight) {
             vec![MailParameter::Body(MailBodyParameter::EightBitMime), MailParameter::SmtpUtfEight]
         } else {
-            return Err(Failure::lacking());
+            // Only the recipient's address can be.
+            return Err(Failure::LostAtRecipient("the mail server takes ASCII addresses only (SMTPUTF8)".to_owned()));
         };
         let sender = Mail::new(message.envelope().from().cloned(), parameters);
         self.say(Step::Sender, sender, Severity::PositiveCompletion).await
+    }
+
+    async fn name(&mut self, from: &Address, to: &[Address]) -> Result<(), Failure> {
+        let sender = Mail::new(Some(from.clone()), Vec::new());
+        self.say(Step::Sender, sender, Severity::PositiveCompletion).await?;
+        for recipient in to {
+            match self.say(Step::Recipient, Rcpt::new(recipient.clone(), Vec::new()), Severity::PositiveCompletion).await {
+                Err(Failure::Refused(_, no)) if no.is_about_recipient() || no.is_for_now() => {}
+                named => named?,
+            }
+        }
+        self.say(Step::Sender, Rset, Severity::PositiveCompletion).await
     }
 
     async fn hand_over(&mut self, message: &Message) -> Result<(), Failure> {
@@ -254,15 +335,14 @@ fn locked(idle: &Mutex<Idle>) -> MutexGuard<'_, Idle> {
 }
 
 impl Failure {
-    /// A server's own words may quote the recipient, so of them only the code is kept.
+    /// A server's own words may quote the recipient, so of them only the codes are kept.
     fn new(step: Step, error: &Error) -> Self {
         if let Some(code) = error.status() {
-            return Self::Refused(step, code);
-        }
-        if error.is_client() {
-            return Self::lacking();
+            return Self::Refused(step, No::of(code, error));
         }
         Self::Lost(match tls_error(error) {
+            _ if error.is_client() && step == Step::StartTls => NO_STARTTLS.to_owned(),
+            _ if error.is_client() => NO_PASSWORD.to_owned(),
             Some(rustls::Error::InvalidCertificate(why)) => format!("no safe connection to the mail server: {}", distrust(why)),
             Some(_) => "no safe connection to the mail server".to_owned(),
             None if error.is_timeout() => TOO_LONG.to_owned(),
@@ -274,38 +354,44 @@ impl Failure {
     fn at_recipient(self) -> Self {
         if let Self::Lost(why) = self { Self::LostAtRecipient(why) } else { self }
     }
-
-    fn lacking() -> Self {
-        Self::Lost("the mail server lacks what this needs: STARTTLS, a way to sign in, or SMTPUTF8".to_owned())
-    }
 }
 
 /// What operators see, and whether it is worth another try.
 impl From<Failure> for SendError {
     fn from(failure: Failure) -> Self {
-        let (step, code) = match failure {
-            Failure::Refused(step, code) => (step, code),
+        let (step, no) = match failure {
+            Failure::Refused(step, no) => (step, no),
             Failure::Lost(why) => return Self::Server(why),
             Failure::LostAtRecipient(why) => return Self::Temporary(format!("{why}, at the recipient")),
         };
-        // RFC 5321 §4.2.1: the first digit says whether to try again. But a no for good to what we are, rather than to a
-        // recipient or a mail, is about a setting that operators can mend while the mail waits; with a wrong password every
-        // mail of that time would be lost.
-        //
-        // 552 to a recipient is no exception: RFC 5321 §4.5.3.1.10 has it mean "too many recipients" with old servers, and there
-        // is never more than one. So it means a mailbox that is full, for longer than a sign-in mail lives.
-        let mend = match (code.severity, step) {
-            (Severity::TransientNegativeCompletion, _) => {
-                return Self::Temporary(format!("the mail server refused it for now ({code})"));
+        // Only a no about the recipient is for good. Any other is about what we are or say, and operators can mend that while the mail
+        // waits; with a relay that doesn't know us yet every mail of that time would be lost, and its reader told to look for a typing
+        // mistake.
+        let recipient = matches!(step, Step::Recipient | Step::Content);
+        if no.is_for_now() {
+            return Self::Temporary(format!("the mail server refused it for now ({no})"));
+        }
+        if recipient && no.is_about_recipient() {
+            return Self::Permanent(format!("the mail server refused it ({no})"));
+        }
+        let mend = match (u16::from(no.code), no.about, step) {
+            (AUTHENTICATION_REQUIRED, ..) => "wants a user and password in EMAIL_SMTP that it knows",
+            (504, ..) => "takes no mail from the host of BASE_URL, which EHLO names",
+            (_, Some((7, 60) | (1, 7 | 8)), _) | (_, _, Step::Sender) => "refused the sender in EMAIL_FROM",
+            (521, ..) | (_, _, Step::Hello) => "takes no mail from this machine",
+            (_, _, Step::StartTls) => "refused STARTTLS",
+            (534, _, Step::SignIn) => "wants an application password, or another way to sign in, for the user in EMAIL_SMTP",
+            (538, _, Step::SignIn) => "takes a password only after TLS; EMAIL_SMTP says none",
+            (_, Some((7, 139)), Step::SignIn) => "takes no password for the user in EMAIL_SMTP (docs/operations.md, Microsoft 365)",
+            (_, _, Step::SignIn) => "refused the user and password in EMAIL_SMTP",
+            (_, Some((7, _)), _) => {
+                "passes no mail on for us; its operator has to allow this machine, the user in EMAIL_SMTP or EMAIL_FROM"
             }
-            _ if u16::from(code) == AUTHENTICATION_REQUIRED => "wants a user and password in EMAIL_SMTP that it knows",
-            (_, Step::Recipient | Step::Content) => return Self::Permanent(format!("the mail server refused it ({code})")),
-            (_, Step::Hello) => "takes no mail from this machine",
-            (_, Step::StartTls) => "refused STARTTLS",
-            (_, Step::SignIn) => "refused the user and password in EMAIL_SMTP",
-            (_, Step::Sender) => "refused the sender in EMAIL_FROM",
+            _ => "refused it and doesn't say whether for the recipient or for us; its operator can see why",
         };
-        Self::Server(format!("the mail server {mend} ({code})"))
+        let text = format!("the mail server {mend} ({no})");
+        // What is said to a recipient's name may come from the recipient's server, and strangers choose recipients.
+        if recipient && u16::from(no.code) != AUTHENTICATION_REQUIRED { Self::Temporary(text) } else { Self::Server(text) }
     }
 }
 
@@ -348,7 +434,7 @@ mod tests {
         let password = Secret::new("secret".to_owned());
         let credentials = Some(SmtpCredentials { user: "mailer".to_owned(), password });
         let smtp = Smtp { tls: SmtpTls::Plain, host, port, credentials };
-        (sink, SmtpServer::new(&smtp, "localhost".to_owned()).expect("no TLS to set up"))
+        (sink, SmtpServer::new(&smtp, ClientId::Domain("localhost".to_owned())).expect("no TLS to set up"))
     }
 
     fn message() -> Message {
@@ -362,6 +448,9 @@ mod tests {
         Err(match stage {
             _ if why.contains("for now") => SendError::Temporary(why.to_owned()),
             Stage::Rcpt if !why.ends_with(')') => SendError::Temporary(format!("{why}, at the recipient")),
+            Stage::Rcpt | Stage::Data | Stage::Taken if why.ends_with(')') && !why.contains("(530") => {
+                SendError::Temporary(why.to_owned())
+            }
             _ => SendError::Server(why.to_owned()),
         })
     }
@@ -400,20 +489,40 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_no_for_now_is_tried_again_and_one_for_good_only_where_operators_can_mend_it() {
+    async fn only_a_no_about_the_recipient_is_for_good() {
+        const ABOUT_US: [&str; 16] = [
+            "421",
+            "450",
+            "451",
+            "452",
+            "454",
+            "521",
+            "530",
+            "535",
+            "550",
+            "552",
+            "554",
+            "554 5.7.1",
+            "553 5.7.1",
+            "504 5.5.2",
+            "550 5.7.60",
+            "550 5.1.8",
+        ];
+        const ABOUT_THE_RECIPIENT: [&str; 4] = ["550 5.1.1", "553 5.1.3", "556 5.1.10", "552 5.2.2"];
         for (stage, verb) in STAGES {
-            for code in [421, 450, 451, 452, 454, 530, 535, 550, 552, 554] {
+            for codes in ABOUT_US.into_iter().chain(ABOUT_THE_RECIPIENT) {
                 let (sink, server) = server().await;
-                sink.play(Fault::new(stage, Act::Answer(code)).times(1));
-                let what = format!("{code} at {stage:?}");
+                sink.play(Fault::new(stage, Act::Refuse(codes)).times(1));
+                let what = format!("{codes} at {stage:?}");
                 let answer = server.send(&message()).await.expect_err(&what);
-                let for_good = matches!(stage, Stage::Rcpt | Stage::Data | Stage::Taken) && code > 530;
-                match &answer {
-                    SendError::Permanent(_) => assert!(for_good, "{what}: {answer}"),
-                    SendError::Temporary(_) | SendError::Server(_) => assert!(!for_good, "{what}: {answer}"),
-                }
+                let named = matches!(stage, Stage::Rcpt | Stage::Data | Stage::Taken);
+                let for_good = named && ABOUT_THE_RECIPIENT.contains(&codes);
+                assert_eq!(matches!(answer, SendError::Permanent(_)), for_good, "{what}: {answer}");
+                // Strangers choose recipients; but whether we sign in is ours alone.
+                let ours = matches!(answer, SendError::Server(_));
+                assert_eq!(ours, !codes.starts_with('4') && (!named || codes == "530"), "{what}: {answer}");
                 let text = answer.to_string();
-                assert!(text.ends_with(&format!("({code})")) && !text.contains('@'), "{what}: {text}");
+                assert!(text.ends_with(&format!("({codes})")) && !text.contains('@'), "{what}: {text}");
                 assert_eq!(sink.all_to(TO).len(), 0, "{what}");
                 goes_out_next(&sink, &server, 0, &what).await;
                 let heard = sink.heard(false);
@@ -428,17 +537,66 @@ mod tests {
 
     #[tokio::test]
     async fn operators_are_told_what_to_mend() {
-        for (stage, code, text) in [
-            (Stage::Greeting, 554, "the mail server takes no mail from this machine (554)"),
-            (Stage::Ehlo, 550, "the mail server takes no mail from this machine (550)"),
-            (Stage::Auth, 535, "the mail server refused the user and password in EMAIL_SMTP (535)"),
-            (Stage::Mail, 550, "the mail server refused the sender in EMAIL_FROM (550)"),
-            (Stage::Rcpt, 530, "the mail server wants a user and password in EMAIL_SMTP that it knows (530)"),
-            (Stage::Rcpt, 450, "the mail server refused it for now (450)"),
+        for (stage, codes, text) in [
+            (Stage::Greeting, "554", "takes no mail from this machine"),
+            (Stage::Ehlo, "550", "takes no mail from this machine"),
+            (Stage::Auth, "535 5.7.8", "refused the user and password in EMAIL_SMTP"),
+            (Stage::Auth, "535 5.7.139", "takes no password for the user in EMAIL_SMTP (docs/operations.md, Microsoft 365)"),
+            (Stage::Auth, "534 5.7.9", "wants an application password, or another way to sign in, for the user in EMAIL_SMTP"),
+            (Stage::Auth, "538", "takes a password only after TLS; EMAIL_SMTP says none"),
+            (Stage::Mail, "530 5.7.0", "wants a user and password in EMAIL_SMTP that it knows"),
+            (Stage::Mail, "550", "refused the sender in EMAIL_FROM"),
+            (Stage::Rcpt, "530 5.7.0", "wants a user and password in EMAIL_SMTP that it knows"),
+            (Stage::Rcpt, "450", "refused it for now"),
+            (
+                Stage::Rcpt,
+                "554 5.7.1",
+                "passes no mail on for us; its operator has to allow this machine, the user in EMAIL_SMTP or EMAIL_FROM",
+            ),
+            (Stage::Rcpt, "504 5.5.2", "takes no mail from the host of BASE_URL, which EHLO names"),
+            (Stage::Rcpt, "550 5.1.8", "refused the sender in EMAIL_FROM"),
+            (Stage::Taken, "550 5.7.60", "refused the sender in EMAIL_FROM"),
+            (Stage::Rcpt, "550", "refused it and doesn't say whether for the recipient or for us; its operator can see why"),
         ] {
             let (sink, server) = server().await;
-            sink.play(Fault::new(stage, Act::Answer(code)));
-            assert_eq!(server.send(&message()).await, again(stage, text));
+            sink.play(Fault::new(stage, Act::Refuse(codes)));
+            let text = if codes == "450" { "refused it for now" } else { text };
+            assert_eq!(server.send(&message()).await, again(stage, &format!("the mail server {text} ({codes})")));
+        }
+    }
+
+    /// `doctor` asks what a mail asks, up to the recipient. What is wrong with that recipient is not the mail server's fault.
+    #[tokio::test]
+    async fn a_try_goes_as_far_as_the_recipient_and_sends_nothing() {
+        for (stage, codes, fine) in [
+            (Stage::Quit, "250", true),
+            (Stage::Rcpt, "550 5.1.1", true),
+            (Stage::Rcpt, "450 4.7.1", true),
+            (Stage::Rcpt, "554 5.7.1", false),
+            (Stage::Rcpt, "550", false),
+            (Stage::Mail, "553 5.7.1", false),
+        ] {
+            let (sink, server) = server().await;
+            sink.play(Fault::new(stage, Act::Refuse(codes)));
+            let (from, to) = ("sign-in@example.org".parse().expect("an address"), TO.parse().expect("an address"));
+            let tried = server.try_out(&from, &[to]).await;
+            assert_eq!(tried.is_ok(), fine, "{codes} at {stage:?}: {tried:?}");
+            assert_eq!(sink.all_to(TO).len(), 0);
+            if fine {
+                assert_eq!(sink.heard(false), ["EHLO", "AUTH", "MAIL", "RCPT", "RSET", "QUIT"], "{codes} at {stage:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_host_of_the_base_url_is_named_as_smtp_writes_it() {
+        for (url, name) in [
+            ("https://id.internal", "id.internal"),
+            ("https://10.0.0.5", "[10.0.0.5]"),
+            ("https://[fd00::5]:8443", "[IPv6:fd00::5]"),
+        ] {
+            let url = url::Url::parse(url).expect("a URL");
+            assert_eq!(hello(&url.host().expect("a host")).to_string(), name);
         }
     }
 
@@ -530,11 +688,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_a_goodbye() {
         let (sink, server) = server().await;
-        sink.play(Fault::new(Stage::Rcpt, Act::Answer(550)));
+        sink.play(Fault::new(Stage::Rcpt, Act::Refuse("550 5.1.1")));
         sink.play(Fault::new(Stage::Quit, Act::Silence));
         let message = message();
         let answer = timeout(Duration::from_secs(1), server.send(&message)).await.expect("at once");
-        assert_eq!(answer, Err(SendError::Permanent("the mail server refused it (550)".to_owned())));
+        assert_eq!(answer, Err(SendError::Permanent("the mail server refused it (550 5.1.1)".to_owned())));
     }
 
     /// A kept connection carries as many mails as there are, though no single one may be answered with so much.

@@ -110,10 +110,10 @@ async fn mail_server(mail: Mail) -> SmtpSink {
 
 /// Whom a mail server refuses that refuses some.
 fn refusal(n: u32, email: &str) -> Option<Fault> {
-    let fault = |code| Fault::new(Stage::Rcpt, Act::Answer(code)).to(email);
+    let fault = |codes| Fault::new(Stage::Rcpt, Act::Refuse(codes)).to(email);
     match n % 12 {
-        0 => Some(fault(550)),
-        1 | 4 | 6 | 9 => Some(fault(450).times(1)),
+        0 => Some(fault("550 5.1.1")),
+        1 | 4 | 6 | 9 => Some(fault("450 4.2.0").times(1)),
         _ => None,
     }
 }

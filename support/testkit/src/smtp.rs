@@ -85,6 +85,8 @@ pub enum Act {
     /// Says nothing more, until the client hangs up.
     Silence,
     HangUp,
+    /// Refuses with this code and its enhanced code, as [`Act::Answer`].
+    Refuse(&'static str),
     /// These bytes.
     Say(Vec<u8>),
     /// One line, for as long as the client reads.
@@ -368,7 +370,7 @@ impl Server for Conversation<'_> {
         };
         let recipients = mail.to.join(" ");
         let said = if stage == Stage::Taken { &recipients } else { said };
-        if stage == Stage::Taken && !matches!(act, Some(Act::Answer(_) | Act::Goodbye)) {
+        if stage == Stage::Taken && !matches!(act, Some(Act::Answer(_) | Act::Refuse(_) | Act::Goodbye)) {
             self.ledger.keep(mail);
         }
         match act {
@@ -387,6 +389,10 @@ impl Server for Conversation<'_> {
             }
             Some(Act::Answer(code)) => {
                 say(client, &format!("{code} not so: {}\r\n", said.trim_end())).await?;
+                return Ok(Turn::Wrong);
+            }
+            Some(Act::Refuse(codes)) => {
+                say(client, &format!("{codes} not so: {}\r\n", said.trim_end())).await?;
                 return Ok(Turn::Wrong);
             }
             Some(Act::Say(bytes)) => {

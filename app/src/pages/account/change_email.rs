@@ -28,9 +28,8 @@ impl NewAddressError {
     fn text(self) -> String {
         match self {
             Self::Format(error) => address_text(error, "Enter your new email address"),
-            Self::Same => "That's the address you sign in with now. Enter another one.",
+            Self::Same => "That's the address you sign in with now. Enter another one.".to_owned(),
         }
-        .to_owned()
     }
 }
 

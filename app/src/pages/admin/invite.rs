@@ -31,14 +31,15 @@ pub enum AddressError {
 }
 
 impl AddressError {
-    const fn text(self) -> &'static str {
-        match self {
-            Self::Format(error) => address_text(error, "Enter an email address"),
+    fn text(self) -> String {
+        let text = match self {
+            Self::Format(error) => return address_text(error, "Enter an email address"),
             Self::HasAccount => "There's already an account with this address",
             Self::HeldBack => "An account left this address less than 3 days ago and may have it back. Try again then",
             Self::Closed => "Nobody can sign up here, invited or not. Whoever runs this service can change that (SIGNUP)",
             Self::NotAdmitted => "Sign-up here doesn't take this address. To invite it all the same, give a reason",
-        }
+        };
+        text.to_owned()
     }
 }
 
@@ -61,7 +62,7 @@ pub fn InviteSomeonePage(
         >
             <Ask action=routes::ADMIN_USERS_INVITE button="Send invitation" narrow=true novalidate=true back=("Cancel", routes::ADMIN_USERS.to_owned())>
                 <p>"We'll email them a link that lets them sign up. It works for "{days}"."</p>
-                <EmailField value=email autocomplete="off" error=error.map(|error| error.text().to_owned())/>
+                <EmailField value=email autocomplete="off" error=error.map(AddressError::text)/>
                 {reason.map(|value| view! {
                     <TextField
                         id="reason" label="Reason, for an address that sign-up doesn't take" hint="Kept in the audit log." value

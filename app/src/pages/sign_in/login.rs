@@ -26,18 +26,21 @@ pub enum EmailError {
 }
 
 /// Why what was typed is no address. `missing`: where nothing was.
-pub(crate) const fn address_text(error: EmailAddressError, missing: &'static str) -> &'static str {
+pub(crate) fn address_text(error: EmailAddressError, missing: &'static str) -> String {
     match error {
-        EmailAddressError::Missing => missing,
-        EmailAddressError::Malformed => "Enter an email address, like name@example.org",
-        EmailAddressError::Route => "Enter the plain address, without %, ! or =? before the @",
+        EmailAddressError::Missing => missing.to_owned(),
+        EmailAddressError::Malformed => "Enter an email address, like name@example.org".to_owned(),
+        EmailAddressError::Letter(letter) => {
+            format!("We can't send to an address with “{letter}” before the @. Enter another address")
+        }
+        EmailAddressError::Route => "Enter the plain address, without %, ! or =? before the @".to_owned(),
     }
 }
 
 impl EmailError {
     fn text(self) -> String {
         match self {
-            Self::Format(error) => address_text(error, "Enter your email address").to_owned(),
+            Self::Format(error) => address_text(error, "Enter your email address"),
             Self::TooSoon { seconds } => format!("You can send another email {}", format::within(Duration::from_secs(seconds))),
         }
     }

@@ -17,7 +17,7 @@ use argon2::{Argon2, PasswordHasher as _, PasswordVerifier as _, password_hash::
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
-use crate::crypto::random;
+use crate::{crypto::random, primitives::typed::seen};
 
 /// Codes of a set.
 pub const SET: usize = 10;
@@ -84,15 +84,15 @@ impl BackupCode {
         codes
     }
 
-    /// Takes what people type: any case, with or without hyphens and spaces.
+    /// Takes what people type: any case, with or without hyphens, spaces and what else is neither letter nor digit.
     ///
     /// # Errors
     /// [`BackupCodeFormat`].
     pub fn parse(text: &str) -> Result<Self, BackupCodeFormat> {
         let typed: Zeroizing<Vec<u8>> = Zeroizing::new(
-            text.bytes()
-                .filter(|byte| !byte.is_ascii_whitespace() && *byte != b'-')
-                .map(|byte| byte.to_ascii_lowercase())
+            seen(text)
+                .filter(|c| c.is_alphanumeric())
+                .map(|c| if c.is_ascii() { c.to_ascii_lowercase() as u8 } else { b'?' })
                 .collect(),
         );
         if typed.is_empty() {
@@ -175,7 +175,15 @@ mod tests {
         let code = BackupCode::new();
         let shown = code.reveal();
         assert_eq!(shown.len(), 14);
-        for typed in [shown.clone(), shown.to_uppercase(), shown.replace('-', ""), shown.replace('-', " "), format!(" {shown}\n")] {
+        for typed in [
+            shown.clone(),
+            shown.to_uppercase(),
+            shown.replace('-', ""),
+            shown.replace('-', " "),
+            format!(" {shown}\n"),
+            shown.replace('-', "\u{2013}"),
+            format!("“{shown}”\u{200b}"),
+        ] {
             assert_eq!(BackupCode::parse(&typed).as_ref(), Ok(&code), "{typed:?}");
         }
     }
@@ -183,7 +191,7 @@ mod tests {
     #[test]
     fn what_is_not_a_code_is_not_counted() {
         assert_eq!(BackupCode::parse(" - "), Err(BackupCodeFormat::Missing));
-        for typed in ["123456", "k7qd-m2xw-t9h", "k7qd-m2xw-t9hpp", "k7qd-m2xw-t9h0", "k7qd-m2xw-t9hé", "k7qd_m2xw_t9hp"] {
+        for typed in ["123456", "k7qd-m2xw-t9h", "k7qd-m2xw-t9hpp", "k7qd-m2xw-t9h0", "k7qd-m2xw-t9hé"] {
             assert_eq!(BackupCode::parse(typed), Err(BackupCodeFormat::Malformed), "{typed:?}");
         }
     }

@@ -8,6 +8,8 @@ use http::{
     },
 };
 
+use crate::config::Hsts;
+
 /// Our style and pictures, forms to ourselves, and nothing else: no script at all (A14). So nothing of a page connects to us either; what
 /// examines one reads `/robots.txt` from within it, and told that it may not, takes it for missing.
 const CSP: HeaderValue = HeaderValue::from_static(
@@ -33,17 +35,29 @@ const ALWAYS: [(HeaderName, HeaderValue); 6] = [
     ),
 ];
 
-/// Two years, as ASVS 3.4.1 and the preload list want it or longer.
-const HSTS: HeaderValue = HeaderValue::from_static("max-age=63072000; includeSubDomains");
+/// A year, as ASVS 3.4.1 wants it. Other hosts of the domain may be somebody else's, and not ready for TLS.
+const THIS_HOST: HeaderValue = HeaderValue::from_static("max-age=31536000");
+/// Two years, as the preload list wants it or longer.
+const SUBDOMAINS: HeaderValue = HeaderValue::from_static("max-age=63072000; includeSubDomains");
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct SecurityHeaders {
-    /// On plain http the header is ignored, and on `localhost` it would lock out a developer's other services.
-    pub https: bool,
+    hsts: Option<HeaderValue>,
 }
 
 impl SecurityHeaders {
-    pub fn write(self, headers: &mut HeaderMap) {
+    pub fn new(hsts: Hsts, https: bool) -> Self {
+        let hsts = match hsts {
+            // On plain http the header is ignored, and on `localhost` it would lock out a developer's other services.
+            _ if !https => None,
+            Hsts::Host => Some(THIS_HOST),
+            Hsts::Subdomains => Some(SUBDOMAINS),
+            Hsts::Off => None,
+        };
+        Self { hsts }
+    }
+
+    pub fn write(&self, headers: &mut HeaderMap) {
         // Once, instead of growing from 4 to 8 to 16 and putting all in their places anew each time.
         headers.reserve(ALWAYS.len() + 3);
         for (name, value) in ALWAYS {
@@ -53,8 +67,8 @@ impl SecurityHeaders {
         headers.entry(CONTENT_SECURITY_POLICY).or_insert(CSP);
         // A cacheable answer says so itself; a page that says nothing must not be kept in a shared cache.
         headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-        if self.https {
-            headers.insert(STRICT_TRANSPORT_SECURITY, HSTS);
+        if let Some(hsts) = &self.hsts {
+            headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
         }
         // ASVS 13.4.6: no product or version is shown.
         headers.remove(SERVER);
@@ -84,10 +98,23 @@ mod tests {
             .route("/broken", get(|| async { StatusCode::INTERNAL_SERVER_ERROR }))
             .layer(from_fn(move |request: Request, next: Next| async move {
                 let mut response = next.run(request).await;
-                SecurityHeaders { https }.write(response.headers_mut());
+                SecurityHeaders::new(Hsts::Host, https).write(response.headers_mut());
                 response
             }));
         send(&app, Request::get(path).body(Body::empty()).expect("valid")).await
+    }
+
+    #[test]
+    fn other_hosts_are_bound_to_tls_only_where_somebody_says_so() {
+        for (hsts, value) in [
+            (Hsts::Host, Some("max-age=31536000")),
+            (Hsts::Subdomains, Some("max-age=63072000; includeSubDomains")),
+            (Hsts::Off, None),
+        ] {
+            let mut headers = HeaderMap::new();
+            SecurityHeaders::new(hsts, true).write(&mut headers);
+            assert_eq!(headers.get(STRICT_TRANSPORT_SECURITY).map(|value| value.to_str().expect("ASCII")), value);
+        }
     }
 
     #[tokio::test]
@@ -97,7 +124,7 @@ mod tests {
             assert_eq!(response.status(), status);
             for (name, value) in ALWAYS.into_iter().chain([
                 (CONTENT_SECURITY_POLICY, CSP),
-                (STRICT_TRANSPORT_SECURITY, HSTS),
+                (STRICT_TRANSPORT_SECURITY, THIS_HOST),
                 (CACHE_CONTROL, HeaderValue::from_static("no-store")),
             ]) {
                 let lines: Vec<_> = response.headers().get_all(&name).iter().collect();

@@ -165,7 +165,7 @@ async fn with_starttls_mail_goes_only_to_a_server_that_proves_its_name() {
     let authority = Some(&trust.authority);
     let good = certified(&GOOD_NAMES, authority, false);
     let site = Site::new(start_tls, &trust).await;
-    let lacks = "the mail server lacks what this needs: STARTTLS, a way to sign in, or SMTPUTF8";
+    let lacks = "the mail server offers no STARTTLS; for a server with TLS from the first byte EMAIL_SMTP begins with smtps:";
     site.refuses(Manner::Plain, None, lacks).await;
     for (config, error) in [
         (certified(&["mail.example.org"], authority, false), NO_NAME),

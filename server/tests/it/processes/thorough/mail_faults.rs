@@ -147,8 +147,8 @@ async fn each_recipient_has_an_answer_of_their_own() {
     const GREY: &str = "grey@example.org";
     let site = Site::new().await;
     site.sink.tap();
-    site.sink.play(Fault::new(Stage::Rcpt, Act::Answer(550)).to("gone@example.org"));
-    site.sink.play(Fault::new(Stage::Taken, Act::Answer(552)).to("big@example.org"));
+    site.sink.play(Fault::new(Stage::Rcpt, Act::Refuse("550 5.1.1")).to("gone@example.org"));
+    site.sink.play(Fault::new(Stage::Taken, Act::Refuse("552 5.2.2")).to("big@example.org"));
     // Greylisting: who comes again, and with the same mail, is let in.
     site.sink.play(Fault::new(Stage::Rcpt, Act::Answer(450)).to(GREY).times(1));
     site.sink.play(Fault::new(Stage::Taken, Act::Answer(451)).to(GREY).times(1));
@@ -160,8 +160,8 @@ async fn each_recipient_has_an_answer_of_their_own() {
     let mut through = site.ask("through@example.org").await;
     site.signs_in(&mut through, "through@example.org").await;
 
-    site.tries.nth("gone@example.org", 1).await.assert_settled("failed", Some("the mail server refused it (550)"));
-    site.tries.nth("big@example.org", 1).await.assert_settled("failed", Some("the mail server refused it (552)"));
+    site.tries.nth("gone@example.org", 1).await.assert_settled("failed", Some("the mail server refused it (550 5.1.1)"));
+    site.tries.nth("big@example.org", 1).await.assert_settled("failed", Some("the mail server refused it (552 5.2.2)"));
     site.tries.nth(GREY, 1).await.assert_waits(WAITS[0], "the mail server refused it for now (450)");
     site.tries.nth(GREY, 2).await.assert_waits(WAITS[1], "the mail server refused it for now (451)");
     site.over().await;

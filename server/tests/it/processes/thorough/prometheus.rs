@@ -345,7 +345,7 @@ async fn what_should_fire_does_and_the_dashboard_shows_it() {
         assert_eq!(browser.post("/login/two-factor", &[("code", &wrong)]).await.status, 422);
     }
     // One network asks for over a hundred mails, to people who aren't there.
-    scene.sink.play(Fault::new(Stage::Rcpt, Act::Answer(550)));
+    scene.sink.play(Fault::new(Stage::Rcpt, Act::Refuse("550 5.1.1")));
     scene.ask_for_mails("stranger", 101).await;
     // Their mails alone: notices to others may be refused as well.
     let refused = "select count(*) from mail_outbox m join magic_links l on l.id = m.magic_link_id
