@@ -274,29 +274,8 @@ pub(super) async fn measure(pool: &PgPool, unreadable: Option<i64>, counted: boo
     .fetch_one(pool)
     .await;
     let answers = measured("server_errors", answers)?;
-    let busiest = sqlx::query_scalar!(
-        r#"
-        select least(greatest(sum(requests), 0), 1e15)::bigint as "requests!" from network_requests where minute > $1 and minute <= $2
-        group by network order by 1 desc limit 1
-        "#,
-        hour,
-        now,
-    )
-    .fetch_optional(pool)
-    .await;
-    let busiest = measured("burst", busiest)?;
-    let second_factor = sqlx::query_scalar!(
-        r#"
-        select count(*) as "failures!" from auth_audit
-        where event_type in ('totp.refused', 'backup_code.refused') and created_at > $1 and created_at <= $2 and user_id is not null
-        group by user_id order by 1 desc limit 1
-        "#,
-        hour,
-        now,
-    )
-    .fetch_optional(pool)
-    .await;
-    let second_factor = measured("second_factor_failures", second_factor)?;
+    let busiest = measured("burst", most_requests(pool, hour, now).await)?;
+    let second_factor = measured("second_factor_failures", most_failures(pool, hour, now).await)?;
     // Those that still wait count with the time they have waited so far: where nothing goes out, nothing would be late.
     let mail = sqlx::query!(
         r#"
@@ -350,6 +329,35 @@ pub(super) async fn measure(pool: &PgPool, unreadable: Option<i64>, counted: boo
         (Check::Keys, unreadable.map(number)),
     ];
     Ok(Measured { values, whole })
+}
+
+/// Sign-in mails that the busiest network asked for.
+async fn most_requests(pool: &PgPool, hour: OffsetDateTime, now: OffsetDateTime) -> sqlx::Result<Option<i64>> {
+    sqlx::query_scalar!(
+        r#"
+        select least(greatest(sum(requests), 0), 1e15)::bigint as "requests!" from network_requests where minute > $1 and minute <= $2
+        group by network order by 1 desc limit 1
+        "#,
+        hour,
+        now,
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// Wrong second factors of the account that has most.
+async fn most_failures(pool: &PgPool, hour: OffsetDateTime, now: OffsetDateTime) -> sqlx::Result<Option<i64>> {
+    sqlx::query_scalar!(
+        r#"
+        select count(*) as "failures!" from auth_audit
+        where event_type in ('totp.refused', 'backup_code.refused') and created_at > $1 and created_at <= $2 and user_id is not null
+        group by user_id order by 1 desc limit 1
+        "#,
+        hour,
+        now,
+    )
+    .fetch_optional(pool)
+    .await
 }
 
 /// Tries it, and takes it back. An error that is not the statement's own is the caller's: then nothing can be said.
