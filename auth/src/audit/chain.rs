@@ -132,6 +132,12 @@ impl Row {
         sha256(&bytes)
     }
 
+    /// Bytes of its text, which is all of it that can be long.
+    pub fn size(&self) -> usize {
+        let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        self.event_type.len() + self.details.len() + optional(&self.user_agent) + optional(&self.request_id)
+    }
+
     pub fn month(&self) -> Date {
         month_of(self.created_at)
     }

@@ -8,16 +8,13 @@ use strum::{EnumString, IntoStaticStr, VariantArray};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
-use super::{About, AuditFilter, AuditRow, store};
+use super::{About, AuditFilter, AuditRow, seal::PAGE, store};
 use crate::{
     Audit, Error,
     event::{Event, UnitOfWork},
     identity::{ActionError, Actor},
     primitives::cursor::{Cursor, Towards},
 };
-
-/// Rows read at once.
-const PAGE: usize = 1_000;
 
 /// By the ending of the file's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantArray)]

@@ -18,7 +18,7 @@ use sqlx::{PgConnection, PgPool};
 use time::{Date, OffsetDateTime};
 
 use super::{
-    chain::{Head, Kind, LATE, LastVerified, Late, Mark, Rows, Seal, month_of},
+    chain::{Head, Kind, LATE, LastVerified, Late, Mark, Row, Rows, Seal, month_of},
     seal_store as store,
 };
 use crate::{
@@ -28,8 +28,13 @@ use crate::{
     primitives::{reason::Reason, schedule},
 };
 
-/// Rows of one batch at most: what is held in memory at once.
+/// Rows of one batch at most.
 pub(super) const BATCH: usize = 5_000;
+/// Bytes of one batch, from which on it takes no further page: a batch holds the chain's lock while PostgreSQL prints its rows.
+const BATCH_BYTES: usize = 16 << 20;
+/// Rows of one statement at most, here and wherever the log is read in pages: what is held in memory at once. The application's role can
+/// add rows of 64 KiB that take PostgreSQL milliseconds each to print, and a statement with thousands of them never ends in time.
+pub(super) const PAGE: usize = 100;
 /// Batches of one run at most, so that a backlog is worked off in turns.
 const BATCHES: usize = 20;
 const EVERY: time::Duration = time::Duration::minutes(1);
@@ -196,25 +201,36 @@ impl Audit<'_> {
             return Ok(None);
         }
         let from = head.as_ref().map_or(Mark::START, |head| head.to);
-        let rows = store::next_rows(&mut transaction, from, newest, BATCH).await?;
-        let Some(last) = rows.last() else { return Ok(Some((0, 0))) };
-        let whole = rows.len() < BATCH;
+        let (mut months, mut rows, mut bytes) = (BTreeMap::<Date, Rows>::new(), 0, 0);
+        let mut last: Option<Mark> = None;
+        let mut whole = false;
+        while !whole && rows < BATCH && bytes < BATCH_BYTES {
+            let page = match last {
+                None => store::next_rows(&mut transaction, from, newest, PAGE).await?,
+                Some(last) if last.position <= 0 => store::old_rows(&mut transaction, last, Mark::NUMBERED, PAGE).await?,
+                Some(last) => store::numbered_rows(&mut transaction, last, newest, PAGE).await?,
+            };
+            whole = page.len() < PAGE;
+            last = page.last().map(Row::mark).or(last);
+            rows += page.len();
+            for row in &page {
+                bytes += row.size();
+                months.entry(row.month()).or_insert_with(Rows::new).push(row);
+            }
+        }
+        let Some(last) = last else { return Ok(Some((0, 0))) };
         let to = match last.position {
-            ..=0 => last.mark(),
+            ..=0 => last,
             _ if whole => Mark::after(newest),
             position => Mark::after(position),
         };
-        let mut months: BTreeMap<Date, Rows> = BTreeMap::new();
-        for row in &rows {
-            months.entry(row.month()).or_insert_with(Rows::new).push(row);
-        }
         let mut before = self.before(&mut transaction, head.as_ref()).await?;
         let batches = months.len();
         for (month, rows) in months {
             before = self.add_seal(&mut transaction, before, Kind::Rows, month, to, &rows).await?;
         }
         transaction.commit().await?;
-        Ok(Some((batches, i64::try_from(rows.len()).unwrap_or(i64::MAX))))
+        Ok(Some((batches, i64::try_from(rows).unwrap_or(i64::MAX))))
     }
 
     /// What the next batch follows. Whoever can write to the database can add one that we did not make.

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::{
     chain::{FINGERPRINT, Head, Kind, KnownHead, LATE, LastVerified, Mark, Row, Rows, Seal},
-    seal::BATCH,
+    seal::{BATCH, PAGE},
     seal_store as store,
 };
 use crate::{
@@ -30,7 +30,7 @@ const EVERY: Duration = Duration::days(1);
 /// One that failed is made up for so soon.
 const TRIED: Duration = Duration::hours(1);
 /// Batches read at once.
-const PAGE: i64 = 500;
+const SEALS: i64 = 500;
 /// Findings told in full. More of them say nothing new.
 pub const MOST: usize = 100;
 
@@ -229,7 +229,7 @@ impl Audit<'_> {
         let last = head.as_ref().map_or(0, |newest| newest.head.number);
         let mut window = Window::after(Mark::START);
         loop {
-            let seals = store::seals(connection, walk.number, last, PAGE).await?;
+            let seals = store::seals(connection, walk.number, last, SEALS).await?;
             if seals.is_empty() {
                 break;
             }
@@ -429,12 +429,12 @@ async fn compare(connection: &mut PgConnection, window: Window, walk: &mut Walk)
     let mut at = 0;
     while !stretches.is_empty() {
         let rows = if to.among_old() {
-            store::old_rows(connection, from, to, BATCH).await?
+            store::old_rows(connection, from, to, PAGE).await?
         } else {
-            store::numbered_rows(connection, from.max(Mark::NUMBERED), to.position, BATCH).await?
+            store::numbered_rows(connection, from.max(Mark::NUMBERED), to.position, PAGE).await?
         };
         let Some(last) = rows.last() else { break };
-        let end = rows.len() < BATCH;
+        let end = rows.len() < PAGE;
         from = last.mark();
         for row in rows {
             while stretches.get(at).is_some_and(|(to, _)| row.mark() > *to) {

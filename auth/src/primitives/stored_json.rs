@@ -8,6 +8,12 @@ use sqlx::{Decode, Postgres, Type, error::BoxDynError, postgres::PgValueRef};
 #[derive(Debug)]
 pub(crate) struct StoredJson(Value);
 
+impl StoredJson {
+    pub fn read(text: &str) -> Self {
+        Self(serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned())))
+    }
+}
+
 impl From<StoredJson> for Value {
     fn from(stored: StoredJson) -> Self {
         stored.0
@@ -22,7 +28,6 @@ impl Type<Postgres> for StoredJson {
 
 impl Decode<'_, Postgres> for StoredJson {
     fn decode(value: PgValueRef<'_>) -> Result<Self, BoxDynError> {
-        let text = <&str as Decode<Postgres>>::decode(value)?;
-        Ok(Self(serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))))
+        <&str as Decode<Postgres>>::decode(value).map(Self::read)
     }
 }

@@ -173,8 +173,8 @@ enum Decision {
     Finish,
 }
 
-/// The one rule.
-fn decide(rollout: &Rollout, readings: &[Reading], sign_ins: i64, now: OffsetDateTime) -> Decision {
+/// The one rule. `whole`: all that it needs was measured. Otherwise the checks that were can stop the rollout, and nothing lets it go on.
+fn decide(rollout: &Rollout, readings: &[Reading], sign_ins: i64, whole: bool, now: OffsetDateTime) -> Decision {
     if let Some(bad) = readings.iter().find(|reading| reading.rolls_back(now)) {
         return Decision::RollBack(bad.check);
     }
@@ -183,13 +183,14 @@ fn decide(rollout: &Rollout, readings: &[Reading], sign_ins: i64, now: OffsetDat
         (State::Running, Some(over)) => Decision::Hold(over.check),
         (State::Running, None) => {
             let soaked = rollout.step_since + rollout.current().soak() <= now;
-            match (soaked && sign_ins > 0, rollout.is_last()) {
+            match (whole && soaked && sign_ins > 0, rollout.is_last()) {
                 (false, _) => Decision::Nothing,
                 (true, true) => Decision::Finish,
                 (true, false) => Decision::Advance,
             }
         }
         (State::Held, Some(_)) => Decision::Clear(None),
+        (State::Held, None) if !whole => Decision::Clear(None),
         (State::Held, None) => match rollout.clear_since {
             Some(since) if since + CLEAR_FOR <= now => Decision::Release,
             since => Decision::Clear(Some(since.unwrap_or(now))),
@@ -365,19 +366,31 @@ impl Rollouts<'_> {
 
     /// Looks, where a look is due and no other process has: measures every check, and does what they say to the rollout under way.
     ///
+    /// Where something can't be counted or measured, the other checks go on, and the rollout doesn't.
+    ///
     /// # Errors
     /// When the database does not answer. Nothing was changed then.
     pub async fn watch(self) -> Result<(), Error> {
         let now = self.0.now();
-        self.0.reporting().add_counts(now).await?;
+        let answers = store::measured("answers", self.0.reporting().add_counts(now).await)?;
         let state = store::newest(&self.0.pool, PASSWORDLESS_AUTH).await?.map_or(0, |rollout| rollout.state as u8);
         metrics::gauge!("rollout_state", "flag" => PASSWORDLESS_AUTH).set(f64::from(state));
         if !schedule::wins(&self.0.pool, "rollout", LOOK_EVERY, now).await? {
             return Ok(());
         }
-        self.0.reporting().roll_up(now).await?;
-        let unreadable = self.0.factors().key_status().await?.iter().filter(|key| !key.known).map(|key| key.totp_secrets).sum();
-        let values = store::measure(&self.0.pool, unreadable, now).await?;
+        let events = store::measured("events", self.0.reporting().roll_up(now).await)?;
+        let keys = store::measured("keys", self.0.factors().key_status().await.map_err(|Error(error)| error))?;
+        let unreadable = keys.map(|keys| keys.iter().filter(|key| !key.known).map(|key| key.totp_secrets).sum());
+        let store::Measured { values, whole } = store::measure(&self.0.pool, unreadable, events.is_some(), now).await?;
+        // Before the transaction: a statement that is refused in it would end it.
+        let before = store::under_way(&self.0.pool, PASSWORDLESS_AUTH).await?;
+        let sign_ins = match &before {
+            Some(rollout) => {
+                let sum = event_counts::store::sum_since(&self.0.pool, event_counts::SIGN_INS, rollout.step_since).await;
+                store::measured("sign_ins", sum)?
+            }
+            None => Some(0),
+        };
 
         let mut work = UnitOfWork::begin(&self.0.pool, None, now).await?;
         // The flag before the plan, as wherever a plan and its flag change together. It makes no row where there is none: from then on
@@ -385,9 +398,10 @@ impl Rollouts<'_> {
         flag::store::hold(work.connection(), PASSWORDLESS_AUTH).await?;
         let readings = store::save(work.connection(), &values, now).await?;
         if let Some(mut rollout) = store::active(work.connection(), PASSWORDLESS_AUTH).await? {
-            let sign_ins =
-                event_counts::store::sum_since(&mut *work.connection(), event_counts::SIGN_INS, rollout.step_since).await?;
-            let decision = decide(&rollout, &readings, sign_ins, now);
+            // Sign-ins were counted since another time if somebody has resumed the rollout meanwhile: the next look decides.
+            let same = before.is_some_and(|before| (before.id, before.step_since) == (rollout.id, rollout.step_since));
+            let whole = whole && answers.is_some() && sign_ins.is_some() && same;
+            let decision = decide(&rollout, &readings, sign_ins.unwrap_or(0), whole, now);
             self.carry_out(&mut work, &mut rollout, decision, now).await?;
         }
         Ok(work.commit_and_mail(self.0).await?)
@@ -503,11 +517,24 @@ mod tests {
     fn it_advances_when_the_soak_is_over_and_somebody_has_signed_in() {
         let rollout = rollout(State::Running, 1);
         let soaked = NOW + Duration::hours(72);
-        assert_eq!(decide(&rollout, &[], 3, soaked - Duration::microseconds(1)), Decision::Nothing);
-        assert_eq!(decide(&rollout, &[], 3, soaked), Decision::Advance);
-        assert_eq!(decide(&rollout, &[], 0, soaked + Duration::days(30)), Decision::Nothing, "nobody has tried it");
+        assert_eq!(decide(&rollout, &[], 3, true, soaked - Duration::microseconds(1)), Decision::Nothing);
+        assert_eq!(decide(&rollout, &[], 3, true, soaked), Decision::Advance);
+        assert_eq!(decide(&rollout, &[], 0, true, soaked + Duration::days(30)), Decision::Nothing, "nobody has tried it");
         let last = Rollout { step: 3, ..rollout };
-        assert_eq!(decide(&last, &[], 3, soaked), Decision::Finish);
+        assert_eq!(decide(&last, &[], 3, true, soaked), Decision::Finish);
+    }
+
+    #[test]
+    fn without_all_measures_it_goes_back_and_never_on() {
+        let soaked = NOW + Duration::hours(80);
+        assert_eq!(decide(&rollout(State::Running, 1), &[], 3, false, soaked), Decision::Nothing);
+        assert_eq!(decide(&rollout(State::Running, 3), &[], 3, false, soaked), Decision::Nothing);
+        let held = Rollout { clear_since: Some(NOW), ..rollout(State::Held, 1) };
+        assert_eq!(decide(&held, &[], 3, false, soaked), Decision::Clear(None), "what isn't measured isn't clear");
+        let bad = over(Check::ServerErrors, Duration::ZERO, soaked);
+        assert_eq!(decide(&rollout(State::Running, 1), &[bad], 3, false, soaked), Decision::Hold(Check::ServerErrors));
+        let long = over(Check::ServerErrors, Duration::hours(5), soaked);
+        assert_eq!(decide(&held, &[long], 3, false, soaked), Decision::RollBack(Check::ServerErrors));
     }
 
     #[test]
@@ -515,10 +542,10 @@ mod tests {
         let soaked = NOW + Duration::hours(80);
         for &check in Check::ALL {
             let fresh = over(check, Duration::ZERO, soaked);
-            assert_eq!(decide(&rollout(State::Running, 1), &[fresh], 3, soaked), Decision::Hold(check));
+            assert_eq!(decide(&rollout(State::Running, 1), &[fresh], 3, true, soaked), Decision::Hold(check));
             let long = over(check, Duration::hours(5), soaked);
             for state in [State::Running, State::Held, State::Paused] {
-                let decision = decide(&rollout(state, 1), &[long], 3, soaked);
+                let decision = decide(&rollout(state, 1), &[long], 3, true, soaked);
                 assert_eq!(decision == Decision::RollBack(check), check.is_ours(), "{check:?} {state:?}: {decision:?}");
             }
         }
@@ -528,12 +555,12 @@ mod tests {
     fn it_is_released_after_half_an_hour_without_a_break() {
         let mut held = rollout(State::Held, 1);
         let bad = over(Check::Burst, Duration::ZERO, NOW);
-        assert_eq!(decide(&held, &[bad], 3, NOW), Decision::Clear(None));
-        assert_eq!(decide(&held, &[], 3, NOW), Decision::Clear(Some(NOW)));
+        assert_eq!(decide(&held, &[bad], 3, true, NOW), Decision::Clear(None));
+        assert_eq!(decide(&held, &[], 3, true, NOW), Decision::Clear(Some(NOW)));
         held.clear_since = Some(NOW);
-        assert_eq!(decide(&held, &[], 3, NOW + CLEAR_FOR - Duration::microseconds(1)), Decision::Clear(Some(NOW)));
-        assert_eq!(decide(&held, &[bad], 3, NOW + CLEAR_FOR), Decision::Clear(None), "it begins anew");
-        assert_eq!(decide(&held, &[], 3, NOW + CLEAR_FOR), Decision::Release);
+        assert_eq!(decide(&held, &[], 3, true, NOW + CLEAR_FOR - Duration::microseconds(1)), Decision::Clear(Some(NOW)));
+        assert_eq!(decide(&held, &[bad], 3, true, NOW + CLEAR_FOR), Decision::Clear(None), "it begins anew");
+        assert_eq!(decide(&held, &[], 3, true, NOW + CLEAR_FOR), Decision::Release);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use crate::policy::checks::Check;
-use crate::primitives::statement::Statement as _;
+use crate::primitives::{statement::Statement as _, stored_json::StoredJson};
 
 use super::{Reading, Step, Told};
 use crate::reporting::event_counts;
@@ -196,6 +196,11 @@ pub(super) async fn active(connection: &mut PgConnection, flag: &str) -> sqlx::R
     rollout!("and ended_at is null for update", flag, connection)
 }
 
+/// The same, as it is now.
+pub(super) async fn under_way(pool: &PgPool, flag: &str) -> sqlx::Result<Option<Rollout>> {
+    rollout!("and ended_at is null", flag, pool)
+}
+
 pub(super) async fn newest(pool: &PgPool, flag: &str) -> sqlx::Result<Option<Rollout>> {
     rollout!("order by started_at desc limit 1", flag, pool)
 }
@@ -216,56 +221,77 @@ fn share(part: i64, whole: i64, least: i64) -> Option<f64> {
     (whole >= least).then(|| part as f64 * 100.0 / whole as f64)
 }
 
-/// What each check says now.
-pub(super) async fn measure(pool: &PgPool, unreadable: i64, now: OffsetDateTime) -> sqlx::Result<Vec<(Check, Option<f64>)>> {
+/// What a statement says. Where PostgreSQL refuses this one, the log says so and the others go on: one table that can't be read must not
+/// end every check. Where it doesn't answer at all, nothing can be said.
+pub(super) fn measured<T>(what: &'static str, said: sqlx::Result<T>) -> sqlx::Result<Option<T>> {
+    match said {
+        Ok(value) => Ok(Some(value)),
+        Err(error @ (sqlx::Error::Database(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_))) => {
+            tracing::error!(%error, what, "rollout.unmeasured");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// What the checks say now.
+pub(super) struct Measured {
+    /// `None` also where a check can't be measured.
+    pub values: Vec<(Check, Option<f64>)>,
+    /// Every check was measured.
+    pub whole: bool,
+}
+
+/// `counted`: the audit's events were counted up to now.
+pub(super) async fn measure(pool: &PgPool, unreadable: Option<i64>, counted: bool, now: OffsetDateTime) -> sqlx::Result<Measured> {
+    // Up to now: a row with a time in the future would count in every look until then.
     let (hour, quarter) = (now - Duration::hours(1), now - Duration::minutes(15));
-    let counts = sqlx::query!(
+    let verifications = sqlx::query!(
         r#"
-        select coalesce(sum(value) filter (where name = 'link.redeemed' and minute > $1), 0)::bigint as "redeemed!",
-               coalesce(sum(value) filter (where name like 'link.refused:%' and minute > $1), 0)::bigint as "refused!",
-               coalesce(sum(value) filter (where name = $3 and minute > $2), 0)::bigint as "answers!",
-               coalesce(sum(value) filter (where name = $4 and minute > $2), 0)::bigint as "failed!"
+        select least(greatest(sum(value) filter (where name = 'link.redeemed'), 0), 1e15)::bigint as "redeemed!",
+               least(greatest(sum(value) filter (where name <> 'link.redeemed'), 0), 1e15)::bigint as "refused!"
         from minute_counts
-        where minute > $1 and (name in ('link.redeemed', $3, $4) or name like 'link.refused:%')
+        where minute > $1 and minute <= $2 and (name = 'link.redeemed' or name like 'link.refused:%')
         "#,
         hour,
+        now,
+    )
+    .fetch_one(pool)
+    .await;
+    let verifications = measured("failed_verifications", verifications)?.filter(|_| counted);
+    let answers = sqlx::query!(
+        r#"
+        select least(greatest(sum(value) filter (where name = $3), 0), 1e15)::bigint as "all!",
+               least(greatest(sum(value) filter (where name = $4), 0), 1e15)::bigint as "failed!"
+        from minute_counts
+        where minute > $1 and minute <= $2 and name in ($3, $4)
+        "#,
         quarter,
+        now,
         event_counts::ANSWERS,
         event_counts::FAILED,
     )
     .fetch_one(pool)
-    .await?;
-    let busiest = sqlx::query_scalar!(
-        "select sum(requests)::bigint from network_requests where minute > $1 group by network order by 1 desc limit 1",
-        hour,
-    )
-    .fetch_optional(pool)
-    .await?
-    .flatten();
-    let second_factor = sqlx::query_scalar!(
-        r#"
-        select count(*) as "failures!" from auth_audit
-        where event_type in ('totp.refused', 'backup_code.refused') and created_at > $1 and user_id is not null
-        group by user_id order by 1 desc limit 1
-        "#,
-        hour,
-    )
-    .fetch_optional(pool)
-    .await?;
+    .await;
+    let answers = measured("server_errors", answers)?;
+    let busiest = measured("burst", most_requests(pool, hour, now).await)?;
+    let second_factor = measured("second_factor_failures", most_failures(pool, hour, now).await)?;
     // Those that still wait count with the time they have waited so far: where nothing goes out, nothing would be late.
     let mail = sqlx::query!(
         r#"
         select count(*) as "mails!",
                percentile_disc(0.95) within group (order by extract(epoch from coalesce(settled_at, $1) - created_at)::float8) as p95
         from mail_outbox
-        where (state = 'sent' and settled_at > $2) or (state = 'queued' and created_at > $3 and attempts = 0)
+        where (state = 'sent' and settled_at > $2 and settled_at <= $1)
+            or (state = 'queued' and created_at > $3 and created_at <= $1 and attempts = 0)
         "#,
         now,
         quarter,
         hour,
     )
     .fetch_one(pool)
-    .await?;
+    .await;
+    let mail = measured("mail_delay", mail)?;
     // A mail that a recipient's server puts off is no sign: strangers choose recipients, also so many slow ones that others wait for
     // their first try. So those that wait count where nobody tries any. While any mail goes out, sending works.
     let stuck = sqlx::query!(
@@ -273,7 +299,7 @@ pub(super) async fn measure(pool: &PgPool, unreadable: i64, now: OffsetDateTime)
         select count(*) filter (where (server_failed and (state = 'queued' or settled_at > $1))
                                    or (state = 'queued' and attempts = 0 and run_at < $2 and not exists (
                                            select from mail_outbox where state = 'queued' and lease_until > $4))) as "stuck!",
-               count(*) filter (where state = 'sent' and settled_at > $1) as "sent!"
+               count(*) filter (where state = 'sent' and settled_at > $1 and settled_at <= $4) as "sent!"
         from mail_outbox where created_at > $3
         "#,
         quarter,
@@ -282,20 +308,58 @@ pub(super) async fn measure(pool: &PgPool, unreadable: i64, now: OffsetDateTime)
         now,
     )
     .fetch_one(pool)
-    .await?;
+    .await;
+    let stuck = measured("mail_stuck", stuck)?;
     let audit = i32::from(!can_write_audit(pool, now).await?);
+    let whole = verifications.is_some()
+        && answers.is_some()
+        && busiest.is_some()
+        && second_factor.is_some()
+        && mail.is_some()
+        && stuck.is_some()
+        && unreadable.is_some();
     #[expect(clippy::cast_precision_loss, reason = "counts of an hour, far below 2^52")]
-    let number = |count: i64| Some(count as f64);
-    Ok(vec![
-        (Check::FailedVerifications, share(counts.refused, counts.refused + counts.redeemed, LEAST_VERIFICATIONS)),
-        (Check::Burst, number(busiest.unwrap_or(0))),
-        (Check::SecondFactorFailures, number(second_factor.unwrap_or(0))),
-        (Check::MailDelay, mail.p95.filter(|_| mail.mails >= LEAST_MAILS)),
-        (Check::ServerErrors, share(counts.failed, counts.answers, LEAST_ANSWERS)),
+    let number = |count: i64| count as f64;
+    let values = vec![
+        (Check::FailedVerifications, verifications.and_then(|of| share(of.refused, of.refused + of.redeemed, LEAST_VERIFICATIONS))),
+        (Check::Burst, busiest.map(|busiest| number(busiest.unwrap_or(0)))),
+        (Check::SecondFactorFailures, second_factor.map(|failures| number(failures.unwrap_or(0)))),
+        (Check::MailDelay, mail.filter(|mail| mail.mails >= LEAST_MAILS).and_then(|mail| mail.p95)),
+        (Check::ServerErrors, answers.and_then(|of| share(of.failed, of.all, LEAST_ANSWERS))),
         (Check::Audit, Some(f64::from(audit))),
-        (Check::MailStuck, number(if stuck.sent > 0 { 0 } else { stuck.stuck })),
-        (Check::Keys, number(unreadable)),
-    ])
+        (Check::MailStuck, stuck.map(|mails| number(if mails.sent > 0 { 0 } else { mails.stuck }))),
+        (Check::Keys, unreadable.map(number)),
+    ];
+    Ok(Measured { values, whole })
+}
+
+/// Sign-in mails that the busiest network asked for.
+async fn most_requests(pool: &PgPool, hour: OffsetDateTime, now: OffsetDateTime) -> sqlx::Result<Option<i64>> {
+    sqlx::query_scalar!(
+        r#"
+        select least(greatest(sum(requests), 0), 1e15)::bigint as "requests!" from network_requests where minute > $1 and minute <= $2
+        group by network order by 1 desc limit 1
+        "#,
+        hour,
+        now,
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// Wrong second factors of the account that has most.
+async fn most_failures(pool: &PgPool, hour: OffsetDateTime, now: OffsetDateTime) -> sqlx::Result<Option<i64>> {
+    sqlx::query_scalar!(
+        r#"
+        select count(*) as "failures!" from auth_audit
+        where event_type in ('totp.refused', 'backup_code.refused') and created_at > $1 and created_at <= $2 and user_id is not null
+        group by user_id order by 1 desc limit 1
+        "#,
+        hour,
+        now,
+    )
+    .fetch_optional(pool)
+    .await
 }
 
 /// Tries it, and takes it back. An error that is not the statement's own is the caller's: then nothing can be said.
@@ -368,7 +432,7 @@ const HISTORY: i64 = 20;
 pub(super) async fn history(pool: &PgPool) -> sqlx::Result<Vec<Told>> {
     let rows = sqlx::query!(
         r#"
-        select created_at, event_type, actor_id, details from auth_audit
+        select created_at, event_type, actor_id, details::text as "details!: StoredJson" from auth_audit
         where event_type in ('flag.changed', 'rollout.started', 'rollout.moved', 'rollout.held', 'rollout.released', 'rollout.paused',
                              'rollout.resumed', 'rollout.aborted', 'rollout.rolled_back', 'rollout.finished')
         order by created_at desc, id desc limit $1
@@ -380,8 +444,9 @@ pub(super) async fn history(pool: &PgPool) -> sqlx::Result<Vec<Told>> {
     Ok(rows
         .into_iter()
         .map(|row| {
-            let text = |name: &str| row.details[name].as_str().unwrap_or_default().to_owned();
-            let number = |name: &str| row.details["after"][name].as_u64().unwrap_or(0);
+            let details = serde_json::Value::from(row.details);
+            let text = |name: &str| details[name].as_str().unwrap_or_default().to_owned();
+            let number = |name: &str| details["after"][name].as_u64().unwrap_or(0);
             let percent = |name: &str| u8::try_from(number(name)).unwrap_or(0);
             Told {
                 at: row.created_at,

@@ -15,7 +15,10 @@ use crate::{
     factors::trusted_device::TrustedDevice,
     identity::Authority,
     limits::throttle::Limited,
-    primitives::requester::{Requester, device},
+    primitives::{
+        requester::{Requester, device},
+        stored_json::StoredJson,
+    },
     self_service::two_factor::{Authenticator, BackupCodes},
     sessions,
     users::account::Profile,
@@ -39,6 +42,11 @@ from_sqlx!(ExportError);
 const ACTIVITY: Duration = Duration::days(90);
 /// Entries of activity at most: an account under attack has more than anybody reads.
 const MAX_ACTIVITY: usize = 10_000;
+/// Bytes of their details, from which on no more entries follow. A server's rows are far from it; somebody with the application's role can
+/// add rows of 64 KiB.
+const MAX_BYTES: usize = 16 << 20;
+/// Entries read in one statement.
+const PAGE: usize = 100;
 
 /// A copy of an account's data.
 #[derive(Debug, Serialize)]
@@ -176,40 +184,52 @@ async fn known_browsers(pool: &PgPool, user: Uuid) -> sqlx::Result<Vec<KnownBrow
 }
 
 async fn activity(pool: &PgPool, user: Uuid, since: OffsetDateTime) -> sqlx::Result<Activity> {
-    let rows = sqlx::query!(
-        r#"
-        select created_at, event_type, details, host(ip)::inet as "ip: IpAddr", user_agent,
-               (actor_id is not null or details ->> 'by' in ('operator', 'admin')) is true as "by_other!"
-        from auth_audit where user_id = $1 and created_at > $2
-        order by created_at desc, id desc limit $3
-        "#,
+    let places = sqlx::query!(
+        "select created_at, id from auth_audit where user_id = $1 and created_at > $2 order by created_at desc, id desc limit $3",
         user,
         since,
         i64::try_from(MAX_ACTIVITY + 1).expect("some thousands"),
     )
     .fetch_all(pool)
     .await?;
-    let cut = rows.len() > MAX_ACTIVITY;
-    let entries = rows
-        .into_iter()
-        .take(MAX_ACTIVITY)
-        .map(|row| {
-            let mut details = row.details;
+    let (mut entries, mut bytes) = (Vec::new(), 0);
+    for page in places[..places.len().min(MAX_ACTIVITY)].chunks(PAGE) {
+        if bytes >= MAX_BYTES {
+            break;
+        }
+        let (times, ids): (Vec<OffsetDateTime>, Vec<Uuid>) = page.iter().map(|place| (place.created_at, place.id)).unzip();
+        let rows = sqlx::query!(
+            r#"
+            select created_at, event_type, details::text as "details!", host(ip)::inet as "ip: IpAddr", user_agent,
+                   (actor_id is not null or details ->> 'by' in ('operator', 'admin')) is true as "by_other!"
+            from unnest($1::timestamptz[], $2::uuid[]) as place (row_at, row_id)
+            join auth_audit on created_at = row_at and id = row_id
+            order by created_at desc, id desc
+            "#,
+            &times,
+            &ids,
+        )
+        .fetch_all(pool)
+        .await?;
+        for row in rows {
+            bytes += row.details.len() + row.event_type.len();
+            let mut details = Value::from(StoredJson::read(&row.details));
             if row.by_other
                 && let Value::Object(details) = &mut details
             {
                 details.remove("reason");
             }
             let theirs = !row.by_other;
-            Entry {
+            entries.push(Entry {
                 at: row.created_at,
                 what: row.event_type,
                 details,
                 by_other: row.by_other,
                 device: row.user_agent.filter(|_| theirs).map(|agent| device(&agent)),
                 ip: row.ip.filter(|_| theirs),
-            }
-        })
-        .collect();
+            });
+        }
+    }
+    let cut = places.len() > entries.len();
     Ok(Activity { since, cut, entries })
 }

@@ -1165,6 +1165,19 @@ async fn a_copy_needs_the_strongest_factor_and_ends_somewhere() {
     let export = kit.auth.self_service().export_account(&now, &visitor.from).await.expect("fresh");
     assert_eq!((export.activity.cut, export.activity.entries.len()), (true, 10_000));
     assert!(export.activity.entries.is_sorted_by(|a, b| a.at >= b.at), "the newest");
+    // The application's role may add rows of 64 KiB.
+    sqlx::query(
+        "insert into auth_audit (id, created_at, event_type, user_id, details)
+         select gen_random_uuid(), $2 - n * interval '1 millisecond', 'totp.refused', $1, jsonb_build_object('a', repeat('x', 65000))
+         from generate_series(1, 400) n",
+    )
+    .bind(now.user)
+    .bind(kit.auth.now())
+    .execute(&kit.pool)
+    .await
+    .expect("written");
+    let export = kit.auth.self_service().export_account(&now, &visitor.from).await.expect("fresh");
+    assert_eq!((export.activity.cut, export.activity.entries.len()), (true, 300));
     kit.clock.advance(Span::minutes(10));
     assert!(matches!(kit.auth.self_service().export_account(&now, &visitor.from).await, Err(ExportError::NotFresh)));
 }

@@ -139,6 +139,51 @@ async fn more_rows_than_a_batch_holds_make_several() {
     assert_eq!(verified.findings[0].batch, Some(2));
 }
 
+/// The application's role may add rows of 64 KiB: with thousands of them in one statement, PostgreSQL would print for longer than the
+/// statement may last, each minute anew.
+#[tokio::test]
+async fn rows_of_any_size_are_sealed_verified_and_exported_in_small_pages() {
+    let kit = Kit::new().await;
+    sqlx::query(
+        "insert into auth_audit (id, created_at, event_type, details)
+         select gen_random_uuid(), $1 + n * interval '1 millisecond', 'link.requested', jsonb_build_object('a', repeat('x', 65000))
+         from generate_series(1, 700) n",
+    )
+    .bind(TODAY)
+    .execute(&kit.pool)
+    .await
+    .expect("the application may add to the audit");
+    let read = MostRows::default();
+    let dispatch: Dispatch = tracing_subscriber::registry().with(read.clone()).into();
+    let _another = Dispatch::new(tracing_subscriber::registry());
+    let most_rows = || read.0.swap(0, Ordering::Relaxed);
+    let sealed = kit.auth.audit().seal().with_subscriber(dispatch.clone()).await.expect("sealed");
+    assert_eq!(most_rows(), 100, "of one statement");
+    assert_eq!((sealed.batches, sealed.rows), (3, 700), "a batch takes no page more from 16 MiB on");
+
+    let verified = kit.auth.audit().verify(None).with_subscriber(dispatch.clone()).await.expect("the database answers");
+    assert_eq!((verified.batches, verified.rows, &verified.findings), (3, 700, &vec![]));
+    assert_eq!(most_rows(), 100);
+    kit.clock.advance(Duration::minutes(1));
+    let copy = whole(&kit, AuditFilter::default(), Format::JsonLines, usize::MAX).with_subscriber(dispatch).await;
+    assert_eq!(copy.lines().filter(|line| line.contains("link.requested")).count(), 700);
+    assert_eq!(most_rows(), 101, "with the one that says that there are more");
+}
+
+/// The most rows that a statement returned, in the task that waited for it.
+#[derive(Clone, Default)]
+struct MostRows(Arc<AtomicUsize>);
+
+impl<S: Subscriber> Layer<S> for MostRows {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        event.record(&mut |field: &Field, value: &dyn Debug| {
+            if field.name() == "rows_returned" {
+                self.0.fetch_max(format!("{value:?}").parse().expect("a number"), Ordering::Relaxed);
+            }
+        });
+    }
+}
+
 #[tokio::test]
 async fn a_changed_row_is_found_and_named_whichever_column_it_was() {
     for change in [

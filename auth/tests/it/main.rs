@@ -14,6 +14,7 @@ mod migrations;
 mod overview;
 mod reconcile;
 mod rollout;
+mod schedule;
 mod session;
 mod sign_in;
 mod two_factor;

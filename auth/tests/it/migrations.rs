@@ -6,6 +6,7 @@ use std::{
     process::Command,
 };
 
+use sqlx::PgPool;
 use testkit::Database;
 
 /// The migrations as files, in their order, up to the one with this number.
@@ -141,24 +142,68 @@ async fn the_audit_takes_no_time_out_of_this_age() {
     let pool = database.pool().await;
     let seal = "insert into auth_audit_seals (number, kind, month, to_position, rows, rows_hash, fingerprints, sealed_at, hash, key_id, mac)
                 values (1, 'rows', '2026-11-01', 1, 0, sha256(''), '', $1::timestamptz, sha256(''), '', sha256(''))";
-    for sql in [
-        "insert into auth_audit (id, created_at, event_type) values (gen_random_uuid(), $1::timestamptz, 'x.y')",
-        seal,
-        &seal
-            .replace("fingerprints, sealed_at", "fingerprints, first_at, sealed_at")
-            .replace("$1::timestamptz", "$1::timestamptz, '2026-11-24Z'"),
-        &seal
-            .replace("fingerprints, sealed_at", "fingerprints, last_at, sealed_at")
-            .replace("$1::timestamptz", "$1::timestamptz, '2026-11-24Z'"),
-        &seal
-            .replace("fingerprints, sealed_at", "fingerprints, to_at, to_id, sealed_at")
-            .replace("$1::timestamptz", "$1::timestamptz, gen_random_uuid(), '2026-11-24Z'"),
-        &seal.replace("'2026-11-01'", "$1::timestamptz::date").replace("'', $1::timestamptz", "'', '2026-11-24Z'"),
-        "insert into audit_verification (at, head, rows, findings) values ($1::timestamptz, 0, 0, '{}')",
-        "select auth_audit_make_partition($1::timestamptz)",
-    ] {
+    takes_no_time_out_of_this_age(
+        &pool,
+        &[
+            "insert into auth_audit (id, created_at, event_type) values (gen_random_uuid(), $1::timestamptz, 'x.y')",
+            seal,
+            &seal
+                .replace("fingerprints, sealed_at", "fingerprints, first_at, sealed_at")
+                .replace("$1::timestamptz", "$1::timestamptz, '2026-11-24Z'"),
+            &seal
+                .replace("fingerprints, sealed_at", "fingerprints, last_at, sealed_at")
+                .replace("$1::timestamptz", "$1::timestamptz, '2026-11-24Z'"),
+            &seal
+                .replace("fingerprints, sealed_at", "fingerprints, to_at, to_id, sealed_at")
+                .replace("$1::timestamptz", "$1::timestamptz, gen_random_uuid(), '2026-11-24Z'"),
+            &seal.replace("'2026-11-01'", "$1::timestamptz::date").replace("'', $1::timestamptz", "'', '2026-11-24Z'"),
+            "insert into audit_verification (at, head, rows, findings) values ($1::timestamptz, 0, 0, '{}')",
+            "select auth_audit_make_partition($1::timestamptz)",
+        ],
+    )
+    .await;
+    // Nobody has taken its name.
+    sqlx::query("select auth_audit_make_partition('2027-03-15Z')").execute(&pool).await.expect("made");
+    let insert = "insert into auth_audit (id, created_at, event_type) values (gen_random_uuid(), '2027-03-15Z', 'x.y')";
+    sqlx::query(insert).execute(&pool).await.expect("added");
+    let rows: i64 =
+        sqlx::query_scalar("select count(*) from auth_audit_202703").fetch_one(&database.owner().await).await.expect("read");
+    assert_eq!(rows, 1);
+}
+
+/// The guard of a rollout reads these.
+#[tokio::test]
+async fn a_rollout_takes_no_time_out_of_this_age() {
+    let pool = Database::new().await.pool().await;
+    // In `step_since`; below in others beside it.
+    let rollout = "insert into rollouts (id, flag, state, plan, step, step_since, started_at, started_by)
+                   values (gen_random_uuid(), 'x', 'running', '[]', 0, $1::timestamptz, '2026-11-24Z', '')";
+    takes_no_time_out_of_this_age(
+        &pool,
+        &[
+            rollout,
+            &rollout
+                .replace("started_at", "stopped_since, started_at")
+                .replace("'running'", "'held'")
+                .replace("$1::timestamptz", "'2026-11-24Z', $1::timestamptz"),
+            &rollout.replace("started_at", "clear_since, started_at").replace("$1::timestamptz", "'2026-11-24Z', $1::timestamptz"),
+            &rollout.replace("$1::timestamptz, '2026-11-24Z'", "'2026-11-24Z', $1::timestamptz"),
+            &rollout
+                .replace("started_at", "ended_at, started_at")
+                .replace("'running'", "'finished'")
+                .replace("$1::timestamptz", "'2026-11-24Z', $1::timestamptz"),
+            "insert into rollout_checks (name, checked_at) values ('x', $1::timestamptz)",
+            "insert into rollout_checks (name, checked_at, over_since) values ('x', '2026-11-24Z', $1::timestamptz)",
+            "insert into period_counts (hours, begins_at, name, value) values (1, $1::timestamptz, 'x', 1)",
+        ],
+    )
+    .await;
+}
+
+async fn takes_no_time_out_of_this_age(pool: &PgPool, statements: &[&str]) {
+    for &sql in statements {
         for at in ["infinity", "-infinity", "20000-01-01Z", "2200-01-01Z", "2019-12-31Z", "2027-03-15Z BC"] {
-            let refused = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(at).execute(&pool).await.expect_err(&format!("{at}: {sql}"));
+            let refused = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(at).execute(pool).await.expect_err(&format!("{at}: {sql}"));
             let code = refused.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default();
             assert!(matches!(&*code, "23514" | "22023"), "{at}: {sql}: {refused}");
         }
@@ -167,13 +212,6 @@ async fn the_audit_takes_no_time_out_of_this_age() {
             sqlx::query(sqlx::AssertSqlSafe(sql)).bind(at).execute(&mut *transaction).await.expect(sql);
         }
     }
-    // Nobody has taken its name.
-    sqlx::query("select auth_audit_make_partition('2027-03-15Z')").execute(&pool).await.expect("made");
-    let insert = "insert into auth_audit (id, created_at, event_type) values (gen_random_uuid(), '2027-03-15Z', 'x.y')";
-    sqlx::query(insert).execute(&pool).await.expect("added");
-    let rows: i64 =
-        sqlx::query_scalar("select count(*) from auth_audit_202703").fetch_one(&database.owner().await).await.expect("read");
-    assert_eq!(rows, 1);
 }
 
 /// A few bytes compressed can be more than a server's memory: a row like that would end the seal, the verification and an export.

@@ -151,6 +151,85 @@ async fn what_was_there_before_the_first_count_is_made_up_for_once() {
     agrees(&kit, &kit.auth, Span::Month).await;
 }
 
+/// The application's role can add rows that no index takes, words where a number belongs, and numbers that don't fit when added up.
+#[tokio::test]
+async fn no_row_ends_counting() {
+    let kit = Kit::new().await;
+    let now = kit.auth.now();
+    // Too long for an index, and of letters that PostgreSQL can't compress.
+    let long: String = sqlx::query_scalar("select string_agg(md5(n::text), '') from generate_series(1, 400) n")
+        .fetch_one(&kit.pool)
+        .await
+        .expect("made");
+    for (event, details) in [
+        ("link.refused", serde_json::json!({ "reason": long })),
+        ("link.refused", serde_json::json!({ "reason": "x.seconds:y" })),
+        ("session.created", serde_json::json!({ "level": "email", "method": long })),
+        ("session.created", serde_json::json!({ "level": "email", "method": "x.seconds:y" })),
+        ("session.created", serde_json::json!({ "level": "email", "method": "link", "x": long })),
+        (&format!("{}.refused", &long[..2500]), serde_json::json!({ "reason": &long[..900] })),
+        ("mail.seconds:soon", serde_json::json!({})),
+        ("sign_in.seconds:99999999999", serde_json::json!({})),
+        ("link.requested", serde_json::json!({})),
+    ] {
+        happened(&kit, now - Duration::seconds(7), event, details).await;
+    }
+    for (name, minutes) in [("link.redeemed", 1), ("link.redeemed", 2), ("http.answers", 0), (&long[..2600], 1)] {
+        sqlx::query("insert into minute_counts values (date_trunc('minute', $1) - make_interval(mins => $2), $3, $4)")
+            .bind(now)
+            .bind(minutes)
+            .bind(name)
+            .bind(i64::MAX)
+            .execute(&kit.pool)
+            .await
+            .expect("the application may");
+    }
+    kit.auth.reporting().count_answer(200);
+    kit.auth.rollout().watch().await.expect("looked");
+    let overview = kit.auth.reporting().overview(Span::Day).await.expect("answers");
+    assert_eq!(overview.counted_until, Some(now));
+    assert_eq!((overview.whole.asked, overview.whole.refused), (1, 2));
+    assert_eq!(overview.whole.by_link, 0, "details of this length are no server's, and reading thousands takes too long");
+    let longest: i32 =
+        sqlx::query_scalar("select max(length(name)) from minute_counts where value = 1").fetch_one(&kit.pool).await.expect("read");
+    assert_eq!(longest, 64);
+    // No more of it was held back for the next look.
+    assert_eq!(kit.count("select value from minute_counts where name = 'http.answers'").await, 1_000_000_000_000_000);
+}
+
+/// Somebody has filled a minute with rows: it takes longer than a statement may.
+#[tokio::test]
+async fn a_minute_that_can_not_be_counted_in_time_is_left_out() {
+    let kit = Kit::new().await;
+    let owner = kit.database.owner().await;
+    sqlx::raw_sql(
+        "create function too_long() returns trigger language plpgsql as
+            $$ begin raise exception 'canceling statement' using errcode = 'query_canceled'; end $$;
+         create trigger too_long before insert on minute_counts for each row when (new.name = 'x.too_long') execute function too_long()",
+    )
+    .execute(&owner)
+    .await
+    .expect("made");
+    let now = kit.auth.now();
+    for minutes in 1..200 {
+        happened(&kit, now - Duration::minutes(minutes), "link.requested", serde_json::json!({})).await;
+    }
+    happened(&kit, now - Duration::minutes(77), "x.too_long", serde_json::json!({})).await;
+    kit.auth.rollout().watch().await.expect("looked");
+    let overview = kit.auth.reporting().overview(Span::Day).await.expect("answers");
+    assert_eq!((overview.whole.asked, overview.counted_until), (198, Some(now)));
+
+    // What fails in another way is made up for, however long ago it is.
+    sqlx::raw_sql("alter table period_counts rename to elsewhere").execute(&owner).await.expect("renamed");
+    kit.clock.advance(Duration::hours(1));
+    happened(&kit, now + Duration::minutes(5), "link.requested", serde_json::json!({})).await;
+    kit.auth.rollout().watch().await.expect("looked");
+    sqlx::raw_sql("alter table elsewhere rename to period_counts").execute(&owner).await.expect("renamed");
+    kit.clock.advance(Duration::hours(1));
+    kit.auth.rollout().watch().await.expect("looked");
+    assert_eq!(kit.auth.reporting().overview(Span::Day).await.expect("answers").whole.asked, 199);
+}
+
 #[tokio::test]
 async fn how_long_a_sign_in_and_its_mail_took() {
     let kit = Kit::new().await;

@@ -512,6 +512,57 @@ async fn mail_that_waits_turns_it_off_only_where_nobody_sends() {
 }
 
 #[tokio::test]
+async fn what_can_not_be_counted_or_measured_lets_it_not_go_on_and_the_other_checks_stop_it() {
+    let rename = async |owner: &sqlx::PgPool, from: &str, to: &str| {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("alter table {from} rename to {to}"))).execute(owner).await.expect("renamed");
+    };
+    for (table, check) in [("period_counts", Check::FailedVerifications), ("network_requests", Check::Burst)] {
+        let kit = under_way().await;
+        let owner = kit.database.owner().await;
+        rename(&owner, table, "elsewhere").await;
+        kit.clock.advance(Duration::hours(73));
+        assert_eq!(look(&kit).await, State::Running);
+        assert_eq!(flag(&kit), (0, 5, 0), "{table}");
+        let readings = kit.auth.rollout().status().await.expect("read").readings;
+        let reading = readings.iter().find(|reading| reading.check == check).expect("each check has one");
+        assert_eq!(reading.verdict(), Verdict::NoData, "{table}");
+        rename(&owner, "elsewhere", table).await;
+        assert_eq!(look(&kit).await, State::Running);
+        assert_eq!(flag(&kit), (0, 5, 25), "{table}");
+
+        rename(&owner, table, "elsewhere").await;
+        let answers = |status, times| (0..times).for_each(|_| kit.auth.reporting().count_answer(status));
+        answers(200, 98);
+        answers(500, 2);
+        assert_eq!(look(&kit).await, State::Held, "{table}");
+        kit.clock.advance(Duration::hours(2));
+        for _ in 0..3 {
+            kit.clock.advance(CLEAR_FOR);
+            assert_eq!(look(&kit).await, State::Held, "{table}: what isn't measured isn't clear");
+        }
+        answers(500, 50);
+        assert_eq!(look(&kit).await, State::RolledBack, "{table}");
+    }
+}
+
+/// The application's role can write times that are not come: they would count in every look.
+#[tokio::test]
+async fn what_has_not_happened_yet_stops_nothing_and_hides_nothing() {
+    let kit = under_way().await;
+    for statement in [
+        "insert into network_requests values ('2199-01-01Z', '203.0.113.24', 1000)",
+        "insert into minute_counts values ('2199-01-01Z', 'http.answers', 1000000000000)",
+        "insert into auth_audit (id, created_at, event_type, user_id)
+         select gen_random_uuid(), '2199-01-01Z', 'totp.refused', (select id from users limit 1) from generate_series(1, 20)",
+    ] {
+        sqlx::query(statement).execute(&kit.pool).await.expect("the application may");
+    }
+    assert_eq!(look(&kit).await, State::Running);
+    (0..100).for_each(|_| kit.auth.reporting().count_answer(500));
+    assert_eq!(look(&kit).await, State::RolledBack);
+}
+
+#[tokio::test]
 async fn secrets_under_a_missing_key_turn_it_off() {
     let kit = under_way().await;
     sqlx::query(

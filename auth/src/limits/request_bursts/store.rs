@@ -34,7 +34,7 @@ pub(super) async fn busiest(pool: &PgPool, since: OffsetDateTime, most: i64) -> 
     sqlx::query_as!(
         NetworkRequests,
         r#"
-        select network, sum(requests)::bigint as "requests!" from network_requests where minute > $1
+        select network, least(greatest(sum(requests), 0), 1e15)::bigint as "requests!" from network_requests where minute > $1
         group by network order by 2 desc, network limit $2
         "#,
         since,

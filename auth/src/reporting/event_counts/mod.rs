@@ -47,6 +47,9 @@ const LATE: Duration = Duration::minutes(10);
 const MOST: Duration = Duration::days(62);
 /// So much of it in one transaction: a process that stops half-way goes on there.
 const AT_ONCE: Duration = Duration::hours(6);
+const MINUTE: Duration = Duration::minutes(1);
+/// PostgreSQL's code for a statement that took too long.
+const TOO_LONG: &str = "57014";
 
 /// What was answered and not yet added up.
 #[derive(Default)]
@@ -93,20 +96,42 @@ impl Reporting<'_> {
         Ok(())
     }
 
-    /// Counts the audit's events since the last time, and the last ten minutes anew; and the accounts now and then.
+    /// Counts the audit's events since the last time, and the last ten minutes anew; and the accounts now and then. Of what can't be
+    /// counted in time, it counts less at once. A minute that can't be counted in time by itself is left out: somebody who fills one with
+    /// rows doesn't end counting.
+    ///
+    /// # Errors
+    /// Also where a minute was left out, once the others are counted.
     pub(crate) async fn roll_up(self, now: OffsetDateTime) -> sqlx::Result<()> {
-        let from = match store::counted_until(&self.0.pool).await? {
-            Some(last) => (last.min(now) - LATE).max(now - MOST),
+        let from = match store::counted_until(&self.0.pool, now).await? {
+            Some(last) => (last - LATE).max(now - MOST),
             None => store::first_event(&self.0.pool, now - MOST).await?.unwrap_or(now).min(now),
         };
-        let mut from = store::minute(from);
+        let (mut from, mut at_once, mut left_out) = (store::minute(from), AT_ONCE, None);
         loop {
-            let until = (from + AT_ONCE).min(now);
-            store::count_events(&self.0.pool, from, until).await?;
+            let until = (from + at_once).min(now);
+            match store::count_events(&self.0.pool, from, until).await {
+                Ok(()) => {}
+                Err(error) if !too_long(&error) => return Err(error),
+                Err(_) if until - from > MINUTE => {
+                    at_once = Duration::minutes(((until - from).whole_minutes() / 2).max(1));
+                    continue;
+                }
+                Err(error) => {
+                    tracing::error!(%error, minute = %from, "event_counts.left_out");
+                    store::save_counted(&self.0.pool, until).await?;
+                    left_out = Some(error);
+                }
+            }
             if until >= now {
-                return self.count_accounts(now).await;
+                self.count_accounts(now).await?;
+                return left_out.map_or(Ok(()), Err);
             }
             from = until;
         }
     }
+}
+
+fn too_long(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.code().is_some_and(|code| code == TOO_LONG))
 }

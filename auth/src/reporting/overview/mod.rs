@@ -255,7 +255,7 @@ impl Reporting<'_> {
             accounts: accounts.or(accounts_before),
             accounts_before,
             since,
-            counted_until: counted_until(&self.0.pool).await?,
+            counted_until: counted_until(&self.0.pool, now).await?,
         })
     }
 

@@ -24,7 +24,7 @@ pub(super) async fn counted(
     let names: Vec<String> = SHOWN.into_iter().map(ToOwned::to_owned).collect();
     let rows = sqlx::query!(
         r#"
-        select case when begins_at >= $2 then begins_at end as bucket, name, seconds, sum(value)::bigint as "value!"
+        select case when begins_at >= $2 then begins_at end as bucket, name, seconds, least(greatest(sum(value), 0), 1e15)::bigint as "value!"
         from period_counts where hours = $4 and name = any($5) and begins_at >= $1 and begins_at <= $3
         group by 1, 2, 3
         "#,
