@@ -195,7 +195,14 @@ create table if not exists mail_outbox (
     last_error    text
 ) with (fillfactor = 70);
 -- The lease stays unindexed, so that a claim can be a heap-only update.
-create index if not exists mail_outbox_queued on mail_outbox (run_at) where state = 'queued';
+-- Not where 019 has put another in its place.
+do $$
+begin
+    if to_regclass('mail_outbox_waiting') is null then
+        create index if not exists mail_outbox_queued on mail_outbox (run_at) where state = 'queued';
+    end if;
+end
+$$;
 create index if not exists mail_outbox_settled on mail_outbox (settled_at) where state <> 'queued';
 create index if not exists mail_outbox_magic_link on mail_outbox (magic_link_id);
 
@@ -219,7 +226,14 @@ create table if not exists auth_audit (
     details    jsonb not null default '{}',
     primary key (created_at, id)
 ) partition by range (created_at);
-create index if not exists auth_audit_user on auth_audit (user_id, created_at desc) where user_id is not null;
+-- Not where 018 has put another in its place.
+do $$
+begin
+    if to_regclass('auth_audit_user_type') is null then
+        create index if not exists auth_audit_user on auth_audit (user_id, created_at desc) where user_id is not null;
+    end if;
+end
+$$;
 create index if not exists auth_audit_type on auth_audit (event_type, created_at desc);
 -- Catches what no month was made for, so that an audit row is never refused for want of a partition.
 create table if not exists auth_audit_default partition of auth_audit default;
@@ -248,11 +262,15 @@ $$;
 
 -- Makes the partition of the month that holds `at`, for the application's role, which may not create tables.
 -- A month that already has rows in the default partition stays there: moving them would be an update.
-create or replace function auth_audit_make_partition(at timestamptz) returns void
+-- Not where there is one: a later migration's knows more, and this file may be applied alone after it.
+do $$
+begin
+    if to_regprocedure('auth_audit_make_partition(timestamptz)') is null then
+create function auth_audit_make_partition(at timestamptz) returns void
     language plpgsql
     security definer
     set search_path = public, pg_temp
-    as $$
+    as $function$
 declare
     first timestamptz := date_trunc('month', at, 'UTC');
     past  timestamptz := date_trunc('month', at, 'UTC') + interval '1 month';
@@ -262,6 +280,9 @@ begin
         and not exists (select 1 from auth_audit_default where created_at >= first and created_at < past)
     then
         execute format('create table if not exists %I partition of auth_audit for values from (%L) to (%L)', name, first, past);
+    end if;
+end
+$function$;
     end if;
 end
 $$;

@@ -72,9 +72,9 @@ pub async fn serve(config: &Config, database: &Database) -> anyhow::Result<()> {
     let (stop, stopped) = watch::channel(false);
     let mut workers = JoinSet::new();
     workers.spawn(auth::delivery::run(auth.clone(), mailer, until(stopped.clone())));
-    // Before the first request, which would find sign-in turned off.
+    // Before the first request, which would have to wait for it.
     if let Err(error) = auth.flag().read().await {
-        tracing::warn!(error = %error, "the flags can't be read yet; signing in is off until they are");
+        tracing::warn!(error = %error, "the flags can't be read yet; sign-in pages answer 503 until they are");
     }
     workers.spawn({
         let (auth, stopped) = (auth.clone(), stopped.clone());

@@ -398,7 +398,7 @@ impl Delivery<'_> {
             return Ok(Ok((email, Content::NoAccount { asked })));
         }
         // Here and not on the page, which would tell who is an administrator, or that there is an account at all.
-        if !self.0.flag().signs_in(email.key(), admin) {
+        if !self.0.flag().signs_in(email.key(), admin).await? {
             return Ok(Ok((email, Content::NotYet { asked })));
         }
         let secrets = self.0.keys.link_token(&link.seed).zip(self.0.keys.code(&link.seed)).ok_or_else(Fate::key_gone);

@@ -5,7 +5,7 @@
 //!
 //! A flag is a row: addresses that are in by name, a percentage of the administrators, a percentage of everyone; who fits any of them
 //! is in. Each process keeps what it read last and looks again every two seconds, or at once where it is told that a flag has changed.
-//! A flag that can't be read stays as it was; one that was never read is off.
+//! A flag that can't be read stays as it was; one that was never read is unknown, and what asks for it fails.
 
 pub(crate) mod store;
 
@@ -180,26 +180,32 @@ impl Known {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set(&self, flags: BTreeMap<String, Flag>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(flags));
+    fn set(&self, flags: Arc<BTreeMap<String, Flag>>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(flags);
     }
 }
 
 impl Flags<'_> {
-    /// The flag as this process knows it.
+    /// The flag as this process knows it, for callers that have read the flags.
     #[must_use]
     pub fn get(self, key: &str) -> Flag {
-        self.ask(key, Flag::clone)
+        self.0.flags.get().map_or(Flag::OFF, |flags| self.ask(&flags, key, Flag::clone))
     }
 
     /// Asks the flag something where it lies: every sign-in page asks, and a flag may name a thousand addresses.
-    fn ask<T>(self, key: &str, ask: impl FnOnce(&Flag) -> T) -> T {
+    fn ask<T>(self, flags: &BTreeMap<String, Flag>, key: &str, ask: impl FnOnce(&Flag) -> T) -> T {
+        match flags.get(key) {
+            Some(flag) => ask(flag),
+            None => ask(&self.without_row(key)),
+        }
+    }
+
+    /// What this process knows, read now if it was never read: a server may start while the database is away, and whoever took that for
+    /// "off" would tell people that sign-in isn't available to them.
+    async fn known(self) -> sqlx::Result<Arc<BTreeMap<String, Flag>>> {
         match self.0.flags.get() {
-            None => ask(&Flag::OFF),
-            Some(flags) => match flags.get(key) {
-                Some(flag) => ask(flag),
-                None => ask(&self.without_row(key)),
-            },
+            Some(flags) => Ok(flags),
+            None => self.read_anew().await,
         }
     }
 
@@ -209,13 +215,15 @@ impl Flags<'_> {
     }
 
     /// Whether signing in by mail is off for everyone.
-    #[must_use]
-    pub fn sign_in_is_off(self) -> bool {
-        self.ask(PASSWORDLESS_AUTH, Flag::reach) == Reach::Nobody
+    ///
+    /// # Errors
+    /// When the flags were never read, and the database does not answer.
+    pub async fn sign_in_is_off(self) -> Result<bool, Error> {
+        Ok(self.ask(&*self.known().await?, PASSWORDLESS_AUTH, Flag::reach) == Reach::Nobody)
     }
 
-    pub(crate) fn signs_in(self, email_key: &str, admin: bool) -> bool {
-        self.ask(PASSWORDLESS_AUTH, |flag| flag.admits(PASSWORDLESS_AUTH, email_key, admin))
+    pub(crate) async fn signs_in(self, email_key: &str, admin: bool) -> sqlx::Result<bool> {
+        Ok(self.ask(&*self.known().await?, PASSWORDLESS_AUTH, |flag| flag.admits(PASSWORDLESS_AUTH, email_key, admin)))
     }
 
     /// Reads all flags anew.
@@ -223,12 +231,18 @@ impl Flags<'_> {
     /// # Errors
     /// When the database does not answer. What was known stays known.
     pub async fn read(self) -> Result<(), Error> {
+        self.read_anew().await?;
+        Ok(())
+    }
+
+    async fn read_anew(self) -> sqlx::Result<Arc<BTreeMap<String, Flag>>> {
         let rows = store::all(&self.0.pool).await?;
         let flags: BTreeMap<String, Flag> = rows.into_iter().map(|row| (row.key, row.flag)).collect();
         let ours = flags.get(PASSWORDLESS_AUTH).cloned().unwrap_or_else(|| self.without_row(PASSWORDLESS_AUTH));
         metrics::gauge!("rollout_percent", "flag" => PASSWORDLESS_AUTH).set(f64::from(ours.percent_everyone));
-        self.0.flags.set(flags);
-        Ok(())
+        let flags = Arc::new(flags);
+        self.0.flags.set(flags.clone());
+        Ok(flags)
     }
 
     /// Keeps what this process knows of the flags up to date, until told to stop.

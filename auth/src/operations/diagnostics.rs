@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use sqlx::{Connection as _, PgConnection, PgPool, Row as _};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool, Row as _};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
     Error,
+    operations::migrate,
     primitives::email_address::{has_route, masked},
 };
 
@@ -34,6 +35,68 @@ pub async fn an_administrator(pool: &PgPool) -> Result<Option<String>, Error> {
 /// When it does not answer.
 pub async fn is_replica(connection: &mut PgConnection) -> sqlx::Result<bool> {
     sqlx::raw_sql("select pg_is_in_recovery()").fetch_one(connection).await?.try_get(0)
+}
+
+/// Whether a connection made now could change nothing, because `default_transaction_read_only` is on for the server, the database or the
+/// role; or whether this one can't. The catalogue is asked too: a connection keeps the default of the moment at which it was made.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn is_read_only(connection: &mut PgConnection) -> sqlx::Result<bool> {
+    // The rows in PostgreSQL's own order: the role in this database, the role, the database, all.
+    let sql = "select current_setting('transaction_read_only')::boolean or coalesce((
+            select split_part(setting, '=', 2)::boolean
+            from pg_db_role_setting s cross join unnest(s.setconfig) setting
+            where setting like 'default_transaction_read_only=%'
+                and s.setdatabase in (0, (select oid from pg_database where datname = current_database()))
+                and s.setrole in (0, (select oid from pg_roles where rolname = session_user))
+            order by s.setrole <> 0 and s.setdatabase <> 0 desc, s.setrole <> 0 desc, s.setdatabase <> 0 desc
+            limit 1
+        ), current_setting('default_transaction_read_only')::boolean)";
+    sqlx::raw_sql(sql).fetch_one(connection).await?.try_get(0)
+}
+
+/// Whether a process can do its work with the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    Ready,
+    MigrationsPending,
+    /// Every transaction of a new connection is read-only.
+    ReadOnly,
+    /// The role may not write into the tables that a sign-in writes into.
+    NoRights,
+}
+
+/// Ready means that a sign-in can be written, not only that the database answers.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn readiness(pool: &PgPool) -> sqlx::Result<Readiness> {
+    if is_read_only(&mut *pool.acquire().await?).await? {
+        return Ok(Readiness::ReadOnly);
+    }
+    if !migrate::is_ready(pool).await? {
+        return Ok(Readiness::MigrationsPending);
+    }
+    let writes: bool = sqlx::query_scalar(
+        "select bool_and(has_any_column_privilege(name, 'insert'))
+         from unnest(array['public.magic_links', 'public.sessions', 'public.mail_outbox', 'public.auth_audit']) name",
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(if writes { Readiness::Ready } else { Readiness::NoRights })
+}
+
+/// Whether the database refuses to be written to: asked on a connection of its own, because a pool rejects such connections and says only
+/// that it waited.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn refuses_writes(pool: &PgPool) -> sqlx::Result<bool> {
+    let mut connection = pool.connect_options().connect().await?;
+    let refuses = is_replica(&mut connection).await? || is_read_only(&mut connection).await?;
+    connection.close().await?;
+    Ok(refuses)
 }
 
 /// What the role of a pool may do.

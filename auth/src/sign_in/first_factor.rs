@@ -179,7 +179,7 @@ impl SignIn<'_> {
         from: &Requester,
     ) -> Result<(), RequestLinkError> {
         self.0.tally.count(from.network());
-        if self.0.flag().sign_in_is_off() {
+        if self.0.flag().sign_in_is_off().await? {
             event::count_request("flag_off", self.0.policy.metrics_email_domains.label(email));
             return Err(RequestLinkError::Off);
         }
@@ -372,7 +372,7 @@ impl SignIn<'_> {
         handover: &SessionChange,
         from: &Requester,
     ) -> Result<Outcome, ConfirmLinkError> {
-        if self.0.flag().sign_in_is_off() {
+        if self.0.flag().sign_in_is_off().await? {
             return Err(ConfirmLinkError::Off);
         }
         let now = self.0.now();
@@ -415,7 +415,7 @@ impl SignIn<'_> {
         handover: &SessionChange,
         from: &Requester,
     ) -> Result<Outcome, EnterCodeError> {
-        if self.0.flag().sign_in_is_off() {
+        if self.0.flag().sign_in_is_off().await? {
             return Err(EnterCodeError::Off);
         }
         let now = self.0.now();
@@ -569,7 +569,7 @@ impl SignIn<'_> {
             wrong_codes::link_used(work.connection(), link.email.key()).await?;
         }
         let account = self.find_or_create(&mut work, link, from, now).await?;
-        if !self.0.flag().signs_in(&account.email_key, account.admin) {
+        if !self.0.flag().signs_in(&account.email_key, account.admin).await? {
             return Err(Redeem::Off);
         }
         if from.application().is_some() && !account.two_factor && self.0.policy.require_two_factor.covers(account.admin) {

@@ -147,7 +147,7 @@ impl SignIn<'_> {
         browser: BrowserProof<'_>,
         from: &Requester,
     ) -> Result<SignedIn, SecondFactorError> {
-        if self.0.flag().sign_in_is_off() {
+        if self.0.flag().sign_in_is_off().await? {
             return Err(SecondFactorError::Off);
         }
         let giving = SecondFactorContext { user: finishing.user, purpose: Purpose::SignIn, browser, from, now: self.0.now() };
@@ -175,7 +175,7 @@ impl SignIn<'_> {
         let half = half.filter(|half| half.user == user).ok_or(SecondFactorError::SessionOver)?;
         let account = account::store::by_id(work.connection(), user, now).await?;
         let account = account.filter(|account| !account.disabled).ok_or(SecondFactorError::SessionOver)?;
-        if !self.0.flag().signs_in(&account.email_key, account.admin) {
+        if !self.0.flag().signs_in(&account.email_key, account.admin).await? {
             return Err(SecondFactorError::Off);
         }
         let remembered = self.remember(&mut work, &account, browser, from, now).await?;

@@ -26,13 +26,17 @@ fn files(last: i64) -> Vec<PathBuf> {
 
 fn psql(database: &Database, last: i64) {
     for file in files(last) {
-        let output = Command::new("psql")
-            .args(["--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", "--file"])
-            .args([&file, Path::new(&database.owner_url)])
-            .output()
-            .expect("psql runs: it comes with PostgreSQL's client");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        psql_file(database, &file);
     }
+}
+
+fn psql_file(database: &Database, file: &Path) {
+    let output = Command::new("psql")
+        .args(["--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", "--file"])
+        .args([file, Path::new(&database.owner_url)])
+        .output()
+        .expect("psql runs: it comes with PostgreSQL's client");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Up to a migration in the middle there are no grants: those are made when all have run, and name tables of the later ones.
@@ -257,4 +261,38 @@ async fn the_database_of_another_program_is_left_alone() {
     let ours: bool =
         sqlx::query_scalar("select to_regclass('public.users') is not null").fetch_one(&owner).await.expect("answered");
     assert!(!ours);
+}
+
+/// Half of the schema names `public`: made elsewhere, it would never be found whole.
+#[tokio::test]
+async fn with_another_schema_before_public_nothing_is_made() {
+    let database = Database::empty().await;
+    let owner = database.owner().await;
+    for path in ["own, public", "own", "nowhere"] {
+        let sql = format!("create schema if not exists own; alter database {} set search_path = {path}", database.name);
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&owner).await.expect("set");
+        let there = database.owner().await;
+        let refused = auth::operations::migrate::migrate(&there, None).await.expect_err("refused").to_string();
+        assert!(refused.contains("search_path"), "{refused}");
+        let made: i64 = sqlx::query_scalar("select count(*) from pg_tables where schemaname in ('own', 'public')")
+            .fetch_one(&owner)
+            .await
+            .expect("the count can be read");
+        assert_eq!(made, 0, "{path}");
+    }
+}
+
+/// The rollout's checklist has the first applied alone: neither it nor another makes anything again that a later one dropped or replaced.
+#[tokio::test]
+async fn each_migration_alone_after_all_changes_nothing() {
+    let database = Database::empty().await;
+    migrate(&database, newest()).await;
+    let expected = schema(&database);
+    let numbers = auth::operations::migrate::MIGRATOR.iter().map(|migration| migration.version);
+    for number in numbers {
+        psql_file(&database, files(number).last().expect("it is there"));
+        let (after, before) = (schema(&database), expected.lines().collect::<Vec<_>>());
+        let made: Vec<&str> = after.lines().filter(|line| !before.contains(line)).collect();
+        assert_eq!((made, after.len()), (Vec::<&str>::new(), expected.len()), "{number}");
+    }
 }

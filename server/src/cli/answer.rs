@@ -64,7 +64,9 @@ pub fn refused(nothing: impl Display) -> impl FnOnce(ActionError) -> anyhow::Err
     move |error| match error {
         ActionError::Nothing => anyhow::anyhow!("{nothing}"),
         ActionError::NoSuchUser => anyhow::anyhow!("There is no account with this address."),
-        ActionError::LastAdmin => anyhow::anyhow!("This is the last administrator. Make somebody else one first."),
+        ActionError::LastAdmin => {
+            anyhow::anyhow!("This is the last administrator. Make somebody else one first (latchkey user promote).")
+        }
         other => other.into(),
     }
 }

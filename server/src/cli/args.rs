@@ -20,6 +20,9 @@ pub struct Cli {
     /// Without a command: `serve`.
     #[command(subcommand)]
     pub command: Option<Command>,
+    /// Also log what `RUST_LOG` names below warnings; `serve` always does
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -62,6 +65,11 @@ pub enum Command {
     /// Check configuration, database, migrations, clock, mail server and keys, and say how to fix what is wrong; exit 1 if a check
     /// fails
     Doctor {
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Ask the server that runs here, with this configuration, whether it is alive (/healthz); exit 1 if it isn't. For containers
+    Healthcheck {
         #[command(flatten)]
         output: Output,
     },
@@ -109,6 +117,10 @@ pub enum User {
     Disable(OfAccount),
     /// Turn an account on again
     Enable(OfAccount),
+    /// Make an account an administrator's, and mail its owner
+    Promote(OfAccount),
+    /// Make an administrator's account an ordinary one again, and mail its owner; the last administrator stays
+    Demote(OfAccount),
     /// Turn two-factor off for an owner who has lost phone and backup codes; end the account's sessions, and mail its owner
     #[command(name = "reset-2fa")]
     ResetTwoFactor {

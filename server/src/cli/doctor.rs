@@ -19,7 +19,7 @@ use url::Host;
 use super::{Output, missing_keys, say};
 use crate::{
     config::{self, Config, Environment, SmtpTls},
-    database::{Database, pooler},
+    database::{Database, READ_ONLY, pooler},
     mail::smtp::{SmtpServer, hello},
 };
 
@@ -193,13 +193,17 @@ async fn reachable(pool: &PgPool) -> Looked {
         let mut connection = pool.connect_options().connect().await?;
         let version = diagnostics::version(&mut connection).await?;
         let is_replica = diagnostics::is_replica(&mut connection).await?;
+        let is_read_only = diagnostics::is_read_only(&mut connection).await?;
         connection.close().await?;
-        Ok::<_, sqlx::Error>((version, is_replica))
+        Ok::<_, sqlx::Error>((version, is_replica, is_read_only))
     };
-    let (version, is_replica) =
+    let (version, is_replica, is_read_only) =
         connected.await.map_err(unanswered("no connection; is DATABASE_URL right, and the server running?"))?;
     if is_replica {
         return Err(Said::failed("this is a replica, of which nothing is asked; DATABASE_URL must lead to the primary"));
+    }
+    if is_read_only {
+        return Err(Said::failed(format!("{READ_ONLY}; find who set it and why (a full disk, maintenance), then turn it off")));
     }
     Ok(Said::ok(format!("PostgreSQL {version}")))
 }

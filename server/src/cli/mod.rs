@@ -7,6 +7,7 @@ mod answer;
 mod args;
 mod audit;
 mod doctor;
+mod healthcheck;
 mod key;
 mod reconcile;
 mod rollout;
@@ -15,15 +16,15 @@ mod user;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use auth::{Auth, primitives::clock::SystemClock};
+use auth::{Auth, operations::diagnostics, primitives::clock::SystemClock};
 use serde_json::json;
 use sqlx::PgPool;
 
 use self::answer::Answer;
-pub use self::{answer::say, args::*, doctor::doctor, key::missing_keys};
+pub use self::{answer::say, args::*, doctor::doctor, healthcheck::healthcheck, key::missing_keys};
 use crate::{
     config::{self, Config, Environment},
-    database::{Database, pooler},
+    database::{Database, READ_ONLY, pooler},
 };
 
 /// A command that needs a database.
@@ -62,7 +63,12 @@ async fn answer(auth: &Auth, command: Command) -> anyhow::Result<Option<(Answer,
             Some(answer) => (answer, output),
             None => return Ok(None),
         },
-        Command::Serve | Command::Migrate { .. } | Command::Config(_) | Command::Doctor { .. } | Command::Smoke(_) => {
+        Command::Serve
+        | Command::Migrate { .. }
+        | Command::Config(_)
+        | Command::Doctor { .. }
+        | Command::Healthcheck { .. }
+        | Command::Smoke(_) => {
             unreachable!("not a command on the data")
         }
     }))
@@ -71,7 +77,11 @@ async fn answer(auth: &Auth, command: Command) -> anyhow::Result<Option<(Answer,
 /// On the heap: each command's future would hold it several times over.
 async fn auth(config: &Config, pool: PgPool) -> anyhow::Result<Box<Auth>> {
     let clock = Arc::new(SystemClock::new());
-    clock.sync(&pool).await.context("the database does not answer, or `latchkey migrate` has not run")?;
+    if let Err(error) = clock.sync(&pool).await {
+        // A pool says only that it waited in vain.
+        anyhow::ensure!(!diagnostics::refuses_writes(&pool).await.unwrap_or(false), READ_ONLY);
+        return Err(error).context("the database does not answer, or `latchkey migrate` has not run");
+    }
     let auth = Box::new(Auth::new(pool, clock, config.keys()?, config.policy.clone()));
     auth.flag().read().await?;
     Ok(auth)

@@ -27,6 +27,9 @@ pub async fn user(auth: &Auth, command: User) -> anyhow::Result<Answer> {
     let (id, email, text) = match command {
         User::Create { email, admin, reason } => {
             let id = auth.users().create(&email, admin, reason.as_ref()).await.map_err(|error| match error {
+                CreateUserError::Exists if admin => {
+                    anyhow::anyhow!("{EXISTS} To make it an administrator's: latchkey user promote {}", email.as_str())
+                }
                 CreateUserError::Exists => anyhow::anyhow!(EXISTS),
                 CreateUserError::HeldBack => held_back(),
                 CreateUserError::NotAdmitted => not_admitted(),
@@ -71,6 +74,18 @@ pub async fn user(auth: &Auth, command: User) -> anyhow::Result<Answer> {
             let done = administration.enable_user(Actor::Operator, id, &why.reason).await;
             done.map_err(refused("This account is on already."))?;
             (id, email, "The account of {} is on again.")
+        }
+        User::Promote(OfAccount { email, why }) => {
+            let id = account(auth, &email).await?;
+            let done = administration.set_admin(Actor::Operator, id, true, &why.reason).await;
+            done.map_err(refused("This account is an administrator's already."))?;
+            (id, email, "{} is an administrator from the next request on, and is told by mail.")
+        }
+        User::Demote(OfAccount { email, why }) => {
+            let id = account(auth, &email).await?;
+            let done = administration.set_admin(Actor::Operator, id, false, &why.reason).await;
+            done.map_err(refused("This account is no administrator's."))?;
+            (id, email, "{} is no administrator from the next request on, and is told by mail.")
         }
         User::ResetTwoFactor { email, reason } => {
             let id = account(auth, &email).await?;

@@ -387,12 +387,33 @@ fn redirect_url(text: &str) -> Parsed<String> {
     Ok(url.into())
 }
 
+/// The `#`, `/` and `?` of a password end a URL's host: what stands behind them, with the real host, would be read as something else, or
+/// as nothing.
 pub(super) fn database_url(text: &str) -> Parsed<Secret<String>> {
-    let url = Url::parse(text).map_err(|_| "must be a URL".to_owned())?;
-    if !matches!(url.scheme(), "postgres" | "postgresql") {
+    if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
         return Err("must begin with postgres://".to_owned());
     }
+    let (_, rest) = text.split_once("://").unwrap_or_default();
+    let host_ends = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    // An @ behind the host's end: in a query it stands as %40 too.
+    let encode = if rest[host_ends..].contains('@') {
+        let credentials = rest.rsplit_once('@').map_or("", |(credentials, _)| credentials);
+        named(credentials)
+    } else if rest.contains('#') {
+        "#".to_owned()
+    } else {
+        String::new()
+    };
+    if !encode.is_empty() {
+        return Err(format!("has {encode} in the user or password: each must be percent-encoded (# %23, / %2F, ? %3F, @ %40)"));
+    }
+    Url::parse(text).map_err(|_| "must be a URL (in a password, @ / : ? # [ ] and % must be percent-encoded)".to_owned())?;
     Ok(Secret::new(text.to_owned()))
+}
+
+/// Which of the characters that end a URL's host stand in a user and password.
+fn named(credentials: &str) -> String {
+    ["#", "/", "?"].into_iter().filter(|sign| credentials.contains(sign)).collect::<Vec<_>>().join(" and ")
 }
 
 pub(super) fn smtp(text: &str) -> Parsed<Smtp> {
@@ -731,6 +752,29 @@ mod tests {
             url.set_password(Some(&password)).expect("has a host");
             let parsed = smtp(url.as_str()).expect("valid").credentials.expect("given");
             prop_assert_eq!(parsed.password.expose(), &password);
+        }
+    }
+
+    /// `1#2` is a URL: of a host `app`, with the port `1`.
+    #[test]
+    fn a_database_url_with_a_sign_that_must_be_encoded_names_it_and_not_the_password() {
+        for (password, signs) in
+            [("1#2", "#"), ("hunter#2", "#"), ("1/2", "/"), ("a?b", "?"), ("a#/?b", "# and / and ?"), ("a@b#c", "#"), ("#", "#")]
+        {
+            let error = database_url(&format!("postgres://app:{password}@db.example.org/latchkey")).expect_err(password);
+            assert!(error.starts_with(&format!("has {signs} in the user or password")), "{password}: {error}");
+            assert!(!error.contains("hunter") && !error.contains("example.org"), "{error}");
+        }
+        for url in [
+            "postgres://app:1%232@db.example.org/latchkey",
+            "postgres://app:a@b@db.example.org/latchkey?sslmode=require",
+            "postgresql:///latchkey?host=/run/postgresql&user=app",
+            "postgres://latchkey@%2Frun%2Fpostgresql/latchkey",
+        ] {
+            database_url(url).unwrap_or_else(|error| panic!("{url}: {error}"));
+        }
+        for url in ["postgres://app@db/latchkey#x", "postgres://app:p@db:port/x", "mysql://db/x", ""] {
+            database_url(url).map(drop).expect_err(url);
         }
     }
 }

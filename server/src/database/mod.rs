@@ -8,6 +8,7 @@ pub mod pooler;
 use std::{net::IpAddr, str::FromStr as _, time::Duration};
 
 use anyhow::Context as _;
+use auth::operations::diagnostics;
 #[cfg(feature = "development")]
 use private_postgres::{APPLICATION, Cluster, DATABASE, Lifetime, OWNER, Settings};
 use sqlx::{
@@ -25,6 +26,8 @@ const PRIVATE_CONNECTIONS: u32 = 60;
 /// A connection that came back this recently was alive then: sqlx asks when it is given back, and asking again before each use
 /// would be one more round trip for every statement.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
+
+pub const READ_ONLY: &str = "nothing can be written: default_transaction_read_only is on for this database, its role or the server";
 
 /// How the two roles connect, and the private cluster behind them, if there is one.
 pub struct Database {
@@ -135,14 +138,22 @@ fn pool_options(connections: u32) -> PgPoolOptions {
                 // A read replica refuses to begin this: its sessions are stale, and a load balancer connects to one for seconds after a
                 // failover. A connection to a primary stays one, as PostgreSQL closes all before it becomes a replica.
                 //
+                // The tables are in `public` (`migrate` refuses to make them elsewhere), whatever the role's search_path puts before it.
+                //
+                // One that is read-only by default is rejected too: it would stay so for half an hour after the operator has turned
+                // `default_transaction_read_only` off again.
+                //
                 // A statement that hangs must not hold a connection and a person for longer than a page may take. Compiling a
                 // plan (JIT) pays for queries that run for seconds; here it costs more than the query.
                 connection
                     .execute(
                         "begin read write; commit; set statement_timeout = '5s'; set lock_timeout = '3s'; \
-                         set idle_in_transaction_session_timeout = '10s'; set jit = off",
+                         set idle_in_transaction_session_timeout = '10s'; set jit = off; set search_path = public",
                     )
                     .await?;
+                if diagnostics::is_read_only(connection).await? {
+                    return Err(sqlx::Error::Configuration(READ_ONLY.into()));
+                }
                 Ok(())
             })
         })

@@ -1,4 +1,4 @@
-//! Alive and ready. A process is alive while it answers; it is ready while it can do its work and no stop was asked for.
+//! Alive and ready. A process is alive while it answers; it is ready while it can do its work, which is to write, and no stop was asked for.
 
 use std::{
     sync::{
@@ -8,12 +8,18 @@ use std::{
     time::Duration,
 };
 
-use auth::Auth;
+use auth::{
+    Auth,
+    operations::diagnostics::{self, Readiness},
+};
 use axum::{Router, extract::State, routing::get};
 use http::StatusCode;
 
 /// Longer than a database that works ever takes.
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(2);
+/// For the reason of a "no", after that: a load balancer waits for the answer.
+const REASON_TIMEOUT: Duration = Duration::from_secs(1);
+const READ_ONLY: &str = "the database is read-only\n";
 
 #[derive(Clone)]
 pub struct Health {
@@ -41,13 +47,25 @@ async fn readyz(State(health): State<Health>) -> Result<&'static str, (StatusCod
     if health.draining.load(Ordering::Relaxed) {
         return not_ready("stopping\n");
     }
-    match tokio::time::timeout(DATABASE_TIMEOUT, auth::operations::migrate::is_ready(health.auth.pool())).await {
-        Ok(Ok(true)) => Ok("ready\n"),
-        Ok(Ok(false)) => not_ready("migrations are pending\n"),
+    let pool = health.auth.pool();
+    let late = match tokio::time::timeout(DATABASE_TIMEOUT, diagnostics::readiness(pool)).await {
+        Ok(Ok(Readiness::Ready)) => return Ok("ready\n"),
+        Ok(Ok(Readiness::MigrationsPending)) => return not_ready("migrations are pending\n"),
+        Ok(Ok(Readiness::NoRights)) => return not_ready("the database role may not write; run `latchkey migrate`\n"),
+        Ok(Ok(Readiness::ReadOnly)) => {
+            tracing::warn!("readyz.read_only");
+            return not_ready(READ_ONLY);
+        }
         Ok(Err(error)) => {
             tracing::warn!(error = %error, "readyz.database");
-            not_ready("the database does not answer\n")
+            "the database does not answer\n"
         }
-        Err(_) => not_ready("the database takes too long\n"),
+        Err(_) => "the database takes too long\n",
+    };
+    // The pool rejects connections that can't write, and says only that it waited.
+    if let Ok(Ok(true)) = tokio::time::timeout(REASON_TIMEOUT, diagnostics::refuses_writes(pool)).await {
+        tracing::warn!("readyz.read_only");
+        return not_ready(READ_ONLY);
     }
+    not_ready(late)
 }

@@ -15,13 +15,13 @@ use std::{
     panic,
 };
 
-use tracing::Subscriber;
+use tracing::{Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
-    EnvFilter, Layer as _,
+    EnvFilter, Layer as _, Registry,
     filter::{FilterExt as _, filter_fn},
     fmt,
     fmt::MakeWriter,
-    layer::SubscriberExt as _,
+    layer::{Filter, SubscriberExt as _},
     util::SubscriberInitExt as _,
 };
 
@@ -35,13 +35,13 @@ use crate::config::LogFormat;
 pub const REQUEST: &str = "request";
 
 /// Starts logging to standard error; standard output belongs to the commands' answers. Keep what is returned to the end
-/// of `main`: dropping it writes what is still queued.
-pub fn init(format: Option<LogFormat>, filter: &str) -> anyhow::Result<Flush> {
+/// of `main`: dropping it writes what is still queued. `most`: the most that is logged, whatever `filter` says.
+pub fn init(format: Option<LogFormat>, filter: &str, most: LevelFilter) -> anyhow::Result<Flush> {
     let terminal = io::stderr().is_terminal();
     let pretty = format.map_or(terminal, |format| format == LogFormat::Pretty);
     let (writer, flush) =
         LogWriter::start(io::stderr(), |count| tracing::warn!(count, "log lines were dropped so far: the sink is too slow"))?;
-    subscriber(pretty, terminal, log_filter(filter)?, writer).try_init()?;
+    subscriber(pretty, terminal, log_filter(filter)?.and(most), writer).try_init()?;
     log_panics();
     Ok(flush)
 }
@@ -51,7 +51,12 @@ fn log_filter(filter: &str) -> anyhow::Result<EnvFilter> {
     Ok(EnvFilter::builder().parse(format!("metrics_exporter_dogstatsd=off,{filter}"))?)
 }
 
-fn subscriber<W>(pretty: bool, colours: bool, filter: EnvFilter, writer: W) -> impl Subscriber + Send + Sync
+fn subscriber<W>(
+    pretty: bool,
+    colours: bool,
+    filter: impl Filter<Registry> + Send + Sync + 'static,
+    writer: W,
+) -> impl Subscriber + Send + Sync
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {

@@ -500,6 +500,7 @@ pub async fn get(
     let overview = state.auth.reporting().overview(Span::parse(&query.span).unwrap_or_default()).await?;
     let (rollout, readings) = state.auth.rollout().standing().await?;
     let readings = readings.into_iter().map(|reading| reading.at(overview.now)).collect();
+    state.auth.flag().read().await?;
     let shown = Shown { overview, rollout, readings, flag: state.auth.flag().get(PASSWORDLESS_AUTH) };
     Ok(page(StatusCode::OK, || view! { <OverviewPage who=authority.email shown/> }))
 }

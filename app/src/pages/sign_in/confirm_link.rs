@@ -178,7 +178,7 @@ pub async fn get(State(state): State<AppState>, Visitor(browser): Visitor) -> An
         return see_other(routes::LOGIN);
     };
     let link = state.auth.sign_in().peek_link(token, browser.proof()).await?;
-    if matches!(link, LinkState::Live(_)) && state.auth.flag().sign_in_is_off() {
+    if matches!(link, LinkState::Live(_)) && state.auth.flag().sign_in_is_off().await? {
         return Ok(unavailable::answer(&state.site, StatusCode::FORBIDDEN));
     }
     Ok(answer(&state, link, &browser))

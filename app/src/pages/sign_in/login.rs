@@ -78,21 +78,21 @@ pub async fn get(
     State(state): State<AppState>,
     Query(LoginQuery { next }): Query<LoginQuery>,
     Visitor(browser): Visitor,
-) -> Response {
+) -> Answer {
     let next = next.and_then(|next| return_to::checked(&next, &state.site));
     if browser.authority.is_some() {
-        return match next {
+        return Ok(match next {
             // The person is asked before another host learns who they are: a link that somebody else made must not decide it.
             Some(url) if !url.starts_with('/') => Redirect::to(&return_to::carried(routes::LOGIN_CONTINUE, &url)),
             Some(path) => Redirect::to(&path),
             None => Redirect::to(routes::ACCOUNT),
         }
-        .into_response();
+        .into_response());
     }
-    if state.auth.flag().sign_in_is_off() {
-        return unavailable::answer(&state.site, StatusCode::OK);
+    if state.auth.flag().sign_in_is_off().await? {
+        return Ok(unavailable::answer(&state.site, StatusCode::OK));
     }
-    answer(&state, StatusCode::OK, String::new(), next, None)
+    Ok(answer(&state, StatusCode::OK, String::new(), next, None))
 }
 
 fn answer(state: &AppState, status: StatusCode, email: String, next: Option<String>, error: Option<EmailError>) -> Response {

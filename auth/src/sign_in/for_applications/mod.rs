@@ -128,7 +128,7 @@ impl SignIn<'_> {
         let from = &from.on_behalf(application, request.client);
         self.0.tally.count(from.network());
         let domain = || self.0.policy.metrics_email_domains.label(request.email);
-        if self.0.flag().sign_in_is_off() {
+        if self.0.flag().sign_in_is_off().await? {
             event::count_request("flag_off", domain());
             return Err(RequestError::Off);
         }

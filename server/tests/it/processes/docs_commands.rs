@@ -32,6 +32,7 @@ use super::{
 /// Commands that begin so, and the file that runs them; or why nothing does.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("latchkey serve", "server/tests/it/processes/mod.rs"),
+    ("latchkey healthcheck", "server/tests/it/processes/outages.rs"),
     ("latchkey smoke --base-url http://localhost:3000", "support/scripts/quickstart.sh"),
     ("latchkey smoke --base-url https://", "server/tests/it/processes/smoke.rs"),
     ("make run", "support/scripts/quickstart.sh"),
@@ -114,6 +115,7 @@ const BEFORE: &[(&str, &[&str])] = &[
     ("latchkey rollout abort", &["latchkey rollout start"]),
     ("latchkey rollout resume", &["latchkey rollout start", "latchkey rollout pause"]),
     ("latchkey user enable", &["latchkey user disable THEM@example.org"]),
+    ("latchkey user demote", &["latchkey user promote THEM@example.org"]),
     ("latchkey flag set passwordless_auth --off", &["latchkey flag allow THEM@example.org"]),
 ];
 

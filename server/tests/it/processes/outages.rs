@@ -1,9 +1,10 @@
 //! A database that goes away in the middle of sign-ins. One that falls silent: `thorough/silent_database.rs`; a mail server that does:
 //! `thorough/mail_faults.rs`.
 
-use std::{path::PathBuf, process::Command};
+use std::{path::PathBuf, process::Command, time::Duration};
 
 use private_postgres::{APPLICATION, Cluster, DATABASE, Lifetime, OWNER, Settings};
+use sqlx::{AssertSqlSafe, Executor as _};
 use testkit::{Browser, Database, Reply, SmtpSink};
 
 use crate::processes::{ORIGIN, Server};
@@ -116,4 +117,115 @@ async fn a_database_that_goes_away_costs_nobody_more_than_the_time_it_was_away()
     let code = sink.nth_to("newcomer@example.org", 1).await.code();
     assert_eq!(newcomer.post("/login/sent", &[("code", &code)]).await.location(), "/account");
     assert_eq!(signed_in.post("/logout", &[]).await.status, 303);
+}
+
+/// As a full disk has it with some hosts, or an operator during maintenance.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_takes_no_writes_is_not_ready_and_is_well_within_seconds() {
+    let (database, sink) = (Database::new().await, SmtpSink::start().await);
+    let mut server = Server::start(&database, &sink, "on").await;
+    let mut browser = Browser::new(server.address, ORIGIN);
+    let read_only = async || {
+        let answer = server.try_get("/readyz").await.expect("it answers");
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("the database is read-only\n"), "{answer}");
+    };
+    // Connected before, so that it may write still.
+    let mut owner = database.owner().await.acquire().await.expect("connected");
+    let set = format!("alter database {} set default_transaction_read_only = on", database.name);
+    owner.execute(AssertSqlSafe(set)).await.expect("set");
+    read_only().await;
+    let others =
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
+    owner.execute(others).await.expect("ended");
+    read_only().await;
+    assert_away("asking", &browser.post("/login", &[("email", "mara@example.org")]).await);
+    let reset = format!("alter database {} reset default_transaction_read_only", database.name);
+    owner.execute(AssertSqlSafe(reset)).await.expect("reset");
+    let well = async {
+        server.wait_ready().await;
+        // Sixteen at once take every connection that the pool may have.
+        for n in 0..16 {
+            assert_eq!(browser.post("/login", &[("email", &format!("mara{n}@example.org"))]).await.location(), "/login/sent");
+            browser = Browser::new(server.address, ORIGIN);
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), well).await.expect("within seconds");
+}
+
+/// A command says what stands in the way, once.
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_and_commands_name_what_keeps_the_database_from_writing() {
+    let database = Database::new().await;
+    let set = format!("alter database {} set default_transaction_read_only = on", database.name);
+    database.owner().await.execute(AssertSqlSafe(set)).await.expect("set");
+    for (args, exit) in [(&["doctor"][..], 1), (&["user", "create", "mara@example.org"], 1)] {
+        let output = command(&database, args);
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert_eq!(output.status.code(), Some(exit), "{said}");
+        assert!(said.contains("default_transaction_read_only is on"), "{said}");
+    }
+}
+
+fn command(database: &Database, args: &[&str]) -> std::process::Output {
+    Command::new(env!("CARGO_BIN_EXE_latchkey"))
+        .args(args)
+        .env_clear()
+        .envs([
+            ("APP_ENV", "development"),
+            ("BASE_URL", ORIGIN),
+            ("DATABASE_URL", &database.url),
+            ("DATABASE_MIGRATOR_URL", &database.owner_url),
+        ])
+        .env("WALLET_ENCRYPTION_KEY", "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=")
+        .output()
+        .expect("the binary runs")
+}
+
+/// The answer alone: no line of a log beside it, unless asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_prints_its_answer_alone() {
+    let (database, sink) = (Database::new().await, SmtpSink::start().await);
+    let email = "mara@example.org";
+    for (args, answer) in [
+        (&["user", "create", email][..], "Made the account of mara@example.org (user).\n"),
+        (
+            &["user", "promote", email, "--reason", "r"],
+            "mara@example.org is an administrator from the next request on, and is told by mail.\n",
+        ),
+        (&["flag", "set", "passwordless_auth", "--on", "--reason", "r"], ""),
+    ] {
+        let output = command(&database, args);
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && out.contains(answer), "{args:?}: {out} {err}");
+        assert_eq!(err, "", "{args:?}");
+    }
+    for (args, why) in [
+        (&["user", "create", email, "--admin"][..], "latchkey user promote mara@example.org"),
+        (&["user", "promote", email], "already"),
+        (&["user", "demote", email], "This is the last administrator."),
+    ] {
+        let output = command(&database, args);
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && err.contains(why) && err.lines().count() == 1, "{args:?}: {err}");
+    }
+    let output = command(&database, &["user", "create", "ada@example.org", "-v"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("user.created"));
+
+    // Of the server that this configuration starts.
+    let healthcheck = |listen: &str| {
+        Command::new(env!("CARGO_BIN_EXE_latchkey"))
+            .arg("healthcheck")
+            .env_clear()
+            .envs([("APP_ENV", "development"), ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none"), ("LISTEN_ADDR", listen)])
+            .output()
+            .expect("the binary runs")
+    };
+    let server = Server::start(&database, &sink, "on").await;
+    let alive = healthcheck(&format!("0.0.0.0:{}", server.address.port()));
+    assert_eq!(String::from_utf8_lossy(&alive.stdout), format!("http://{}/healthz: alive\n", server.address));
+    assert_eq!(alive.status.code(), Some(0));
+    let dead = healthcheck("127.0.0.1:1");
+    let err = String::from_utf8_lossy(&dead.stderr);
+    assert!(dead.status.code() == Some(1) && err.lines().count() == 1 && err.contains("no connection"), "{err}");
 }

@@ -327,6 +327,19 @@ fn policy() -> Policy {
     Policy { passwordless_auth: true, sign_up: SignUp::Open, ..Policy::default() }
 }
 
+/// A process that never read the flags knows of no sign-in that is off.
+#[tokio::test]
+async fn without_its_database_from_the_start_a_server_says_503_and_not_that_sign_in_is_off() {
+    let clock = testkit::ManualClock::default();
+    let away = Auth::new(dead_pool(), Arc::new(clock), Keys::new(&testkit::TEST_KEY, &[]), policy());
+    let app = service(&config(&[]), Arc::new(away));
+    for path in [routes::LOGIN, "/login?next=/account", "/readyz"] {
+        let answer = get_path(&app, path).await;
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE, "{path}");
+        assert!(!body_of(answer).await.contains("available yet"), "{path}");
+    }
+}
+
 /// The paths of the routing table, read from its source: a route added there is in these tests at once.
 fn paths() -> Vec<String> {
     let source = concat!(
