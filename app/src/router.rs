@@ -6,7 +6,7 @@ use axum::{
     Extension, Router,
     extract::{Request, State},
     middleware::map_response,
-    response::Redirect,
+    response::{Redirect, Response},
     routing::{MethodRouter, get, post},
 };
 use leptos::server_fn::{
@@ -105,14 +105,26 @@ pub fn router(state: AppState) -> Router {
 /// The form of the page at this path: its server function.
 fn form<F: ServerFn<Server = AxumServerFnBackend> + 'static>() -> MethodRouter<AppState> {
     register_explicit::<F>();
-    post(async |State(state): State<AppState>, session: Session, Extension(from): Extension<Requester>, request: Request| {
-        form_post(state, session, from, request).await
-    })
+    post(posted)
+}
+
+/// One function for every form: as a closure in [`form`], the compiler would make axum's handler anew for each.
+async fn posted(
+    State(state): State<AppState>,
+    session: Session,
+    Extension(from): Extension<Requester>,
+    request: Request,
+) -> Response {
+    form_post(state, session, from, request).await
 }
 
 /// One of several forms of the page at `page`.
 fn form_of<F: ServerFn<Server = AxumServerFnBackend> + 'static>(page: &'static str) -> MethodRouter<AppState> {
-    get(async move || Redirect::to(page)).merge(form::<F>())
+    back_to(page).merge(form::<F>())
+}
+
+fn back_to(page: &'static str) -> MethodRouter<AppState> {
+    get(async move || Redirect::to(page))
 }
 
 async fn home(Visitor(browser): Visitor) -> Redirect {
