@@ -95,8 +95,13 @@ async fn a_line_is_an_object_with_the_documented_fields() {
     let (queries, whole) = (asks["query_ms"].as_f64().expect("a number"), asks["duration_ms"].as_f64().expect("a number"));
     assert!(queries > 0.0 && queries <= whole, "{asks}");
     assert_eq!(answered("unmatched", "GET")["queries"], 0);
-    for private in ["mara", "example.org", "insert into", "select ", code.as_str()] {
+    for private in ["mara", "example.org", code.as_str()] {
         assert!(!text.contains(private), "{private}: {text}");
+    }
+    // A statement that took over a second, on a machine with much to do, is named in a warning.
+    let quick = lines.iter().filter(|line| line["target"] != "sqlx::query").map(ToString::to_string);
+    for line in quick {
+        assert!(!line.contains("insert into") && !line.contains("select "), "{line}");
     }
 }
 
