@@ -240,7 +240,7 @@ async fn an_api_key_is_made_shown_once_and_revoked() {
     let response = send(&admin.app, request(&Method::POST, routes::ADMIN_API_KEYS_NEW, &admin.cookies, body)).await;
     assert_eq!(
         (response.status(), &response.headers()[header::CACHE_CONTROL]),
-        (StatusCode::OK, &"no-store".parse().expect("ASCII"))
+        (StatusCode::OK, &"no-store, no-transform".parse().expect("ASCII"))
     );
     let page = String::from_utf8(to_bytes(response.into_body(), usize::MAX).await.expect("a page").into()).expect("UTF-8");
     let key = page.split("<p class=\"copy mono\">").nth(1).and_then(|rest| rest.split('<').next()).expect("the key").to_owned();
